@@ -1,0 +1,40 @@
+# Everything runs from ./.venv, made by `make setup` from a bare Python >= 3.11; an active virtual
+# environment is ignored. The second run of any target skips the setup.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
+
+.PHONY: help setup demo test lint format settings clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
+
+setup:  ## make ./.venv (again only when pyproject.toml changed)
+	@bash scripts/setup.sh
+
+demo: setup  ## four emulated replicas, the proxy, a replay, one table
+	@$(BIN)/kvproxy demo
+
+test: setup  ## every test that needs neither minutes nor an engine
+	@$(BIN)/pytest -n auto -m "not slow and not realstack" $(FAST_TESTS)
+
+lint: setup  ## style, types and import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy --strict kvproxy loadgen
+	@$(BIN)/lint-imports
+
+format: setup  ## format the sources and fix what can be fixed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+settings: setup  ## write config/ again after a change of kvproxy/settings/model.py
+	@$(BIN)/python -m kvproxy.settings
+
+clean:  ## remove ./.venv, caches and outputs
+	rm -rf .venv build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
+	rm -rf .import_linter_cache *.egg-info
+	find kvproxy loadgen tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Touches the world: one module per kind of peer, none of which knows another."""

@@ -1,0 +1,223 @@
+"""The listener: one aiohttp low-level server, one Exchange per request.
+
+A client that goes away cancels its handler at once, also while it waits for a first token, so the
+upstream request is closed and the hold released with it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from uuid import uuid4
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from kvproxy.core.dialects import dialect_of
+from kvproxy.core.dialects.base import Dialect
+from kvproxy.core.errors import ProxyError, openai_body
+from kvproxy.core.explain import describe
+from kvproxy.core.router import Placement
+from kvproxy.proxy import Exchange, Headers
+
+# RFC 9110 §7.6.1: these belong to one connection, not to the message.
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+# kvproxy's own pages, by path; everything else belongs to the replicas.
+Route = Callable[[], Awaitable[web.Response]]
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one request; seconds and bytes."""
+
+    max_body_bytes: int
+    max_header_bytes: int
+    body_timeout_s: float
+    keepalive_timeout_s: float
+
+
+class HttpServer:
+    """Serves `routes` itself and gives every other request to `handler`."""
+
+    def __init__(self, handler: Handler, routes: Mapping[str, Route], limits: Limits) -> None:
+        self._handler = handler
+        self._routes = routes
+        self._limits = limits
+        self._runner: web.ServerRunner | None = None
+        self._running: dict[asyncio.Task[object], AiohttpExchange] = {}
+        self._cut: ProxyError | None = None
+
+    async def start(self, host: str, port: int, backlog: int) -> str:
+        """Listen; returns the URL, with the port the system chose for port 0."""
+        server = web.Server(
+            self._handle,
+            handler_cancellation=True,
+            auto_decompress=False,
+            access_log=None,
+            keepalive_timeout=self._limits.keepalive_timeout_s,
+            max_field_size=self._limits.max_header_bytes,
+            max_line_size=self._limits.max_header_bytes,
+        )
+        self._runner = web.ServerRunner(server)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port, backlog=backlog)
+        await site.start()
+        bound = self._runner.addresses[0][1]
+        return f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._running)
+
+    async def drain(self, grace_s: float) -> None:
+        """Stop accepting, let answers end for `grace_s`, then cut them with an error event."""
+        assert self._runner is not None
+        for site in list(self._runner.sites):
+            await site.stop()
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=grace_s)
+        self._cut = ProxyError("draining", "kvproxy is shutting down; send the request again.")
+        cut = list(self._running)
+        for task in cut:
+            task.cancel()
+        if cut:
+            await asyncio.wait(cut, timeout=5.0)
+        await self._runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        route = self._routes.get(request.path) if request.method in ("GET", "HEAD") else None
+        if route is not None:
+            return await route()
+        request_id = request.headers.get("x-request-id") or uuid4().hex
+        exchange = AiohttpExchange(request, self._limits, request_id)
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[task] = exchange
+        try:
+            await self._handler(exchange)
+        except ProxyError as error:
+            return await exchange.refuse(error)
+        except asyncio.CancelledError:
+            if self._cut is None or request.transport is None or request.transport.is_closing():
+                raise
+            task.uncancel()
+            return await exchange.refuse(self._cut)
+        finally:
+            del self._running[task]
+        return exchange.response
+
+
+class AiohttpExchange:
+    """One request and its answer on an aiohttp connection."""
+
+    def __init__(self, request: web.BaseRequest, limits: Limits, request_id: str) -> None:
+        self._request = request
+        self._limits = limits
+        self._response: web.StreamResponse | None = None
+        self.request_id = request_id
+        self.method = request.method
+        self.target = request.raw_path
+        self.path = request.path
+        self.raw_headers: Headers = request.raw_headers
+        self.header: Mapping[str, str] = {k.lower(): v for k, v in request.headers.items()}
+        self.ended = False
+
+    @property
+    def response(self) -> web.StreamResponse:
+        assert self._response is not None
+        return self._response
+
+    @property
+    def started(self) -> bool:
+        return self._response is not None
+
+    async def accept(self) -> bytes:
+        if not self._request.can_read_body:
+            return b""
+        limit = self._limits.max_body_bytes
+        too_large = ProxyError(
+            "body_too_large", f"The body is larger than {limit} bytes (server.max_body_bytes)."
+        )
+        if (self._request.content_length or 0) > limit:
+            raise too_large
+        if self.header.get("expect", "").lower() == "100-continue":
+            await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._request.writer.output_size = 0
+        chunks, size = [], 0
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_s):
+                async for chunk in self._request.content.iter_any():
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size > limit:
+                        raise too_large
+        except TimeoutError as error:
+            waited = f"{self._limits.body_timeout_s:g} s (server.body_timeout_s)"
+            raise ProxyError("request_timeout", f"The body did not arrive in {waited}.") from error
+        except web.RequestPayloadError as error:
+            raise ProxyError("request_incomplete", f"The body is incomplete: {error}") from error
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def start(self, status: int, headers: Headers, placement: Placement) -> None:
+        kept: CIMultiDict[str] = CIMultiDict()
+        for name, value in headers:
+            if name.lower() not in HOP_BY_HOP:
+                kept.add(name.decode("latin-1"), value.decode("latin-1"))
+        kept["x-request-id"] = self.request_id
+        kept["x-kvproxy-replica"] = placement.replica.id
+        if self.header.get("x-kvproxy-decision"):
+            kept["x-kvproxy-decision"] = describe(placement).decode()
+        self._response = web.StreamResponse(status=status, headers=kept)
+        await self._response.prepare(self._request)
+
+    async def send(self, chunk: bytes) -> None:
+        assert self._response is not None
+        await self._response.write(chunk)
+
+    async def end(self) -> None:
+        assert self._response is not None
+        self.ended = True
+        await self._response.write_eof()
+
+    async def refuse(self, error: ProxyError) -> web.StreamResponse:
+        """Answer with the error in the client's dialect, or cut a started answer short."""
+        dialect = dialect_of(self.method, self.path)
+        if self._response is not None:
+            await self._cut_short(dialect, error)
+            return self._response
+        body = dialect.error_body(error) if dialect is not None else openai_body(error)
+        headers = {"x-request-id": self.request_id, "x-kvproxy-error-code": error.code}
+        if error.retry_after_s is not None:
+            headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+        response = web.Response(
+            status=error.status, body=body, headers=headers, content_type="application/json"
+        )
+        if error.code in ("body_too_large", "request_timeout", "request_incomplete"):
+            # What is left of the body is not worth reading.
+            response.force_close()
+        return response
+
+    async def _cut_short(self, dialect: Dialect | None, error: ProxyError) -> None:
+        """A stream ends with an event its client notices; anything else just breaks off, so that
+        half an answer is never taken for a whole one."""
+        assert self._response is not None
+        if self.ended:
+            return
+        if dialect is not None and self._response.content_type == "text/event-stream":
+            await self.send(dialect.stream_error(error))
+            await self.end()
+        elif self._request.transport is not None:
+            self._request.transport.abort()

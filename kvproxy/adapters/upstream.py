@@ -1,0 +1,133 @@
+"""Requests to replicas, on one aiohttp session without a connection cap."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.router import Placement
+from kvproxy.proxy import Exchange, Headers
+
+# Of one connection (RFC 9110 §7.6.1), replaced by us, or ours alone.
+_NOT_FORWARDED = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-kvproxy-decision",
+        "x-request-id",
+    }
+)
+_NO_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamLimits:
+    """Seconds. `idle_timeout_s` bounds the silence before and between bytes of an answer."""
+
+    connect_timeout_s: float
+    idle_timeout_s: float
+    keepalive_s: float
+
+
+class AiohttpAnswer:
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Headers = response.raw_headers
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except TimeoutError as error:
+            raise ProxyError("upstream_timeout", "The replica fell silent.") from error
+        except aiohttp.ClientError as error:
+            raise ProxyError("upstream_broke", "The replica broke off its answer.") from error
+
+
+class AiohttpUpstream:
+    """`api_keys` maps replica ids to the bearer token that replaces the client's."""
+
+    def __init__(self, limits: UpstreamLimits, api_keys: dict[str, str]) -> None:
+        self._limits = limits
+        self._api_keys = api_keys
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=self._limits.keepalive_s),
+            timeout=aiohttp.ClientTimeout(
+                total=None,
+                sock_connect=self._limits.connect_timeout_s,
+                sock_read=self._limits.idle_timeout_s,
+            ),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
+        )
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @asynccontextmanager
+    async def open(
+        self, placement: Placement, exchange: Exchange, body: bytes
+    ) -> AsyncIterator[AiohttpAnswer]:
+        """Leaving the block before the answer's end closes the connection, so the engine stops."""
+        assert self._session is not None
+        replica = placement.replica
+        try:
+            response = await self._session.request(
+                exchange.method,
+                URL(replica.url + exchange.target, encoded=True),
+                data=body if body or exchange.method not in _NO_BODY else None,
+                headers=self._headers(replica.id, exchange),
+                allow_redirects=False,
+            )
+        except TimeoutError as error:
+            if isinstance(error, aiohttp.ConnectionTimeoutError):
+                raise _unreachable(replica.id, error) from error
+            silent = f"Replica {replica.id} sent nothing for {self._limits.idle_timeout_s:g} s."
+            raise ProxyError("upstream_timeout", silent) from error
+        except aiohttp.ClientError as error:
+            raise _unreachable(replica.id, error) from error
+        try:
+            yield AiohttpAnswer(response)
+        finally:
+            if response.content.at_eof():
+                response.release()
+            else:
+                response.close()
+
+    def _headers(self, replica: str, exchange: Exchange) -> CIMultiDict[str]:
+        listed = {name.strip() for name in exchange.header.get("connection", "").lower().split(",")}
+        headers: CIMultiDict[str] = CIMultiDict()
+        for raw_name, raw_value in exchange.raw_headers:
+            name = raw_name.decode("latin-1")
+            if name.lower() not in _NOT_FORWARDED and name.lower() not in listed:
+                headers.add(name, raw_value.decode("latin-1"))
+        headers["x-request-id"] = exchange.request_id
+        if replica in self._api_keys:
+            headers["authorization"] = f"Bearer {self._api_keys[replica]}"
+        return headers
+
+
+def _unreachable(replica: str, error: Exception) -> ProxyError:
+    kind = type(error).__name__
+    return ProxyError(
+        "upstream_unreachable", f"Replica {replica} did not answer ({kind}).", retry_after_s=1.0
+    )

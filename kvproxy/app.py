@@ -1,0 +1,202 @@
+"""Joins settings, core and adapters into a running server."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import orjson
+import uvloop
+from aiohttp import web
+
+from kvproxy.adapters.http_server import HttpServer, Limits, Route
+from kvproxy.adapters.replica_probe import ReplicaProbe
+from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
+from kvproxy.core.affinity import Affinity
+from kvproxy.core.canonical import Canonicaliser, Order
+from kvproxy.core.identify import rules_for
+from kvproxy.core.learn import PrefillRate
+from kvproxy.core.policies import PolicyName
+from kvproxy.core.prefix_tree import PrefixTree
+from kvproxy.core.replica import Replica
+from kvproxy.core.representatives import Representatives
+from kvproxy.core.router import Router
+from kvproxy.core.ruler import Ruler
+from kvproxy.core.score import Weights
+from kvproxy.core.turn import TurnReader
+from kvproxy.ops.logs import log_access, set_up
+from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
+from kvproxy.proxy import Proxy, Record
+from kvproxy.settings.model import Settings
+
+
+class App:
+    """One proxy process. start() listens; stop() drains."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.router = build_router(settings)
+        self.metrics = Metrics(self.router, time.monotonic)
+        self.draining = False
+        api_keys = _api_keys(settings)
+        self._upstream = AiohttpUpstream(
+            UpstreamLimits(
+                settings.upstream.connect_timeout_s,
+                settings.upstream.idle_timeout_s,
+                settings.upstream.keepalive_s,
+            ),
+            api_keys,
+        )
+        self.probe = ReplicaProbe(
+            self.router.replicas,
+            interval_s=settings.probe.interval_s,
+            timeout_s=settings.probe.timeout_s,
+            unhealthy_after=settings.probe.unhealthy_after,
+            fixed_hbm=frozenset(r.id for r in settings.replicas if r.hbm_tokens is not None),
+            api_keys=api_keys,
+        )
+        self.proxy = Proxy(
+            router=self.router,
+            reader=build_reader(settings),
+            upstream=self._upstream,
+            rules=rules_for(settings.identify.session_headers),
+            clock=time.monotonic,
+            observe=self._observe,
+        )
+        server = settings.server
+        limits = Limits(
+            server.max_body_bytes,
+            server.max_header_bytes,
+            server.body_timeout_s,
+            server.keepalive_timeout_s,
+        )
+        self.server = HttpServer(self.proxy.handle, self._routes(), limits)
+
+    async def start(self) -> str:
+        """Returns the URL that is listened on; replicas have been asked once by then."""
+        await self._upstream.start()
+        await self.probe.start()
+        server = self.settings.server
+        return await self.server.start(server.host, server.port, server.max_connections)
+
+    async def stop(self) -> None:
+        self.draining = True
+        await self.server.drain(self.settings.server.grace_s)
+        await self.probe.close()
+        await self._upstream.close()
+
+    def _observe(self, record: Record) -> None:
+        self.metrics.observe(record)
+        if self.settings.log.access:
+            log_access(record)
+
+    def _routes(self) -> dict[str, Route]:
+        return {
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/health": self._readyz,
+            "/metrics": self._metrics,
+            "/v1/models": self._models,
+        }
+
+    async def _healthz(self) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self) -> web.Response:
+        ready = len(self.router.ready())
+        body = {
+            "ready": bool(ready) and not self.draining,
+            "draining": self.draining,
+            "replicas": {replica.id: replica.health for replica in self.router.replicas},
+        }
+        status = 200 if body["ready"] else 503
+        return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")
+
+    async def _metrics(self) -> web.Response:
+        return web.Response(body=self.metrics.page(), headers={"content-type": CONTENT_TYPE})
+
+    async def _models(self) -> web.Response:
+        """Models of all ready replicas; of a model that several serve, one card."""
+        cards = {
+            str(card["id"]): card
+            for replica in self.router.ready()
+            for card in self.probe.model_cards.get(replica.id, [])
+        }
+        body = orjson.dumps({"object": "list", "data": list(cards.values())})
+        return web.Response(body=body, content_type="application/json")
+
+
+def build_router(settings: Settings) -> Router:
+    replicas = [
+        Replica(
+            id=replica.id,
+            url=replica.url,
+            hbm=PrefixTree(replica.hbm_tokens or settings.index.hbm_tokens_default),
+            rate=PrefillRate(settings.score.prefill_tok_s, settings.score.base_s),
+            weight=replica.weight,
+        )
+        for replica in settings.replicas
+    ]
+    return Router(
+        replicas,
+        PolicyName(settings.policy.name),
+        affinity=Affinity(settings.identify.max_sessions, settings.identify.idle_s),
+        ruler=Ruler(settings.index.anchors_max),
+        weights=Weights(move_margin_s=settings.score.move_margin_s),
+        seed=settings.policy.seed,
+    )
+
+
+def build_reader(settings: Settings) -> TurnReader:
+    order = Order(settings.canonical.order) if settings.canonical.enabled else Order.PRESERVE
+    representatives = Representatives(settings.canonical.representatives_max_bytes)
+    return TurnReader(
+        Canonicaliser(order, representatives),
+        settings.blocks.block_bytes,
+        settings.identify.max_sessions,
+    )
+
+
+def _api_keys(settings: Settings) -> dict[str, str]:
+    keys = {}
+    for replica in settings.replicas:
+        secret = replica.api_key or settings.upstream.api_key
+        if secret is not None:
+            keys[replica.id] = secret.get_secret_value()
+    return keys
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[tuple[App, str]]:
+    """A running proxy in this event loop: (app, URL)."""
+    app = App(settings)
+    url = await app.start()
+    try:
+        yield app, url
+    finally:
+        await app.stop()
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    app = App(settings)
+    url = await app.start()
+    loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    sys.stdout.write(f"ready {url}\n")
+    sys.stdout.flush()
+    await stop.wait()
+    # A second signal means now: the default action ends the process.
+    loop.remove_signal_handler(signal.SIGINT)
+    loop.remove_signal_handler(signal.SIGTERM)
+    await app.stop()
+
+
+def run(settings: Settings) -> int:
+    """`kvproxy serve`: returns when told to stop and drained."""
+    set_up(settings.log.level, settings.log.format)
+    uvloop.run(_serve(settings))
+    return 0

@@ -1,0 +1,20 @@
+"""`kvproxy check-config`: what `serve` would say about a file, without starting anything."""
+
+from pathlib import Path
+
+import click
+
+from kvproxy.cli.settings_file import load_or_exit
+
+
+@click.command("check-config")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def check_config(file: Path) -> None:
+    """Check FILE as `kvproxy serve --config FILE` would read it, environment included.
+
+    Exit code 0 when it can be used; 2 with one line for every mistake otherwise.
+    """
+    settings = load_or_exit(file).settings
+    count = len(settings.replicas)
+    replicas = "1 replica" if count == 1 else f"{count} replicas"
+    click.echo(f"{file}: ok, {replicas}, policy {settings.policy.name}")

@@ -1,0 +1,34 @@
+"""The table of commands, and the entry point of the `kvproxy` script."""
+
+import click
+
+from kvproxy.cli.lazy import Lazy, LazyGroup
+
+COMMANDS = {
+    "serve": Lazy("kvproxy.cli.serve:serve", "Run the proxy."),
+    "check-config": Lazy("kvproxy.cli.check_config:check_config", "Check a settings file."),
+    "version": Lazy("kvproxy.cli.version:version", "Show versions."),
+    "loadgen": Lazy("loadgen.cli:loadgen", "Replay agentic traces against an endpoint."),
+    "emulate": Lazy("loadgen.cli:emulate", "Stand in for an engine."),
+    "demo": Lazy("loadgen.demo:demo", "See kvproxy beside round robin, on this machine."),
+}
+
+_EPILOG = """\b
+Shell completion, once per shell:
+  bash  eval "$(_KVPROXY_COMPLETE=bash_source kvproxy)"   in ~/.bashrc
+  zsh   eval "$(_KVPROXY_COMPLETE=zsh_source kvproxy)"    in ~/.zshrc
+  fish  _KVPROXY_COMPLETE=fish_source kvproxy | source    in ~/.config/fish/config.fish
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+def main() -> None:
+    """Send each turn of a conversation to the replica that holds its KV cache.
+
+    Start with `kvproxy demo`, or `kvproxy serve --replica http://host:8000`.
+    """

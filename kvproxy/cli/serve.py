@@ -1,0 +1,39 @@
+"""`kvproxy serve`: settings from flags, environment and file, then the server."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import click
+
+from kvproxy.cli.settings_file import load_or_exit
+from kvproxy.settings.options import SettingsCommand, flags_of, settings_options
+from kvproxy.settings.render import effective_yaml
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command(cls=SettingsCommand, params=[*settings_options()])
+@click.option(
+    "--print-config", is_flag=True, help="Print the settings in force, secrets masked, and exit."
+)
+@click.option(
+    "--config",
+    type=_FILE,
+    envvar="KVPROXY_CONFIG",
+    help="Settings file (YAML); also KVPROXY_CONFIG.",
+)
+@click.pass_context
+def serve(context: click.Context, config: Path | None, print_config: bool, **_: object) -> None:
+    """Run the proxy.
+
+    Settings come from defaults, then --config, then KVPROXY_SECTION__KEY, then flags.
+    `--replica URL` is enough to start.
+    """
+    loaded = load_or_exit(config, flags_of(context))
+    if print_config:
+        click.echo(effective_yaml(loaded), nl=False)
+        return
+    # The server's imports take their time; --help and --print-config do without them.
+    app = importlib.import_module("kvproxy.app")
+    sys.exit(app.run(loaded.settings))

@@ -1,0 +1,1 @@
+"""Decides. Values in, values out; time is an argument; no IO."""

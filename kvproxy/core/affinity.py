@@ -1,0 +1,59 @@
+"""Where each conversation lives: session key -> replica, bounded and forgotten when idle."""
+
+from collections import Counter, OrderedDict
+from typing import NamedTuple
+
+SessionKey = tuple[str, str, str, str]
+
+
+class Home(NamedTuple):
+    replica: str
+    last_use: float
+    prompt_tokens: int
+
+
+class Affinity:
+    """At most `max_sessions` bindings, each forgotten `idle_s` seconds after its last use."""
+
+    def __init__(self, max_sessions: int, idle_s: float) -> None:
+        self._max_sessions = max_sessions
+        self._idle_s = idle_s
+        self._homes: OrderedDict[SessionKey, Home] = OrderedDict()
+        self._committed: Counter[str] = Counter()
+        self._sessions: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+    def home(self, key: SessionKey, now: float) -> Home | None:
+        home = self._homes.get(key)
+        return home if home is not None and now - home.last_use <= self._idle_s else None
+
+    def bind(self, key: SessionKey, replica: str, prompt_tokens: int, now: float) -> None:
+        """The session's latest turn of `prompt_tokens` went to `replica`."""
+        self._unbind(key)
+        self._homes[key] = Home(replica, now, prompt_tokens)
+        self._committed[replica] += prompt_tokens
+        self._sessions[replica] += 1
+        while self._homes:
+            oldest, home = next(iter(self._homes.items()))
+            if len(self._homes) <= self._max_sessions and now - home.last_use <= self._idle_s:
+                break
+            self._unbind(oldest)
+
+    def forget_replica(self, replica: str) -> None:
+        for key in [key for key, home in self._homes.items() if home.replica == replica]:
+            self._unbind(key)
+
+    def committed_tokens(self, replica: str) -> int:
+        """KV that the sessions living on `replica` would like to find there, in tokens."""
+        return self._committed[replica]
+
+    def sessions(self, replica: str) -> int:
+        return self._sessions[replica]
+
+    def _unbind(self, key: SessionKey) -> None:
+        home = self._homes.pop(key, None)
+        if home is not None:
+            self._committed[home.replica] -= home.prompt_tokens
+            self._sessions[home.replica] -= 1

@@ -1,0 +1,49 @@
+"""Watching an answer go by: its first token and, at its end, the engine's usage figures.
+
+Chunks are relayed untouched; only the last bytes are kept, and looked at once.
+"""
+
+import re
+from collections import deque
+
+from kvproxy.core.types import Usage
+
+# A usage object is some 200 bytes; what vLLM writes behind it is shorter than this.
+_TAIL_BYTES = 8192
+_NUMBER = {
+    name: re.compile(rb'"' + name + rb'"\s*:\s*(\d+)')
+    for name in (b"prompt_tokens", b"completion_tokens", b"cached_tokens")
+}
+
+
+class AnswerWatch:
+    def __init__(self) -> None:
+        self._tail: deque[bytes] = deque()
+        self._tail_bytes = 0
+        self.started = False
+        self.body_bytes = 0
+
+    def feed(self, chunk: bytes) -> bool:
+        """Whether the first token arrived with this chunk; keep-alive comments carry none."""
+        self.body_bytes += len(chunk)
+        self._tail.append(chunk)
+        self._tail_bytes += len(chunk)
+        while self._tail_bytes - len(self._tail[0]) >= _TAIL_BYTES:
+            self._tail_bytes -= len(self._tail.popleft())
+        if self.started or (chunk.startswith(b":") and b"data:" not in chunk):
+            return False
+        self.started = True
+        return True
+
+    def usage(self) -> Usage | None:
+        """What the engine reported. A quote inside generated text is escaped, so the last
+        unescaped `"usage"` is the engine's own."""
+        tail = b"".join(self._tail)
+        at = tail.rfind(b'"usage"')
+        if at < 0:
+            return None
+        found = {name: pattern.search(tail, at) for name, pattern in _NUMBER.items()}
+        prompt, completion, cached = (int(match[1]) if match else None for match in found.values())
+        if prompt is None:
+            return None
+        return Usage(prompt, completion or 0, cached)

@@ -1,0 +1,90 @@
+"""Same meaning, same bytes: which spelling of an order-sensitive value goes to the engine.
+
+Chat templates print the JSON inside tool schemas and tool-call arguments in the client's key order,
+and the tools in the client's list order. Everything else a client may shuffle never reaches the
+prompt. So only those values are touched, by splices into the client's own bytes.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from kvproxy.core.representatives import Representatives
+from kvproxy.core.segments import sorted_json
+from kvproxy.core.spans import Span
+from kvproxy.core.types import Splice
+
+_ANY = msgspec.json.Decoder()
+
+
+class Order(StrEnum):
+    FIRST_SEEN = "first_seen"
+    SORTED = "sorted"
+    PRESERVE = "preserve"
+
+
+class Canonicaliser:
+    """`order` says how a spelling is chosen; first-seen ones are shared by all turns."""
+
+    def __init__(self, order: Order, representatives: Representatives) -> None:
+        self.order = order
+        self.representatives = representatives
+
+    def edits(self, tenant: str) -> "Edits":
+        return Edits(tenant, self.order, self.representatives)
+
+
+class Edits:
+    """The canonical form of one body while it is read: spellings asked for, splices collected."""
+
+    def __init__(self, tenant: str, order: Order, representatives: Representatives) -> None:
+        self._tenant = tenant
+        self._order = order
+        self._representatives = representatives
+        self.splices: list[Splice] = []
+
+    def replace(self, span: Span, new: bytes, kind: str) -> None:
+        self.splices.append(Splice(span.start, span.end, new, kind))
+
+    def value(self, raw: bytes, parsed: object) -> tuple[bytes, bytes]:
+        """(canonical form for hashing, bytes to forward) of the JSON value `raw`.
+
+        `parsed` is `raw` decoded. With `preserve` both are the client's order.
+        """
+        if self._order is Order.PRESERVE:
+            return msgspec.json.encode(parsed), raw
+        canonical = sorted_json(parsed)
+        if self._order is Order.SORTED:
+            return canonical, raw if is_sorted(parsed) else canonical
+        if not order_matters(parsed):
+            return canonical, raw
+        return canonical, self._representatives.intern(self._tenant, canonical, raw)
+
+    def listing(self, canonicals: list[bytes]) -> list[int]:
+        """The order in which to forward list elements that have these canonical forms."""
+        natural = list(range(len(canonicals)))
+        if self._order is Order.PRESERVE or len(canonicals) < 2:
+            return natural
+        ranked = sorted(natural, key=lambda i: canonicals[i])
+        if self._order is Order.SORTED:
+            return ranked
+        key = b"list" + sorted_json([canonicals[i].decode() for i in ranked])
+        # The spelling of a list is its permutation: rank of each element in first-seen order.
+        rank = {index: position for position, index in enumerate(ranked)}
+        spelling = msgspec.json.encode([rank[i] for i in natural])
+        chosen: list[int] = _ANY.decode(self._representatives.intern(self._tenant, key, spelling))
+        return [ranked[position] for position in chosen]
+
+
+def order_matters(value: object) -> bool:
+    """Whether any object in `value` has two keys or more, so that it has several spellings."""
+    if isinstance(value, dict):
+        return len(value) > 1 or any(order_matters(v) for v in value.values())
+    return isinstance(value, list) and any(order_matters(v) for v in value)
+
+
+def is_sorted(value: object) -> bool:
+    if isinstance(value, dict):
+        keys = list(value)
+        return keys == sorted(keys) and all(is_sorted(v) for v in value.values())
+    return not isinstance(value, list) or all(is_sorted(v) for v in value)

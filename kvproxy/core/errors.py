@@ -1,0 +1,76 @@
+"""Every way a request can fail through kvproxy itself, as one table.
+
+A ProxyError is the world's fault (client, replica, load); our own bugs are asserts. The code is
+stable and goes to clients and metrics; the body is written in the dialect the client speaks.
+"""
+
+from dataclasses import dataclass
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """One row: HTTP status, the OpenAI `type`, the Anthropic `type`."""
+
+    status: int
+    openai: str
+    anthropic: str
+
+
+ERRORS: dict[str, ErrorKind] = {
+    "invalid_json": ErrorKind(400, "Bad Request", "invalid_request_error"),
+    "invalid_body": ErrorKind(400, "Bad Request", "invalid_request_error"),
+    "unsupported_media_type": ErrorKind(400, "Bad Request", "invalid_request_error"),
+    "request_incomplete": ErrorKind(400, "Bad Request", "invalid_request_error"),
+    "request_timeout": ErrorKind(408, "RequestTimeout", "invalid_request_error"),
+    "body_too_large": ErrorKind(413, "RequestEntityTooLarge", "request_too_large"),
+    "model_not_found": ErrorKind(404, "NotFoundError", "not_found_error"),
+    "overloaded": ErrorKind(429, "TooManyRequests", "rate_limit_error"),
+    "no_replica": ErrorKind(503, "ServiceUnavailableError", "overloaded_error"),
+    "draining": ErrorKind(503, "ServiceUnavailableError", "overloaded_error"),
+    "upstream_unreachable": ErrorKind(502, "BadGatewayError", "api_error"),
+    "upstream_timeout": ErrorKind(504, "GatewayTimeoutError", "api_error"),
+    "upstream_broke": ErrorKind(502, "BadGatewayError", "api_error"),
+    "internal": ErrorKind(500, "InternalServerError", "api_error"),
+}
+
+
+class ProxyError(Exception):
+    """A failure with a stable `code` (a row of ERRORS), a message that says what to do, and
+    optionally `param` (the field at fault) and `retry_after_s` (seconds, sent as Retry-After)."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        assert code in ERRORS, f"unknown error code {code!r}"
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    @property
+    def status(self) -> int:
+        return ERRORS[self.code].status
+
+
+def openai_body(error: ProxyError) -> bytes:
+    """vLLM's envelope: `code` repeats the HTTP status, as its clients expect."""
+    inner = {
+        "message": error.message,
+        "type": ERRORS[error.code].openai,
+        "param": error.param,
+        "code": error.status,
+    }
+    return orjson.dumps({"error": inner})
+
+
+def anthropic_body(error: ProxyError) -> bytes:
+    inner = {"type": ERRORS[error.code].anthropic, "message": error.message}
+    return orjson.dumps({"type": "error", "error": inner})

@@ -1,0 +1,21 @@
+"""A decision in words a person can check: what was known, what each term cost."""
+
+import orjson
+
+from kvproxy.core.router import Placement
+
+
+def describe(placement: Placement) -> bytes:
+    """The compact JSON of the x-kvproxy-decision header: seconds rounded to 0.1 ms."""
+    terms = {name: round(value, 4) for name, value in placement.score.terms().items()}
+    return orjson.dumps(
+        {
+            "policy": placement.policy,
+            "replica": placement.replica.id,
+            "prompt_tokens": placement.prompt_tokens,
+            "predicted_cached_tokens": placement.match.tokens,
+            "evidence": placement.identity.evidence,
+            "queue_s": terms["queue_s"],
+            "terms": terms,
+        }
+    )

@@ -1,0 +1,65 @@
+"""Work reserved on a replica: added at the decision, taken back exactly once.
+
+A hold is prefill until its first token and decode until its end. The queue of a replica is the
+prefill it still owes us, of which the oldest part has been worked on since the last sign of life.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """A request's claim on a replica. `prefill_s` is what the decision expected, in seconds."""
+
+    replica: str
+    prefill_s: float
+    at: float
+    alone: bool
+    first_token_at: float | None = None
+    released: bool = False
+
+
+@dataclass(slots=True)
+class Load:
+    """Counters of one replica; only reserve, first_token and release change them."""
+
+    in_flight: int = 0
+    waiting: dict[int, Hold] = field(default_factory=dict)
+    waiting_s: float = 0.0
+    progress_at: float = 0.0
+
+    def reserve(self, replica: str, prefill_s: float, now: float) -> Hold:
+        hold = Hold(replica, prefill_s, now, alone=not self.waiting)
+        if not self.waiting:
+            self.progress_at = now
+        self.waiting[id(hold)] = hold
+        self.waiting_s += prefill_s
+        self.in_flight += 1
+        return hold
+
+    def first_token(self, hold: Hold, now: float) -> None:
+        assert not hold.released
+        if hold.first_token_at is None:
+            hold.first_token_at = now
+            self._leave_queue(hold, now)
+
+    def release(self, hold: Hold, now: float) -> None:
+        assert not hold.released, "a hold is released once"
+        hold.released = True
+        self.in_flight -= 1
+        if hold.first_token_at is None:
+            self._leave_queue(hold, now)
+
+    def queue_s(self, now: float) -> float:
+        """Seconds until a new prefill would start here."""
+        if not self.waiting:
+            return 0.0
+        oldest = next(iter(self.waiting.values()))
+        worked = min(max(0.0, now - self.progress_at), oldest.prefill_s)
+        return max(0.0, self.waiting_s - worked)
+
+    def _leave_queue(self, hold: Hold, now: float) -> None:
+        del self.waiting[id(hold)]
+        # An empty queue owes nothing: rounding must not add up over millions of requests.
+        self.waiting_s = self.waiting_s - hold.prefill_s if self.waiting else 0.0
+        self.progress_at = now

@@ -1,0 +1,94 @@
+"""Ways to choose a replica, behind one interface; `seconds` is kvproxy's own, the rest compare.
+
+A policy only reads. What it chose is reserved by the router in the same synchronous step.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from xxhash import xxh3_64_intdigest
+
+from kvproxy.core.affinity import Home
+from kvproxy.core.pick import rendezvous
+from kvproxy.core.replica import Replica
+from kvproxy.core.score import Match, Score, argmin
+
+
+class PolicyName(StrEnum):
+    SECONDS = "seconds"
+    STICKY_LEAST_LOADED = "sticky_least_loaded"
+    ROUND_ROBIN = "round_robin"
+    RANDOM = "random"
+    SESSION_HASH = "session_hash"
+    LONGEST_PREFIX = "longest_prefix"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a policy may look at. Sequences are parallel to `candidates`, which is not empty."""
+
+    candidates: Sequence[Replica]
+    matches: Sequence[Match]
+    scores: Sequence[Score]
+    sessions: Sequence[int]
+    home: Home | None
+    session_key: bytes
+    sequence: int
+    seed: int
+
+
+Policy = Callable[[View], int]
+
+
+def seconds(view: View) -> int:
+    """Fewest seconds; equals are split by the session, so that cold starts spread and repeat."""
+    best = argmin([score.total_s for score in view.scores])
+    return best[0] if len(best) == 1 else _split(view, best)
+
+
+def sticky_least_loaded(view: View) -> int:
+    """The session's replica for ever; a new session goes where fewest live."""
+    for index, replica in enumerate(view.candidates):
+        if view.home is not None and replica.id == view.home.replica:
+            return index
+    loads = [
+        (sessions, replica.load.in_flight)
+        for sessions, replica in zip(view.sessions, view.candidates, strict=True)
+    ]
+    least = min(loads)
+    return _split(view, [index for index, load in enumerate(loads) if load == least])
+
+
+def round_robin(view: View) -> int:
+    return view.sequence % len(view.candidates)
+
+
+def random(view: View) -> int:
+    """Uniform, from the seed and the request's number, so that a run can be repeated."""
+    return xxh3_64_intdigest(view.sequence.to_bytes(8, "big"), view.seed) % len(view.candidates)
+
+
+def session_hash(view: View) -> int:
+    return view.candidates.index(rendezvous(view.session_key, view.candidates))
+
+
+def longest_prefix(view: View) -> int:
+    """The negative example: a prefix that everybody shares drags everybody to one replica."""
+    held = [match.blocks for match in view.matches]
+    return held.index(max(held))
+
+
+def _split(view: View, indexes: Sequence[int]) -> int:
+    chosen = rendezvous(view.session_key, [view.candidates[index] for index in indexes])
+    return view.candidates.index(chosen)
+
+
+POLICIES: dict[PolicyName, Policy] = {
+    PolicyName.SECONDS: seconds,
+    PolicyName.STICKY_LEAST_LOADED: sticky_least_loaded,
+    PolicyName.ROUND_ROBIN: round_robin,
+    PolicyName.RANDOM: random,
+    PolicyName.SESSION_HASH: session_hash,
+    PolicyName.LONGEST_PREFIX: longest_prefix,
+}

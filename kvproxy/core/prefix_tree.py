@@ -1,0 +1,201 @@
+"""A cache of prefixes with vLLM's eviction order, in runs of blocks instead of single blocks.
+
+vLLM frees the blocks of a finished request tail first into one LRU queue, and a request that uses a
+block uses all before it. So a prefix is never older than what follows it, and evicting the oldest
+leaf from its tail is exactly that queue's order. Runs make a touch proportional to the branches of
+a conversation, not to its blocks. `tests/property` holds this to the per-block queue.
+"""
+
+import heapq
+from array import array
+from collections.abc import Sequence
+from itertools import count
+
+_NOTHING = array("Q")
+
+
+class Run:
+    """Consecutive blocks that were last used together. `ends[i]` = tokens of blocks 0..i."""
+
+    __slots__ = ("children", "ends", "hashes", "last_use", "parent", "pins")
+
+    def __init__(self, parent: "Run | None", hashes: "array[int]", ends: "array[int]") -> None:
+        self.parent = parent
+        self.hashes = hashes
+        self.ends = ends
+        self.children: dict[int, Run] = {}
+        self.last_use = 0
+        self.pins = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def common(self, hashes: Sequence[int], at: int) -> int:
+        """How many of this run's blocks equal hashes[at:]; a chain that differs stays different."""
+        low, high = 0, min(len(self.hashes), len(hashes) - at)
+        if high and self.hashes[high - 1] == hashes[at + high - 1]:
+            return high
+        while low < high:
+            middle = (low + high) // 2
+            if self.hashes[middle] == hashes[at + middle]:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+
+class PrefixTree:
+    """Bounded by `capacity` tokens. Pinned runs are never evicted, even when they exceed it."""
+
+    def __init__(self, capacity: int) -> None:
+        assert capacity >= 0
+        self.capacity = capacity
+        self.tokens = 0
+        self.runs = 0
+        self.evicted_tokens = 0
+        self._root = Run(None, _NOTHING, array("I"))
+        self._clock = count(1)
+        self._tick = count()
+        self._leaves: list[tuple[int, int, Run]] = []
+
+    def match(self, hashes: Sequence[int]) -> int:
+        """Number of leading blocks of `hashes` that are held. Changes nothing."""
+        run, at = self._root, 0
+        while at < len(hashes):
+            child = run.children.get(hashes[at])
+            if child is None:
+                return at
+            shared = child.common(hashes, at)
+            at += shared
+            if shared < len(child.hashes):
+                return at
+            run = child
+        return at
+
+    def pin(self, hashes: Sequence[int]) -> tuple[Run, int]:
+        """Keep the longest held prefix of `hashes` from eviction; (its end, its blocks).
+
+        The end, or what extend() makes of it, must be given to release() exactly once.
+        """
+        end, blocks = self._descend(hashes)
+        run: Run | None = end
+        while run is not None and run is not self._root:
+            run.pins += 1
+            run = run.parent
+        return end, blocks
+
+    def extend(self, end: Run, hashes: Sequence[int], tokens: Sequence[int]) -> Run:
+        """Add blocks behind a pinned end, `tokens[i]` the size of block i; returns the new end.
+
+        Others are evicted to make room. In place if the run is the caller's alone.
+        """
+        assert len(hashes) == len(tokens)
+        if not len(hashes):
+            return end
+        self._shrink(sum(tokens))
+        alone = end is not self._root and end.pins == 1 and not end.children
+        run = end if alone else Run(end, array("Q"), array("I"))
+        total = before = run.tokens
+        for size in tokens:
+            total += size
+            run.ends.append(total)
+        run.hashes.extend(array("Q", hashes))
+        self.tokens += total - before
+        if not alone:
+            assert hashes[0] not in end.children, "extend() starts where pin() stopped"
+            run.pins = 1
+            end.children[hashes[0]] = run
+            self.runs += 1
+        return run
+
+    def release(self, end: Run) -> None:
+        """Unpin what hold() or extend() returned; the whole path becomes most recently used."""
+        now = next(self._clock)
+        run: Run | None = end
+        while run is not None and run is not self._root:
+            assert run.pins > 0, "released twice"
+            run.pins -= 1
+            run.last_use = now
+            self._offer(run)
+            run = run.parent
+        self._shrink()
+
+    def clear(self) -> None:
+        """Drop everything that is not pinned, as a cache reset does."""
+        capacity, self.capacity = self.capacity, 0
+        self._shrink()
+        self.capacity = capacity
+
+    def resize(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._shrink()
+
+    def _descend(self, hashes: Sequence[int]) -> tuple[Run, int]:
+        """The run that ends the longest held prefix, split there if it went on, and its length."""
+        run, at = self._root, 0
+        while at < len(hashes):
+            child = run.children.get(hashes[at])
+            if child is None:
+                break
+            shared = child.common(hashes, at)
+            at += shared
+            if shared < len(child.hashes):
+                return self._split(child, shared), at
+            run = child
+        return run, at
+
+    def _split(self, run: Run, blocks: int) -> Run:
+        """Put the first `blocks` of `run` above it; whoever pinned the run pins both parts."""
+        parent = run.parent
+        assert parent is not None and 0 < blocks < len(run.hashes)
+        upper = Run(parent, run.hashes[:blocks], run.ends[:blocks])
+        upper.pins, upper.last_use = run.pins, run.last_use
+        parent.children[upper.hashes[0]] = upper
+        cut = upper.tokens
+        run.hashes = run.hashes[blocks:]
+        run.ends = array("I", (end - cut for end in run.ends[blocks:]))
+        run.parent = upper
+        upper.children[run.hashes[0]] = run
+        self.runs += 1
+        return upper
+
+    def _offer(self, run: Run) -> None:
+        """Remember an evictable leaf. Entries go stale when the run is used again: see _shrink."""
+        if run.pins == 0 and not run.children and run.hashes:
+            heapq.heappush(self._leaves, (run.last_use, next(self._tick), run))
+            if len(self._leaves) > 2 * self.runs + 64:
+                self._leaves = [entry for entry in self._leaves if self._is_live(entry)]
+                heapq.heapify(self._leaves)
+
+    def _is_live(self, entry: tuple[int, int, Run]) -> bool:
+        last_use, _, run = entry
+        return run.last_use == last_use and not run.pins and not run.children and bool(run.hashes)
+
+    def _shrink(self, wanted: int = 0) -> None:
+        """Evict the oldest leaves from their tails until `wanted` more tokens fit."""
+        while self.tokens + wanted > self.capacity and self._leaves:
+            run = self._leaves[0][2]
+            if self._is_live(self._leaves[0]):
+                self._trim(run, self.tokens + wanted - self.capacity)
+            if not self._is_live(self._leaves[0]):
+                heapq.heappop(self._leaves)
+
+    def _trim(self, run: Run, excess: int) -> None:
+        """Cut blocks off the tail of `run` until `excess` tokens are gone or the run is."""
+        before = run.tokens
+        keep = len(run.hashes)
+        while keep and before - run.ends[keep - 1] < excess:
+            keep -= 1
+        first = run.hashes[0]
+        del run.hashes[keep:]
+        del run.ends[keep:]
+        freed = before - run.tokens
+        self.tokens -= freed
+        self.evicted_tokens += freed
+        if not keep:
+            assert run.parent is not None
+            del run.parent.children[first]
+            self.runs -= 1
+            if run.parent is not self._root:
+                self._offer(run.parent)

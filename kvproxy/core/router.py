@@ -1,0 +1,237 @@
+"""The router's state and its few transitions. No method awaits: each is one atomic step.
+
+look_up and score read; place reserves; first_token, finish and abort settle what place reserved.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kvproxy.core.affinity import Affinity, Home
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.load import Hold
+from kvproxy.core.policies import POLICIES, PolicyName, View
+from kvproxy.core.prefix_tree import Run
+from kvproxy.core.replica import Health, Replica
+from kvproxy.core.ruler import Ruler
+from kvproxy.core.score import Asked, Match, Score, Weights, score
+from kvproxy.core.types import Chain, Identity, Usage
+
+# Block hash of an answer kept behind its prompt: it takes room but no prompt will ask for it.
+_ANSWER_MASK = 0x5DEECE66D
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Eligible replicas and what each holds of the prompt, parallel."""
+
+    candidates: Sequence[Replica]
+    matches: Sequence[Match]
+    prompt_tokens: int
+    home: Home | None
+
+
+@dataclass(slots=True, eq=False)
+class Placement:
+    """A decision and the claim it made: settled exactly once by finish or abort."""
+
+    replica: Replica
+    policy: PolicyName
+    identity: Identity
+    chain: Chain
+    match: Match
+    prompt_tokens: int
+    score: Score
+    hold: Hold
+    end: Run
+    at: float
+
+    @property
+    def predicted_cached_tokens(self) -> int:
+        return self.match.tokens
+
+
+class Router:
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        policy: PolicyName,
+        *,
+        affinity: Affinity,
+        ruler: Ruler,
+        weights: Weights,
+        seed: int = 0,
+    ) -> None:
+        self.replicas = list(replicas)
+        self.policy = policy
+        self.affinity = affinity
+        self.ruler = ruler
+        self._weights = weights
+        self._seed = seed
+        self._sequence = 0
+
+    def look_up(
+        self, identity: Identity, chain: Chain, now: float, exclude: frozenset[str] = frozenset()
+    ) -> Lookup:
+        """Raises ProxyError no_replica / model_not_found when nothing is eligible."""
+        candidates = self._eligible(identity.model, exclude)
+        prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
+        matches = [self._match(replica, identity, chain, prompt_tokens) for replica in candidates]
+        return Lookup(candidates, matches, prompt_tokens, self._home(identity, now))
+
+    def score(self, lookup: Lookup, now: float) -> list[Score]:
+        home = lookup.home.replica if lookup.home else None
+        if home is not None and all(replica.id != home for replica in lookup.candidates):
+            home = None
+        asked = Asked(lookup.prompt_tokens, home, self._weights, now)
+        return [
+            score(asked, replica, match, self.affinity.committed_tokens(replica.id))
+            for replica, match in zip(lookup.candidates, lookup.matches, strict=True)
+        ]
+
+    def place(
+        self,
+        identity: Identity,
+        chain: Chain,
+        lookup: Lookup,
+        scores: Sequence[Score],
+        now: float,
+    ) -> Placement:
+        """Choose and reserve: load, cache model and affinity change together, or not at all."""
+        view = View(
+            candidates=lookup.candidates,
+            matches=lookup.matches,
+            scores=scores,
+            sessions=[self.affinity.sessions(replica.id) for replica in lookup.candidates],
+            home=lookup.home,
+            session_key=_session_key(identity, chain),
+            sequence=self._sequence,
+            seed=self._seed,
+        )
+        self._sequence += 1
+        index = POLICIES[self.policy](view)
+        replica = lookup.candidates[index]
+        hold = replica.load.reserve(replica.id, scores[index].prefill_s, now)
+        end, held = replica.hbm.pin(chain.hashes)
+        sizes = self.ruler.sizes(chain, held, identity.model)
+        end = replica.hbm.extend(end, chain.hashes[held:], sizes)
+        if identity.session:
+            self.affinity.bind(identity.key, replica.id, lookup.prompt_tokens, now)
+        return Placement(
+            replica=replica,
+            policy=self.policy,
+            identity=identity,
+            chain=chain,
+            match=lookup.matches[index],
+            prompt_tokens=lookup.prompt_tokens,
+            score=scores[index],
+            hold=hold,
+            end=end,
+            at=now,
+        )
+
+    def place_anywhere(self, now: float, exclude: frozenset[str] = frozenset()) -> Placement:
+        """A replica for a request that is no prompt: fewest in flight, in turn among equals."""
+        candidates = self._eligible("", exclude)
+        least = min(replica.load.in_flight for replica in candidates)
+        idle = [replica for replica in candidates if replica.load.in_flight == least]
+        replica = idle[self._sequence % len(idle)]
+        self._sequence += 1
+        return Placement(
+            replica=replica,
+            policy=self.policy,
+            identity=Identity("", "", ""),
+            chain=Chain(),
+            match=Match(0, 0),
+            prompt_tokens=0,
+            score=Score(0.0, 0.0, 0.0, 0.0),
+            hold=replica.load.reserve(replica.id, 0.0, now),
+            end=replica.hbm.pin(())[0],
+            at=now,
+        )
+
+    def ready(self) -> list[Replica]:
+        return [replica for replica in self.replicas if replica.health is Health.READY]
+
+    def first_token(self, placement: Placement, now: float) -> None:
+        placement.replica.load.first_token(placement.hold, now)
+
+    def finish(self, placement: Placement, usage: Usage | None, now: float) -> None:
+        """The answer ended; `usage` is None where the engine did not say."""
+        self._learn(placement, usage)
+        answer = usage.completion_tokens if usage else 0
+        self._settle(placement, answer, now)
+
+    def abort(self, placement: Placement, now: float) -> None:
+        """The request ended early, on whichever side. What was prefilled stays cached."""
+        self._settle(placement, 0, now)
+
+    def _settle(self, placement: Placement, answer_tokens: int, now: float) -> None:
+        replica = placement.replica
+        replica.load.release(placement.hold, now)
+        if answer_tokens and len(placement.chain):
+            _keep_answer(replica, placement.chain.hashes[-1], answer_tokens)
+        replica.hbm.release(placement.end)
+
+    def _learn(self, placement: Placement, usage: Usage | None) -> None:
+        if usage is None:
+            return
+        chain, model = placement.chain, placement.identity.model
+        self.ruler.learn(chain, len(chain), usage.prompt_tokens, model)
+        cached = usage.cached_tokens
+        hold = placement.hold
+        if cached is None:
+            return
+        predicted = placement.match
+        near = max(2 * placement.replica.block_size, 0.02 * cached)
+        if cached and abs(cached - predicted.tokens) <= near and predicted.blocks < len(chain):
+            # Reported hits are whole engine blocks: the true end lies half a block on, on average.
+            middle = cached + placement.replica.block_size / 2
+            self.ruler.learn(chain, predicted.blocks, middle, model)
+        if hold.first_token_at is not None:
+            miss = usage.prompt_tokens - cached
+            placement.replica.rate.observe(miss, hold.first_token_at - hold.at, hold.alone)
+
+    def _match(
+        self, replica: Replica, identity: Identity, chain: Chain, prompt_tokens: int
+    ) -> Match:
+        blocks = replica.hbm.match(chain.hashes)
+        if not blocks:
+            return Match(0, 0)
+        tokens = self.ruler.tokens_at(chain, blocks, identity.model)
+        # Engines hit whole blocks and always compute the last prompt token.
+        whole = min(int(tokens), prompt_tokens - 1) // replica.block_size * replica.block_size
+        return Match(blocks, max(0, whole))
+
+    def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
+        ready = [replica for replica in self.ready() if replica.id not in exclude]
+        if not ready:
+            raise ProxyError(
+                "no_replica",
+                f"none of {len(self.replicas)} replicas is ready; see /readyz",
+                retry_after_s=1.0,
+            )
+        serving = [replica for replica in ready if replica.serves(model)]
+        if not serving:
+            raise ProxyError(
+                "model_not_found", f"The model `{model}` does not exist.", param="model"
+            )
+        return serving
+
+    def _home(self, identity: Identity, now: float) -> Home | None:
+        return self.affinity.home(identity.key, now) if identity.session else None
+
+
+def _keep_answer(replica: Replica, prompt_hash: int, tokens: int) -> None:
+    """Generated blocks take room in the cache like any other, until they are the oldest."""
+    key = [prompt_hash ^ _ANSWER_MASK]
+    answer, held = replica.hbm.pin(key)
+    if not held:
+        answer = replica.hbm.extend(answer, key, [tokens])
+    replica.hbm.release(answer)
+
+
+def _session_key(identity: Identity, chain: Chain) -> bytes:
+    """What rendezvous hashes: the session, or where it has none the beginning of its prompt."""
+    if identity.session:
+        return "\0".join(identity.key).encode()
+    return chain.hashes[-1].to_bytes(8, "big") if len(chain) else b""

@@ -1,0 +1,48 @@
+"""The few figures a router needs from a vLLM /metrics page."""
+
+import re
+from dataclasses import dataclass
+
+_CONFIG = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_GAUGES = re.compile(
+    r"^vllm:(num_requests_running|num_requests_waiting)(?:\{[^}]*\})? ([0-9.eE+-]+)", re.MULTILINE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """Tokens and requests; None where the page does not say."""
+
+    hbm_tokens: int | None
+    block_size: int | None
+    prefix_caching: bool | None
+    running: int
+    waiting: int
+
+
+def read_metrics(page: str) -> Scrape:
+    """Gauges of several data-parallel ranks are added up, and so are their caches."""
+    block_size = None
+    hbm_tokens = 0
+    prefix_caching = None
+    for config in _CONFIG.finditer(page):
+        labels = dict(_LABEL.findall(config[1]))
+        block_size = _whole(labels.get("block_size"))
+        blocks = _whole(labels.get("num_gpu_blocks"))
+        hbm_tokens += (block_size or 0) * (blocks or 0)
+        prefix_caching = {"True": True, "False": False}.get(labels.get("enable_prefix_caching", ""))
+    gauges = {"num_requests_running": 0.0, "num_requests_waiting": 0.0}
+    for name, value in _GAUGES.findall(page):
+        gauges[name] += float(value)
+    return Scrape(
+        hbm_tokens=hbm_tokens or None,
+        block_size=block_size,
+        prefix_caching=prefix_caching,
+        running=int(gauges["num_requests_running"]),
+        waiting=int(gauges["num_requests_waiting"]),
+    )
+
+
+def _whole(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isdigit() else None

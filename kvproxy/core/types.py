@@ -1,0 +1,76 @@
+"""The values that pass between the steps of a request."""
+
+from array import array
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Tier(StrEnum):
+    """Where a block lies, fastest first. HBM is a replica's own; the others may be shared."""
+
+    HBM = "hbm"
+    DRAM = "dram"
+    DISK = "disk"
+    REMOTE = "remote"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose turn this is and on what evidence. `session` is never a credential or a request id."""
+
+    tenant: str
+    model: str
+    session: str
+    agent: str = ""
+    parent: str = ""
+    evidence: str = "none"
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return (self.tenant, self.model, self.session, self.agent)
+
+
+@dataclass(slots=True)
+class Chain:
+    """The byte chain of a prompt: parallel arrays, one entry a block.
+
+    `hashes[i]` covers everything up to and including block i. `text_bytes[i]` and `segments[i]`
+    are cumulative measures up to the end of block i, from which tokens are estimated. `root` seeds
+    the first hash.
+    """
+
+    root: int = 0
+
+    hashes: "array[int]" = field(default_factory=lambda: array("Q"))
+    text_bytes: "array[int]" = field(default_factory=lambda: array("I"))
+    segments: "array[int]" = field(default_factory=lambda: array("I"))
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    @property
+    def end(self) -> int:
+        """The hash that covers everything."""
+        return self.hashes[-1] if self.hashes else self.root
+
+    def copy(self) -> "Chain":
+        return Chain(self.root, self.hashes[:], self.text_bytes[:], self.segments[:])
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """Replace bytes [start, end) of the client's body by `new`. Kinds: see core/canonical."""
+
+    start: int
+    end: int
+    new: bytes
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an engine reports at the end of an answer, in tokens; cached is None if unreported."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int | None

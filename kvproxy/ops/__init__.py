@@ -1,0 +1,1 @@
+"""Tells operators what happens: metrics, logs, explanations."""

@@ -1,0 +1,69 @@
+"""Logs on standard error: text for people, JSON for machines, one line a request."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+
+import orjson
+
+from kvproxy.proxy import Record
+
+access = logging.getLogger("kvproxy.access")
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= getattr(record, "fields", {})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line).decode()
+
+
+class TextFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname).1s %(name)s: %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = getattr(record, "fields", {})
+        pairs = " ".join(f"{name}={value}" for name, value in fields.items() if value is not None)
+        return f"{super().format(record)} {pairs}".rstrip()
+
+
+def set_up(level: str, style: str) -> None:
+    """`style` auto: text on a terminal, JSON otherwise."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = style == "text" or (style == "auto" and sys.stderr.isatty())
+    handler.setFormatter(TextFormatter() if text else JsonFormatter())
+    root = logging.getLogger("kvproxy")
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    root.propagate = False
+
+
+def log_access(record: Record) -> None:
+    """Identifiers of the request, never of the person or the prompt."""
+    if not access.isEnabledFor(logging.INFO):
+        return
+    exchange, placement, usage = record.exchange, record.placement, record.usage
+    fields = {
+        "request_id": exchange.request_id,
+        "method": exchange.method,
+        "path": exchange.path,
+        "status": record.status,
+        "outcome": record.outcome,
+        "replica": placement.replica.id if placement else None,
+        "evidence": record.identity.evidence if record.identity else None,
+        "prompt_tokens": usage.prompt_tokens if usage else None,
+        "predicted_cached": placement.match.tokens if placement and record.turn else None,
+        "cached": usage.cached_tokens if usage else None,
+        "ttft_s": None if record.ttft_s is None else round(record.ttft_s, 4),
+        "total_s": round(record.total_s, 4),
+        "attempts": record.attempts,
+    }
+    access.info("request", extra={"fields": fields})

@@ -1,0 +1,150 @@
+"""Prometheus metrics. Counters are fed by one Record a request; gauges are read at scrape time.
+
+Labels are replica, outcome, kind and the like: never a session, a model named by a client, or text.
+"""
+
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from kvproxy.core.router import Router
+from kvproxy.proxy import Record
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_TOKENS = (0, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
+
+
+class ReplicaGauges:
+    """What the router believes of each replica, at the moment of the scrape."""
+
+    def __init__(self, router: Router, clock: Callable[[], float]) -> None:
+        self._router = router
+        self._clock = clock
+
+    def collect(self) -> Iterable[Metric]:
+        now = self._clock()
+        replicas = self._router.replicas
+        gauges = {
+            "up": ("1 if the replica is ready for new work", lambda r: r.health == "ready"),
+            "in_flight": ("requests being answered", lambda r: r.load.in_flight),
+            "queue_seconds": ("prefill it owes us", lambda r: r.load.queue_s(now)),
+            "hbm_capacity_tokens": ("size of its prefix cache", lambda r: r.hbm.capacity),
+            "hbm_held_tokens": ("prefixes believed to be held", lambda r: r.hbm.tokens),
+            "hbm_evicted_tokens": ("believed evicted so far", lambda r: r.hbm.evicted_tokens),
+            "sessions": (
+                "conversations living there",
+                lambda r: self._router.affinity.sessions(r.id),
+            ),
+            "prefill_tokens_per_second": ("learned rate", lambda r: 1 / r.rate.s_per_tok),
+            "scraped_running": ("running, by its own metrics", lambda r: r.running),
+            "scraped_waiting": ("waiting, by its own metrics", lambda r: r.waiting),
+        }
+        for name, (text, read) in gauges.items():
+            family = GaugeMetricFamily(f"kvproxy_replica_{name}", text, labels=["replica"])
+            for replica in replicas:
+                family.add_metric([replica.id], float(read(replica)))
+            yield family
+        sessions = len(self._router.affinity)
+        yield GaugeMetricFamily("kvproxy_sessions", "conversations remembered", value=sessions)
+
+
+class Metrics:
+    """Children are looked up once per replica and kept: labels() costs more than inc()."""
+
+    def __init__(self, router: Router, clock: Callable[[], float]) -> None:
+        self._registry = registry = CollectorRegistry()
+        registry.register(ReplicaGauges(router, clock))  # type: ignore[arg-type]
+        build = GaugeMetricFamily("kvproxy_build_info", "version", labels=["version"])
+        build.add_metric([version("kvproxy")], 1)
+        registry.register(_Constant(build))  # type: ignore[arg-type]
+        self._requests = Counter(
+            "kvproxy_requests_total",
+            "Requests by replica and outcome (ok, client_gone or an error code)",
+            ["replica", "outcome"],
+            registry=registry,
+        )
+        self._attempts = Counter(
+            "kvproxy_retries_total", "Attempts after the first", registry=registry
+        )
+        self._ttft = Histogram(
+            "kvproxy_ttft_seconds",
+            "From the request's head to the first token",
+            ["replica"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._total = Histogram(
+            "kvproxy_request_seconds",
+            "From the request's head to the end of the answer",
+            ["replica"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._prompt = Counter(
+            "kvproxy_prompt_tokens_total",
+            "Prompt tokens as engines reported them",
+            ["replica"],
+            registry=registry,
+        )
+        self._cached = Counter(
+            "kvproxy_cached_tokens_total",
+            "Cached prompt tokens of answers with usage, predicted and reported",
+            ["replica", "source"],
+            registry=registry,
+        )
+        self._error = Histogram(
+            "kvproxy_cache_prediction_error_tokens",
+            "Distance between predicted and reported cached tokens",
+            buckets=_TOKENS,
+            registry=registry,
+        )
+        self._splices = Counter(
+            "kvproxy_splices_total", "Changes to forwarded bodies", ["kind"], registry=registry
+        )
+        self._evidence = Counter(
+            "kvproxy_session_evidence_total",
+            "What told the conversation of a request",
+            ["evidence"],
+            registry=registry,
+        )
+
+    def page(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def observe(self, record: Record) -> None:
+        replica = record.placement.replica.id if record.placement else ""
+        self._requests.labels(replica, record.outcome).inc()
+        if record.attempts > 1:
+            self._attempts.inc(record.attempts - 1)
+        if record.turn is None or not replica:
+            return
+        self._total.labels(replica).observe(record.total_s)
+        if record.ttft_s is not None:
+            self._ttft.labels(replica).observe(record.ttft_s)
+        if record.identity is not None:
+            self._evidence.labels(record.identity.evidence).inc()
+        for splice in record.turn.splices:
+            self._splices.labels(splice.kind).inc()
+        self._observe_usage(record, replica)
+
+    def _observe_usage(self, record: Record, replica: str) -> None:
+        usage, placement = record.usage, record.placement
+        if usage is None or placement is None:
+            return
+        self._prompt.labels(replica).inc(usage.prompt_tokens)
+        if usage.cached_tokens is not None:
+            predicted = placement.match.tokens
+            self._cached.labels(replica, "predicted").inc(predicted)
+            self._cached.labels(replica, "reported").inc(usage.cached_tokens)
+            self._error.observe(abs(predicted - usage.cached_tokens))
+
+
+class _Constant:
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterable[Metric]:
+        return [self._metric]

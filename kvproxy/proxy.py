@@ -1,0 +1,167 @@
+"""The life of a request, top to bottom. Everything it does is in the modules it calls.
+
+The ports below are what the outside must offer; adapters implement them, app.py joins them.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from kvproxy.core.answer import AnswerWatch
+from kvproxy.core.dialects import dialect_of
+from kvproxy.core.dialects.base import Dialect
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.identify import HeaderRule, identify
+from kvproxy.core.router import Placement, Router
+from kvproxy.core.turn import Turn, TurnReader, apply
+from kvproxy.core.types import Identity, Usage
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Exchange(Protocol):
+    """The client's side of one request. `header` has lower-case names, the last value wins."""
+
+    method: str
+    target: str
+    path: str
+    request_id: str
+    header: Mapping[str, str]
+    raw_headers: Headers
+    started: bool
+
+    async def accept(self) -> bytes:
+        """The whole body, bounded; raises ProxyError body_too_large, request_timeout, …"""
+
+    async def start(self, status: int, headers: Headers, placement: Placement) -> None: ...
+
+    async def send(self, chunk: bytes) -> None:
+        """Returns when the client can take more."""
+
+    async def end(self) -> None: ...
+
+
+class Answer(Protocol):
+    status: int
+    headers: Headers
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Body bytes as they arrive; raises ProxyError upstream_broke if they stop early."""
+
+
+class Upstream(Protocol):
+    def open(
+        self, placement: Placement, exchange: Exchange, body: bytes
+    ) -> AbstractAsyncContextManager[Answer]:
+        """Raises ProxyError upstream_unreachable when no byte of an answer came."""
+
+
+@dataclass(slots=True)
+class Record:
+    """One request, for metrics and the access log. Times in seconds, sizes in tokens."""
+
+    exchange: Exchange
+    began: float
+    identity: Identity | None = None
+    turn: Turn | None = None
+    placement: Placement | None = None
+    usage: Usage | None = None
+    status: int = 0
+    outcome: str = "ok"
+    ttft_s: float | None = None
+    total_s: float = 0.0
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    router: Router
+    reader: TurnReader
+    upstream: Upstream
+    rules: Sequence[HeaderRule]
+    clock: Callable[[], float]
+    observe: Callable[[Record], None]
+    attempts_max: int = 3
+
+    async def handle(self, exchange: Exchange) -> None:
+        record = Record(exchange, self.clock())
+        try:
+            body = await exchange.accept()
+            dialect = dialect_of(exchange.method, exchange.path)
+            if dialect is not None and "content-encoding" not in exchange.header:
+                body = self._read(record, dialect, body)
+            await self._place_and_forward(record, body)
+        except ProxyError as error:
+            record.outcome, record.status = error.code, record.status or error.status
+            raise
+        except BaseException:
+            record.outcome = "client_gone"
+            raise
+        finally:
+            record.total_s = self.clock() - record.began
+            self.observe(record)
+
+    def _read(self, record: Record, dialect: Dialect, body: bytes) -> bytes:
+        """Identify, canonicalise and hash: all that can be said before a replica is looked at."""
+        tenant = ""
+        headers = record.exchange.header
+        if not headers.get("content-type", "").lower().startswith("application/json"):
+            raise ProxyError(
+                "unsupported_media_type",
+                "Unsupported Media Type: send application/json.",
+            )
+        turn = self.reader.read(dialect, tenant, body)
+        record.turn = turn
+        record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
+        return apply(body, turn.splices)
+
+    async def _place_and_forward(self, record: Record, body: bytes) -> None:
+        """Try replicas until one answers; nothing is tried twice, and nothing after its start."""
+        failed: frozenset[str] = frozenset()
+        while True:
+            record.attempts += 1
+            placement = self._place(record, failed)
+            try:
+                await self._forward(record, placement, body)
+                return
+            except ProxyError as error:
+                failed |= {placement.replica.id}
+                if error.code != "upstream_unreachable" or not self._may_retry(record, failed):
+                    raise
+
+    def _place(self, record: Record, failed: frozenset[str]) -> Placement:
+        """Look up, score, pick and hold in one step: no await in here."""
+        now = self.clock()
+        turn, identity = record.turn, record.identity
+        if turn is None or identity is None:
+            record.placement = self.router.place_anywhere(now, failed)
+        else:
+            lookup = self.router.look_up(identity, turn.chain, now, failed)
+            scores = self.router.score(lookup, now)
+            record.placement = self.router.place(identity, turn.chain, lookup, scores, now)
+        return record.placement
+
+    def _may_retry(self, record: Record, failed: frozenset[str]) -> bool:
+        left = any(replica.id not in failed for replica in self.router.ready())
+        return left and record.attempts < self.attempts_max
+
+    async def _forward(self, record: Record, placement: Placement, body: bytes) -> None:
+        """Relay the answer as it comes; whatever happens, the placement is settled once."""
+        exchange, watch = record.exchange, AnswerWatch()
+        try:
+            async with self.upstream.open(placement, exchange, body) as answer:
+                record.status = answer.status
+                await exchange.start(answer.status, answer.headers, placement)
+                async for chunk in answer.chunks():
+                    if watch.feed(chunk):
+                        now = self.clock()
+                        record.ttft_s = now - record.began
+                        self.router.first_token(placement, now)
+                    await exchange.send(chunk)
+                await exchange.end()
+        except BaseException:
+            self.router.abort(placement, self.clock())
+            raise
+        record.usage = watch.usage() if record.turn and answer.status == 200 else None
+        self.router.finish(placement, record.usage, self.clock())

@@ -1,0 +1,295 @@
+"""Everything an operator can change. Flags, environment, files and pages are made from this model.
+
+Every description says why or when to change the key. Values are validated strictly: a wrong type,
+an unknown key or a bound exceeded is an error, never a guess.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from kvproxy.core.identify import HEADER_RULES
+from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Secret, Switch
+from kvproxy.settings.replica import ReplicaSettings
+
+PolicyName = Literal[
+    "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
+]
+Order = Literal["first_seen", "sorted", "preserve"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "text", "json"]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
+
+
+class Section(BaseModel):
+    """What all groups of keys share."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class ServerSettings(Section):
+    """Where clients connect, and what they may send."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on. 0.0.0.0 or :: serves other hosts too: put "
+        "authentication in front first.",
+    )
+    port: Count = Field(
+        default=8080, le=65535, description="Port to listen on; 0 lets the system choose one."
+    )
+    max_body_bytes: Count = Field(
+        default=64 * 2**20,
+        ge=1,
+        description="Largest request body; larger ones get 413. Raise it for images in prompts.",
+    )
+    max_header_bytes: Count = Field(
+        default=64 * 2**10,
+        ge=1024,
+        description="Largest request head. Raise it when a gateway in front adds large tokens.",
+    )
+    max_json_depth: Count = Field(
+        default=200,
+        ge=1,
+        description="Deepest nesting of a body that is looked into; deeper ones are refused, "
+        "since engines fail on them.",
+    )
+    body_timeout_s: Seconds = Field(
+        default=60.0,
+        gt=0,
+        description="Time for a client to send its body. Raise it for slow uplinks.",
+    )
+    keepalive_timeout_s: Seconds = Field(
+        default=75.0,
+        gt=0,
+        description="How long an idle client connection stays open. Keep it above that of a "
+        "load balancer in front, or that one meets closed connections.",
+    )
+    grace_s: Seconds = Field(
+        default=30.0,
+        ge=0,
+        description="Time for running answers to end after SIGTERM. Keep it below the "
+        "supervisor's own limit (Kubernetes: terminationGracePeriodSeconds).",
+    )
+    max_connections: Count = Field(
+        default=10_000,
+        ge=1,
+        description="Client connections at a time; more are refused. Keep it below the limit of "
+        "open files: a streaming request needs two.",
+    )
+
+
+class UpstreamSettings(Section):
+    """Connections to the replicas."""
+
+    connect_timeout_s: Seconds = Field(
+        default=5.0,
+        gt=0,
+        description="Time to reach a replica before another one is tried. Raise it across regions.",
+    )
+    idle_timeout_s: Seconds = Field(
+        default=600.0,
+        gt=0,
+        description="Longest silence of a replica, first token included, before the request "
+        "fails. Raise it when prompts prefill for longer than this.",
+    )
+    keepalive_s: Seconds = Field(
+        default=4.0,
+        ge=0,
+        description="How long an idle connection to a replica is kept. Keep it below the "
+        "engine's own limit (vLLM: 5 s), or requests meet closed connections.",
+    )
+    api_key: Secret | None = Field(
+        default=None,
+        description="Sent to every replica as a bearer token in place of the client's; unset: "
+        "the client's own header is forwarded. Set it when replicas need a key.",
+    )
+
+
+class IdentifySettings(Section):
+    """How turns of one conversation are recognised."""
+
+    session_headers: Annotated[tuple[HeaderName, ...], FROM_LIST] = Field(
+        default=tuple(rule.session for rule in HEADER_RULES),
+        max_length=32,
+        description="Request headers that name the conversation, strongest first. Add the "
+        "header of your own client at the front.",
+    )
+    max_sessions: Count = Field(
+        default=100_000,
+        ge=1,
+        description="Conversations remembered at a time; the longest unused goes first. Raise "
+        "it when more than that many are alive at once.",
+    )
+    idle_s: Seconds = Field(
+        default=14_400.0,
+        gt=0,
+        description="A conversation unused for this long is forgotten. Raise it when people come "
+        "back later and the replicas' slower tiers still hold their blocks.",
+    )
+
+
+class CanonicalSettings(Section):
+    """Keeping the prefix byte-identical from turn to turn."""
+
+    enabled: Switch = Field(
+        default=True,
+        description="Splice earlier bytes into bodies that mean the same. Turn it off to rule "
+        "kvproxy out when an answer looks wrong.",
+    )
+    order: Order = Field(
+        default="first_seen",
+        description="Which order of JSON keys and tools is sent: first_seen keeps the first "
+        "client's; sorted is the same on every proxy, but changes the order in which guided "
+        "decoding writes fields; preserve leaves each request as it is.",
+    )
+    representatives_max_bytes: Count = Field(
+        default=64 * 2**20,
+        ge=2**16,
+        description="Memory for first-seen bytes. Raise it when many different tool sets are in "
+        "use and the eviction counter grows.",
+    )
+    drop_billing_header: Switch = Field(
+        default=True,
+        description="Drop the x-anthropic-billing-header line that Claude Code puts at the head "
+        "of the prompt, whose value changes with every request. Turn it off only if "
+        "something behind kvproxy reads that line.",
+    )
+
+
+class BlocksSettings(Section):
+    """How prompts are cut for comparison."""
+
+    block_bytes: Count = Field(
+        default=1024,
+        ge=64,
+        le=2**20,
+        description="Bytes in a block, about four to a token. Lower it for short prompts; it "
+        "must be the same on every proxy that shares state.",
+    )
+
+
+class IndexSettings(Section):
+    """What is remembered about which replica holds what."""
+
+    hbm_tokens_default: Count = Field(
+        default=1_000_000,
+        ge=1,
+        description="KV cache size assumed for a replica that neither tells it nor has "
+        "hbm_tokens set.",
+    )
+    anchors_max: Count = Field(
+        default=200_000,
+        ge=1,
+        description="Known ties between bytes and token counts. Raise it with max_sessions: "
+        "without one, tokens are estimated.",
+    )
+
+
+class PolicySettings(Section):
+    """How a replica is chosen."""
+
+    name: PolicyName = Field(
+        default="seconds",
+        description="seconds sends each turn where it starts soonest; the others are there to "
+        "compare with, and longest_prefix shows what crowding on one replica costs.",
+    )
+    seed: Count = Field(
+        default=0,
+        le=2**63 - 1,
+        description="Seed of random choices and tie breaks. Keep it the same on every proxy, so "
+        "that all of them place a new conversation alike.",
+    )
+
+
+class ScoreSettings(Section):
+    """First guesses of the `seconds` policy; it learns from there."""
+
+    prefill_tok_s: Count = Field(
+        default=10_000,
+        ge=1,
+        description="Prompt tokens a replica computes per second, until measured. Set it near "
+        "the truth when the first minute after a start matters.",
+    )
+    base_s: Seconds = Field(
+        default=0.02,
+        ge=0,
+        description="Time to first token of a prompt that is wholly cached, until measured.",
+    )
+    move_margin_s: Seconds = Field(
+        default=1.0,
+        ge=0,
+        description="Seconds that another replica must be faster by before a conversation "
+        "moves. Raise it when conversations wander; lower it when some replicas idle.",
+    )
+
+
+class ProbeSettings(Section):
+    """Asking replicas how they are."""
+
+    interval_s: Seconds = Field(
+        default=5.0,
+        gt=0,
+        description="Time between probes of one replica. Lower it to see failures sooner.",
+    )
+    timeout_s: Seconds = Field(
+        default=2.0,
+        gt=0,
+        description="Time for a replica to answer a probe. Raise it when busy engines answer late.",
+    )
+    unhealthy_after: Count = Field(
+        default=3,
+        ge=1,
+        description="Failed probes in a row before a replica gets no new work. Raise it when "
+        "replicas are taken out without need.",
+    )
+
+
+class LogSettings(Section):
+    """What is written to standard error."""
+
+    level: LogLevel = Field(
+        default="info", description="Least level written. debug explains single decisions."
+    )
+    format: LogFormat = Field(
+        default="auto", description="auto writes text to a terminal and JSON otherwise."
+    )
+    access: Switch = Field(
+        default=True,
+        description="One line per request. Turn it off when the metrics are enough.",
+    )
+
+
+class Settings(Section):
+    """All settings of `kvproxy serve`."""
+
+    server: ServerSettings = ServerSettings()
+    replicas: Annotated[tuple[ReplicaSettings, ...], FROM_LIST] = Field(
+        min_length=1,
+        max_length=1024,
+        description="The engines to send requests to; a plain URL is enough for each.",
+    )
+    upstream: UpstreamSettings = UpstreamSettings()
+    identify: IdentifySettings = IdentifySettings()
+    canonical: CanonicalSettings = CanonicalSettings()
+    blocks: BlocksSettings = BlocksSettings()
+    index: IndexSettings = IndexSettings()
+    policy: PolicySettings = PolicySettings()
+    score: ScoreSettings = ScoreSettings()
+    probe: ProbeSettings = ProbeSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _replicas_differ(self) -> Self:
+        for what in ("url", "id"):
+            first: dict[str, int] = {}
+            for index, replica in enumerate(self.replicas):
+                value = str(getattr(replica, what))
+                if value in first:
+                    context = {"at": ("replicas", index, what), "value": value, "first": first[value]}
+                    message = "'{value}' is also that of replicas.{first}"
+                    raise PydanticCustomError("duplicate", message, context)
+                first[value] = index
+        return self

@@ -1,0 +1,81 @@
+"""One replica as the operator names it: a URL is enough."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from kvproxy.settings.kinds import Count, Number, Secret
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class ReplicaSettings(BaseModel):
+    """An engine process that answers requests. A plain URL is short for `{url: URL}`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    url: str = Field(
+        description="Where the engine listens, `http://host:port` or https, without a path: "
+        "kvproxy adds the path that the client asked for."
+    )
+    id: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._:\[\]-]{0,128}$",
+        description="Name in metrics, logs and the x-kvproxy-replica header; empty: host:port. "
+        "Set it when addresses change but the replica is the same.",
+    )
+    hbm_tokens: Count | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens that fit the replica's KV cache; unset: read from the engine. "
+        "Set it for an engine that does not tell.",
+    )
+    weight: Number = Field(
+        default=1.0,
+        gt=0,
+        description="Share of new conversations relative to the others when nothing else tells "
+        "them apart. Raise it for a faster machine.",
+    )
+    api_key: Secret | None = Field(
+        default=None,
+        description="Sent to this replica as a bearer token in place of the client's; "
+        "unset: upstream.api_key. Set it when replicas have different keys.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normal_form(cls, value: Any) -> Any:
+        """Same address, same text: so that duplicates are seen and the default id is stable."""
+        if isinstance(value, str):
+            value = {"url": value}
+        if not isinstance(value, dict) or not isinstance(value.get("url"), str):
+            return value
+        url, host_port = _split(value["url"])
+        named = value.get("id") not in (None, "")
+        return value | {"url": url, "id": value["id"] if named else host_port}
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Normalised URL and `host:port`; an error that says what is wrong otherwise."""
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
+    except ValueError as error:
+        raise _bad_url(url, str(error)) from None
+    if parts.scheme not in DEFAULT_PORTS:
+        raise _bad_url(url, "it must start with http:// or https://")
+    if not parts.hostname or any(c.isspace() for c in parts.hostname):
+        raise _bad_url(url, "it names no host")
+    if parts.username is not None:
+        raise _bad_url(parts.hostname, "credentials belong in api_key, not in the URL")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise _bad_url(url, "a path or query is not taken: kvproxy forwards the client's path")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}:{port}", f"{host}:{port}"
+
+
+def _bad_url(url: str, why: str) -> PydanticCustomError:
+    context = {"at": ("url",), "url": url, "why": why}
+    return PydanticCustomError("replica_url", "'{url}': {why}", context)
