@@ -13,7 +13,7 @@ help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
 
 setup:  ## make ./.venv (again only when pyproject.toml changed)
-	@bash scripts/setup.sh
+	@bash .ci/setup.sh
 
 demo: setup  ## four emulated replicas, the proxy, a replay, one table
 	@$(BIN)/kvproxy demo

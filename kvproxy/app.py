@@ -1,6 +1,7 @@
 """Joins settings, core and adapters into a running server."""
 
 import asyncio
+import math
 import signal
 import sys
 import time
@@ -11,15 +12,16 @@ import orjson
 import uvloop
 from aiohttp import web
 
+from kvproxy.adapters.gate import Gate
 from kvproxy.adapters.http_server import HttpServer, Limits, Route
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
+from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.affinity import Affinity
 from kvproxy.core.canonical import Canonicaliser, Order
 from kvproxy.core.identify import rules_for
 from kvproxy.core.learn import PrefillRate
 from kvproxy.core.policies import PolicyName
-from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.router import Router
@@ -38,7 +40,8 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.router = build_router(settings)
-        self.metrics = Metrics(self.router, time.monotonic)
+        self.admission = build_admission(settings, self.router)
+        self.metrics = Metrics(self.router, self.admission, time.monotonic)
         self.draining = False
         api_keys = _api_keys(settings)
         self._upstream = AiohttpUpstream(
@@ -59,6 +62,7 @@ class App:
         )
         self.proxy = Proxy(
             router=self.router,
+            gate=Gate(self.router, self.admission, time.monotonic),
             reader=build_reader(settings),
             upstream=self._upstream,
             rules=rules_for(settings.identify.session_headers),
@@ -133,7 +137,7 @@ def build_router(settings: Settings) -> Router:
         Replica(
             id=replica.id,
             url=replica.url,
-            hbm=PrefixTree(replica.hbm_tokens or settings.index.hbm_tokens_default),
+            hbm_tokens=replica.hbm_tokens or settings.index.hbm_tokens_default,
             rate=PrefillRate(settings.score.prefill_tok_s, settings.score.base_s),
             weight=replica.weight,
         )
@@ -146,6 +150,21 @@ def build_router(settings: Settings) -> Router:
         ruler=Ruler(settings.index.anchors_max),
         weights=Weights(move_margin_s=settings.score.move_margin_s),
         seed=settings.policy.seed,
+    )
+
+
+def build_admission(settings: Settings, router: Router) -> Admission:
+    """Only kvproxy's own policy holds work back: the others are compared as others run them."""
+    limits = settings.admission
+    holds_back = router.policy is PolicyName.SECONDS
+    return Admission(
+        router,
+        AdmissionLimits(
+            backlog_s=limits.backlog_s if holds_back else math.inf,
+            ageing_s=limits.ageing_s,
+            wait_max_s=limits.wait_max_s,
+            queue_max=limits.queue_max,
+        ),
     )
 
 

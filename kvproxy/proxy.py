@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from kvproxy.core.admission import Ticket
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
@@ -29,7 +30,9 @@ class Exchange(Protocol):
     request_id: str
     header: Mapping[str, str]
     raw_headers: Headers
-    started: bool
+
+    @property
+    def started(self) -> bool: ...
 
     async def accept(self) -> bytes:
         """The whole body, bounded; raises ProxyError body_too_large, request_timeout, …"""
@@ -57,6 +60,14 @@ class Upstream(Protocol):
         """Raises ProxyError upstream_unreachable when no byte of an answer came."""
 
 
+class Gate(Protocol):
+    async def admit(self, ticket: Ticket) -> Placement:
+        """Raises ProxyError overloaded, no_replica or model_not_found."""
+
+    def changed(self) -> None:
+        """Somebody's first token, end or abort may let others go."""
+
+
 @dataclass(slots=True)
 class Record:
     """One request, for metrics and the access log. Times in seconds, sizes in tokens."""
@@ -72,11 +83,13 @@ class Record:
     ttft_s: float | None = None
     total_s: float = 0.0
     attempts: int = 0
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
     router: Router
+    gate: Gate
     reader: TurnReader
     upstream: Upstream
     rules: Sequence[HeaderRule]
@@ -121,7 +134,7 @@ class Proxy:
         failed: frozenset[str] = frozenset()
         while True:
             record.attempts += 1
-            placement = self._place(record, failed)
+            placement = await self._admit(record, failed)
             try:
                 await self._forward(record, placement, body)
                 return
@@ -130,16 +143,16 @@ class Proxy:
                 if error.code != "upstream_unreachable" or not self._may_retry(record, failed):
                     raise
 
-    def _place(self, record: Record, failed: frozenset[str]) -> Placement:
-        """Look up, score, pick and hold in one step: no await in here."""
+    async def _admit(self, record: Record, failed: frozenset[str]) -> Placement:
+        """Look up, score and pick, wait for the turn, hold: a prompt is placed by the gate."""
         now = self.clock()
         turn, identity = record.turn, record.identity
         if turn is None or identity is None:
             record.placement = self.router.place_anywhere(now, failed)
         else:
-            lookup = self.router.look_up(identity, turn.chain, now, failed)
-            scores = self.router.score(lookup, now)
-            record.placement = self.router.place(identity, turn.chain, lookup, scores, now)
+            ticket = Ticket(identity, turn.chain, now, failed)
+            record.placement = await self.gate.admit(ticket)
+            record.waited_s += self.clock() - now
         return record.placement
 
     def _may_retry(self, record: Record, failed: frozenset[str]) -> bool:
@@ -158,10 +171,13 @@ class Proxy:
                         now = self.clock()
                         record.ttft_s = now - record.began
                         self.router.first_token(placement, now)
+                        self.gate.changed()
                     await exchange.send(chunk)
                 await exchange.end()
         except BaseException:
             self.router.abort(placement, self.clock())
+            self.gate.changed()
             raise
         record.usage = watch.usage() if record.turn and answer.status == 200 else None
         self.router.finish(placement, record.usage, self.clock())
+        self.gate.changed()

@@ -5,6 +5,8 @@ upstream request is closed and the hold released with it.
 """
 
 import asyncio
+import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from uuid import uuid4
@@ -16,23 +18,17 @@ from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.errors import ProxyError, openai_body
 from kvproxy.core.explain import describe
+from kvproxy.core.headers import end_to_end, text
 from kvproxy.core.router import Placement
 from kvproxy.proxy import Exchange, Headers
 
-# RFC 9110 §7.6.1: these belong to one connection, not to the message.
-HOP_BY_HOP = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
+log = logging.getLogger("kvproxy.http")
+# What aiohttp says about malformed requests quotes them, prompts included.
+_wire_log = logging.getLogger("kvproxy.http.wire")
+_wire_log.addFilter(lambda record: False)
+
+# A request id is repeated to replicas, clients and logs: anything else would be a way in.
+_REQUEST_ID = re.compile(r"[!-~]{1,256}")
 
 # kvproxy's own pages, by path; everything else belongs to the replicas.
 Route = Callable[[], Awaitable[web.Response]]
@@ -67,6 +63,7 @@ class HttpServer:
             handler_cancellation=True,
             auto_decompress=False,
             access_log=None,
+            logger=_wire_log,
             keepalive_timeout=self._limits.keepalive_timeout_s,
             max_field_size=self._limits.max_header_bytes,
             max_line_size=self._limits.max_header_bytes,
@@ -101,8 +98,7 @@ class HttpServer:
         route = self._routes.get(request.path) if request.method in ("GET", "HEAD") else None
         if route is not None:
             return await route()
-        request_id = request.headers.get("x-request-id") or uuid4().hex
-        exchange = AiohttpExchange(request, self._limits, request_id)
+        exchange = AiohttpExchange(request, self._limits)
         task = asyncio.current_task()
         assert task is not None
         self._running[task] = exchange
@@ -115,6 +111,11 @@ class HttpServer:
                 raise
             task.uncancel()
             return await exchange.refuse(self._cut)
+        except ConnectionError:
+            raise
+        except Exception:
+            log.exception("request %s failed", exchange.request_id)
+            return await exchange.refuse(ProxyError("internal", "kvproxy failed; see its log."))
         finally:
             del self._running[task]
         return exchange.response
@@ -123,16 +124,19 @@ class HttpServer:
 class AiohttpExchange:
     """One request and its answer on an aiohttp connection."""
 
-    def __init__(self, request: web.BaseRequest, limits: Limits, request_id: str) -> None:
+    def __init__(self, request: web.BaseRequest, limits: Limits) -> None:
         self._request = request
         self._limits = limits
         self._response: web.StreamResponse | None = None
-        self.request_id = request_id
         self.method = request.method
-        self.target = request.raw_path
+        self.target = _origin_form(request.raw_path)
         self.path = request.path
         self.raw_headers: Headers = request.raw_headers
-        self.header: Mapping[str, str] = {k.lower(): v for k, v in request.headers.items()}
+        self.header: Mapping[str, str] = {
+            text(name).lower(): text(value) for name, value in request.raw_headers
+        }
+        given = self.header.get("x-request-id", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
         self.ended = False
 
     @property
@@ -172,15 +176,12 @@ class AiohttpExchange:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def start(self, status: int, headers: Headers, placement: Placement) -> None:
-        kept: CIMultiDict[str] = CIMultiDict()
-        for name, value in headers:
-            if name.lower() not in HOP_BY_HOP:
-                kept.add(name.decode("latin-1"), value.decode("latin-1"))
+        kept = CIMultiDict(end_to_end(headers))
         kept["x-request-id"] = self.request_id
         kept["x-kvproxy-replica"] = placement.replica.id
         if self.header.get("x-kvproxy-decision"):
             kept["x-kvproxy-decision"] = describe(placement).decode()
-        self._response = web.StreamResponse(status=status, headers=kept)
+        self._response = _Relayed(status=status, headers=kept)
         await self._response.prepare(self._request)
 
     async def send(self, chunk: bytes) -> None:
@@ -221,3 +222,24 @@ class AiohttpExchange:
             await self.end()
         elif self._request.transport is not None:
             self._request.transport.abort()
+
+
+class _Relayed(web.StreamResponse):
+    """A replica's answer: no header is added that the replica did not send."""
+
+    async def _prepare_headers(self) -> None:
+        given = set(self.headers)
+        await super()._prepare_headers()
+        for name in ("Content-Type", "Server"):
+            if name not in given:
+                self.headers.popall(name, None)
+
+
+def _origin_form(target: str) -> str:
+    """Path and query of a request target; clients of forward proxies send whole URLs."""
+    if target.startswith("/"):
+        return target
+    _, _, after_scheme = target.partition("://")
+    slash = re.search(r"[/?]", after_scheme)
+    found = after_scheme[slash.start() :] if slash else ""
+    return found if found.startswith("/") else "/" + found

@@ -86,12 +86,10 @@ class ReplicaProbe:
         scrape = read_metrics((await self._get(replica, "/metrics")).decode(errors="replace"))
         replica.running, replica.waiting = scrape.running, scrape.waiting
         replica.block_size = scrape.block_size or replica.block_size
-        known = replica.id in self._fixed_hbm or scrape.hbm_tokens is None
-        if not known and scrape.hbm_tokens != replica.hbm.capacity:
-            assert scrape.hbm_tokens is not None
-            replica.hbm.resize(scrape.hbm_tokens)
-        if scrape.prefix_caching is False and replica.probe_failures == 0:
-            replica.hbm.resize(0)
+        if scrape.prefix_caching is False:
+            replica.fit(0, replica.bytes_per_token)
+        elif scrape.hbm_tokens is not None and replica.id not in self._fixed_hbm:
+            replica.fit(scrape.hbm_tokens, replica.bytes_per_token)
 
     async def _get(self, replica: Replica, path: str) -> bytes:
         assert self._session is not None

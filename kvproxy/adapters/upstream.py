@@ -9,26 +9,13 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.headers import end_to_end
 from kvproxy.core.router import Placement
 from kvproxy.proxy import Exchange, Headers
 
-# Of one connection (RFC 9110 §7.6.1), replaced by us, or ours alone.
+# Replaced by us, or ours alone.
 _NOT_FORWARDED = frozenset(
-    {
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-kvproxy-decision",
-        "x-request-id",
-    }
+    {"content-length", "expect", "host", "x-kvproxy-decision", "x-request-id"}
 )
 _NO_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 
@@ -114,12 +101,11 @@ class AiohttpUpstream:
                 response.close()
 
     def _headers(self, replica: str, exchange: Exchange) -> CIMultiDict[str]:
-        listed = {name.strip() for name in exchange.header.get("connection", "").lower().split(",")}
-        headers: CIMultiDict[str] = CIMultiDict()
-        for raw_name, raw_value in exchange.raw_headers:
-            name = raw_name.decode("latin-1")
-            if name.lower() not in _NOT_FORWARDED and name.lower() not in listed:
-                headers.add(name, raw_value.decode("latin-1"))
+        headers = CIMultiDict(
+            (name, value)
+            for name, value in end_to_end(exchange.raw_headers)
+            if name.lower() not in _NOT_FORWARDED
+        )
         headers["x-request-id"] = exchange.request_id
         if replica in self._api_keys:
             headers["authorization"] = f"Bearer {self._api_keys[replica]}"

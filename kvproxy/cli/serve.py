@@ -24,7 +24,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="Settings file (YAML); also KVPROXY_CONFIG.",
 )
 @click.pass_context
-def serve(context: click.Context, config: Path | None, print_config: bool, **_: object) -> None:
+def serve(context: click.Context, /, config: Path | None, print_config: bool, **_: object) -> None:
     """Run the proxy.
 
     Settings come from defaults, then --config, then KVPROXY_SECTION__KEY, then flags.

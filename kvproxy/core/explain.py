@@ -7,14 +7,15 @@ from kvproxy.core.router import Placement
 
 def describe(placement: Placement) -> bytes:
     """The compact JSON of the x-kvproxy-decision header: seconds rounded to 0.1 ms."""
-    terms = {name: round(value, 4) for name, value in placement.score.terms().items()}
+    placing = placement.placing
+    terms = {name: round(value, 4) for name, value in placing.score.terms().items()}
     return orjson.dumps(
         {
             "policy": placement.policy,
             "replica": placement.replica.id,
-            "prompt_tokens": placement.prompt_tokens,
-            "predicted_cached_tokens": placement.match.tokens,
-            "evidence": placement.identity.evidence,
+            "prompt_tokens": placing.prompt_tokens,
+            "predicted_cached_tokens": placing.match.tokens,
+            "evidence": placing.identity.evidence,
             "queue_s": terms["queue_s"],
             "terms": terms,
         }

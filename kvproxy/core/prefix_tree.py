@@ -8,6 +8,7 @@ a conversation, not to its blocks. `tests/property` holds this to the per-block 
 
 import heapq
 from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import count
 
@@ -15,7 +16,11 @@ _NOTHING = array("Q")
 
 
 class Run:
-    """Consecutive blocks that were last used together. `ends[i]` = tokens of blocks 0..i."""
+    """Consecutive blocks that were last used together.
+
+    Sizes are positions along the chain: block i fills (ends[i-1], ends[i]], the first one from
+    where the parent ends. So a run is built, cut and split by slicing alone.
+    """
 
     __slots__ = ("children", "ends", "hashes", "last_use", "parent", "pins")
 
@@ -28,8 +33,12 @@ class Run:
         self.pins = 0
 
     @property
-    def tokens(self) -> int:
-        return self.ends[-1] if self.ends else 0
+    def start(self) -> int:
+        return self.parent.end if self.parent is not None else 0
+
+    @property
+    def end(self) -> int:
+        return self.ends[-1] if self.ends else self.start
 
     def common(self, hashes: Sequence[int], at: int) -> int:
         """How many of this run's blocks equal hashes[at:]; a chain that differs stays different."""
@@ -46,14 +55,15 @@ class Run:
 
 
 class PrefixTree:
-    """Bounded by `capacity` tokens. Pinned runs are never evicted, even when they exceed it."""
+    """Bounded by `capacity`, in whatever unit block sizes are given. Pinned runs are never
+    evicted, even when they exceed it."""
 
     def __init__(self, capacity: int) -> None:
         assert capacity >= 0
         self.capacity = capacity
-        self.tokens = 0
+        self.size = 0
         self.runs = 0
-        self.evicted_tokens = 0
+        self.evicted = 0
         self._root = Run(None, _NOTHING, array("I"))
         self._clock = count(1)
         self._tick = count()
@@ -85,23 +95,22 @@ class PrefixTree:
             run = run.parent
         return end, blocks
 
-    def extend(self, end: Run, hashes: Sequence[int], tokens: Sequence[int]) -> Run:
-        """Add blocks behind a pinned end, `tokens[i]` the size of block i; returns the new end.
+    def extend(self, end: Run, hashes: Sequence[int], ends: Sequence[int]) -> Run:
+        """Add blocks behind a pinned end, ends[i] the position where block i ends in its chain;
+        returns the new end.
 
         Others are evicted to make room. In place if the run is the caller's alone.
         """
-        assert len(hashes) == len(tokens)
+        assert len(hashes) == len(ends)
         if not len(hashes):
             return end
-        self._shrink(sum(tokens))
+        size = ends[-1] - end.end
+        self._shrink(size)
         alone = end is not self._root and end.pins == 1 and not end.children
         run = end if alone else Run(end, array("Q"), array("I"))
-        total = before = run.tokens
-        for size in tokens:
-            total += size
-            run.ends.append(total)
         run.hashes.extend(array("Q", hashes))
-        self.tokens += total - before
+        run.ends.extend(array("I", ends))
+        self.size += size
         if not alone:
             assert hashes[0] not in end.children, "extend() starts where pin() stopped"
             run.pins = 1
@@ -152,9 +161,8 @@ class PrefixTree:
         upper = Run(parent, run.hashes[:blocks], run.ends[:blocks])
         upper.pins, upper.last_use = run.pins, run.last_use
         parent.children[upper.hashes[0]] = upper
-        cut = upper.tokens
         run.hashes = run.hashes[blocks:]
-        run.ends = array("I", (end - cut for end in run.ends[blocks:]))
+        run.ends = run.ends[blocks:]
         run.parent = upper
         upper.children[run.hashes[0]] = run
         self.runs += 1
@@ -173,26 +181,23 @@ class PrefixTree:
         return run.last_use == last_use and not run.pins and not run.children and bool(run.hashes)
 
     def _shrink(self, wanted: int = 0) -> None:
-        """Evict the oldest leaves from their tails until `wanted` more tokens fit."""
-        while self.tokens + wanted > self.capacity and self._leaves:
+        """Evict the oldest leaves from their tails until `wanted` more fits."""
+        while self.size + wanted > self.capacity and self._leaves:
             run = self._leaves[0][2]
             if self._is_live(self._leaves[0]):
-                self._trim(run, self.tokens + wanted - self.capacity)
+                self._trim(run, self.size + wanted - self.capacity)
             if not self._is_live(self._leaves[0]):
                 heapq.heappop(self._leaves)
 
     def _trim(self, run: Run, excess: int) -> None:
-        """Cut blocks off the tail of `run` until `excess` tokens are gone or the run is."""
-        before = run.tokens
-        keep = len(run.hashes)
-        while keep and before - run.ends[keep - 1] < excess:
-            keep -= 1
-        first = run.hashes[0]
+        """Cut blocks off the tail of `run` until `excess` is gone or the run is."""
+        before, start, first = run.end, run.start, run.hashes[0]
+        keep = bisect_right(run.ends, before - excess)
         del run.hashes[keep:]
         del run.ends[keep:]
-        freed = before - run.tokens
-        self.tokens -= freed
-        self.evicted_tokens += freed
+        freed = before - (run.end if keep else start)
+        self.size -= freed
+        self.evicted += freed
         if not keep:
             assert run.parent is not None
             del run.parent.children[first]

@@ -19,12 +19,15 @@ class Health(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Replica:
-    """One engine process. `hbm` models its prefix cache in tokens; `models` empty = serves any."""
+    """One engine process. `hbm` models its prefix cache, in text bytes of chains; `models` empty =
+    serves any."""
 
     id: str
     url: str
-    hbm: PrefixTree
+    hbm_tokens: int
     rate: PrefillRate
+    hbm: PrefixTree = field(init=False)
+    bytes_per_token: float = 4.0
     weight: float = 1.0
     block_size: int = 16
     models: tuple[str, ...] = ()
@@ -33,6 +36,17 @@ class Replica:
     probe_failures: int = 0
     running: int = 0
     waiting: int = 0
+
+    def __post_init__(self) -> None:
+        self.hbm = PrefixTree(int(self.hbm_tokens * self.bytes_per_token))
+
+    def fit(self, hbm_tokens: int, bytes_per_token: float) -> None:
+        """Size the cache model; a change of slope below 1 % is not worth the evictions."""
+        slope = bytes_per_token / self.bytes_per_token
+        if hbm_tokens == self.hbm_tokens and 0.99 < slope < 1.01:
+            return
+        self.hbm_tokens, self.bytes_per_token = hbm_tokens, bytes_per_token
+        self.hbm.resize(int(hbm_tokens * bytes_per_token))
 
     def serves(self, model: str) -> bool:
         return not model or not self.models or model in self.models

@@ -30,24 +30,35 @@ class Lookup:
     home: Home | None
 
 
-@dataclass(slots=True, eq=False)
-class Placement:
-    """A decision and the claim it made: settled exactly once by finish or abort."""
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """A turn and the replica chosen for it, with what was believed at that moment."""
 
-    replica: Replica
-    policy: PolicyName
     identity: Identity
     chain: Chain
+    replica: Replica
     match: Match
     prompt_tokens: int
     score: Score
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placement:
+    """A decision and the claim it made: settled exactly once, by finish or abort."""
+
+    placing: Placing
+    policy: PolicyName
     hold: Hold
     end: Run
     at: float
 
     @property
+    def replica(self) -> Replica:
+        return self.placing.replica
+
+    @property
     def predicted_cached_tokens(self) -> int:
-        return self.match.tokens
+        return self.placing.match.tokens
 
 
 class Router:
@@ -78,25 +89,29 @@ class Router:
         matches = [self._match(replica, identity, chain, prompt_tokens) for replica in candidates]
         return Lookup(candidates, matches, prompt_tokens, self._home(identity, now))
 
-    def score(self, lookup: Lookup, now: float) -> list[Score]:
+    def score(
+        self, lookup: Lookup, now: float, ahead_s: Sequence[float] | None = None
+    ) -> list[Score]:
+        """`ahead_s`: seconds of prefill that wait before this turn for each candidate."""
         home = lookup.home.replica if lookup.home else None
         if home is not None and all(replica.id != home for replica in lookup.candidates):
             home = None
         asked = Asked(lookup.prompt_tokens, home, self._weights, now)
         return [
-            score(asked, replica, match, self.affinity.committed_tokens(replica.id))
-            for replica, match in zip(lookup.candidates, lookup.matches, strict=True)
+            score(
+                asked,
+                replica,
+                lookup.matches[index],
+                committed_tokens=self.affinity.committed_tokens(replica.id),
+                ahead_s=ahead_s[index] if ahead_s is not None else 0.0,
+            )
+            for index, replica in enumerate(lookup.candidates)
         ]
 
-    def place(
-        self,
-        identity: Identity,
-        chain: Chain,
-        lookup: Lookup,
-        scores: Sequence[Score],
-        now: float,
-    ) -> Placement:
-        """Choose and reserve: load, cache model and affinity change together, or not at all."""
+    def choose(
+        self, identity: Identity, chain: Chain, lookup: Lookup, scores: Sequence[Score]
+    ) -> int:
+        """Index of the candidate that the policy picks. Reserves nothing."""
         view = View(
             candidates=lookup.candidates,
             matches=lookup.matches,
@@ -108,26 +123,39 @@ class Router:
             seed=self._seed,
         )
         self._sequence += 1
-        index = POLICIES[self.policy](view)
-        replica = lookup.candidates[index]
-        hold = replica.load.reserve(replica.id, scores[index].prefill_s, now)
-        end, held = replica.hbm.pin(chain.hashes)
-        sizes = self.ruler.sizes(chain, held, identity.model)
-        end = replica.hbm.extend(end, chain.hashes[held:], sizes)
-        if identity.session:
-            self.affinity.bind(identity.key, replica.id, lookup.prompt_tokens, now)
-        return Placement(
-            replica=replica,
-            policy=self.policy,
-            identity=identity,
-            chain=chain,
-            match=lookup.matches[index],
-            prompt_tokens=lookup.prompt_tokens,
-            score=scores[index],
-            hold=hold,
-            end=end,
-            at=now,
+        return POLICIES[self.policy](view)
+
+    def place(
+        self, identity: Identity, chain: Chain, now: float, exclude: frozenset[str] = frozenset()
+    ) -> Placement:
+        """Look up, score, choose and reserve at once, without waiting."""
+        lookup = self.look_up(identity, chain, now, exclude)
+        scores = self.score(lookup, now)
+        index = self.choose(identity, chain, lookup, scores)
+        placing = Placing(
+            identity,
+            chain,
+            lookup.candidates[index],
+            lookup.matches[index],
+            lookup.prompt_tokens,
+            scores[index],
         )
+        return self.reserve(placing, now)
+
+    def match(self, replica: Replica, identity: Identity, chain: Chain) -> tuple[Match, int]:
+        """What `replica` holds of the prompt now, and the prompt's estimated tokens."""
+        prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
+        return self._match(replica, identity, chain, prompt_tokens), prompt_tokens
+
+    def reserve(self, placing: Placing, now: float) -> Placement:
+        """Load, cache model and affinity change together; finish or abort settles it."""
+        identity, chain, replica = placing.identity, placing.chain, placing.replica
+        hold = replica.load.reserve(replica.id, placing.score.prefill_s, now)
+        end, held = replica.hbm.pin(chain.hashes)
+        end = replica.hbm.extend(end, chain.hashes[held:], chain.text_bytes[held:])
+        if identity.session:
+            self.affinity.bind(identity.key, replica.id, placing.prompt_tokens, now)
+        return Placement(placing, self.policy, hold, end, now)
 
     def place_anywhere(self, now: float, exclude: frozenset[str] = frozenset()) -> Placement:
         """A replica for a request that is no prompt: fewest in flight, in turn among equals."""
@@ -136,18 +164,10 @@ class Router:
         idle = [replica for replica in candidates if replica.load.in_flight == least]
         replica = idle[self._sequence % len(idle)]
         self._sequence += 1
-        return Placement(
-            replica=replica,
-            policy=self.policy,
-            identity=Identity("", "", ""),
-            chain=Chain(),
-            match=Match(0, 0),
-            prompt_tokens=0,
-            score=Score(0.0, 0.0, 0.0, 0.0),
-            hold=replica.load.reserve(replica.id, 0.0, now),
-            end=replica.hbm.pin(())[0],
-            at=now,
-        )
+        nobody, nothing = Identity("", "", ""), Chain()
+        placing = Placing(nobody, nothing, replica, Match(0, 0), 0, Score.FREE)
+        hold = replica.load.reserve(replica.id, 0.0, now)
+        return Placement(placing, self.policy, hold, replica.hbm.pin(())[0], now)
 
     def ready(self) -> list[Replica]:
         return [replica for replica in self.replicas if replica.health is Health.READY]
@@ -168,28 +188,31 @@ class Router:
     def _settle(self, placement: Placement, answer_tokens: int, now: float) -> None:
         replica = placement.replica
         replica.load.release(placement.hold, now)
-        if answer_tokens and len(placement.chain):
-            _keep_answer(replica, placement.chain.hashes[-1], answer_tokens)
+        chain = placement.placing.chain
+        if answer_tokens and len(chain):
+            _keep_answer(replica, chain.end, round(answer_tokens * replica.bytes_per_token))
         replica.hbm.release(placement.end)
 
     def _learn(self, placement: Placement, usage: Usage | None) -> None:
         if usage is None:
             return
-        chain, model = placement.chain, placement.identity.model
+        chain, model = placement.placing.chain, placement.placing.identity.model
         self.ruler.learn(chain, len(chain), usage.prompt_tokens, model)
+        replica = placement.replica
+        replica.fit(replica.hbm_tokens, self.ruler.bytes_per_token(model))
         cached = usage.cached_tokens
         hold = placement.hold
         if cached is None:
             return
-        predicted = placement.match
-        near = max(2 * placement.replica.block_size, 0.02 * cached)
+        predicted = placement.placing.match
+        near = max(2 * replica.block_size, 0.02 * cached)
         if cached and abs(cached - predicted.tokens) <= near and predicted.blocks < len(chain):
             # Reported hits are whole engine blocks: the true end lies half a block on, on average.
-            middle = cached + placement.replica.block_size / 2
+            middle = cached + replica.block_size / 2
             self.ruler.learn(chain, predicted.blocks, middle, model)
         if hold.first_token_at is not None:
             miss = usage.prompt_tokens - cached
-            placement.replica.rate.observe(miss, hold.first_token_at - hold.at, hold.alone)
+            replica.rate.observe(miss, hold.first_token_at - hold.at, hold.alone)
 
     def _match(
         self, replica: Replica, identity: Identity, chain: Chain, prompt_tokens: int
@@ -221,12 +244,12 @@ class Router:
         return self.affinity.home(identity.key, now) if identity.session else None
 
 
-def _keep_answer(replica: Replica, prompt_hash: int, tokens: int) -> None:
+def _keep_answer(replica: Replica, prompt_hash: int, size: int) -> None:
     """Generated blocks take room in the cache like any other, until they are the oldest."""
     key = [prompt_hash ^ _ANSWER_MASK]
     answer, held = replica.hbm.pin(key)
     if not held:
-        answer = replica.hbm.extend(answer, key, [tokens])
+        answer = replica.hbm.extend(answer, key, [size])
     replica.hbm.release(answer)
 
 
@@ -234,4 +257,4 @@ def _session_key(identity: Identity, chain: Chain) -> bytes:
     """What rendezvous hashes: the session, or where it has none the beginning of its prompt."""
     if identity.session:
         return "\0".join(identity.key).encode()
-    return chain.hashes[-1].to_bytes(8, "big") if len(chain) else b""
+    return chain.end.to_bytes(8, "big")

@@ -53,20 +53,8 @@ class Ruler:
         slopes = self._slopes_of(model)
         return tokens + slopes.per_byte * text_bytes + slopes.per_segment * segments
 
-    def sizes(self, chain: Chain, start: int, model: str) -> list[int]:
-        """Estimated tokens of each block from `start` on."""
-        slopes = self._slopes_of(model)
-        text, segments = _upto(chain, start)
-        sizes = []
-        carry = 0.0
-        for block in range(start, len(chain)):
-            carry += slopes.per_byte * (chain.text_bytes[block] - text)
-            carry += slopes.per_segment * (chain.segments[block] - segments)
-            text, segments = chain.text_bytes[block], chain.segments[block]
-            size = max(0, int(carry))
-            carry -= size
-            sizes.append(size)
-        return sizes
+    def bytes_per_token(self, model: str) -> float:
+        return 1.0 / max(self._slopes_of(model).per_byte, 1e-3)
 
     def learn(self, chain: Chain, blocks: int, tokens: float, model: str) -> None:
         """`tokens` is the true count of the first `blocks` blocks, as an engine reported it."""

@@ -8,6 +8,7 @@ replica holds is in no term of any of them, so it attracts nobody.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from kvproxy.core.replica import Replica
 
@@ -16,13 +17,20 @@ from kvproxy.core.replica import Replica
 class Match:
     """What one replica is believed to hold of the prompt."""
 
+    NONE: ClassVar["Match"]
+
     blocks: int
     tokens: int
+
+
+Match.NONE = Match(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
     """Seconds by term. `ttft_s` is the part the client waits for."""
+
+    FREE: ClassVar["Score"]
 
     queue_s: float
     prefill_s: float
@@ -46,6 +54,9 @@ class Score:
         }
 
 
+Score.FREE = Score(0.0, 0.0, 0.0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """`move_margin_s`: gain below which a session stays. `crowding`: share of the recompute time
@@ -65,13 +76,16 @@ class Asked:
     now: float
 
 
-def score(asked: Asked, replica: Replica, match: Match, committed_tokens: int) -> Score:
-    """`committed_tokens`: KV that the sessions living on `replica` would like to keep there."""
+def score(
+    asked: Asked, replica: Replica, match: Match, *, committed_tokens: int, ahead_s: float
+) -> Score:
+    """`committed_tokens`: KV that the sessions living on `replica` would like to keep there.
+    `ahead_s`: seconds of prefill that wait for it before this turn."""
     weights, rate = asked.weights, replica.rate
     moves = asked.home is not None and asked.home != replica.id
     crowding = 0.0 if asked.home else weights.crowding * rate.prefill_s(committed_tokens)
     return Score(
-        queue_s=replica.load.queue_s(asked.now),
+        queue_s=replica.load.queue_s(asked.now) + ahead_s,
         prefill_s=rate.prefill_s(max(1, asked.prompt_tokens - match.tokens)),
         move_s=weights.move_margin_s if moves else 0.0,
         crowding_s=crowding,

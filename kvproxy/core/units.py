@@ -1,4 +1,4 @@
-"""Human numbers: counts (128k, 1.5M, 4Ki) and durations (30s, 5m, 1.5h), read and written exactly."""
+"""Numbers as people write them: counts (128k, 1.5M, 4Ki) and durations (30s, 5m, 1.5h)."""
 
 import re
 from fractions import Fraction

@@ -60,9 +60,12 @@ def log_access(record: Record) -> None:
         "replica": placement.replica.id if placement else None,
         "evidence": record.identity.evidence if record.identity else None,
         "prompt_tokens": usage.prompt_tokens if usage else None,
-        "predicted_cached": placement.match.tokens if placement and record.turn else None,
+        "predicted_cached": placement.predicted_cached_tokens
+        if placement and record.turn
+        else None,
         "cached": usage.cached_tokens if usage else None,
         "ttft_s": None if record.ttft_s is None else round(record.ttft_s, 4),
+        "waited_s": round(record.waited_s, 4) or None,
         "total_s": round(record.total_s, 4),
         "attempts": record.attempts,
     }

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from kvproxy.core.admission import Admission
 from kvproxy.core.router import Router
 from kvproxy.proxy import Record
 
@@ -20,8 +21,9 @@ _TOKENS = (0, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
 class ReplicaGauges:
     """What the router believes of each replica, at the moment of the scrape."""
 
-    def __init__(self, router: Router, clock: Callable[[], float]) -> None:
+    def __init__(self, router: Router, admission: Admission, clock: Callable[[], float]) -> None:
         self._router = router
+        self._admission = admission
         self._clock = clock
 
     def collect(self) -> Iterable[Metric]:
@@ -31,9 +33,15 @@ class ReplicaGauges:
             "up": ("1 if the replica is ready for new work", lambda r: r.health == "ready"),
             "in_flight": ("requests being answered", lambda r: r.load.in_flight),
             "queue_seconds": ("prefill it owes us", lambda r: r.load.queue_s(now)),
-            "hbm_capacity_tokens": ("size of its prefix cache", lambda r: r.hbm.capacity),
-            "hbm_held_tokens": ("prefixes believed to be held", lambda r: r.hbm.tokens),
-            "hbm_evicted_tokens": ("believed evicted so far", lambda r: r.hbm.evicted_tokens),
+            "hbm_capacity_tokens": ("size of its prefix cache", lambda r: r.hbm_tokens),
+            "hbm_held_tokens": (
+                "prefixes believed to be held",
+                lambda r: r.hbm.size / r.bytes_per_token,
+            ),
+            "hbm_evicted_tokens": (
+                "believed evicted so far",
+                lambda r: r.hbm.evicted / r.bytes_per_token,
+            ),
             "sessions": (
                 "conversations living there",
                 lambda r: self._router.affinity.sessions(r.id),
@@ -47,6 +55,8 @@ class ReplicaGauges:
             for replica in replicas:
                 family.add_metric([replica.id], float(read(replica)))
             yield family
+        waiting = self._admission.length
+        yield GaugeMetricFamily("kvproxy_queue_length", "requests held back", value=waiting)
         sessions = len(self._router.affinity)
         yield GaugeMetricFamily("kvproxy_sessions", "conversations remembered", value=sessions)
 
@@ -54,9 +64,9 @@ class ReplicaGauges:
 class Metrics:
     """Children are looked up once per replica and kept: labels() costs more than inc()."""
 
-    def __init__(self, router: Router, clock: Callable[[], float]) -> None:
+    def __init__(self, router: Router, admission: Admission, clock: Callable[[], float]) -> None:
         self._registry = registry = CollectorRegistry()
-        registry.register(ReplicaGauges(router, clock))  # type: ignore[arg-type]
+        registry.register(ReplicaGauges(router, admission, clock))  # type: ignore[arg-type]
         build = GaugeMetricFamily("kvproxy_build_info", "version", labels=["version"])
         build.add_metric([version("kvproxy")], 1)
         registry.register(_Constant(build))  # type: ignore[arg-type]
@@ -73,6 +83,12 @@ class Metrics:
             "kvproxy_ttft_seconds",
             "From the request's head to the first token",
             ["replica"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._waited = Histogram(
+            "kvproxy_queue_seconds",
+            "Time a request was held back before it was placed",
             buckets=_SECONDS,
             registry=registry,
         )
@@ -122,6 +138,7 @@ class Metrics:
         if record.turn is None or not replica:
             return
         self._total.labels(replica).observe(record.total_s)
+        self._waited.observe(record.waited_s)
         if record.ttft_s is not None:
             self._ttft.labels(replica).observe(record.ttft_s)
         if record.identity is not None:
@@ -136,7 +153,7 @@ class Metrics:
             return
         self._prompt.labels(replica).inc(usage.prompt_tokens)
         if usage.cached_tokens is not None:
-            predicted = placement.match.tokens
+            predicted = placement.predicted_cached_tokens
             self._cached.labels(replica, "predicted").inc(predicted)
             self._cached.labels(replica, "reported").inc(usage.cached_tokens)
             self._error.observe(abs(predicted - usage.cached_tokens))

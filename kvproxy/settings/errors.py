@@ -70,12 +70,15 @@ def problems_of(
 
 
 def unknown_key(model: type[BaseModel], path: Path) -> str:
-    """The message for a key that does not exist: nearest in its own group first, then anywhere."""
+    """The message for a key that does not exist, with the nearest one that does.
+
+    The same key of another group comes first, then like ones in its own group, then anywhere.
+    """
     *parents, last = path
     siblings = {str(name): (*parents, name) for name in fields_at(model, tuple(parents))}
     anywhere = {dotted(known): known for known in known_keys(model)}
     by_last: dict[str, Path] = {str(known[-1]): known for known in reversed(anywhere.values())}
-    for names, cutoff in ((siblings, 0.6), (by_last, 0.75), (anywhere, 0.6)):
+    for names, cutoff in ((by_last, 1.0), (siblings, 0.6), (by_last, 0.75), (anywhere, 0.6)):
         if near := get_close_matches(str(last), names, n=1, cutoff=cutoff):
             return f"unknown key; did you mean {dotted(names[near[0]])}?"
     return f"unknown key; known here: {', '.join(sorted(siblings)) or 'none'}"

@@ -50,12 +50,6 @@ class ServerSettings(Section):
         ge=1024,
         description="Largest request head. Raise it when a gateway in front adds large tokens.",
     )
-    max_json_depth: Count = Field(
-        default=200,
-        ge=1,
-        description="Deepest nesting of a body that is looked into; deeper ones are refused, "
-        "since engines fail on them.",
-    )
     body_timeout_s: Seconds = Field(
         default=60.0,
         gt=0,
@@ -151,12 +145,6 @@ class CanonicalSettings(Section):
         description="Memory for first-seen bytes. Raise it when many different tool sets are in "
         "use and the eviction counter grows.",
     )
-    drop_billing_header: Switch = Field(
-        default=True,
-        description="Drop the x-anthropic-billing-header line that Claude Code puts at the head "
-        "of the prompt, whose value changes with every request. Turn it off only if "
-        "something behind kvproxy reads that line.",
-    )
 
 
 class BlocksSettings(Section):
@@ -226,6 +214,33 @@ class ScoreSettings(Section):
     )
 
 
+class AdmissionSettings(Section):
+    """Holding requests back while replicas are busy, in the order that wastes least cache."""
+
+    backlog_s: Seconds = Field(
+        default=1.0,
+        gt=0,
+        description="Seconds of prefill a replica may owe before further requests wait here. "
+        "Raise it if replicas idle between requests; lower it for a stricter order.",
+    )
+    ageing_s: Seconds = Field(
+        default=600.0,
+        gt=0,
+        description="Waiting this long halves what a request's cache miss counts in the order. "
+        "Lower it for more fairness, raise it for more throughput.",
+    )
+    wait_max_s: Seconds = Field(
+        default=900.0,
+        gt=0,
+        description="After this long only age counts, so that no conversation starves.",
+    )
+    queue_max: Count = Field(
+        default=10_000,
+        ge=1,
+        description="Requests that may wait at a time; further ones get 429.",
+    )
+
+
 class ProbeSettings(Section):
     """Asking replicas how they are."""
 
@@ -278,6 +293,7 @@ class Settings(Section):
     index: IndexSettings = IndexSettings()
     policy: PolicySettings = PolicySettings()
     score: ScoreSettings = ScoreSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     probe: ProbeSettings = ProbeSettings()
     log: LogSettings = LogSettings()
 
@@ -288,7 +304,11 @@ class Settings(Section):
             for index, replica in enumerate(self.replicas):
                 value = str(getattr(replica, what))
                 if value in first:
-                    context = {"at": ("replicas", index, what), "value": value, "first": first[value]}
+                    context = {
+                        "at": ("replicas", index, what),
+                        "value": value,
+                        "first": first[value],
+                    }
                     message = "'{value}' is also that of replicas.{first}"
                     raise PydanticCustomError("duplicate", message, context)
                 first[value] = index

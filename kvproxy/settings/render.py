@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import yaml
 from pydantic import BaseModel, SecretStr
 
 from kvproxy.core.units import format_count
@@ -37,7 +38,10 @@ def _text(text: str) -> str:
     """Words stay bare; whatever YAML could take for something else is quoted."""
     bare = text.replace("_", "").replace("-", "").replace(".", "")
     plain = bare.isalnum() and bare[0].isalpha() and bare.lower() not in _YAML_WORDS
-    return text if plain and text.isascii() else json.dumps(text)
+    if plain and text.isascii():
+        return text
+    quoted: str = yaml.safe_dump(text, default_style='"', width=float("inf"), allow_unicode=True)
+    return quoted.strip()
 
 
 _YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}

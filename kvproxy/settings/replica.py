@@ -61,13 +61,15 @@ def _split(url: str) -> tuple[str, str]:
     """Normalised URL and `host:port`; an error that says what is wrong otherwise."""
     try:
         parts = urlsplit(url.strip())
-        port = parts.port or DEFAULT_PORTS.get(parts.scheme)
+        port = DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
     except ValueError as error:
         raise _bad_url(url, str(error)) from None
     if parts.scheme not in DEFAULT_PORTS:
         raise _bad_url(url, "it must start with http:// or https://")
     if not parts.hostname or any(c.isspace() for c in parts.hostname):
         raise _bad_url(url, "it names no host")
+    if port == 0:
+        raise _bad_url(url, "port 0 cannot be reached")
     if parts.username is not None:
         raise _bad_url(parts.hostname, "credentials belong in api_key, not in the URL")
     if parts.path not in ("", "/") or parts.query or parts.fragment:

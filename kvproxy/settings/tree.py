@@ -75,7 +75,7 @@ def fields_at(model: type[BaseModel], path: Path) -> dict[str, FieldInfo]:
 
 
 def is_secret(model: type[BaseModel], path: Path) -> bool:
-    """Whether the value at `path` must never be shown. A whole group counts if any of it is."""
+    """Whether the value at `path` must never be shown."""
     field = fields_at(model, path[:-1]).get(str(path[-1])) if path else None
     return field is not None and SecretStr in _parts(field.annotation)
 

@@ -90,7 +90,11 @@ class _Walk:
             return self.mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
-        value = self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+        try:
+            value = self.loader.construct_object(node)
+        except ValueError as error:  # a date such as 2001-99-99
+            mark = node.start_mark
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=mark) from None
         return self.filled_in(node, path, value) if isinstance(value, str) else value
 
     def mapping(self, node: yaml.MappingNode, path: Path) -> Any:

@@ -1,0 +1,58 @@
+"""The waiting side of admission: a future a ticket, resolved when its turn has come."""
+
+import asyncio
+from collections.abc import Callable
+
+from kvproxy.core.admission import Admission, Ticket
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.router import Placement, Router
+
+# Queues drain by the clock too, not only by events: how often to look while somebody waits.
+_TICK_S = 0.05
+
+
+class Gate:
+    """admit() is the only await between a request's decision and its reservation."""
+
+    def __init__(self, router: Router, admission: Admission, clock: Callable[[], float]) -> None:
+        self._router = router
+        self._admission = admission
+        self._clock = clock
+        self._futures: dict[int, asyncio.Future[Placement]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def admit(self, ticket: Ticket) -> Placement:
+        """Returns when the ticket was placed; a cancelled one leaves nothing behind."""
+        self._admission.enter(ticket, self._clock())
+        future: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
+        self._futures[id(ticket)] = future
+        self.changed()
+        if future.done():
+            return future.result()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if self._futures.pop(id(ticket), None) is not None:
+                self._admission.leave(ticket)
+            elif not future.cancelled() and future.exception() is None:
+                # Placed and cancelled in one turn of the loop: nobody else would settle it.
+                self._router.abort(future.result(), self._clock())
+            raise
+
+    def changed(self) -> None:
+        """Load, health or the queue changed: place whoever may go now."""
+        for ticket, outcome in self._admission.poll(self._clock()):
+            future = self._futures.pop(id(ticket))
+            if isinstance(outcome, ProxyError):
+                if not future.cancelled():
+                    future.set_exception(outcome)
+            elif future.cancelled():
+                self._router.abort(outcome, self._clock())
+            else:
+                future.set_result(outcome)
+        if self._admission.length and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.changed()

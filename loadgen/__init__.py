@@ -1,0 +1,1 @@
+"""Measures: replays agentic traces against any endpoint, and stands in for engines."""

@@ -1,0 +1,54 @@
+"""The hit rate that a cache without limit would have had for exactly what was sent."""
+
+from loadgen.content import Conversation
+
+
+class InfiniteCache:
+    """Longest prefix shared with anything sent before, fed request by request as it is sent.
+
+    Lengths are floored to the engine's block, and the last token never counts: an engine always
+    computes at least one.
+    """
+
+    def __init__(self, engine_block_size: int) -> None:
+        self._block_size = engine_block_size
+        self._warm: dict[str, int] = {}
+
+    def play(self, conversation: Conversation) -> "PlayCache":
+        """The cache as one play of a conversation sees it; drop it when the play ends."""
+        return PlayCache(self, conversation)
+
+    def floored(self, shared: int, prompt_tokens: int) -> int:
+        shared = min(shared, prompt_tokens - 1)
+        return max(0, shared // self._block_size * self._block_size)
+
+    def share_warm(self, kind: str, tokens: int) -> int:
+        """Warm tokens already sent by anyone; those of this prompt count from now on."""
+        known = self._warm.get(kind, 0)
+        self._warm[kind] = max(known, tokens)
+        return min(known, tokens)
+
+
+class PlayCache:
+    """What one play has sent so far, as the furthest token on each of its branches."""
+
+    def __init__(self, cache: InfiniteCache, conversation: Conversation) -> None:
+        self._cache = cache
+        self._conversation = conversation
+        self._seen = [0] * len(conversation.tree.branches)
+
+    def send(self, request: int) -> int:
+        """Cached tokens an unlimited cache would report for this request, sent now."""
+        conversation = self._conversation
+        prompt_tokens = conversation.planned_tokens(request)
+        place = conversation.layout.places[request]
+        shared, unbroken = 0, True
+        for branch in place.branch.path()[1:]:
+            last = branch is place.branch
+            reached = prompt_tokens if last else conversation.layout.stop[branch.number]
+            if unbroken:
+                shared = max(shared, min(self._seen[branch.number], reached))
+                unbroken = self._seen[branch.number] >= reached
+            self._seen[branch.number] = max(self._seen[branch.number], reached)
+        shared = max(shared, self._cache.share_warm(*conversation.warm_tokens(request)))
+        return self._cache.floored(shared, prompt_tokens)

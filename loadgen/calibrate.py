@@ -1,0 +1,68 @@
+"""What an endpoint's tokeniser and chat template add to our words, measured through /tokenize.
+
+With it, prompts get exactly as many tokens as the trace says. Without /tokenize the overhead is
+taken as nothing, and the fidelity figures of the run tell how far off that is.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from loadgen.layout import Overhead
+from loadgen.text import WordPool
+
+WORDS = 512
+# messages, whether to add the generation prompt -> token count, None when refused
+Count = Callable[[list[dict[str, object]], bool], Awaitable[int | None]]
+
+
+async def measure(count: Count, pool: WordPool) -> tuple[Overhead, float] | None:
+    """The template's overhead in tokens and the tokens per word; None when `count` refuses
+    even the simplest conversation."""
+    text = pool.block_text(0, 0, WORDS).decode()
+
+    def say(role: str, words: int = WORDS, **extra: object) -> dict[str, object]:
+        return {"role": role, "content": text[: words * 4], **extra}
+
+    opening = [say("system"), say("user")]
+    first = await count(opening, False)
+    shorter = await count([say("system"), say("user", WORDS // 2)], False)
+    prompted = await count(opening, True)
+    if first is None or shorter is None or prompted is None:
+        return None
+    per_word = max(1.0, (first - shorter) / (WORDS - WORDS // 2))
+    tokens = round(per_word * WORDS)
+    longer = await count([*opening, say("assistant"), say("user")], False)
+    twice = await count([*opening, say("user")], False)
+    pair = longer - first - 2 * tokens if longer is not None else 0
+    user = twice - first - tokens if twice is not None else pair // 2
+    tool, call = await _tools(count, opening, say, tokens, first + 2 * tokens + pair - user)
+    overhead = Overhead(
+        # The system message is always there, so what comes with it counts as the base.
+        base=max(0, first - 2 * tokens - user),
+        generation=max(0, prompted - first),
+        user=max(0, user),
+        assistant=max(0, pair - user),
+        tool=max(0, tool if tool is not None else user),
+        call=max(0, call),
+    )
+    return overhead, per_word
+
+
+async def _tools(
+    count: Count,
+    opening: list[dict[str, object]],
+    say: Callable[..., dict[str, object]],
+    tokens: int,
+    base: int,
+) -> tuple[int | None, int]:
+    """Overhead of a tool message (None: unknown), and of a tool call on top of an assistant
+    message. A text has `tokens`; `base` is the whole conversation without either overhead."""
+    call = {"id": "theandfor", "type": "function", "function": {"name": "run", "arguments": "{}"}}
+    asked = [*opening, say("assistant", tool_calls=[call]), say("tool", tool_call_id="theandfor")]
+    one = await count(asked, False)
+    two = await count([*asked, say("tool", tool_call_id="theandfor")], False)
+    if one is None:
+        return None, 0
+    if two is None:
+        return None, one - base
+    tool = two - one - tokens
+    return tool, one - base - tool

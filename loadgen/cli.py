@@ -1,0 +1,222 @@
+"""`kvproxy loadgen`: replay traces against an endpoint, make synthetic ones, inspect a set."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import orjson
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from kvproxy.core.units import parse_count, parse_duration
+from loadgen.emulate_cli import emulate
+from loadgen.probe import EndpointError
+from loadgen.report import show_progress, summary_table
+from loadgen.run import Progress, RunResult, RunSettings, run_load
+from loadgen.schedule import Timing
+from loadgen.stats import arm
+from loadgen.traces.inspect import QUANTILES, inspect_traces
+from loadgen.traces.load import load_traces
+from loadgen.traces.model import Trace
+from loadgen.traces.synth import write_traces
+from loadgen.traces.weka import TraceError
+
+__all__ = ["emulate", "loadgen"]
+
+T = TypeVar("T")
+
+
+def count(text: str) -> int:
+    """Option type: 128k, 1M."""
+    return _parse(parse_count, text)
+
+
+def duration(text: str) -> float:
+    """Option type: seconds, or 90s, 10m."""
+    return _parse(parse_duration, text)
+
+
+def _parse(parse: Callable[[str], T], text: str) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+TRACES = click.Path(exists=True, path_type=Path)
+
+
+@click.group(invoke_without_command=True)
+@click.option("--traces", type=TRACES, help="Directory of trace files, or one file.")
+@click.option("--url", help="Endpoint to load, e.g. http://127.0.0.1:8080.")
+@click.option("--users", default=8, type=click.IntRange(1, 100_000), show_default=True,
+              help="Conversations at a time; stays the same for the whole run.")  # fmt: skip
+@click.option("--duration", type=duration, help="Stop sending after this real time (90s, 10m).")
+@click.option("--requests", type=count, help="Stop after this many requests.")
+@click.option("--think-scale", default=1.0, type=click.FloatRange(min=0), show_default=True,
+              help="Multiply think times.")  # fmt: skip
+@click.option("--think-cap", default="600s", type=duration, show_default=True,
+              help="Longest think time, before scaling.")  # fmt: skip
+@click.option("--time-scale", default=1.0, type=click.FloatRange(min=0.001), show_default=True,
+              help="Engine seconds per real second: divides think times, multiplies the "
+              "latencies reported. Use the emulator's own --time-scale.")  # fmt: skip
+@click.option("--start-spread", default="30s", type=duration, show_default=True,
+              help="Users begin spread over this time.")  # fmt: skip
+@click.option("--max-context", default="128k", type=count, show_default=True,
+              help="Cut conversations here; leave out those that start larger.")  # fmt: skip
+@click.option("--warm-prefix-pct", default=0.5, type=click.FloatRange(0, 1), show_default=True,
+              help="Part of tools + system text that all conversations share.")  # fmt: skip
+@click.option("--max-output", type=count, help="Cap on the recorded output length.")
+@click.option("--seed", default=1, show_default=True, help="Fixes content and order.")
+@click.option("--model", help="Model name; default: the endpoint's first.")
+@click.option("--api-key-env", metavar="VAR", help="Environment variable with the API key.")
+@click.option("--engine-extras/--no-engine-extras", default=True, show_default=True,
+              help="Ask for the exact output length (ignore_eos, min_tokens).")  # fmt: skip
+@click.option("--engine-block-size", default=16, type=click.IntRange(1), show_default=True,
+              help="Tokens in a block of the engines' caches, for the bound.")  # fmt: skip
+@click.option("--grace", default="30s", type=duration, show_default=True,
+              help="Time for requests in flight at the end.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False),
+              help="Directory for run.json and requests.jsonl.")  # fmt: skip
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
+              help="File for the result in the shape that comparisons use.")  # fmt: skip
+@click.pass_context
+def loadgen(ctx: click.Context, /, **options: object) -> None:
+    """Replay recorded agent conversations against an endpoint, closed loop.
+
+    Ends after --duration or --requests (conversations are then recycled under fresh text), or
+    when every trace has been played once.
+    """
+    if ctx.invoked_subcommand is None:
+        _replay(options)
+
+
+@loadgen.command()
+@click.option("--conversations", default=60, type=click.IntRange(1, 100_000), show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
+def synth(conversations: int, seed: int, out: Path) -> None:
+    """Write synthetic traces drawn from published distributions."""
+    files = write_traces(conversations, seed, out)
+    click.echo(f"{len(files)} traces in {out}")
+
+
+@loadgen.command()
+@click.option("--traces", required=True, type=TRACES)
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
+def inspect(traces: Path, as_json: bool) -> None:
+    """Print the sizes, times and sharing of a set of traces as quantiles."""
+    figures = inspect_traces(_load(traces, None))
+    if as_json:
+        click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
+        return
+    rows = figures.pop("quantiles")
+    assert isinstance(rows, dict)
+    table = Table(title=", ".join(f"{value} {name}" for name, value in figures.items()))
+    table.add_column("")
+    for q in QUANTILES:
+        table.add_column("max" if q == 1 else f"p{q * 100:g}", justify="right")
+    for name, values in rows.items():
+        table.add_row(name, *(_short(value) for value in values or ()))
+    Console().print(table)
+
+
+def _replay(options: dict[str, object]) -> None:
+    traces_path, url = options["traces"], options["url"]
+    if not isinstance(traces_path, Path) or not isinstance(url, str):
+        raise click.UsageError("--traces and --url are needed (or a subcommand, see --help)")
+    try:
+        settings = _settings(url, options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    context = options["max_context"]
+    assert isinstance(context, int)
+    traces = _load(traces_path, context)
+    output, json_file = options["output"], options["json_file"]
+    assert output is None or isinstance(output, Path)
+    console = Console(stderr=True)
+    try:
+        result = uvloop.run(_with_progress(console, settings, traces, output))
+    except EndpointError as error:
+        raise click.ClickException(f"{url}: {error}") from error
+    except KeyboardInterrupt as error:
+        raise click.Abort from error
+    Console().print(summary_table(result.summary))
+    if isinstance(json_file, Path):
+        arms = {"arms": [arm(policy_of(result), result.summary)]}
+        json_file.write_bytes(orjson.dumps(arms, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _settings(url: str, given: dict[str, object]) -> RunSettings:
+    def of(kind: type[T], name: str) -> T:
+        value = given[name]
+        assert isinstance(value, kind), f"{name} is {value!r}"
+        return value
+
+    def maybe(kind: type[T], name: str) -> T | None:
+        return None if given[name] is None else of(kind, name)
+
+    variable = maybe(str, "api_key_env")
+    if variable is not None and not os.environ.get(variable):
+        raise ValueError(f"--api-key-env: the variable {variable} is not set")
+    return RunSettings(
+        url=url,
+        users=of(int, "users"),
+        duration_s=maybe(float, "duration"),
+        requests=maybe(int, "requests"),
+        timing=Timing(
+            think_cap_s=of(float, "think_cap"),
+            think_scale=of(float, "think_scale"),
+            time_scale=of(float, "time_scale"),
+            start_spread_s=of(float, "start_spread"),
+        ),
+        warm_prefix_pct=of(float, "warm_prefix_pct"),
+        output_tokens_max=maybe(int, "max_output"),
+        seed=of(int, "seed"),
+        model=maybe(str, "model"),
+        api_key=os.environ[variable] if variable is not None else None,
+        engine_extras=of(bool, "engine_extras"),
+        engine_block_size=of(int, "engine_block_size"),
+        grace_s=of(float, "grace"),
+    )
+
+
+def policy_of(result: RunResult) -> str:
+    """The routing policy the endpoint named, empty when it named none."""
+    return next((sample.policy for sample in result.samples if sample.policy), "")
+
+
+async def _with_progress(
+    console: Console, settings: RunSettings, traces: list[Trace], output: Path | None
+) -> RunResult:
+    shown: list[asyncio.Task[None]] = []
+    goal = f" of {settings.requests}" if settings.requests else ""
+
+    def start(progress: Progress) -> None:
+        line = show_progress(console, progress, "", goal, settings.engine_block_size)
+        shown.append(asyncio.create_task(line))
+
+    try:
+        return await run_load(settings, traces, output, start)
+    finally:
+        for task in shown:
+            task.cancel()
+
+
+def _load(path: Path, context_tokens_max: int | None) -> list[Trace]:
+    try:
+        return load_traces(path, context_tokens_max)
+    except TraceError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _short(value: float) -> str:
+    if value >= 1e6:
+        return f"{value / 1e6:.1f}M"
+    if value >= 1e4:
+        return f"{value / 1e3:.1f}k"
+    return f"{value:.3f}" if value < 1 else f"{value:.0f}"

@@ -1,0 +1,106 @@
+"""Command `emulate`: vLLM replicas that compute nothing but answer as if they did."""
+
+import asyncio
+import logging
+import signal
+import sys
+
+import click
+import uvloop
+
+from kvproxy.core.units import parse_count
+from loadgen.emulator import EmulatorSettings, Fleet
+
+
+class Count(click.ParamType[int]):
+    """An integer such as 128k or 1M."""
+
+    name = "count"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_count(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_COUNT = Count()
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8001, show_default=True, help="First port; 0 = any free ones.")
+@click.option(
+    "--replicas",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 256),
+    help="Replicas, on consecutive ports of one process.",
+)
+@click.option("--model", default="emu", show_default=True, help="Served model name.")
+@click.option("--hbm-tokens", default="1M", show_default=True, type=_COUNT, help="KV room in HBM.")
+@click.option(
+    "--dram-tokens",
+    default="0",
+    show_default=True,
+    type=_COUNT,
+    help="KV room in the DRAM tier; 0 = none.",
+)
+@click.option("--block-size", default=16, show_default=True, help="Tokens of a KV block.")
+@click.option("--prefill-tok-s", default=10_000.0, show_default=True, help="Prefill rate.")
+@click.option(
+    "--attn-s-per-tok2",
+    default=0.0,
+    show_default=True,
+    help="Attention seconds per token and token of context.",
+)
+@click.option("--decode-step-s", default=0.015, show_default=True, help="Decode part of a step.")
+@click.option("--decode-seq-s", default=0.0, show_default=True, help="... more per sequence.")
+@click.option("--dram-tok-s", default=200_000.0, show_default=True, help="DRAM load rate.")
+@click.option("--max-num-batched-tokens", default="8192", show_default=True, type=_COUNT)
+@click.option("--max-num-seqs", default=256, show_default=True)
+@click.option("--max-model-len", default="1M", show_default=True, type=_COUNT)
+@click.option(
+    "--time-scale", default=1.0, show_default=True, help="Engine seconds in a real second."
+)
+@click.option(
+    "--chunk-interval-s",
+    default=0.0,
+    show_default=True,
+    help="Least real time between two chunks of a stream; 0 = a chunk per token.",
+)
+@click.option("--tokenizer", type=click.Path(file_okay=False), help="Directory of tokenizer.json.")
+@click.option("--seed", default=0, show_default=True, help="Varies the generated text.")
+@click.option("--access-log/--no-access-log", default=False, show_default=True)
+def emulate(host: str, port: int, replicas: int, **options: object) -> None:
+    """Emulate vLLM replicas: their HTTP API, timing, prefix cache and metrics, without a GPU."""
+    if options["access_log"]:
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    try:
+        settings = EmulatorSettings(**options)  # type: ignore[arg-type]  # click checked the types
+        fleet = Fleet(settings, replicas, host, port)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(fleet))
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}: {error}") from error
+
+
+async def _serve(fleet: Fleet) -> None:
+    """Listen until SIGINT or SIGTERM."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    await fleet.start()
+    for url in fleet.urls:
+        click.echo(f"ready {url}")
+    sys.stdout.flush()
+    await stopped.wait()
+    await fleet.stop()

@@ -1,0 +1,217 @@
+"""Routes of one emulated replica: vLLM's, and /emulator/* for faults and state."""
+
+import math
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from loadgen.emulator import errors, requests
+from loadgen.emulator.errors import ApiError
+from loadgen.emulator.generate import Generator
+from loadgen.emulator.replica import Replica
+from loadgen.emulator.settings import VLLM_VERSION, EmulatorSettings
+from loadgen.tokens import TOKEN_BYTES, Tokeniser, ids_of, ids_to_bytes
+
+Crash = Callable[[bool], Awaitable[None]]
+
+
+class ReplicaApp:
+    """Handlers of one replica. `crash` closes its socket; its argument says whether connections
+    are cut at once."""
+
+    def __init__(
+        self, settings: EmulatorSettings, tokeniser: Tokeniser, replica: Replica, crash: Crash
+    ) -> None:
+        self._settings = settings
+        self._tokeniser = tokeniser
+        self._replica = replica
+        self._crash = crash
+        self._generator = Generator(settings, tokeniser, replica)
+        self._created = int(time.time())
+
+    def build(self) -> web.Application:
+        app = web.Application(
+            middlewares=[_error_bodies], client_max_size=self._settings.body_bytes_max
+        )
+        app.on_response_prepare.append(_server_header)
+        app.router.add_get("/health", self._health, allow_head=False)
+        app.router.add_get("/ping", self._health, allow_head=False)
+        app.router.add_post("/ping", self._health)
+        app.router.add_get("/version", self._version, allow_head=False)
+        app.router.add_get("/load", self._load, allow_head=False)
+        app.router.add_get("/metrics", self._metrics, allow_head=False)
+        app.router.add_get("/v1/models", self._models, allow_head=False)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/completions", self._completion)
+        app.router.add_post("/tokenize", self._tokenize)
+        app.router.add_post("/detokenize", self._detokenize)
+        app.router.add_post("/reset_prefix_cache", self._reset_prefix_cache)
+        app.router.add_get("/emulator/state", self._state)
+        app.router.add_post("/emulator/stall", self._stall)
+        app.router.add_post("/emulator/resume", self._resume)
+        app.router.add_post("/emulator/fail", self._fail)
+        app.router.add_post("/emulator/crash", self._crash_now)
+        return app
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.Response(status=503 if self._replica.faults.dead else 200)
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return _json({"version": VLLM_VERSION})
+
+    async def _load(self, request: web.Request) -> web.Response:
+        return _json({"server_load": self._replica.inflight_count})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        text = self._replica.metrics.exposition(self._replica.gauges())
+        content_type = "text/plain; version=1.0.0; charset=utf-8"
+        return web.Response(body=text, headers={"content-type": content_type})
+
+    async def _models(self, request: web.Request) -> web.Response:
+        return _json(_model_list(self._settings, self._created))
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        fields = await self._fields(request)
+        call = requests.chat_call(fields)
+        self._generator.check_model(call.sampling.model)
+        return await self._generator.serve(request, call)
+
+    async def _completion(self, request: web.Request) -> web.StreamResponse:
+        fields = await self._fields(request)
+        call = requests.completion_call(fields)
+        self._generator.check_model(call.sampling.model)
+        return await self._generator.serve(request, call)
+
+    async def _tokenize(self, request: web.Request) -> web.Response:
+        fields = await _object(request)
+        if "messages" in fields:
+            tokens = self._generator.chat_prompt(requests.chat_call(fields))
+        else:
+            tokens = self._generator.text_prompt(requests.prompt_of(fields))
+        strings: list[str] | None = None
+        if fields.get("return_token_strs"):
+            cuts = range(0, len(tokens), TOKEN_BYTES)
+            strings = [self._tokeniser.decode(tokens[at : at + TOKEN_BYTES]) for at in cuts]
+        return _json(
+            {
+                "count": len(tokens) // TOKEN_BYTES,
+                "max_model_len": self._settings.context_tokens,
+                "tokens": ids_of(tokens),
+                "token_strs": strings,
+            }
+        )
+
+    async def _detokenize(self, request: web.Request) -> web.Response:
+        fields = await _object(request)
+        ids = fields.get("tokens")
+        if not isinstance(ids, list):
+            raise errors.missing("body.tokens", fields)
+        try:
+            tokens = ids_to_bytes(ids)
+        except ValueError as error:
+            raise errors.bad_value("tokens", f"{error}.", "list") from error
+        return _json({"prompt": self._tokeniser.decode(tokens)})
+
+    async def _reset_prefix_cache(self, request: web.Request) -> web.Response:
+        external = request.query.get("reset_external", "false").lower() in ("1", "true")
+        self._replica.reset_prefix_cache(external=external)
+        return web.Response()
+
+    async def _state(self, request: web.Request) -> web.Response:
+        return _json(self._replica.gauges()._asdict() | {"inflight": self._replica.inflight_count})
+
+    async def _stall(self, request: web.Request) -> web.Response:
+        seconds = (await _object(request)).get("seconds")
+        if seconds is not None and not isinstance(seconds, (int, float)):
+            raise errors.bad_value("seconds", "seconds must be a number or null.", seconds)
+        self._replica.stall(math.inf if seconds is None else float(seconds))
+        return web.Response()
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        self._replica.resume()
+        return web.Response()
+
+    async def _fail(self, request: web.Request) -> web.Response:
+        fields = await _object(request)
+        count, status = fields.get("count", 1), fields.get("status", 500)
+        if type(count) is not int or type(status) is not int or not 400 <= status < 600:
+            raise errors.bad_value("status", "count and an error status are needed.", status)
+        self._replica.faults.fail_next = count
+        self._replica.faults.fail_status = status
+        return web.Response()
+
+    async def _crash_now(self, request: web.Request) -> web.Response:
+        abrupt = bool((await _object(request)).get("abrupt", False))
+        await self._crash(abrupt)
+        return web.Response()
+
+    async def _fields(self, request: web.Request) -> dict[str, Any]:
+        """Body of a generation, unless a fault was asked for."""
+        faults = self._replica.faults
+        if faults.fail_next > 0:
+            faults.fail_next -= 1
+            text = "Injected failure."
+            raise ApiError(text, "InternalServerError", None, faults.fail_status)
+        return await _object(request)
+
+
+async def _object(request: web.Request) -> dict[str, Any]:
+    body = await request.read()
+    return requests.read_object(body, request.content_type)
+
+
+def _json(payload: object, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(payload), status=status, content_type="application/json")
+
+
+async def _server_header(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "uvicorn"
+
+
+@web.middleware
+async def _error_bodies(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """ApiError in vLLM's envelope, unknown paths and methods in FastAPI's."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return _json(error.body(), error.code)
+    except web.HTTPException as error:
+        if error.status not in (404, 405):
+            raise
+        response = _json({"detail": error.reason}, error.status)
+        if "Allow" in error.headers:
+            response.headers["Allow"] = error.headers["Allow"]
+        return response
+
+
+def _model_list(settings: EmulatorSettings, created: int) -> dict[str, Any]:
+    permission = {
+        "id": f"modelperm-{settings.seed:016x}",
+        "object": "model_permission",
+        "created": created,
+        "allow_create_engine": False,
+        "allow_sampling": True,
+        "allow_logprobs": True,
+        "allow_search_indices": False,
+        "allow_view": True,
+        "allow_fine_tuning": False,
+        "organization": "*",
+        "group": None,
+        "is_blocking": False,
+    }
+    model = {
+        "id": settings.model,
+        "object": "model",
+        "created": created,
+        "owned_by": "vllm",
+        "root": settings.model,
+        "parent": None,
+        "max_model_len": settings.context_tokens,
+        "permission": [permission],
+    }
+    return {"object": "list", "data": [model]}

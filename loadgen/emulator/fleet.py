@@ -1,0 +1,117 @@
+"""Emulated replicas listening on ports of one process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from loadgen.emulator.app import ReplicaApp
+from loadgen.emulator.replica import Replica
+from loadgen.emulator.settings import EmulatorSettings
+from loadgen.tokens import StandInTokeniser, Tokeniser, VocabularyTokeniser
+
+
+class Listener:
+    """One replica and its socket. A crash closes both; `start` gives a fresh replica, with an
+    empty cache, on the same port."""
+
+    def __init__(
+        self, settings: EmulatorSettings, tokeniser: Tokeniser, host: str, port: int
+    ) -> None:
+        self._settings = settings
+        self._tokeniser = tokeniser
+        self._host = host
+        self.port = port
+        self.replica: Replica | None = None
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{self._host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen; port 0 becomes the port the system gave. Raises OSError if it is taken."""
+        assert self._runner is None, "already started"
+        self.replica = Replica(self._settings)
+        app = ReplicaApp(self._settings, self._tokeniser, self.replica, self.crash).build()
+        self._runner = web.AppRunner(
+            app,
+            handler_cancellation=True,  # a client that leaves aborts its request at once
+            access_log=None if not self._settings.access_log else web.access_logger,
+            shutdown_timeout=1.0,
+        )
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host, self.port, backlog=1024)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def crash(self, abrupt: bool) -> None:
+        """The engine dies: streams end with an error event and the socket closes, as a vLLM API
+        process does; `abrupt` cuts every connection instead, as a killed process does."""
+        assert self.replica is not None and self._runner is not None
+        runner = self._runner
+        for site in list(runner.sites):
+            await site.stop()
+        if abrupt and runner.server is not None:
+            for connection in runner.server.connections:
+                assert isinstance(connection, RequestHandler)
+                if connection.transport is not None:
+                    connection.transport.abort()
+        self.replica.crash()
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        if self.replica is not None:
+            self.replica.close()
+
+    async def restart(self) -> None:
+        """A fresh replica where one crashed."""
+        await self.stop()
+        await self.start()
+
+
+class Fleet:
+    """`count` replicas on consecutive ports from `port`, or on free ones if that is 0."""
+
+    def __init__(
+        self, settings: EmulatorSettings, count: int, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        assert count >= 1
+        tokeniser: Tokeniser = (
+            VocabularyTokeniser(settings.tokenizer) if settings.tokenizer else StandInTokeniser()
+        )
+        self.listeners = [
+            Listener(settings, tokeniser, host, port + index if port else 0)
+            for index in range(count)
+        ]
+
+    @property
+    def urls(self) -> list[str]:
+        return [listener.url for listener in self.listeners]
+
+    async def start(self) -> None:
+        """All or none: if one cannot listen the others are stopped again."""
+        try:
+            for listener in self.listeners:
+                await listener.start()
+        except OSError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(listener.stop() for listener in self.listeners))
+
+
+@asynccontextmanager
+async def emulated(settings: EmulatorSettings, n: int = 1) -> AsyncIterator[list[str]]:
+    """Run `n` replicas in this event loop; gives their URLs."""
+    fleet = Fleet(settings, n)
+    await fleet.start()
+    try:
+        yield fleet.urls
+    finally:
+        await fleet.stop()

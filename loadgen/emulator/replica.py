@@ -1,0 +1,173 @@
+"""One emulated replica: an engine model tied to the event loop's clock.
+
+A timer fires when the engine next has something to tell; what it tells is handed to the streams
+that wait for it. Nothing polls, and an idle replica costs nothing.
+"""
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+from loadgen.emulator.metrics import ReplicaMetrics
+from loadgen.emulator.settings import EmulatorSettings
+from loadgen.engine_model import Emission, Engine, Finished, Gauges, Request
+
+
+@dataclass(slots=True)
+class Faults:
+    """`dead` after a crash of the engine; the next `fail_next` requests get `fail_status`."""
+
+    dead: bool = False
+    fail_next: int = 0
+    fail_status: int = 500
+
+
+class EngineDeadError(Exception):
+    """The engine crashed while the request was in it."""
+
+
+class Inflight:
+    """Emissions of one request on their way to its handler."""
+
+    __slots__ = ("_dead", "_pending", "_waiter", "finished", "id")
+
+    def __init__(self, request_id: str) -> None:
+        self.id = request_id
+        self.finished = False
+        self._pending: list[Emission] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._dead = False
+
+    def put(self, emission: Emission) -> None:
+        self._pending.append(emission)
+        self._wake()
+
+    def kill(self) -> None:
+        self._dead = True
+        self._wake()
+
+    async def take(self) -> list[Emission]:
+        """All that has come since the last call, at least one; EngineDeadError after a crash."""
+        if not self._pending and not self._dead:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        if self._dead:
+            raise EngineDeadError
+        pending, self._pending = self._pending, []
+        return pending
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Replica:
+    """Owns the engine; every change goes through here so that the timer is always right."""
+
+    def __init__(self, settings: EmulatorSettings) -> None:
+        self.settings = settings
+        self.metrics = ReplicaMetrics(settings)
+        self.faults = Faults()
+        self._engine = Engine(settings.rates(), settings.limits())
+        self._inflight: dict[str, Inflight] = {}
+        self._loop = asyncio.get_running_loop()
+        self._epoch = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._told_s = -math.inf  # virtual time of the last tick
+        self._serial = 0
+
+    def submit(self, chain: bytes, prompt_tokens: int, output_tokens: int, reason: str) -> Inflight:
+        """Queue a generation; the caller must `release` what it gets."""
+        if self.faults.dead:
+            raise EngineDeadError
+        self._serial += 1
+        request = Request(
+            id=str(self._serial),
+            chain=chain,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            finish_reason="stop" if reason == "stop" else "length",
+        )
+        now = self._now()
+        self._engine.submit(request, now)
+        inflight = self._inflight[request.id] = Inflight(request.id)
+        self.metrics.submitted(request, now)
+        self._arm()
+        return inflight
+
+    def release(self, inflight: Inflight) -> None:
+        """The handler is done; aborts the request if the engine is not."""
+        self._inflight.pop(inflight.id, None)
+        if not inflight.finished and not self.faults.dead:
+            self._engine.abort(inflight.id, self._now())
+            self._arm()
+
+    def gauges(self) -> Gauges:
+        """The engine's state now."""
+        self._tick()
+        return self._engine.gauges()
+
+    @property
+    def inflight_count(self) -> int:
+        return len(self._inflight)
+
+    def reset_prefix_cache(self, *, external: bool) -> bool:
+        done = self._engine.reset_prefix_cache(self._now(), external=external)
+        self._arm()
+        return done
+
+    def stall(self, seconds: float) -> None:
+        """Freeze for virtual `seconds`, which may be infinite."""
+        now = self._now()
+        self._engine.stall(now, now + seconds)
+        self._arm()
+
+    def resume(self) -> None:
+        self._engine.resume(self._now())
+        self._arm()
+
+    def crash(self) -> None:
+        """The engine dies: every stream ends with an error, new requests are refused."""
+        self.faults.dead = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for inflight in self._inflight.values():
+            inflight.kill()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _now(self) -> float:
+        return (self._loop.time() - self._epoch) * self.settings.time_scale
+
+    def _arm(self) -> None:
+        """Set the timer to when the engine next has something to tell."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        token_s = self._engine.next_token_time()
+        if token_s is None or self.faults.dead:
+            return
+        due = token_s
+        interval_s = self.settings.chunk_interval_s * self.settings.time_scale
+        if interval_s:
+            event_s = self._engine.next_event_time()
+            due = max(token_s, self._told_s + interval_s)
+            due = due if event_s is None else min(due, event_s)
+        self._timer = self._loop.call_at(self._epoch + due / self.settings.time_scale, self._tick)
+
+    def _tick(self) -> None:
+        if self.faults.dead:
+            return
+        now = self._now()
+        emissions = self._engine.advance(now)
+        if emissions:
+            self._told_s = now
+        for emission in emissions:
+            self.metrics.observe(emission)
+            inflight = self._inflight.get(emission.id)
+            if inflight is not None:
+                inflight.finished = isinstance(emission, Finished)
+                inflight.put(emission)
+        self._arm()

@@ -1,0 +1,150 @@
+"""What the emulated model says: a function of the prompt's tokens and a seed.
+
+Length: exactly `max_tokens` if given (reason "length"); else up to 256 tokens (reason "stop"), or
+to the end of the context with `ignore_eos`. A tool is called when the client requires it, or with
+tool_choice "auto" when the last message is from the user and contains the name of a function.
+"""
+
+import json
+import random
+from dataclasses import dataclass
+from typing import Any
+
+from xxhash import xxh3_64_intdigest
+
+from loadgen.chat_template import content_text, tool_call_text
+from loadgen.emulator.requests import ChatCall, Sampling
+from loadgen.engine_model import FinishReason
+from loadgen.tokens import TOKEN_BYTES, Tokeniser
+
+NATURAL_TOKENS_MAX = 256
+
+_OPENERS = ("Here", "Next", "Then", "Also", "Look", "Note", "Well", "Sure")
+_WORDS = tuple(
+    " " + word
+    for word in ["the", "and", "for", "one", "all", "can", "may", "now", "run", "fix", "add", "use", "new", "set", "get", "key", "map", "row", "log", "api", "bug", "app", "bit", "box", "buf", "bus", "cap", "cmd", "col", "cut", "dir", "doc", "end", "env", "err", "few", "fit", "fld", "fmt", "gap", "git", "has", "how", "hub", "job", "lag", "let", "lib", "low", "max", "min", "mod", "net", "not", "off", "old", "out", "own", "path", "put", "raw", "ref", "req", "res", "see", "sum", "tag", "tab", "top", "try", "two", "url", "var", "via", "way", "web", "who", "why", "yes", "zip"]
+    if len(word) == 3
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """`arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`tokens` (4 bytes each) is what the engine computes; `text` is what they say, and for a
+    tool call what the template would print for it."""
+
+    text: str
+    tokens: bytes
+    finish_reason: FinishReason
+    tool_call: ToolCall | None = None
+
+    @property
+    def count(self) -> int:
+        return len(self.tokens) // TOKEN_BYTES
+
+
+def text_between(text: str, start: int, stop: int, count: int) -> str:
+    """Part of `text` that tokens [start, stop) of `count` say, the text spread evenly."""
+    return text[start * len(text) // count : stop * len(text) // count]
+
+
+class Speaker:
+    """Invents replies."""
+
+    def __init__(self, tokeniser: Tokeniser, context_tokens: int, seed: int) -> None:
+        self._tokeniser = tokeniser
+        self._context_tokens = context_tokens
+        self._seed = seed
+
+    def reply(self, prompt: bytes, sampling: Sampling, chat: ChatCall | None = None) -> Reply:
+        """The answer to `prompt` (its tokens, 4 bytes each)."""
+        key = xxh3_64_intdigest(prompt, self._seed)
+        room = self._context_tokens - len(prompt) // TOKEN_BYTES
+        assert room >= 1, "the prompt was checked against the context"
+        function = _function_to_call(chat) if chat is not None else None
+        if function is not None:
+            return self._calling(function, key, min(sampling.max_tokens or room, room))
+        reason: FinishReason = "length"
+        if sampling.max_tokens is not None:
+            count = min(sampling.max_tokens, room)
+        elif sampling.ignore_eos:
+            count = room
+        else:
+            natural = max(1 + key % NATURAL_TOKENS_MAX, sampling.min_tokens)
+            count = min(natural, room)
+            reason = "stop" if natural <= room else "length"
+        return self._speaking(key, count, reason)
+
+    def _speaking(self, key: int, count: int, reason: FinishReason) -> Reply:
+        rng = random.Random(key)
+        text = rng.choice(_OPENERS) + "".join(rng.choices(_WORDS, k=count - 1))
+        tokens = self._tokeniser.encode(text)
+        while len(tokens) < count * TOKEN_BYTES:  # a real vocabulary has longer tokens
+            text += "".join(rng.choices(_WORDS, k=count))
+            tokens = self._tokeniser.encode(text)
+        if len(tokens) > count * TOKEN_BYTES:
+            tokens = tokens[: count * TOKEN_BYTES]
+            text = self._tokeniser.decode(tokens)
+        return Reply(text, tokens, reason)
+
+    def _calling(self, function: dict[str, Any], key: int, tokens_max: int) -> Reply:
+        arguments = json.dumps(_arguments(function.get("parameters"), random.Random(key)))
+        call = ToolCall(f"chatcmpl-tool-{key:016x}", function["name"], arguments)
+        text = tool_call_text({"name": call.name, "arguments": arguments})
+        tokens = self._tokeniser.encode(text)
+        if len(tokens) <= tokens_max * TOKEN_BYTES:
+            return Reply(text, tokens, "stop", call)
+        cut = tokens[: tokens_max * TOKEN_BYTES]
+        kept = arguments[: len(arguments) * len(cut) // len(tokens)]
+        return Reply(text, cut, "length", ToolCall(call.id, call.name, kept))
+
+
+def _function_to_call(chat: ChatCall) -> dict[str, Any] | None:
+    choice = chat.tool_choice
+    if choice.mode == "none" or not chat.tools:
+        return None
+    functions: list[dict[str, Any]] = [tool["function"] for tool in chat.tools]
+    if choice.mode == "required":
+        wanted = choice.name or functions[0]["name"]
+        return next(function for function in functions if function["name"] == wanted)
+    last = chat.messages[-1]
+    said = content_text(last.get("content")) if last["role"] == "user" else ""
+    return next((function for function in functions if function["name"] in said), None)
+
+
+def _arguments(schema: object, rng: random.Random) -> dict[str, Any]:
+    """Values for the required properties of a JSON schema, or for all if none is required."""
+    if not isinstance(schema, dict) or not isinstance(schema.get("properties"), dict):
+        return {}
+    properties: dict[str, Any] = schema["properties"]
+    required = schema.get("required")
+    names = [n for n in required if n in properties] if isinstance(required, list) else []
+    return {name: _value(properties[name], rng) for name in names or properties}
+
+
+def _value(schema: object, rng: random.Random) -> Any:
+    if not isinstance(schema, dict):
+        return None
+    if isinstance(schema.get("enum"), list) and schema["enum"]:
+        return schema["enum"][0]
+    kind = schema.get("type")
+    if kind == "object":
+        return _arguments(schema, rng)
+    simple: dict[object, Any] = {
+        "integer": rng.randrange(100),
+        "number": rng.randrange(100) / 4,
+        "boolean": bool(rng.randrange(2)),
+        "array": [],
+        "null": None,
+    }
+    if isinstance(kind, str) and kind in simple:
+        return simple[kind]
+    return rng.choice(_WORDS).strip()

@@ -1,0 +1,66 @@
+"""What an emulated replica is: its sizes and rates, its model name, its clock."""
+
+from dataclasses import dataclass
+
+from loadgen.engine_model import EngineLimits, EngineRates
+
+VLLM_VERSION = "0.32.0"  # the version whose wire format is reproduced
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatorSettings:
+    """Tokens and seconds. `time_scale` virtual seconds pass in one real second;
+    `chunk_interval_s` (real) is the least time between two chunks of a stream, 0 = one chunk per
+    token; `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser."""
+
+    model: str = "emu"
+    hbm_tokens: int = 1_000_000
+    dram_tokens: int = 0
+    block_size: int = 16
+    prefill_tok_s: float = 10_000.0
+    attn_s_per_tok2: float = 0.0
+    decode_step_s: float = 0.015
+    decode_seq_s: float = 0.0
+    dram_tok_s: float = 200_000.0
+    step_base_s: float = 0.0
+    max_num_batched_tokens: int = 8192
+    max_num_seqs: int = 256
+    max_model_len: int = 1_000_000
+    prefix_caching: bool = True
+    time_scale: float = 1.0
+    chunk_interval_s: float = 0.0
+    seed: int = 0
+    tokenizer: str | None = None
+    access_log: bool = False
+    body_bytes_max: int = 256 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        if self.time_scale <= 0:
+            raise ValueError("time_scale must be positive")
+        self.rates(), self.limits()  # both check their numbers
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest sequence served: never more than HBM holds, or it could never finish."""
+        limits = self.limits()
+        return min(self.max_model_len, limits.num_blocks * limits.block_size)
+
+    def rates(self) -> EngineRates:
+        return EngineRates(
+            prefill_tok_s=self.prefill_tok_s,
+            attn_s_per_tok2=self.attn_s_per_tok2,
+            decode_step_s=self.decode_step_s,
+            decode_seq_s=self.decode_seq_s,
+            dram_tok_s=self.dram_tok_s,
+            step_base_s=self.step_base_s,
+        )
+
+    def limits(self) -> EngineLimits:
+        return EngineLimits(
+            hbm_tokens=self.hbm_tokens,
+            dram_tokens=self.dram_tokens,
+            block_size=self.block_size,
+            max_num_batched_tokens=max(self.max_num_batched_tokens, self.max_num_seqs),
+            max_num_seqs=self.max_num_seqs,
+            prefix_caching=self.prefix_caching,
+        )

@@ -1,0 +1,138 @@
+"""What a person sees: a live line while a run goes on, and its summary as a table."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from loadgen.run import Progress
+from loadgen.stats import hit_rates, quantile
+
+REFRESH_S = 0.5
+RECENT = 200
+
+
+def pct(value: object) -> str:
+    return f"{value:.1%}" if isinstance(value, float | int) else "–"
+
+
+def seconds(value: object) -> str:
+    """A latency with the digits that matter: 12 ms, 0.51 s, 73 s."""
+    if not isinstance(value, float | int):
+        return "–"
+    if value < 0.1:
+        return f"{value * 1e3:.1f} ms"
+    return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+
+
+def live_text(progress: Progress, goal: str, engine_block_size: int) -> Text:
+    """One line about a run under way; latency and hit rate of the last requests."""
+    recent = progress.samples[-RECENT:]
+    good = [sample for sample in recent if sample.ok]
+    failed = sum(not sample.ok for sample in progress.samples)
+    ttft = sorted(sample.ttft_s for sample in good if sample.ttft_s is not None)
+    rates = hit_rates(good, engine_block_size)
+    parts = [
+        f"{time.monotonic() - progress.started:.0f} s",
+        f"{len(progress.samples)}{goal} requests",
+        f"{progress.in_flight} in flight",
+        f"{failed} failed",
+    ]
+    if ttft:
+        parts.append(f"ttft p50 {seconds(quantile(ttft, 0.5))} p95 {seconds(quantile(ttft, 0.95))}")
+    if rates["hit_rate_reported"] is not None:
+        parts.append(
+            f"hit {pct(rates['hit_rate_reported'])} of {pct(rates['hit_rate_bound'])} possible"
+        )
+    return Text(" · ".join(parts), style="cyan", overflow="ellipsis", no_wrap=True)
+
+
+async def show_progress(
+    console: Console, progress: Progress, label: str, goal: str, engine_block_size: int
+) -> None:
+    """Until cancelled: a line that refreshes on a terminal, otherwise one every 10 s."""
+    if not console.is_terminal:
+        while True:
+            await asyncio.sleep(10)
+            console.print(f"{label}{live_text(progress, goal, engine_block_size)}", soft_wrap=True)
+    # No thread of its own: it would take turns with the loop that is being measured.
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            line = live_text(progress, goal, engine_block_size)
+            live.update(Group(Text(label) + line), refresh=True)
+            await asyncio.sleep(REFRESH_S)
+
+
+def summary_table(summary: Mapping[str, object]) -> Table:
+    table = Table(title="Load run", show_header=False, title_justify="left")
+    table.add_column("figure", style="bold")
+    table.add_column("value")
+    table.add_row("requests", _requests(summary))
+    for name in ("ttft", "itl", "e2e"):
+        figures = [f"{key} {seconds(summary[f'{name}_{key}_s'])}" for key in _LATENCY]
+        table.add_row(name, "  ".join(figures))
+    table.add_row("hit rate", _hit_rates(summary))
+    table.add_row("prompt fidelity", _fidelity(summary["fidelity"]))
+    table.add_row(
+        "client lag",
+        f"send {_lag(summary['client_lag_s'])}, event loop {_lag(summary['loop_lag_s'])}",
+    )
+    for replica, row in _rows(summary["replicas"]):
+        table.add_row(f"replica {replica}", row)
+    return table
+
+
+_LATENCY = ("mean", "p50", "p95", "p99")
+
+
+def _requests(summary: Mapping[str, object]) -> str:
+    text = f"{summary['requests']} ended, {summary['ok']} ok, {summary['conversations']} sessions"
+    errors = summary["errors"]
+    if isinstance(errors, dict) and errors:
+        listed = ", ".join(f"{count} {name}" for name, count in errors.items())
+        text += f", [red]{listed} ({pct(summary['error_rate'])})[/red]"
+    for name in ("cancelled", "retries"):
+        if summary[name]:
+            text += f", {summary[name]} {name}"
+    return text
+
+
+def _hit_rates(summary: Mapping[str, object]) -> str:
+    text = (
+        f"predicted {pct(summary['hit_rate_predicted'])}  "
+        f"reported {pct(summary['hit_rate_reported'])}  "
+        f"bound {pct(summary['hit_rate_bound'])}"
+    )
+    if summary["predicted_within_block"] is not None:
+        text += f"  (prediction within a block: {pct(summary['predicted_within_block'])})"
+    return text
+
+
+def _fidelity(fidelity: object) -> str:
+    if not isinstance(fidelity, dict) or fidelity["exact"] is None:
+        return "unknown: the endpoint reports no usage"
+    return (
+        f"{pct(fidelity['exact'])} of prompts exactly as long as the trace; "
+        f"off by p99 {fidelity['off_p99']:.0f}, at most {fidelity['off_max']} tokens"
+    )
+
+
+def _lag(lag: object) -> str:
+    if not isinstance(lag, dict):
+        return "–"
+    return f"p50 {seconds(lag['p50'])} p99 {seconds(lag['p99'])} max {seconds(lag['max'])}"
+
+
+def _rows(replicas: object) -> list[tuple[str, str]]:
+    if not isinstance(replicas, dict):
+        return []
+    return [(name, _row(row)) for name, row in replicas.items()]
+
+
+def _row(row: Mapping[str, int]) -> str:
+    prompt, cached = row["prompt_tokens"] / 1e3, row["cached_tokens"] / 1e3
+    return f"{row['requests']} requests, {prompt:.0f}k prompt tokens, {cached:.0f}k cached"

@@ -1,0 +1,235 @@
+"""A run: N users replay traces against one endpoint until a time, a count or the traces end."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import orjson
+
+from loadgen.bound import InfiniteCache
+from loadgen.client import Client, ClientSettings
+from loadgen.content import ContentSettings
+from loadgen.layout import Overhead
+from loadgen.probe import EndpointError, Probe, Pulse
+from loadgen.sample import Journal, Sample
+from loadgen.schedule import Timing, TraceQueue
+from loadgen.session import Asking, Gate, Stage, play_trace
+from loadgen.stats import spread, summarise
+from loadgen.text import WordPool
+from loadgen.traces.model import Trace
+from loadgen.wire import Endpoint, Wire
+
+# So many failures in a row, and none of them an answer, mean that nobody is there.
+FAILURES_IN_A_ROW_MAX = 30
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """`duration_s` is real time. With neither `duration_s` nor `requests` the run ends when
+    every trace has been played once; otherwise conversations are recycled."""
+
+    url: str
+    users: int = 8
+    duration_s: float | None = None
+    requests: int | None = None
+    timing: Timing = field(default_factory=Timing)
+    warm_prefix_pct: float = 0.5
+    output_tokens_max: int | None = None
+    seed: int = 1
+    model: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    engine_extras: bool = True
+    engine_block_size: int = 16
+    grace_s: float = 30.0
+    timeout_s: float = 900.0
+
+    @property
+    def recycles(self) -> bool:
+        return self.duration_s is not None or self.requests is not None
+
+    def public(self) -> dict[str, object]:
+        """The settings as run.json keeps them: everything but the key."""
+        settings = asdict(self)
+        del settings["api_key"]
+        return settings
+
+
+@dataclass(slots=True)
+class Progress:
+    """The state of a run, for whoever displays it."""
+
+    started: float
+    users: int
+    in_flight: int = 0
+    sent: int = 0
+    failures_in_a_row: int = 0
+    samples: list[Sample] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """`record` is what run.json holds: settings, versions, calibration, summary."""
+
+    record: dict[str, object]
+    summary: dict[str, object]
+    samples: list[Sample]
+
+
+OnStart = Callable[[Progress], None]
+
+
+async def run_load(
+    settings: RunSettings,
+    traces: list[Trace],
+    output: Path | None = None,
+    on_start: OnStart | None = None,
+) -> RunResult:
+    """Replay `traces`; write run.json and requests.jsonl under `output`.
+
+    Raises EndpointError when the endpoint cannot be asked at all. Cancelling it ends the run
+    at once and loses the summary, never the journal.
+    """
+    wire = Wire(Endpoint(settings.url))
+    headers = {"x-kvproxy-decision": "1", "Accept": "text/event-stream"}
+    if settings.api_key:
+        headers["Authorization"] = f"Bearer {settings.api_key}"
+    pool = WordPool(settings.seed)
+    probe = Probe(wire, headers)
+    try:
+        model = settings.model or await probe.model()
+        version = await probe.version()
+        measured = await probe.template(model, pool)
+        overhead, per_word = measured or (Overhead(), 1.0)
+        content = ContentSettings(settings.seed, settings.warm_prefix_pct, overhead, per_word)
+        asking = Asking(model, headers, settings.output_tokens_max, settings.engine_extras)
+        run = _Run(settings, traces, wire, pool, (asking, content))
+        if on_start is not None:
+            on_start(run.progress)
+        await run.play(output)
+    finally:
+        wire.close()
+    summary = run.summary()
+    record: dict[str, object] = {
+        "settings": settings.public() | {"model": model, "traces": len(traces)},
+        "endpoint_version": version,
+        "template_measured": measured is not None,
+        "template": asdict(overhead) | {"tokens_per_word": per_word},
+        "ended_because": run.gate.reason,
+        "summary": summary,
+    }
+    if output is not None:
+        text = orjson.dumps(record, option=orjson.OPT_INDENT_2)
+        (output / "run.json").write_bytes(text + b"\n")
+    return RunResult(record, summary, run.progress.samples)
+
+
+class _Run:
+    def __init__(
+        self,
+        settings: RunSettings,
+        traces: list[Trace],
+        wire: Wire,
+        pool: WordPool,
+        asking: tuple[Asking, ContentSettings],
+    ) -> None:
+        self._settings = settings
+        self._queue = TraceQueue(traces, settings.seed, settings.recycles)
+        self._pulse = Pulse()
+        self._journal: Journal | None = None
+        self._started = time.monotonic()
+        self.gate = Gate(settings.requests)
+        self.progress = Progress(self._started, settings.users)
+        client = ClientSettings(settings.timing.time_scale, settings.timeout_s)
+        self._stage = Stage(
+            client=Client(wire, client, self._started),
+            gate=self.gate,
+            asking=asking[0],
+            timing=settings.timing,
+            pool=pool,
+            content=asking[1],
+            cache=InfiniteCache(settings.engine_block_size),
+            sent=self._sent,
+            ended=self._ended,
+        )
+
+    async def play(self, output: Path | None) -> None:
+        pulse = asyncio.create_task(self._pulse.beat())
+        users = asyncio.create_task(self._users())
+        try:
+            if output is None:
+                await self._until_over(users)
+            else:
+                with Journal(output / "requests.jsonl") as self._journal:
+                    await self._until_over(users)
+        finally:
+            pulse.cancel()
+            users.cancel()
+            await asyncio.wait([pulse, users])
+
+    def summary(self) -> dict[str, object]:
+        summary = summarise(self.progress.samples, self._settings.engine_block_size)
+        summary["duration_s"] = time.monotonic() - self._started
+        summary["loop_lag_s"] = spread(self._pulse.lags_s)
+        return summary
+
+    async def _until_over(self, users: "asyncio.Task[None]") -> None:
+        """Wait for the users; at the end of the run give what is in flight `grace_s`."""
+        over = asyncio.create_task(self.gate.wait_closed())
+        try:
+            await asyncio.wait(
+                [users, over],
+                timeout=self._settings.duration_s,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            self.gate.close("traces played" if users.done() else "duration over")
+            await asyncio.wait([users], timeout=self._settings.grace_s)
+        finally:
+            over.cancel()
+            if not users.done():
+                users.cancel()
+                await asyncio.wait([users])
+        if not users.cancelled() and (error := users.exception()) is not None:
+            raise error
+        if self.gate.reason == "endpoint lost":
+            last = self.progress.samples[-1]
+            raise EndpointError(
+                f"{FAILURES_IN_A_ROW_MAX} requests in a row failed; "
+                f"the last: {last.error} {last.error_detail}"
+            )
+
+    async def _users(self) -> None:
+        starts = self._settings.timing.starts_s(self._settings.users, self._settings.seed)
+        async with asyncio.TaskGroup() as group:
+            for start_s in starts:
+                group.create_task(self._user(self._started + start_s))
+
+    async def _user(self, at: float) -> None:
+        """One user: a conversation at a time, a new one as soon as the last has ended."""
+        while await self.gate.wait_until(at) and (taken := self._queue.take()) is not None:
+            trace, play = taken
+            try:
+                await play_trace(self._stage, trace, play, at)
+            finally:
+                self._queue.give_back(trace)
+            at = time.monotonic()
+
+    def _sent(self, sample: Sample) -> None:
+        self.progress.sent += 1
+        self.progress.in_flight += 1
+
+    def _ended(self, sample: Sample) -> None:
+        progress = self.progress
+        progress.in_flight -= 1
+        if self._journal is not None:
+            self._journal.append(sample)
+        # On disk by now; in memory they would outgrow everything else.
+        sample.chunks = []
+        progress.samples.append(sample)
+        if sample.status:
+            progress.failures_in_a_row = 0
+        elif sample.error != "cancelled":
+            progress.failures_in_a_row += 1
+            if progress.failures_in_a_row >= FAILURES_IN_A_ROW_MAX:
+                self.gate.close("endpoint lost")

@@ -1,0 +1,186 @@
+"""One conversation as a closed loop: think, send, wait for the answer, go on.
+
+Sub-agents run beside it as children with their own session ids. The next turn waits for the
+think time or the children that the recording waited for, whichever is longer: the recorded think
+time already contains them.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from loadgen.bound import InfiniteCache, PlayCache
+from loadgen.client import Client
+from loadgen.content import ContentSettings, Conversation
+from loadgen.sample import Sample
+from loadgen.schedule import Timing
+from loadgen.text import WordPool
+from loadgen.traces.model import SubAgent, Trace, Turn
+
+# After a failure that came back at once, so that a dead endpoint is not hammered.
+FAILURE_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What every request of a run has in common."""
+
+    model: str
+    headers: dict[str, str] = field(default_factory=dict)
+    output_tokens_max: int | None = None
+    engine_extras: bool = True
+
+    def body(self, messages: list[bytes], output_tokens: int) -> bytes:
+        """`messages` are JSON fragments. `engine_extras` asks an engine for exactly
+        `output_tokens` tokens; other endpoints refuse those fields."""
+        extras = b""
+        if self.engine_extras:
+            extras = b',"min_tokens":%d,"ignore_eos":true' % output_tokens
+        head = b'{"model":"%s","messages":[' % self.model.encode()
+        tail = (
+            b'],"max_tokens":%d%s,"temperature":0,"stream":true,'
+            b'"stream_options":{"include_usage":true}}' % (output_tokens, extras)
+        )
+        return head + b",".join(messages) + tail
+
+    def output_tokens(self, turn: Turn) -> int:
+        return max(1, min(turn.output_tokens, self.output_tokens_max or turn.output_tokens))
+
+
+class Gate:
+    """Says whether another request may leave, and when the run is over."""
+
+    def __init__(self, requests_max: int | None = None) -> None:
+        self._left = requests_max
+        self._closed = asyncio.Event()
+        self.reason = ""
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    def close(self, reason: str) -> None:
+        if not self.closed:
+            self.reason = reason
+            self._closed.set()
+
+    def enter(self) -> bool:
+        """Take one request out of the budget."""
+        if self.closed:
+            return False
+        if self._left is not None:
+            if self._left == 0:
+                self.close("requests sent")
+                return False
+            self._left -= 1
+        return True
+
+    async def wait_until(self, at: float) -> bool:
+        """Sleep until the monotonic time `at`; False when the gate closed before."""
+        delay = at - time.monotonic()
+        if delay > 0 and not self.closed:
+            try:
+                await asyncio.wait_for(self._closed.wait(), delay)
+            except TimeoutError:
+                return not self.closed
+        return not self.closed
+
+    async def wait_closed(self) -> None:
+        await self._closed.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Everything that the sessions of a run share."""
+
+    client: Client
+    gate: Gate
+    asking: Asking
+    timing: Timing
+    pool: WordPool
+    content: ContentSettings
+    cache: InfiniteCache
+    sent: Callable[[Sample], None]
+    ended: Callable[[Sample], None]
+
+
+async def play_trace(stage: Stage, trace: Trace, play: int, at: float) -> None:
+    """Play a whole conversation, its first turn at the monotonic time `at`, or as soon as its
+    prompts are laid out when that is later."""
+    session = _Session(stage, trace, play)
+    await session.run(max(at, time.monotonic()))
+
+
+class _Session:
+    def __init__(self, stage: Stage, trace: Trace, play: int) -> None:
+        self._stage = stage
+        self._trace = trace
+        self._id = f"{trace.id}-{stage.content.seed}-{play}"
+        self._conversation = Conversation(trace, stage.pool, stage.content, play)
+        self._cache: PlayCache = stage.cache.play(self._conversation)
+
+    async def run(self, at: float) -> None:
+        children: list[tuple[SubAgent, asyncio.Task[None]]] = []
+        lane = turn = 0
+        ready = at
+        try:
+            async with asyncio.TaskGroup() as group:
+                for step in self._trace.steps:
+                    if isinstance(step, SubAgent):
+                        lane += 1
+                        child = group.create_task(self._sub_agent(step, lane, ready))
+                        children.append((step, child))
+                        continue
+                    due = ready + (self._stage.timing.think_s(step) if turn else 0.0)
+                    joined = [task for agent, task in children if agent.waits]
+                    if joined and any(not task.done() for task in joined):
+                        await asyncio.wait(joined)
+                        due = max(due, time.monotonic())
+                    if not await self._turn(step, 0, turn, due, ""):
+                        break
+                    turn += 1
+                    ready = time.monotonic()
+        except BaseExceptionGroup as error:
+            raise error.exceptions[0] from error
+
+    async def _sub_agent(self, agent: SubAgent, lane: int, at: float) -> None:
+        ready = at
+        for index, turn in enumerate(agent.turns):
+            due = ready + (self._stage.timing.think_s(turn) if index else 0.0)
+            if not await self._turn(turn, lane, index, due, agent.agent_id):
+                return
+            ready = time.monotonic()
+
+    async def _turn(self, turn: Turn, lane: int, index: int, due: float, agent: str) -> bool:
+        """One request at the monotonic time `due`; False when the run is over."""
+        stage = self._stage
+        request = self._conversation.request(lane, index)
+        # Rendered before the wait: nothing but joining bytes is left when it is time to send.
+        prompt = self._conversation.prompt(request)
+        if not await stage.gate.wait_until(due) or not stage.gate.enter():
+            return False
+        output_tokens = stage.asking.output_tokens(turn)
+        sample = Sample(
+            conversation=self._id,
+            trace=self._trace.id,
+            turn=index,
+            agent=agent,
+            trace_tokens=turn.input_tokens,
+            planned_tokens=prompt.tokens,
+            bound_tokens=self._cache.send(request),
+            output_tokens_asked=output_tokens,
+        )
+        headers = stage.asking.headers | {"X-Session-ID": self._id}
+        if agent:
+            headers["X-Session-ID"] = f"{self._id}.{agent}"
+            headers["X-Parent-Session-ID"] = self._id
+        stage.sent(sample)
+        try:
+            body = stage.asking.body(prompt.fragments, output_tokens)
+            await stage.client.send(sample, headers, body, due)
+        finally:
+            stage.ended(sample)
+        if sample.error and not sample.status:
+            await stage.gate.wait_until(time.monotonic() + FAILURE_PAUSE_S)
+        return True

@@ -1,0 +1,1 @@
+"""Router core and engine model together in virtual time, over a whole trace set."""

@@ -1,0 +1,59 @@
+"""Prompts as block hashes: what a trace says is equal is equal, and nothing else is.
+
+A trace's ids are chained already (one id, one position, one prefix), so a play of a trace turns an
+id into a hash by adding its own base. The warm share of tools and system text comes from a base
+that all plays have in common.
+"""
+
+from array import array
+from dataclasses import dataclass
+
+from loadgen.traces.model import Trace, Turn
+
+# Ids of one play are below this, so plays never meet.
+_IDS_PER_PLAY = 1 << 32
+_BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """`hashes` cover the prompt's whole blocks."""
+
+    hashes: "array[int]"
+    tokens: int
+
+
+class Play:
+    """One play of a trace: `number` tells plays apart, 0 is kept for what they share."""
+
+    def __init__(self, trace: Trace, number: int, warm_share: float) -> None:
+        assert number > 0
+        self._base = number * _IDS_PER_PLAY
+        self._warm_share = warm_share
+        self._block_size = trace.block_size
+
+    def prompt(self, turn: Turn, fixed_tokens: int) -> Prompt:
+        """`fixed_tokens`: tools and system text of the agent that asks."""
+        hashes = array("Q")
+        for first, length in turn.blocks.runs:
+            hashes.extend(range(self._base + first, self._base + first + length))
+        warm = min(int(self._warm_share * fixed_tokens) // self._block_size, len(hashes))
+        hashes[:warm] = array("Q", range(warm))
+        return Prompt(hashes, turn.input_tokens)
+
+
+class Measures:
+    """Cumulative text bytes and segments of chains, sliced from one array for all prompts."""
+
+    def __init__(self, block_size: int) -> None:
+        self._step = block_size * _BYTES_PER_TOKEN
+        self._bytes = array("I")
+        self._zeros = array("I")
+
+    def of(self, blocks: int) -> "tuple[array[int], array[int]]":
+        missing = blocks - len(self._bytes)
+        if missing > 0:
+            start = len(self._bytes)
+            self._bytes.extend((start + i + 1) * self._step for i in range(missing))
+            self._zeros.extend(0 for _ in range(missing))
+        return self._bytes[:blocks], self._zeros[:blocks]

@@ -1,0 +1,148 @@
+"""Virtual time: conversations, the router's core and engines, moved from event to event.
+
+The router sees what a real one would: its own predictions, first tokens, ends and usage figures.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import count
+
+from kvproxy.core.admission import Admission, Ticket
+from kvproxy.core.router import Placement, Router
+from kvproxy.core.types import Chain, Identity, Usage
+from loadgen.engine_model import Admitted, Engine, Finished, FirstToken, Request
+from loadgen.simulate.prompts import Measures, Prompt
+
+
+@dataclass(slots=True)
+class Sample:
+    """One request. Times are virtual seconds, sizes tokens; `cached` is what the engine hit."""
+
+    conversation: str
+    prompt_tokens: int
+    output_tokens: int
+    asked_at: float
+    placed_at: float = 0.0
+    first_token_at: float = 0.0
+    finished_at: float = 0.0
+    replica: int = 0
+    predicted: int = 0
+    cached: int = 0
+
+    @property
+    def ttft_s(self) -> float:
+        return self.first_token_at - self.asked_at
+
+    @property
+    def waited_s(self) -> float:
+        return self.placed_at - self.asked_at
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    sample: Sample
+    placement: Placement
+    done: Callable[[float], None]
+
+
+class World:
+    """`engines[i]` stands behind `router.replicas[i]`."""
+
+    def __init__(self, router: Router, admission: Admission, engines: list[Engine]) -> None:
+        assert len(engines) == len(router.replicas)
+        self.now = 0.0
+        self.samples: list[Sample] = []
+        self._router = router
+        self._admission = admission
+        self._engines = engines
+        self._index = {replica.id: i for i, replica in enumerate(router.replicas)}
+        self._measures = Measures(engines[0].limits.block_size)
+        self._ids = count()
+        self._tick = count()
+        self._events: list[tuple[float, int, Callable[[float], None]]] = []
+        self._due: list[float | None] = [None] * len(engines)
+        self._asking: dict[int, tuple[Ticket, Sample, Prompt, Callable[[float], None]]] = {}
+        self._running: dict[str, _Running] = {}
+        self.queue_peak = 0
+
+    def at(self, time_s: float, action: Callable[[float], None]) -> None:
+        heapq.heappush(self._events, (time_s, next(self._tick), action))
+
+    def run(self, until_s: float) -> None:
+        """Until nothing is left to happen or the clock reaches `until_s`."""
+        while self._events and self._events[0][0] <= until_s:
+            self.now, _, action = heapq.heappop(self._events)
+            action(self.now)
+
+    def ask(
+        self, identity: Identity, prompt: Prompt, output_tokens: int, done: Callable[[float], None]
+    ) -> None:
+        """Send a turn now; `done` is called when its answer has ended."""
+        text_bytes, segments = self._measures.of(len(prompt.hashes))
+        chain = Chain(0, prompt.hashes, text_bytes, segments)
+        ticket = Ticket(identity, chain, self.now)
+        sample = Sample(identity.session, prompt.tokens, output_tokens, self.now)
+        self._asking[id(ticket)] = (ticket, sample, prompt, done)
+        self._admission.enter(ticket, self.now)
+        self._poll()
+
+    def _poll(self) -> None:
+        for ticket, placement in self._admission.poll(self.now):
+            _, sample, prompt, done = self._asking.pop(id(ticket))
+            self._start(sample, prompt, placement, done)
+        self.queue_peak = max(self.queue_peak, self._admission.length)
+
+    def _start(
+        self,
+        sample: Sample,
+        prompt: Prompt,
+        placement: Placement,
+        done: Callable[[float], None],
+    ) -> None:
+        index = self._index[placement.replica.id]
+        sample.placed_at = self.now
+        sample.replica = index
+        sample.predicted = placement.predicted_cached_tokens
+        key = str(next(self._ids))
+        self._running[key] = _Running(sample, placement, done)
+        chain = prompt.hashes.tobytes()
+        request = Request(key, chain, sample.prompt_tokens, sample.output_tokens)
+        self._engines[index].submit(request, self.now)
+        self._schedule(index)
+
+    def _schedule(self, index: int) -> None:
+        """One wake-up per engine is pending at a time; an earlier one replaces it."""
+        due = self._engines[index].next_event_time()
+        if due is not None and due != self._due[index]:
+            self._due[index] = due
+            self.at(due, lambda now: self._wake(index, now))
+
+    def _wake(self, index: int, now: float) -> None:
+        if self._due[index] != now:
+            return
+        self._due[index] = None
+        self._hear(self._engines[index].advance(now))
+        self._schedule(index)
+        self._poll()
+
+    def _hear(self, emissions: Iterable[object]) -> None:
+        for emission in emissions:
+            match emission:
+                case Admitted(id=key, hbm_hit=hbm, dram_hit=dram):
+                    self._running[key].sample.cached = hbm + dram
+                case FirstToken(id=key, time_s=at):
+                    running = self._running[key]
+                    running.sample.first_token_at = at
+                    self._router.first_token(running.placement, at)
+                case Finished(id=key, time_s=at):
+                    self._finish(key, at)
+
+    def _finish(self, key: str, at: float) -> None:
+        running = self._running.pop(key)
+        sample = running.sample
+        sample.finished_at = at
+        self.samples.append(sample)
+        usage = Usage(sample.prompt_tokens, sample.output_tokens, sample.cached)
+        self._router.finish(running.placement, usage, at)
+        running.done(at)

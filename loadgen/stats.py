@@ -1,0 +1,140 @@
+"""From samples to figures: quantiles, hit rates, fidelity, load per replica.
+
+Failures stay in the denominators: `error_rate` is over all requests that ended, and latencies
+say over how many requests they were taken. Requests cut off at the end of the run count apart.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from loadgen.sample import Sample
+
+LATENCIES = ("ttft_s", "ttft_wire_s", "itl_s", "e2e_s")
+
+
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """Linear between the two nearest of an ascending, non-empty sequence."""
+    assert ordered, "quantile of nothing"
+    at = q * (len(ordered) - 1)
+    low = int(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+
+
+def spread(values: Iterable[float]) -> dict[str, float | int | None]:
+    """Count, mean, p50, p95, p99 and maximum; None for each where there are no values."""
+    ordered = sorted(values)
+    if not ordered:
+        return {"count": 0, "mean": None, "p50": None, "p95": None, "p99": None, "max": None}
+    return {
+        "count": len(ordered),
+        "mean": sum(ordered) / len(ordered),
+        "p50": quantile(ordered, 0.50),
+        "p95": quantile(ordered, 0.95),
+        "p99": quantile(ordered, 0.99),
+        "max": ordered[-1],
+    }
+
+
+def summarise(samples: Sequence[Sample], engine_block_size: int) -> dict[str, object]:
+    """The figures of a run, as run.json holds them under `summary`."""
+    cut = [sample for sample in samples if sample.error == "cancelled"]
+    ended = [sample for sample in samples if sample.error != "cancelled"]
+    good = [sample for sample in ended if sample.ok]
+    errors = Counter(sample.error for sample in ended if sample.error)
+    summary: dict[str, object] = {
+        "requests": len(ended),
+        "ok": len(good),
+        "errors": dict(sorted(errors.items())),
+        "error_rate": (len(ended) - len(good)) / len(ended) if ended else None,
+        "cancelled": len(cut),
+        "retries": sum(sample.attempts - 1 for sample in samples),
+        "conversations": len({sample.conversation for sample in samples}),
+    }
+    for name in LATENCIES:
+        values = [value for s in good if (value := getattr(s, name)) is not None]
+        summary |= {f"{name[:-2]}_{key}_s": value for key, value in _latency(values).items()}
+    lags = [sample.lag_s for sample in samples if sample.lag_s is not None]
+    summary["client_lag_s"] = spread(lags)
+    summary |= hit_rates(good, engine_block_size)
+    summary["fidelity"] = fidelity(good)
+    summary["replicas"] = replicas(good)
+    return summary
+
+
+def hit_rates(samples: Sequence[Sample], engine_block_size: int) -> dict[str, object]:
+    """Cached over prompt tokens: as predicted by the router, as reported by the engines, and
+    as an unlimited cache would have had. A rate that nobody stated is None."""
+    counted = [sample for sample in samples if sample.prompt_tokens]
+    # An engine leaves the field out when nothing was cached; if no answer has it, it is unknown.
+    reported = any(sample.cached_tokens is not None for sample in counted)
+    foretold = [sample for sample in counted if sample.predicted_cached_tokens is not None]
+    within = [
+        abs((s.predicted_cached_tokens or 0) - (s.cached_tokens or 0)) <= engine_block_size
+        for s in foretold
+    ]
+    prompt = sum(sample.prompt_tokens or 0 for sample in counted)
+    cached = sum(sample.cached_tokens or 0 for sample in counted)
+    return {
+        "prompt_tokens": prompt,
+        "cached_tokens": cached if reported else None,
+        "completion_tokens": sum(sample.completion_tokens or 0 for sample in counted),
+        "hit_rate_predicted": _ratio(
+            sum(sample.predicted_cached_tokens or 0 for sample in foretold),
+            sum(sample.prompt_tokens or 0 for sample in foretold),
+        ),
+        "hit_rate_reported": _ratio(cached, prompt) if reported else None,
+        "hit_rate_bound": _ratio(sum(sample.bound_tokens for sample in counted), prompt),
+        "predicted_within_block": _ratio(sum(within), len(within)) if reported else None,
+    }
+
+
+def fidelity(samples: Sequence[Sample]) -> dict[str, float | int | None]:
+    """How far prompts were from the trace, in tokens as the engine counted them."""
+    off = sorted(
+        abs(sample.prompt_tokens - sample.trace_tokens)
+        for sample in samples
+        if sample.prompt_tokens is not None
+    )
+    if not off:
+        return {"exact": None, "off_p50": None, "off_p99": None, "off_max": None}
+    return {
+        "exact": off.count(0) / len(off),
+        "off_p50": quantile(off, 0.5),
+        "off_p99": quantile(off, 0.99),
+        "off_max": off[-1],
+    }
+
+
+def replicas(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
+    """Requests and tokens per replica, as far as the endpoint names them."""
+    table: dict[str, dict[str, int]] = {}
+    for sample in samples:
+        if not sample.replica:
+            continue
+        row = table.setdefault(
+            sample.replica, {"requests": 0, "prompt_tokens": 0, "cached_tokens": 0}
+        )
+        row["requests"] += 1
+        row["prompt_tokens"] += sample.prompt_tokens or 0
+        row["cached_tokens"] += sample.cached_tokens or 0
+    return dict(sorted(table.items()))
+
+
+def arm(policy: str, summary: dict[str, object]) -> dict[str, object]:
+    """One entry of the `arms` list that every comparing command writes."""
+    names = ["requests", "hit_rate_predicted", "hit_rate_reported", "hit_rate_bound"]
+    for latency in ("ttft", "itl", "e2e"):
+        names += [f"{latency}_{key}_s" for key in ("mean", "p50", "p95", "p99")]
+    names += ["error_rate", "cancelled", "replicas"]
+    return {"policy": policy} | {name: summary[name] for name in names}
+
+
+def _latency(values: list[float]) -> dict[str, float | int | None]:
+    figures = spread(values)
+    del figures["count"]
+    return figures
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,1 @@
+"""Recorded conversations: values, formats, synthesis, statistics."""

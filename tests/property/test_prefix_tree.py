@@ -1,0 +1,149 @@
+"""The prefix tree against vLLM's pool, block by block, over random interleavings."""
+
+from itertools import accumulate
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from xxhash import xxh3_64_intdigest
+
+from kvproxy.core.prefix_tree import PrefixTree, Run
+from tests.support.naive_block_pool import NaiveBlockPool, NaiveHold
+
+PATHS = st.lists(st.integers(0, 2), max_size=9)
+CAPACITIES = st.integers(0, 60)
+
+
+def chain_of(path: list[int], root: int) -> list[int]:
+    hashes: list[int] = []
+    for symbol in path:
+        root = xxh3_64_intdigest(bytes([symbol]), root)
+        hashes.append(root)
+    return hashes
+
+
+class Holding:
+    def __init__(self, path: list[int], end: Run, twin: NaiveHold) -> None:
+        self.path = path
+        self.end = end
+        self.twin = twin
+
+
+class TreeAndTwin(RuleBasedStateMachine):
+    """`unit` sizes make blocks alike, as in an engine; otherwise they weigh 0 to 7."""
+
+    unit = False
+    holdings: Bundle[Holding] = Bundle("holdings")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tree = PrefixTree(20)
+        self.twin = NaiveBlockPool(20)
+        self.seen: set[tuple[int, ...]] = set()
+        self.open: list[Holding] = []
+
+    def size_of(self, block_hash: int) -> int:
+        return 1 if self.unit else block_hash % 8
+
+    def ends_of(self, hashes: list[int]) -> list[int]:
+        return list(accumulate(self.size_of(key) for key in hashes))
+
+    @rule(target=holdings, path=PATHS)
+    def begin(self, path: list[int]) -> Holding:
+        hashes = chain_of(path, 0)
+        end, held = self.tree.pin(hashes)
+        twin, held_by_twin = self.twin.pin(hashes)
+        assert held == held_by_twin
+        end = self.tree.extend(end, hashes[held:], self.ends_of(hashes)[held:])
+        self.twin.extend(twin, hashes[held:], [self.size_of(key) for key in hashes[held:]])
+        self.seen.add(tuple(path))
+        holding = Holding(list(path), end, twin)
+        self.open.append(holding)
+        return holding
+
+    @rule(target=holdings, path=PATHS)
+    def begin_without_extending(self, path: list[int]) -> Holding:
+        end, held = self.tree.pin(chain_of(path, 0))
+        twin, held_by_twin = self.twin.pin(chain_of(path, 0))
+        assert held == held_by_twin
+        holding = Holding(path[:held], end, twin)
+        self.open.append(holding)
+        return holding
+
+    @rule(holding=holdings, more=PATHS.filter(bool))
+    def grow(self, holding: Holding, more: list[int]) -> None:
+        path = holding.path + more
+        hashes = chain_of(path, 0)
+        start = len(holding.path)
+        if self.twin.match(hashes) > start:
+            return  # another request has brought these blocks since
+        holding.end = self.tree.extend(holding.end, hashes[start:], self.ends_of(hashes)[start:])
+        self.twin.extend(holding.twin, hashes[start:], [self.size_of(k) for k in hashes[start:]])
+        holding.path = path
+        self.seen.add(tuple(path))
+
+    @rule(target=holdings, holding=consumes(holdings))
+    def finish(self, holding: Holding) -> object:
+        self.tree.release(holding.end)
+        self.twin.release(holding.twin)
+        self.open.remove(holding)
+        return multiple()
+
+    @rule()
+    def reset(self) -> None:
+        self.tree.clear()
+        self.twin.clear()
+
+    @rule(capacity=CAPACITIES)
+    def resize(self, capacity: int) -> None:
+        self.tree.resize(capacity)
+        self.twin.resize(capacity)
+
+    @invariant()
+    def same_blocks(self) -> None:
+        for path in self.seen:
+            hashes = chain_of(list(path), 0)
+            assert self.tree.match(hashes) == self.twin.match(hashes), path
+
+    @invariant()
+    def same_totals(self) -> None:
+        assert self.tree.size == self.twin.size >= 0
+        assert self.tree.evicted == self.twin.evicted
+
+    @invariant()
+    def pinned_blocks_stay(self) -> None:
+        for holding in self.open:
+            assert self.tree.match(chain_of(holding.path, 0)) == len(holding.path)
+
+    @invariant()
+    def consistent_and_bounded(self) -> None:
+        runs = check_runs(self.tree._root)
+        assert self.tree.runs == runs
+        assert len(self.tree._leaves) <= 2 * runs + 65
+        if not self.open:
+            assert self.tree.size <= self.tree.capacity
+
+
+def check_runs(run: Run) -> int:
+    """Number of runs below `run`; parents, positions and pins agree all the way down."""
+    count = 0
+    for key, child in run.children.items():
+        assert child.parent is run
+        assert child.hashes[0] == key
+        assert len(child.hashes) == len(child.ends)
+        assert list(child.ends) == sorted(child.ends)
+        assert child.ends[0] >= run.end
+        assert child.pins >= sum(below.pins for below in child.children.values()) >= 0
+        count += 1 + check_runs(child)
+    return count
+
+
+class UnitTreeAndTwin(TreeAndTwin):
+    unit = True
+
+
+TestWeightedBlocks = TreeAndTwin.TestCase
+TestUnitBlocks = UnitTreeAndTwin.TestCase
+TestWeightedBlocks.settings = TestUnitBlocks.settings = settings(
+    settings.get_profile("default"), max_examples=120, stateful_step_count=60
+)

@@ -1,0 +1,60 @@
+from hypothesis import given
+
+from loadgen.bound import InfiniteCache
+from loadgen.content import ContentSettings, Conversation
+from loadgen.text import WordPool
+from loadgen.traces.model import Trace
+from tests.support.traces import growing, random_traces, trace, turn
+from tests.unit.loadgen.test_content import common_tokens, words
+
+POOL = WordPool(1)
+COLD = ContentSettings(warm_prefix_pct=0)
+
+
+@given(random_traces())
+def test_bound_is_the_longest_prefix_of_anything_sent_before(made: Trace) -> None:
+    conversation = Conversation(made, POOL, COLD)
+    cache = InfiniteCache(4).play(conversation)
+    sent: list[bytes] = []
+    for request, asked in enumerate(made.turns):
+        bound = cache.send(request)
+        text = words(conversation, request)
+        if not asked.input_tokens:
+            continue
+        shared = max((common_tokens(text, other) for other in sent), default=0)
+        exact = min(shared, asked.input_tokens - 1) // 4 * 4
+        # Words of different blocks may be equal by chance, which the bound does not see.
+        assert exact - 4 <= bound <= exact
+        sent.append(text)
+
+
+def test_the_last_token_is_always_computed() -> None:
+    conversation = Conversation(growing("a", [64, 64]), POOL, COLD)
+    cache = InfiniteCache(16).play(conversation)
+    assert [cache.send(0), cache.send(1)] == [0, 48]
+
+
+def test_a_tail_counts_in_blocks_of_the_engine() -> None:
+    conversation = Conversation(growing("a", [70, 200], size=64), POOL, COLD)
+    cache = InfiniteCache(16).play(conversation)
+    assert [cache.send(0), cache.send(1)] == [0, 64]
+    conversation = Conversation(growing("a", [90, 200], size=64), POOL, COLD)
+    cache = InfiniteCache(16).play(conversation)
+    assert [cache.send(0), cache.send(1)] == [0, 80]
+
+
+def test_the_warm_prefix_hits_across_conversations() -> None:
+    everyone = InfiniteCache(16)
+    bounds = []
+    for number in (1, 50):
+        made = trace([turn(160, range(number, number + 10))], f"t{number}", fixed=80)
+        conversation = Conversation(made, POOL, ContentSettings(warm_prefix_pct=1))
+        bounds.append(everyone.play(conversation).send(0))
+    assert bounds == [0, 80]
+
+
+def test_another_play_of_a_trace_hits_nothing_of_the_first() -> None:
+    everyone = InfiniteCache(16)
+    for play in (0, 1):
+        conversation = Conversation(growing("a", [160]), POOL, COLD, play)
+        assert everyone.play(conversation).send(0) == 0
