@@ -30,15 +30,16 @@ async def measure(count: Count, pool: WordPool) -> tuple[Overhead, float] | None
         return None
     per_word = max(1.0, (first - shorter) / (WORDS - WORDS // 2))
     tokens = round(per_word * WORDS)
+    alone = await count([say("user")], False)
     longer = await count([*opening, say("assistant"), say("user")], False)
     twice = await count([*opening, say("user")], False)
     pair = longer - first - 2 * tokens if longer is not None else 0
     user = twice - first - tokens if twice is not None else pair // 2
     tool, call = await _tools(count, opening, say, tokens, first + 2 * tokens + pair - user)
     overhead = Overhead(
-        # The system message is always there, so what comes with it counts as the base.
-        base=max(0, first - 2 * tokens - user),
+        base=max(0, alone - tokens - user) if alone is not None else 0,
         generation=max(0, prompted - first),
+        system=max(0, first - 2 * tokens - user),
         user=max(0, user),
         assistant=max(0, pair - user),
         tool=max(0, tool if tool is not None else user),

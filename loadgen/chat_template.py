@@ -11,6 +11,7 @@ and in arguments, and every byte of text do.
 """
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -110,10 +111,8 @@ def tool_call_text(function: dict[str, Any]) -> str:
     """A call as the model prints it. Arguments are parsed and dumped again, so only their white
     space is lost; what is not a JSON object becomes {}."""
     arguments: object = None
-    try:
+    with suppress(ValueError):
         arguments = json.loads(function.get("arguments") or "{}")
-    except ValueError:
-        pass  # rendered as {}, like vLLM
     printed = _dumps(arguments if isinstance(arguments, dict) else {})
     return (
         f'<tool_call>\n{{"name": {_dumps(function["name"])}, "arguments": {printed}}}\n</tool_call>'

@@ -24,6 +24,7 @@ from loadgen.traces.load import load_traces
 from loadgen.traces.model import Trace
 from loadgen.traces.synth import write_traces
 from loadgen.traces.weka import TraceError
+from loadgen.wire import Endpoint
 
 __all__ = ["emulate", "loadgen"]
 
@@ -160,6 +161,7 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
     def maybe(kind: type[T], name: str) -> T | None:
         return None if given[name] is None else of(kind, name)
 
+    Endpoint(url)  # says what is wrong with it before anything starts
     variable = maybe(str, "api_key_env")
     if variable is not None and not os.environ.get(variable):
         raise ValueError(f"--api-key-env: the variable {variable} is not set")

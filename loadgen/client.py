@@ -49,8 +49,7 @@ class Answer:
                 self.done = True
                 continue
             event = parse_event(payload)
-            if event.error is not None:
-                self.error = bytes(event.error).decode(errors="replace")
+            self.error = self.error or event.failure()
             if event.usage is not None:
                 self.usage = event.usage
             size = event.size()

@@ -59,7 +59,7 @@ class Conversation:
             self._first.append(len(turns))
         over = settings.overhead
         self.tree = PrefixTree(
-            [(turn.input_tokens, list(turn.blocks)) for turn in turns],
+            [(turn.input_tokens, turn.blocks) for turn in turns],
             trace.block_size,
             over.generation,
         )

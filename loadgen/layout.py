@@ -13,8 +13,10 @@ from loadgen.prefix_tree import Branch, PrefixTree
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """Tokens that a chat template adds: `base` once, `generation` at the end of each prompt
-    (and again in front of the assistant message that follows), the others per message."""
+    """Tokens that a chat template adds: `system` with the opening system message, `base` to a
+    prompt that opens without one, `generation` at the end of each prompt (and again in front of
+    the assistant message that follows), `call` to an assistant message that calls a tool, the
+    others per message."""
 
     base: int = 0
     generation: int = 0
@@ -122,9 +124,8 @@ class Layout:
     def _opening(self, cut: int, shape: Shape) -> list[Message]:
         over = self._overhead
         system = min(shape.fixed_tokens, cut - over.closing)
-        lead = over.base + over.system
-        if system > lead:
-            opening = Message("system", 0, lead, system)
+        if system > over.system:
+            opening = Message("system", 0, over.system, system)
             return [opening, self._closing(system, cut, -1)]
         lead = over.base + over.user
         return [Message("user", 0, lead, max(cut, lead + 1))]

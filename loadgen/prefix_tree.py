@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from loadgen.traces.model import BlockIds
+
 
 @dataclass(slots=True, eq=False)
 class Branch:
@@ -49,12 +51,12 @@ class PrefixTree:
     """
 
     def __init__(
-        self, prompts: Sequence[tuple[int, Sequence[int]]], block_size: int, trim: int = 0
+        self, prompts: Sequence[tuple[int, BlockIds]], block_size: int, trim: int = 0
     ) -> None:
         self.block_size = block_size
         self.root = Branch(0, 0, array("q"))
         self._count = 1
-        ids = [array("q", blocks) for _, blocks in prompts]
+        ids = [blocks.packed() for _, blocks in prompts]
         for blocks in ids:
             self._insert(blocks)
         paths = [self._follow(blocks) for blocks in ids]

@@ -5,6 +5,8 @@ from msgspec import json as msgspec_json
 
 EVENT_BYTES_MAX = 4 << 20
 DONE = b"[DONE]"
+# Raw JSON that says nothing, the first where the field is absent.
+_NOTHING = (b"", b"null", b"[]")
 
 
 class StreamError(Exception):
@@ -25,14 +27,14 @@ class _Delta(Struct):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    tool_calls: Raw | None = None
+    tool_calls: Raw = Raw()
 
     def size(self) -> int:
         """Bytes of generated text in this delta, which stand for its tokens."""
         texts = (self.content, self.reasoning_content, self.reasoning)
         size = sum(len(text) for text in texts if text)
-        tools = bytes(self.tool_calls) if self.tool_calls is not None else b""
-        return size + (len(tools) if tools not in (b"", b"null", b"[]") else 0)
+        tools = bytes(self.tool_calls)
+        return size + (len(tools) if tools not in _NOTHING else 0)
 
 
 class _Choice(Struct):
@@ -44,10 +46,15 @@ class ChatEvent(Struct):
 
     choices: list[_Choice] = []
     usage: Usage | None = None
-    error: Raw | None = None
+    error: Raw = Raw()
 
     def size(self) -> int:
         return sum(choice.delta.size() for choice in self.choices if choice.delta)
+
+    def failure(self) -> str:
+        """The error object as text, empty when there is none."""
+        error = bytes(self.error)
+        return "" if error in _NOTHING else error.decode(errors="replace")
 
 
 _decoder = msgspec_json.Decoder(ChatEvent)

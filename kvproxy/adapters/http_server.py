@@ -228,11 +228,10 @@ class _Relayed(web.StreamResponse):
     """A replica's answer: no header is added that the replica did not send."""
 
     async def _prepare_headers(self) -> None:
-        given = set(self.headers)
+        added = [name for name in ("Content-Type", "Server") if name not in self.headers]
         await super()._prepare_headers()
-        for name in ("Content-Type", "Server"):
-            if name not in given:
-                self.headers.popall(name, None)
+        for name in added:
+            self.headers.popall(name, None)
 
 
 def _origin_form(target: str) -> str:

@@ -8,7 +8,9 @@ nobody starves. New conversations are the dearest misses and so wait longest by 
 """
 
 from dataclasses import dataclass, replace
+from math import inf
 
+from kvproxy.core.allowance import Allowance, AllowanceLimits
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Placing, Router
@@ -36,6 +38,7 @@ class AdmissionLimits:
     """Seconds and counts. Waiting `ageing_s` halves what a miss counts in the order; after
     `wait_max_s` only age counts."""
 
+    allowance: AllowanceLimits
     backlog_s: float = 1.0
     ageing_s: float = 600.0
     wait_max_s: float = 900.0
@@ -49,6 +52,7 @@ class Admission:
         self._router = router
         self._limits = limits
         self._waiting: dict[str, list[Ticket]] = {}
+        self._allowances: dict[str, Allowance] = {}
         self.length = 0
 
     def enter(self, ticket: Ticket, now: float) -> None:
@@ -80,10 +84,23 @@ class Admission:
             waiting = self._waiting.get(replica.id)
             while waiting and replica.load.queue_s(now) < self._limits.backlog_s:
                 ticket = self._first(waiting, replica, now)
+                if not self._permits(ticket, replica, now):
+                    break
                 waiting.remove(ticket)
                 self.length -= 1
                 placed.append((ticket, self._router.reserve(_placing(ticket), now)))
         return placed
+
+    def _permits(self, ticket: Ticket, replica: Replica, now: float) -> bool:
+        """Draw the ticket's prefill from the replica's allowance; False leaves it waiting."""
+        if self._limits.backlog_s == inf:
+            return True
+        limits = self._limits.allowance
+        allowance = self._allowances.setdefault(replica.id, Allowance(limits, limits.burst_s, now))
+        if not allowance.permits(ticket.score.prefill_s, replica.load.in_flight, now):
+            return False
+        allowance.spend(ticket.score.prefill_s, now)
+        return True
 
     def _leave_lost(self, now: float) -> list[tuple[Ticket, Placement | ProxyError]]:
         """Tickets that wait for a replica which takes no new work look for another one."""

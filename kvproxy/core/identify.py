@@ -88,7 +88,7 @@ def _claude_session(members: Mapping[str, Span]) -> str:
         user_id = _METADATA.decode(members["metadata"].raw).user_id
         if user_id.startswith("{"):
             return _USER_ID.decode(user_id).session_id
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
     return user_id.rpartition("_session_")[2] if "_session_" in user_id else ""
 
@@ -96,7 +96,7 @@ def _claude_session(members: Mapping[str, Span]) -> str:
 def _text(members: Mapping[str, Span], name: str) -> str:
     try:
         return _TEXT.decode(members[name].raw) if name in members else ""
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
 
 

@@ -33,6 +33,8 @@ def object_spans(text: bytes, base: int = 0) -> dict[str, Span] | None:
         members = _OBJECT.decode(text)
     except msgspec.ValidationError:
         return None
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"a key is not UTF-8: {error}") from error
     spans: dict[str, Span] = {}
     at = end = _after(text, 0, b"{")
     for key, value in members.items():

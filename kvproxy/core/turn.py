@@ -72,7 +72,7 @@ class TurnReader:
             point = self._points.find(reading.scope, body) if dialect.growing else None
             turn = self._resume(reading, point) if point is not None else None
             return turn if turn is not None else self._read_all(reading)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProxyError("invalid_json", f"The body is not valid JSON: {error}") from error
         except RecursionError as error:
             raise ProxyError("invalid_json", "The body's JSON is nested too deeply.") from error

@@ -8,8 +8,10 @@ from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from kvproxy.core.admission import Admission
+from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
 from kvproxy.proxy import Record
 
@@ -18,7 +20,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 _TOKENS = (0, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
 
 
-class ReplicaGauges:
+class ReplicaGauges(Collector):
     """What the router believes of each replica, at the moment of the scrape."""
 
     def __init__(self, router: Router, admission: Admission, clock: Callable[[], float]) -> None:
@@ -29,7 +31,7 @@ class ReplicaGauges:
     def collect(self) -> Iterable[Metric]:
         now = self._clock()
         replicas = self._router.replicas
-        gauges = {
+        gauges: dict[str, tuple[str, Callable[[Replica], float]]] = {
             "up": ("1 if the replica is ready for new work", lambda r: r.health == "ready"),
             "in_flight": ("requests being answered", lambda r: r.load.in_flight),
             "queue_seconds": ("prefill it owes us", lambda r: r.load.queue_s(now)),
@@ -66,10 +68,10 @@ class Metrics:
 
     def __init__(self, router: Router, admission: Admission, clock: Callable[[], float]) -> None:
         self._registry = registry = CollectorRegistry()
-        registry.register(ReplicaGauges(router, admission, clock))  # type: ignore[arg-type]
+        registry.register(ReplicaGauges(router, admission, clock))
         build = GaugeMetricFamily("kvproxy_build_info", "version", labels=["version"])
         build.add_metric([version("kvproxy")], 1)
-        registry.register(_Constant(build))  # type: ignore[arg-type]
+        registry.register(_Constant(build))
         self._requests = Counter(
             "kvproxy_requests_total",
             "Requests by replica and outcome (ok, client_gone or an error code)",
@@ -159,7 +161,7 @@ class Metrics:
             self._error.observe(abs(predicted - usage.cached_tokens))
 
 
-class _Constant:
+class _Constant(Collector):
     def __init__(self, metric: Metric) -> None:
         self._metric = metric
 

@@ -99,13 +99,17 @@ def role_chunk(answer: Answer, hits: Hits) -> bytes:
 
 
 def token_chunk(answer: Answer, hits: Hits, start: int, stop: int) -> bytes:
-    """Chunk(s) for output tokens [start, stop); with the last token also the end of the choice."""
+    """Chunk for output tokens [start, stop); with the last token also the end of the choice.
+    Empty for tokens that say nothing to the client, as some around a tool call."""
     last = stop == answer.reply.count
+    delta = _delta(answer, start, stop)
+    if not delta and not last:
+        return b""
     ids = answer.token_ids(start, stop)
     if answer.chat:
         choice: dict[str, Any] = {
             "index": 0,
-            "delta": _delta(answer, start, stop),
+            "delta": delta,
             "logprobs": None,
             "finish_reason": answer.finish_reason if last else None,
         }

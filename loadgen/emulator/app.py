@@ -10,6 +10,7 @@ from aiohttp import web
 
 from loadgen.emulator import errors, requests
 from loadgen.emulator.errors import ApiError
+from loadgen.emulator.exposition import exposition
 from loadgen.emulator.generate import Generator
 from loadgen.emulator.replica import Replica
 from loadgen.emulator.settings import VLLM_VERSION, EmulatorSettings
@@ -66,7 +67,8 @@ class ReplicaApp:
         return _json({"server_load": self._replica.inflight_count})
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        text = self._replica.metrics.exposition(self._replica.gauges())
+        gauges = self._replica.gauges()
+        text = exposition(self._settings, gauges, self._replica.metrics)
         content_type = "text/plain; version=1.0.0; charset=utf-8"
         return web.Response(body=text, headers={"content-type": content_type})
 

@@ -12,6 +12,8 @@ from loadgen.emulator.replica import Replica
 from loadgen.emulator.settings import EmulatorSettings
 from loadgen.tokens import StandInTokeniser, Tokeniser, VocabularyTokeniser
 
+EXIT_S = 0.5  # from the death of an engine to the end of its API process
+
 
 class Listener:
     """One replica and its socket. A crash closes both; `start` gives a fresh replica, with an
@@ -26,6 +28,7 @@ class Listener:
         self.port = port
         self.replica: Replica | None = None
         self._runner: web.AppRunner | None = None
+        self._exit: asyncio.TimerHandle | None = None
 
     @property
     def url(self) -> str:
@@ -48,25 +51,35 @@ class Listener:
         self.port = self._runner.addresses[0][1]
 
     async def crash(self, abrupt: bool) -> None:
-        """The engine dies: streams end with an error event and the socket closes, as a vLLM API
-        process does; `abrupt` cuts every connection instead, as a killed process does."""
+        """The engine dies: streams end with an error event, nothing new is accepted, and after
+        EXIT_S connections are cut, as when a vLLM API process follows its engine. `abrupt` cuts
+        them at once, as when it is killed."""
         assert self.replica is not None and self._runner is not None
-        runner = self._runner
-        for site in list(runner.sites):
+        for site in list(self._runner.sites):
             await site.stop()
-        if abrupt and runner.server is not None:
-            for connection in runner.server.connections:
-                assert isinstance(connection, RequestHandler)
-                if connection.transport is not None:
-                    connection.transport.abort()
+        if abrupt:
+            self._cut_connections()
+        else:
+            self._exit = asyncio.get_running_loop().call_later(EXIT_S, self._cut_connections)
         self.replica.crash()
 
     async def stop(self) -> None:
+        if self._exit is not None:
+            self._exit.cancel()
+            self._exit = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
         if self.replica is not None:
             self.replica.close()
+
+    def _cut_connections(self) -> None:
+        if self._runner is None or self._runner.server is None:
+            return
+        for connection in self._runner.server.connections:
+            assert isinstance(connection, RequestHandler)
+            if connection.transport is not None:
+                connection.transport.abort()
 
     async def restart(self) -> None:
         """A fresh replica where one crashed."""

@@ -118,7 +118,9 @@ class Generator:
                         due += emission.count
                 if due > sent:
                     assert hits is not None, "a token before admission"
-                    await response.write(_chunks(answer, hits, sent, due))
+                    data = _chunks(answer, hits, sent, due)
+                    if data:
+                        await response.write(data)
                     sent = due
         except EngineDeadError:
             await response.write(answers.sse(errors.engine_dead().body()) + answers.DONE)

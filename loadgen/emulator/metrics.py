@@ -1,24 +1,14 @@
-"""/metrics of an emulated replica: vLLM's names, labels and buckets.
+"""Request histograms of an emulated replica, with vLLM's names and buckets, in virtual seconds.
 
-Gauges and token counters are read from the engine when scraped; only request histograms are kept
-here. Times are virtual seconds.
+Fed by what the engine emits; `exposition` adds gauges and counters when scraped.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
+from prometheus_client.core import HistogramMetricFamily
 
-from loadgen.emulator.settings import EmulatorSettings
-from loadgen.engine_model import Admitted, Emission, Finished, FirstToken, Gauges, Request, Tokens
+from loadgen.engine_model import Admitted, Emission, Finished, FirstToken, Request, Tokens
 
 _TTFT_S = (
     0.001,
@@ -134,12 +124,11 @@ class _Clock:
 
 
 class ReplicaMetrics:
-    """Request histograms of a replica, and the text of /metrics."""
+    """Histograms and end reasons of a replica's requests."""
 
-    def __init__(self, settings: EmulatorSettings) -> None:
-        self._settings = settings
+    def __init__(self) -> None:
         self._clocks: dict[str, _Clock] = {}
-        self._finished = dict.fromkeys(_REASONS, 0)
+        self.finished = dict.fromkeys(_REASONS, 0)
         self._ttft = Histogram(
             "vllm:time_to_first_token_seconds", "Time to first token in seconds.", _TTFT_S
         )
@@ -158,7 +147,7 @@ class ReplicaMetrics:
         self._generation = Histogram(
             "vllm:request_generation_tokens", "Number of generation tokens processed.", _TOKENS
         )
-        self._histograms = (
+        self.histograms = (
             self._ttft,
             self._itl,
             self._e2e,
@@ -192,124 +181,7 @@ class ReplicaMetrics:
 
     def _end(self, clock: _Clock, finished: Finished) -> None:
         del self._clocks[finished.id]
-        self._finished[finished.reason] += 1
+        self.finished[finished.reason] += 1
         self._e2e.observe(finished.time_s - clock.submitted_s)
         self._prompt.observe(clock.request.prompt_tokens)
         self._generation.observe(clock.generated)
-
-    def exposition(self, gauges: Gauges) -> bytes:
-        """Prometheus text of everything."""
-        registry = CollectorRegistry()
-        registry.register(_Snapshot(list(self._families(gauges))))
-        return generate_latest(registry)
-
-    def _families(self, gauges: Gauges) -> Iterator[Metric]:
-        labels = {"engine": "0", "model_name": self._settings.model}
-        for name, text, value in _gauges(gauges):
-            yield _plain(GaugeMetricFamily, name, text, labels, value)
-        for name, text, value in _counters(gauges):
-            yield _plain(CounterMetricFamily, name, text, labels, value)
-        name, text, parts = _waiting_split(gauges)
-        yield _split(GaugeMetricFamily, name, text, labels, "reason", parts)
-        for name, text, parts in _source_splits(gauges):
-            yield _split(CounterMetricFamily, name, text, labels, "source", parts)
-        name, text = "vllm:request_success", "Count of successfully processed requests."
-        yield _split(CounterMetricFamily, name, text, labels, "finished_reason", self._finished)
-        for histogram in self._histograms:
-            yield histogram.family(labels)
-        yield self._cache_config()
-
-    def _cache_config(self) -> Metric:
-        limits = self._settings.limits()
-        config = {
-            "engine": "0",
-            "block_size": limits.block_size,
-            "cache_dtype": "auto",
-            "effective_attention_block_size": limits.block_size,
-            "enable_prefix_caching": limits.prefix_caching,
-            "gpu_memory_utilization": 0.92,
-            "hash_block_size": None,
-            "kv_cache_size_tokens": limits.num_blocks * limits.block_size,
-            "kv_offloading_backend": "native",
-            "kv_offloading_size": None,
-            "num_cpu_blocks": None,
-            "num_gpu_blocks": limits.num_blocks,
-            "num_gpu_blocks_override": None,
-            "prefix_caching_hash_algo": "xxhash",
-            "sliding_window": None,
-            "user_specified_block_size": True,
-        }
-        family = GaugeMetricFamily(
-            "vllm:cache_config_info", "Information of the LLMEngine CacheConfig", labels=config
-        )
-        family.add_metric([str(value) for value in config.values()], 1.0)
-        return family
-
-
-_Family = type[CounterMetricFamily] | type[GaugeMetricFamily]
-
-
-def _plain(kind: _Family, name: str, text: str, labels: dict[str, str], value: float) -> Metric:
-    family = kind(name, text, labels=list(labels))
-    family.add_metric(list(labels.values()), value)
-    return family
-
-
-def _split(
-    kind: _Family, name: str, text: str, labels: dict[str, str], label: str, parts: dict[str, int]
-) -> Metric:
-    """One series per part, told apart by `label`."""
-    family = kind(name, text, labels=[*labels, label])
-    for part, value in parts.items():
-        family.add_metric([*labels.values(), part], value)
-    return family
-
-
-def _gauges(gauges: Gauges) -> list[tuple[str, str, float]]:
-    return [
-        ("vllm:num_requests_running", "Requests in model execution batches.", gauges.running),
-        ("vllm:num_requests_waiting", "Requests waiting to be processed.", gauges.waiting),
-        ("vllm:kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent.", gauges.kv_usage),
-    ]
-
-
-def _counters(gauges: Gauges) -> list[tuple[str, str, float]]:
-    return [
-        ("vllm:prefix_cache_queries", "Queried tokens.", gauges.prefix_queries),
-        ("vllm:prefix_cache_hits", "Cached tokens.", gauges.prefix_hits),
-        ("vllm:external_prefix_cache_queries", "Tokens asked of DRAM.", gauges.dram_queries),
-        ("vllm:external_prefix_cache_hits", "Tokens found in DRAM.", gauges.dram_hits),
-        ("vllm:num_preemptions", "Cumulative number of preemptions.", gauges.preemptions),
-        ("vllm:prompt_tokens", "Number of prefill tokens processed.", gauges.prompt_tokens),
-        ("vllm:prompt_tokens_cached", "Cached prompt tokens.", gauges.cached_prompt_tokens),
-        ("vllm:generation_tokens", "Generation tokens processed.", gauges.generation_tokens),
-    ]
-
-
-def _waiting_split(gauges: Gauges) -> tuple[str, str, dict[str, int]]:
-    parts = {"capacity": gauges.waiting - gauges.deferred, "deferred": gauges.deferred}
-    return "vllm:num_requests_waiting_by_reason", "Waiting requests by reason.", parts
-
-
-def _source_splits(gauges: Gauges) -> list[tuple[str, str, dict[str, int]]]:
-    computed = gauges.prompt_tokens - gauges.cached_prompt_tokens
-    local = gauges.cached_prompt_tokens - gauges.loaded_prompt_tokens
-    by_source = {
-        "local_compute": computed,
-        "local_cache_hit": local,
-        "external_kv_transfer": gauges.loaded_prompt_tokens,
-    }
-    by_tier = {"device": gauges.prefix_hits, "host": gauges.dram_hits}
-    by_tier |= dict.fromkeys(("p2p", "disk", "external_unspecified"), 0)
-    return [
-        ("vllm:prompt_tokens_by_source", "Prompt tokens by source.", by_source),
-        ("vllm:prompt_tokens_cached_by_source", "Hit tokens by cache tier.", by_tier),
-    ]
-
-
-class _Snapshot(Collector):
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> list[Metric]:
-        return self._families

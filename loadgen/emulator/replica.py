@@ -66,7 +66,7 @@ class Replica:
 
     def __init__(self, settings: EmulatorSettings) -> None:
         self.settings = settings
-        self.metrics = ReplicaMetrics(settings)
+        self.metrics = ReplicaMetrics()
         self.faults = Faults()
         self._engine = Engine(settings.rates(), settings.limits())
         self._inflight: dict[str, Inflight] = {}

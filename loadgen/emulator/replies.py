@@ -20,11 +20,12 @@ from loadgen.tokens import TOKEN_BYTES, Tokeniser
 NATURAL_TOKENS_MAX = 256
 
 _OPENERS = ("Here", "Next", "Then", "Also", "Look", "Note", "Well", "Sure")
-_WORDS = tuple(
-    " " + word
-    for word in ["the", "and", "for", "one", "all", "can", "may", "now", "run", "fix", "add", "use", "new", "set", "get", "key", "map", "row", "log", "api", "bug", "app", "bit", "box", "buf", "bus", "cap", "cmd", "col", "cut", "dir", "doc", "end", "env", "err", "few", "fit", "fld", "fmt", "gap", "git", "has", "how", "hub", "job", "lag", "let", "lib", "low", "max", "min", "mod", "net", "not", "off", "old", "out", "own", "path", "put", "raw", "ref", "req", "res", "see", "sum", "tag", "tab", "top", "try", "two", "url", "var", "via", "way", "web", "who", "why", "yes", "zip"]
-    if len(word) == 3
+_THREE_LETTERS = (  # words of three letters; with the space before them, one stand-in token each
+    "the and for one all can may now run fix add use new set get key map row log api bug app bit "
+    "box buf bus cap cmd col cut dir doc end env err few fit fld fmt gap git has how hub job lag "
+    "let lib low max min mod net not off old out own put raw ref req res see sum tag tab top"
 )
+_WORDS = tuple(" " + word for word in _THREE_LETTERS.split())
 
 
 @dataclass(frozen=True, slots=True)

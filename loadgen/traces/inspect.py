@@ -44,7 +44,7 @@ def _measure(trace: Trace, columns: dict[str, list[float]]) -> int:
     def add(name: str, *values: float) -> None:
         columns.setdefault(name, []).extend(values)
 
-    tree = PrefixTree([(turn.input_tokens, list(turn.blocks)) for turn in turns], trace.block_size)
+    tree = PrefixTree([(turn.input_tokens, turn.blocks) for turn in turns], trace.block_size)
     # Tails have no id in the trace; the tree makes one up (negative) where nothing follows.
     unique = sum(sum(block >= 0 for block in branch.ids) for branch in tree.branches)
     sent = sum(len(turn.blocks) for turn in turns)

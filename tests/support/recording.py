@@ -11,14 +11,15 @@ import orjson
 from tests.support.wire import RawHeaders, read_body, read_headers
 
 
-class Cut(Enum):
-    """Instead of bytes: the connection breaks off here."""
+class Mark(Enum):
+    """Instead of bytes: end the connection here, or stay silent until the client leaves."""
 
-    HERE = "cut"
+    CUT = "cut"
+    HOLD = "hold"
 
 
 # An event is waited for before what comes behind it is sent.
-Piece = bytes | asyncio.Event | Cut
+Piece = bytes | asyncio.Event | Mark
 Answer = Sequence[Piece]
 
 
@@ -124,7 +125,7 @@ class RecordingReplica:
             self._connections.discard(task)
             head.cancel()
             await asyncio.gather(head, return_exceptions=True)
-            writer.transport.abort()
+            writer.close()
 
     async def _play(
         self,
@@ -143,7 +144,7 @@ class RecordingReplica:
         playing = asyncio.create_task(_write(pieces, writer))
         try:
             await asyncio.wait({playing, head}, return_when=asyncio.FIRST_COMPLETED)
-            if not playing.done():
+            if not playing.done() or playing.exception() is not None:
                 received.gone_at = asyncio.get_running_loop().time()
                 received.gone.set()
                 return False
@@ -167,8 +168,11 @@ class RecordingReplica:
 
 async def _write(pieces: Answer, writer: asyncio.StreamWriter) -> bool:
     for piece in pieces:
-        if isinstance(piece, Cut):
+        if piece is Mark.CUT:
             return False
+        if piece is Mark.HOLD:
+            piece = asyncio.Event()
+        assert not isinstance(piece, Mark)
         if isinstance(piece, asyncio.Event):
             await piece.wait()
             continue

@@ -128,11 +128,9 @@ def _arguments(given: bytes, edits: Edits) -> tuple[bytes, bytes]:
     """Arguments are JSON inside a string. What is no JSON object is kept exactly as it is."""
     try:
         parsed = _ANY.decode(given)
+        return edits.value(given, parsed) if isinstance(parsed, dict) else (given, given)
     except (msgspec.DecodeError, RecursionError):
         return given, given
-    if not isinstance(parsed, dict):
-        return given, given
-    return edits.value(given, parsed)
 
 
 def _arguments_span(element: Span, index: int) -> Span | None:

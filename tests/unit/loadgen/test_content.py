@@ -14,7 +14,7 @@ from tests.support.shared import shared_path
 from tests.support.traces import growing, random_traces, trace, turn
 
 POOL = WordPool(1)
-STAND_IN = Overhead(base=3, generation=2, user=3, assistant=3, tool=3, call=15)
+STAND_IN = Overhead(generation=2, system=3, user=3, assistant=3, tool=3, call=15)
 PLAIN = ContentSettings()
 TEMPLATED = ContentSettings(overhead=STAND_IN)
 

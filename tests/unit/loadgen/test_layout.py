@@ -3,14 +3,14 @@ from hypothesis import given
 from loadgen.layout import Layout, Message, Overhead, Shape
 from loadgen.prefix_tree import PrefixTree
 from loadgen.traces.model import Trace
-from tests.support.traces import growing, random_traces, trace, turn
+from tests.support.traces import random_traces, trace, turn
 
-OVERHEAD = Overhead(base=1, generation=2, user=3, assistant=3, tool=4, call=5)
+OVERHEAD = Overhead(base=1, generation=2, system=4, user=3, assistant=3, tool=4, call=5)
 
 
 def laid_out(made: Trace, overhead: Overhead) -> tuple[Layout, list[list[Message]]]:
     """The layout, and the messages of each request."""
-    prompts = [(t.input_tokens, list(t.blocks)) for t in made.turns]
+    prompts = [(t.input_tokens, t.blocks) for t in made.turns]
     tree = PrefixTree(prompts, made.block_size, overhead.generation)
     shapes = [Shape(t.output_tokens, t.tool_result, made.fixed_tokens) for t in made.turns]
     layout = Layout(tree, shapes, overhead)
@@ -69,7 +69,6 @@ def test_roles_follow_each_other_as_an_engine_expects(made: Trace) -> None:
 
 
 def test_a_turn_is_the_answer_and_the_tool_result() -> None:
-    made = growing("a", [64, 128])
     first = turn(64, [1, 2, 3, 4], output_tokens=10)
     second = turn(128, range(1, 9), tool_result=True)
     made = trace([first, second], fixed=20)

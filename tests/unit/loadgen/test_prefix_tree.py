@@ -8,7 +8,7 @@ from tests.support.traces import growing, random_traces, trace, turn
 
 
 def tree_of(made: Trace, trim: int = 0) -> PrefixTree:
-    prompts = [(t.input_tokens, list(t.blocks)) for t in made.turns]
+    prompts = [(t.input_tokens, t.blocks) for t in made.turns]
     return PrefixTree(prompts, made.block_size, trim)
 
 

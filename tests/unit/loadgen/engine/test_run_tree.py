@@ -92,10 +92,8 @@ def keys_of(chain: bytes) -> list[bytes]:
 
 def chain_of(*labels: int) -> bytes:
     """A chain whose block i depends on labels[: i + 1], like a real one."""
-    out: list[bytes] = []
-    for end in range(1, len(labels) + 1):
-        out.append((hash(labels[:end]) & 0xFFFFFFFFFFFFFFFF).to_bytes(HASH_BYTES, "little"))
-    return b"".join(out)
+    hashes = (hash(labels[:end]) & (2**64 - 1) for end in range(1, len(labels) + 1))
+    return b"".join(one.to_bytes(HASH_BYTES, "little") for one in hashes)
 
 
 CHAINS = st.lists(st.integers(0, 1), min_size=1, max_size=9).map(lambda labels: chain_of(*labels))

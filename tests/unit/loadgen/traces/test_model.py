@@ -10,7 +10,7 @@ ids = st.lists(st.integers(-3, 12), max_size=30)
 @given(ids)
 def test_runs_keep_the_sequence(blocks: list[int]) -> None:
     packed = BlockIds.of(blocks)
-    assert list(packed) == blocks
+    assert list(packed) == list(packed.packed()) == blocks
     assert len(packed) == len(blocks)
 
 

@@ -1,0 +1,41 @@
+"""How much of a replica's time large prefills may take while others decode there.
+
+An engine shares each step between prefill and decode, so while it prefills a cold 80k-token prompt
+every answer under way crawls, keeps its blocks pinned, and pushes out the prefixes of those who
+think. Past the cliff that spiral costs more throughput than an idle engine would. So prefill beyond
+`small_s` draws on an allowance that grows at `share` seconds per second up to `burst_s`.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceLimits:
+    share: float = 0.65
+    burst_s: float = 10.0
+    small_s: float = 0.5
+
+
+@dataclass(slots=True)
+class Allowance:
+    """Of one replica, in seconds of prefill; it may be overdrawn by one large prefill."""
+
+    limits: AllowanceLimits
+    left_s: float
+    at: float
+
+    def permits(self, prefill_s: float, in_flight: int, now: float) -> bool:
+        """Whether a prefill may start: small ones always, any one on an idle replica."""
+        if prefill_s <= self.limits.small_s or not in_flight:
+            return True
+        self._grow(now)
+        return self.left_s > 0
+
+    def spend(self, prefill_s: float, now: float) -> None:
+        self._grow(now)
+        self.left_s -= prefill_s
+
+    def _grow(self, now: float) -> None:
+        earned = (now - self.at) * self.limits.share
+        self.left_s = min(self.limits.burst_s, self.left_s + earned)
+        self.at = now

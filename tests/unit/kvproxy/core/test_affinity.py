@@ -1,0 +1,67 @@
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvproxy.core.affinity import Affinity, Home
+
+KEYS = [("t", "m", f"s{index}", "") for index in range(5)]
+ACTIONS = st.lists(
+    st.tuples(st.integers(0, 4), st.sampled_from(["a", "b"]), st.integers(0, 99), st.floats(0, 20))
+)
+
+
+def test_a_session_lives_where_its_last_turn_went() -> None:
+    affinity = Affinity(10, 60.0)
+    affinity.bind(KEYS[0], "a", 100, 1.0)
+    affinity.bind(KEYS[0], "b", 150, 2.0)
+    assert affinity.home(KEYS[0], 3.0) == Home("b", 2.0, 150)
+    assert affinity.home(KEYS[1], 3.0) is None
+    assert (affinity.sessions("a"), affinity.sessions("b")) == (0, 1)
+    assert (affinity.committed_tokens("a"), affinity.committed_tokens("b")) == (0, 150)
+
+
+def test_idle_sessions_are_forgotten() -> None:
+    affinity = Affinity(10, 60.0)
+    affinity.bind(KEYS[0], "a", 100, 0.0)
+    assert affinity.home(KEYS[0], 60.0) is not None
+    assert affinity.home(KEYS[0], 60.1) is None
+    affinity.bind(KEYS[1], "b", 1, 61.0)
+    assert len(affinity) == 1
+    assert affinity.committed_tokens("a") == 0
+
+
+def test_the_longest_unused_goes_first() -> None:
+    affinity = Affinity(2, 60.0)
+    for at, index in enumerate([0, 1, 0, 2]):
+        affinity.bind(KEYS[index], "a", 10, float(at))
+    assert [affinity.home(key, 4.0) is not None for key in KEYS[:3]] == [True, False, True]
+
+
+def test_a_replica_is_forgotten_with_all_its_sessions() -> None:
+    affinity = Affinity(10, 60.0)
+    for index in range(4):
+        affinity.bind(KEYS[index], "ab"[index % 2], 10, 0.0)
+    affinity.forget_replica("a")
+    assert len(affinity) == 2
+    assert (affinity.sessions("a"), affinity.committed_tokens("a")) == (0, 0)
+    assert affinity.home(KEYS[1], 1.0) is not None
+
+
+@given(ACTIONS, st.integers(1, 4))
+def test_totals_are_those_of_the_bindings(
+    actions: list[tuple[int, str, int, float]], max_sessions: int
+) -> None:
+    affinity = Affinity(max_sessions, 30.0)
+    now = 0.0
+    for index, replica, tokens, wait in actions:
+        now += wait
+        affinity.bind(KEYS[index], replica, tokens, now)
+        homes = list(affinity._homes.values())
+        assert len(homes) <= max_sessions
+        assert all(now - home.last_use <= 30.0 for home in homes)
+        sessions = Counter(home.replica for home in homes)
+        for name in "ab":
+            assert affinity.sessions(name) == sessions[name]
+            tokens_there = sum(home.prompt_tokens for home in homes if home.replica == name)
+            assert affinity.committed_tokens(name) == tokens_there

@@ -1,0 +1,85 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvproxy.core.load import Hold, Load
+
+ACTIONS = st.lists(st.tuples(st.sampled_from(["reserve", "token", "release"]), st.integers(0, 9)))
+
+
+@given(ACTIONS, st.lists(st.floats(0, 100), min_size=1))
+def test_counters_return_to_zero(actions: list[tuple[str, int]], prefills: list[float]) -> None:
+    load = Load()
+    holds: list[Hold] = []
+    for now, (action, which) in enumerate(actions):
+        if action == "reserve":
+            holds.append(load.reserve("r", prefills[which % len(prefills)], now))
+        elif holds:
+            hold = holds[which % len(holds)]
+            if action == "token":
+                load.first_token(hold, now)
+            else:
+                holds.remove(hold)
+                load.release(hold, now)
+        assert load.in_flight == len(holds)
+        owed = sum(hold.prefill_s for hold in holds if hold.first_token_at is None)
+        assert load.waiting_s == pytest.approx(owed)
+        assert 0 <= load.queue_s(now) <= owed + 1e-6
+    for hold in holds:
+        load.release(hold, 1e6)
+    assert (load.in_flight, load.waiting, load.waiting_s) == (0, {}, 0.0)
+
+
+def test_the_queue_shrinks_while_the_oldest_is_worked_on() -> None:
+    load = Load()
+    load.reserve("r", 2.0, 10.0)
+    load.reserve("r", 3.0, 11.0)
+    assert load.queue_s(10.0) == 5.0
+    assert load.queue_s(11.5) == 3.5
+    # It owes the second one whole, however late the first is.
+    assert load.queue_s(99.0) == 3.0
+
+
+def test_progress_starts_anew_with_each_first_token() -> None:
+    load = Load()
+    first = load.reserve("r", 2.0, 0.0)
+    load.reserve("r", 3.0, 0.0)
+    load.first_token(first, 5.0)
+    assert load.queue_s(5.0) == 3.0
+    assert load.queue_s(6.0) == 2.0
+
+
+def test_only_the_first_of_a_queue_is_alone() -> None:
+    load = Load()
+    first = load.reserve("r", 1.0, 0.0)
+    second = load.reserve("r", 1.0, 0.0)
+    load.first_token(first, 1.0)
+    load.first_token(second, 2.0)
+    third = load.reserve("r", 1.0, 3.0)
+    assert (first.alone, second.alone, third.alone) == (True, False, True)
+
+
+def test_the_first_token_counts_once() -> None:
+    load = Load()
+    hold = load.reserve("r", 1.0, 0.0)
+    load.first_token(hold, 1.0)
+    load.first_token(hold, 2.0)
+    assert hold.first_token_at == 1.0
+
+
+def test_an_empty_queue_owes_nothing_after_many_additions() -> None:
+    load = Load()
+    holds = [load.reserve("r", 0.1, 0.0) for _ in range(1000)]
+    for hold in holds:
+        load.release(hold, 1.0)
+    assert load.waiting_s == 0.0
+
+
+def test_a_hold_is_released_once() -> None:
+    load = Load()
+    hold = load.reserve("r", 1.0, 0.0)
+    load.release(hold, 1.0)
+    with pytest.raises(AssertionError):
+        load.release(hold, 2.0)
+    with pytest.raises(AssertionError):
+        load.first_token(hold, 2.0)

@@ -1,0 +1,133 @@
+"""Single cases; the comparison with a block pool over random ones is in tests/property."""
+
+from array import array
+
+import pytest
+
+from kvproxy.core.prefix_tree import PrefixTree
+
+
+def use(tree: PrefixTree, *hashes: int, size: int = 1) -> None:
+    """One request for these blocks, from start to end."""
+    end, held = tree.pin(hashes)
+    ends = [size * (index + 1) for index in range(len(hashes))]
+    tree.release(tree.extend(end, hashes[held:], ends[held:]))
+
+
+def test_an_empty_tree_holds_nothing() -> None:
+    tree = PrefixTree(10)
+    assert tree.match([1, 2]) == 0
+    assert tree.match([]) == 0
+    assert tree.size == tree.runs == 0
+
+
+def test_what_was_used_matches_up_to_where_it_differs() -> None:
+    tree = PrefixTree(10)
+    use(tree, 1, 2, 3)
+    assert tree.match([1, 2, 3, 4]) == 3
+    assert tree.match([1, 2, 9]) == 2
+    assert tree.match(array("Q", [1])) == 1
+    assert tree.match([2, 3]) == 0
+    assert tree.size == 3
+
+
+def test_a_fork_shares_its_prefix() -> None:
+    tree = PrefixTree(10)
+    use(tree, 1, 2, 3)
+    use(tree, 1, 2, 7, 8)
+    assert (tree.size, tree.runs) == (5, 3)
+    assert tree.match([1, 2, 3]) == 3
+    assert tree.match([1, 2, 7, 8]) == 4
+
+
+def test_the_tail_of_the_oldest_goes_first() -> None:
+    tree = PrefixTree(6)
+    use(tree, 1, 2, 3)
+    use(tree, 11, 12, 13)
+    use(tree, 21, 22)
+    assert tree.match([1, 2, 3]) == 1
+    assert tree.match([11, 12, 13]) == 3
+    assert tree.evicted == 2
+
+
+def test_use_makes_a_prefix_young_again() -> None:
+    tree = PrefixTree(6)
+    use(tree, 1, 2, 3)
+    use(tree, 11, 12, 13)
+    use(tree, 1, 2, 3)
+    use(tree, 21, 22)
+    assert tree.match([1, 2, 3]) == 3
+    assert tree.match([11, 12, 13]) == 1
+
+
+def test_pinned_blocks_stay_even_beyond_capacity() -> None:
+    tree = PrefixTree(3)
+    first = tree.extend(tree.pin([1, 2])[0], [1, 2], [1, 2])
+    second = tree.extend(tree.pin([8, 9])[0], [8, 9], [1, 2])
+    assert tree.size == 4 > tree.capacity
+    tree.release(first)
+    assert tree.size == 3
+    assert tree.match([1, 2]) == 1
+    assert tree.match([8, 9]) == 2
+    tree.release(second)
+
+
+def test_a_shared_pin_is_kept_until_the_last_release() -> None:
+    tree = PrefixTree(100)
+    one = tree.extend(tree.pin([1, 2])[0], [1, 2], [1, 2])
+    two, held = tree.pin([1, 2])
+    assert held == 2
+    tree.release(one)
+    tree.clear()
+    assert tree.match([1, 2]) == 2
+    tree.release(two)
+    tree.clear()
+    assert tree.match([1, 2]) == tree.size == tree.runs == 0
+
+
+def test_weighted_blocks_are_evicted_whole() -> None:
+    tree = PrefixTree(30)
+    use(tree, 1, 2, 3, size=10)
+    use(tree, 9, size=1)
+    assert tree.match([1, 2, 3]) == 2
+    assert tree.size == 21
+
+
+def test_a_smaller_size_takes_effect_at_once() -> None:
+    tree = PrefixTree(10)
+    use(tree, *range(1, 11))
+    tree.resize(4)
+    assert tree.size == tree.match(range(1, 11)) == 4
+    tree.resize(10)
+    assert tree.size == 4
+
+
+def test_without_capacity_nothing_stays() -> None:
+    tree = PrefixTree(0)
+    use(tree, 1, 2, 3)
+    assert tree.match([1]) == tree.size == 0
+
+
+def test_releasing_twice_is_a_bug() -> None:
+    tree = PrefixTree(10)
+    end, _ = tree.pin([1])
+    end = tree.extend(end, [1], [1])
+    tree.release(end)
+    with pytest.raises(AssertionError, match="released twice"):
+        tree.release(end)
+
+
+def test_extending_where_blocks_are_held_already_is_a_bug() -> None:
+    tree = PrefixTree(10)
+    use(tree, 1, 2)
+    end, _ = tree.pin([1])
+    with pytest.raises(AssertionError, match="where pin"):
+        tree.extend(end, [2], [2])
+
+
+def test_stale_heap_entries_are_bounded() -> None:
+    tree = PrefixTree(10)
+    for _ in range(5000):
+        use(tree, 1, 2, 3)
+        use(tree, 4, 5)
+    assert len(tree._leaves) <= 2 * tree.runs + 65

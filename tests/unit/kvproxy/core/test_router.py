@@ -1,0 +1,198 @@
+"""The router's transitions one by one; random lives are in tests/property."""
+
+import pytest
+
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.policies import PolicyName
+from kvproxy.core.replica import Health
+from kvproxy.core.router import Router
+from kvproxy.core.score import Weights
+from kvproxy.core.types import Chain, Identity, Usage
+from tests.support.makers import make_chain, make_replica, make_router
+
+TURN = "x" * 64
+SESSION = Identity("t", "m", "s1")
+
+
+def finish(router: Router, identity: Identity, chain: Chain, now: float, cached: int = 0) -> str:
+    """One request from start to end, with usage of four bytes a token."""
+    placement = router.place(identity, chain, now)
+    router.first_token(placement, now + 0.1)
+    prompt = chain.text_bytes[-1] // 4
+    router.finish(placement, Usage(prompt, 10, cached), now + 0.2)
+    return placement.replica.id
+
+
+def session(name: str) -> Identity:
+    return Identity("t", "m", name)
+
+
+def test_no_ready_replica() -> None:
+    router = make_router([make_replica(health=Health.DOWN), make_replica("r1")])
+    with pytest.raises(ProxyError) as raised:
+        router.place(SESSION, make_chain(TURN), 0.0, frozenset({"r1"}))
+    assert (raised.value.code, raised.value.retry_after_s) == ("no_replica", 1.0)
+    with pytest.raises(ProxyError, match="none of 2"):
+        router.place_anywhere(0.0, frozenset({"r1"}))
+
+
+@pytest.mark.parametrize("health", [Health.STARTING, Health.DOWN, Health.DRAINING])
+def test_only_ready_replicas_are_placed_on(health: Health) -> None:
+    router = make_router([make_replica("r0", health=health), make_replica("r1")])
+    for policy in PolicyName:
+        router.policy = policy
+        assert router.place(SESSION, make_chain(TURN), 0.0).replica.id == "r1"
+    assert [replica.id for replica in router.ready()] == ["r1"]
+
+
+def test_only_replicas_that_serve_the_model() -> None:
+    router = make_router([make_replica("r0", models=("m",)), make_replica("r1", models=("n",))])
+    for policy in PolicyName:
+        router.policy = policy
+        placement = router.place(Identity("", "n", ""), make_chain(TURN), 0.0)
+        assert placement.replica.id == "r1"
+    with pytest.raises(ProxyError) as raised:
+        router.place(Identity("", "o", ""), make_chain(TURN), 0.0)
+    assert (raised.value.code, raised.value.status) == ("model_not_found", 404)
+    assert raised.value.param == "model"
+
+
+def test_what_was_placed_is_found_again() -> None:
+    router = make_router(1)
+    chain = make_chain(*[TURN] * 100)
+    finish(router, SESSION, chain, 0.0)
+    lookup = router.look_up(SESSION, chain, 1.0)
+    assert lookup.prompt_tokens == 1600
+    (match,) = lookup.matches
+    assert match.blocks == 100
+    # The last token is always computed, and hits are whole engine blocks.
+    assert match.tokens == 1584
+    assert lookup.home is not None
+    assert lookup.home.replica == "r0"
+
+
+def test_an_aborted_prefill_stays_cached() -> None:
+    router = make_router(1)
+    chain = make_chain(*[TURN] * 10)
+    router.abort(router.place(SESSION, chain, 0.0), 0.5)
+    assert router.look_up(SESSION, chain, 1.0).matches[0].blocks == 10
+
+
+def test_answers_take_room() -> None:
+    router = make_router([make_replica(hbm_tokens=1000)])
+    chain = make_chain(*[TURN] * 10)
+    placement = router.place(SESSION, chain, 0.0)
+    router.finish(placement, Usage(160, 500, 0), 1.0)
+    replica = router.replicas[0]
+    assert replica.hbm.size == 640 + round(500 * replica.bytes_per_token)
+    assert replica.hbm.match(chain.hashes) == 10
+
+
+def test_requests_in_flight_are_a_queue() -> None:
+    router = make_router(1)
+    placement = router.place(SESSION, make_chain(*[TURN] * 1000), 0.0)
+    load = router.replicas[0].load
+    prefill_s = placement.placing.score.prefill_s
+    assert load.queue_s(0.0) == pytest.approx(prefill_s)
+    lookup = router.look_up(session("s2"), make_chain("y" * 64), 0.0)
+    assert router.score(lookup, 0.0)[0].queue_s == pytest.approx(prefill_s)
+    assert router.score(lookup, 0.0, [2.5])[0].queue_s == pytest.approx(prefill_s + 2.5)
+    router.first_token(placement, 1.0)
+    assert load.queue_s(1.0) == 0.0
+    assert load.in_flight == 1
+    router.abort(placement, 2.0)
+    assert load.in_flight == 0
+
+
+def test_settling_twice_is_a_bug() -> None:
+    router = make_router(1)
+    placement = router.place(SESSION, make_chain(TURN), 0.0)
+    router.abort(placement, 1.0)
+    with pytest.raises(AssertionError, match="once"):
+        router.finish(placement, None, 2.0)
+
+
+def test_a_session_stays_unless_moving_pays() -> None:
+    router = make_router(2, weights=Weights(move_margin_s=1.0))
+    chain = make_chain(*[TURN] * 10)
+    home = finish(router, SESSION, chain, 0.0)
+    assert finish(router, SESSION, chain, 1.0, cached=144) == home
+    (busy,) = [replica for replica in router.replicas if replica.id == home]
+    hold = busy.load.reserve(busy.id, 0.9, 2.0)
+    assert finish(router, SESSION, chain, 2.0, cached=144) == home
+    busy.load.release(hold, 3.0)
+    busy.load.reserve(busy.id, 1.5, 3.0)
+    assert finish(router, SESSION, chain, 3.0) != home
+
+
+def test_a_home_that_is_gone_costs_no_move() -> None:
+    router = make_router(3)
+    home = finish(router, SESSION, make_chain(TURN), 0.0)
+    lookup = router.look_up(SESSION, make_chain(TURN), 1.0, frozenset({home}))
+    assert [score.move_s for score in router.score(lookup, 1.0)] == [0.0, 0.0]
+
+
+def test_no_session_binds_nothing() -> None:
+    router = make_router(2)
+    finish(router, Identity("", "m", ""), make_chain(TURN), 0.0)
+    assert len(router.affinity) == 0
+
+
+def test_requests_that_are_no_prompt_go_where_least_is_in_flight() -> None:
+    router = make_router(3)
+    placements = [router.place_anywhere(0.0) for _ in range(6)]
+    assert sorted(p.replica.id for p in placements) == ["r0", "r0", "r1", "r1", "r2", "r2"]
+    for placement in placements:
+        router.finish(placement, None, 1.0)
+    assert [replica.load.in_flight for replica in router.replicas] == [0, 0, 0]
+
+
+def burst(policy: PolicyName) -> list[str]:
+    """Replicas of 40 new sessions that share a prefix which one replica holds."""
+    router = make_router(4, policy)
+    warm = make_chain(*[TURN] * 50)
+    finish(router, session("first"), warm, 0.0)
+    chosen = []
+    for index in range(40):
+        chain = make_chain(*[TURN] * 50, *[f"{index:064}"] * 400)
+        chosen.append(router.place(session(f"s{index}"), chain, 1.0).replica.id)
+    return chosen
+
+
+def test_the_longest_prefix_herds_and_seconds_does_not() -> None:
+    assert len(set(burst(PolicyName.LONGEST_PREFIX))) == 1
+    spread = burst(PolicyName.SECONDS)
+    counts = [spread.count(name) for name in sorted(set(spread))]
+    assert len(counts) == 4
+    assert max(counts) - min(counts) <= 3
+
+
+def test_rates_are_learned_from_clean_first_tokens() -> None:
+    router = make_router(1)
+    chain = make_chain(*[TURN] * 200)
+    placement = router.place(SESSION, chain, 0.0)
+    router.first_token(placement, 2.0)
+    router.finish(placement, Usage(3200, 5, 0), 3.0)
+    assert router.replicas[0].rate.s_per_tok == pytest.approx(2.0 / 3200)
+
+
+def test_reported_hits_become_anchors_in_the_middle() -> None:
+    """Where the engine's hit ends near the predicted one, its exact figure is worth keeping."""
+    router = make_router(1)
+    shared = [TURN] * 40
+    finish(router, SESSION, make_chain(*shared, "a" * 64), 0.0)
+    chain = make_chain(*shared, "b" * 64)
+    placement = router.place(SESSION, chain, 1.0)
+    near = placement.predicted_cached_tokens - 16
+    router.finish(placement, Usage(656, 5, near), 2.0)
+    assert router.ruler.tokens_at(chain, 40, "m") == near + 8
+
+
+def test_engines_without_usage_teach_nothing() -> None:
+    router = make_router(1)
+    chain = make_chain(*[TURN] * 200)
+    placement = router.place(SESSION, chain, 0.0)
+    router.first_token(placement, 2.0)
+    before = router.replicas[0].rate.s_per_tok
+    router.finish(placement, None, 3.0)
+    assert router.replicas[0].rate.s_per_tok == before

@@ -1,0 +1,113 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvproxy.core.ruler import Ruler, Slopes
+from kvproxy.core.types import Chain
+from tests.support.makers import make_chain
+
+LENGTHS = st.lists(st.integers(1, 400), min_size=1, max_size=12)
+
+
+def chain_of(lengths: list[int]) -> Chain:
+    return make_chain(*(b"x" * length for length in lengths))
+
+
+def true_tokens(chain: Chain, blocks: int, per_byte: float, per_segment: float) -> float:
+    return chain.text_bytes[blocks - 1] * per_byte + chain.segments[blocks - 1] * per_segment
+
+
+def test_the_prior_counts_bytes_and_segments() -> None:
+    ruler = Ruler(10)
+    chain = chain_of([400, 400])
+    assert ruler.tokens_at(chain, len(chain), "m") == 0.25 * 800 + 4.0 * 2
+    assert ruler.tokens_at(chain, 0, "m") == 0.0
+    assert ruler.tokens_at(Chain(), 0, "m") == 0.0
+    assert ruler.bytes_per_token("m") == 4.0
+
+
+@given(st.lists(LENGTHS, min_size=2, max_size=8), st.floats(0.1, 1.0), st.floats(0.0, 20.0))
+def test_an_observed_prompt_is_known_exactly(
+    prompts: list[list[int]], per_byte: float, per_segment: float
+) -> None:
+    ruler = Ruler(1000)
+    for lengths in prompts:
+        chain = chain_of(lengths)
+        tokens = true_tokens(chain, len(chain), per_byte, per_segment)
+        ruler.learn(chain, len(chain), tokens, "m")
+        assert ruler.tokens_at(chain, len(chain), "m") == tokens
+
+
+def test_linear_tokens_are_predicted_exactly() -> None:
+    """Prompts never seen, from a model whose tokens are linear in bytes and segments."""
+    ruler = Ruler(1000)
+    for index in range(300):
+        chain = chain_of([200 + 37 * (index % 11)] * (1 + index % 7))
+        ruler.learn(chain, len(chain), true_tokens(chain, len(chain), 0.31, 7.5), "m")
+    chain = chain_of([123, 456, 789, 10])
+    for blocks in range(1, len(chain) + 1):
+        expected = true_tokens(chain, blocks, 0.31, 7.5)
+        assert ruler.tokens_at(chain, blocks, "m") == pytest.approx(expected, rel=0.01, abs=0.5)
+
+
+def test_the_next_turn_is_off_by_its_new_part_only() -> None:
+    """One observation ties the conversation down: within an engine block after it."""
+    ruler = Ruler(1000)
+    first = [20_000] * 4
+    chain = chain_of(first)
+    ruler.learn(chain, len(chain), true_tokens(chain, len(chain), 0.29, 11.0), "m")
+    grown = chain_of([*first, 300])
+    expected = true_tokens(grown, len(grown), 0.29, 11.0)
+    assert abs(ruler.tokens_at(grown, len(grown), "m") - expected) < 16
+
+
+def test_anchors_are_bounded_and_the_oldest_goes_first() -> None:
+    ruler = Ruler(2)
+    chains = [chain_of([100 + index]) for index in range(3)]
+    for chain in chains:
+        ruler.learn(chain, len(chain), 1000.0, "m")
+    assert len(ruler._anchors) == 2
+    assert ruler.tokens_at(chains[0], len(chains[0]), "m") != 1000.0
+    assert ruler.tokens_at(chains[2], len(chains[2]), "m") == 1000.0
+
+
+def test_models_have_their_own_slopes_and_a_bound() -> None:
+    ruler = Ruler(10)
+    chain = chain_of([4000])
+    ruler.learn(chain, len(chain), 2000.0, "dense")
+    assert ruler.bytes_per_token("dense") == pytest.approx(2.0, rel=0.05)
+    assert ruler.bytes_per_token("other") == 4.0
+    for index in range(3000):
+        ruler.bytes_per_token(f"m{index}")
+    assert len(ruler._slopes) <= 1024
+
+
+@given(st.lists(st.tuples(LENGTHS, st.integers(0, 10_000)), max_size=30), LENGTHS)
+def test_estimates_are_never_negative_nor_fall(
+    seen: list[tuple[list[int], int]], lengths: list[int]
+) -> None:
+    """Whatever engines report, a longer prefix has no fewer tokens than an anchor in it."""
+    ruler = Ruler(100)
+    for prompt, tokens in seen:
+        chain = chain_of(prompt)
+        ruler.learn(chain, len(chain), tokens, "m")
+    chain = chain_of(lengths)
+    ruler.learn(chain, 1, 50.0, "m")
+    assert all(ruler.tokens_at(chain, blocks, "m") >= 50.0 for blocks in range(1, len(chain) + 1))
+    assert ruler.bytes_per_token("m") > 0
+
+
+def test_learning_nothing() -> None:
+    ruler = Ruler(10)
+    ruler.learn(Chain(), 0, 100.0, "m")
+    assert len(ruler._anchors) == 0
+
+
+def test_slopes_keep_the_prior_until_there_is_something_to_learn() -> None:
+    slopes = Slopes(0.5, 3.0)
+    assert (slopes.per_byte, slopes.per_segment) == (0.5, 3.0)
+    for _ in range(50):
+        slopes.learn(1000, 1, 252.0)
+        slopes.learn(1000, 5, 260.0)
+    assert slopes.per_byte == pytest.approx(0.25, rel=0.01)
+    assert slopes.per_segment == pytest.approx(2.0, rel=0.05)

@@ -1,0 +1,55 @@
+import pytest
+
+from kvproxy.core.score import Asked, Match, Score, Weights, argmin, score
+from tests.support.makers import make_replica
+
+WEIGHTS = Weights(move_margin_s=1.5, crowding=0.1)
+
+
+def asked(home: str | None = None, prompt_tokens: int = 5000) -> Asked:
+    return Asked(prompt_tokens, home, WEIGHTS, now=0.0)
+
+
+def scored(ask: Asked, match: Match = Match(0, 0), committed: int = 0, ahead: float = 0) -> Score:
+    replica = make_replica("r0", tok_s=1000)
+    return score(ask, replica, match, committed_tokens=committed, ahead_s=ahead)
+
+
+def test_prefill_is_what_is_missed() -> None:
+    assert scored(asked()).prefill_s == pytest.approx(5.0)
+    assert scored(asked(), Match(9, 4000)).prefill_s == pytest.approx(1.0)
+
+
+def test_something_is_always_computed() -> None:
+    assert scored(asked(), Match(9, 6000)).prefill_s == pytest.approx(0.001)
+
+
+def test_moving_costs_a_margin_and_staying_nothing() -> None:
+    assert scored(asked("elsewhere")).move_s == 1.5
+    assert scored(asked("r0")).move_s == 0.0
+    assert scored(asked()).move_s == 0.0
+
+
+def test_only_new_conversations_crowd() -> None:
+    assert scored(asked(), committed=20_000).crowding_s == pytest.approx(2.0)
+    assert scored(asked("r0"), committed=20_000).crowding_s == 0.0
+    assert scored(asked("elsewhere"), committed=20_000).crowding_s == 0.0
+
+
+def test_queue_is_what_is_reserved_and_what_waits_ahead() -> None:
+    replica = make_replica("r0")
+    replica.load.reserve("r0", 2.0, 0.0)
+    result = score(asked(), replica, Match(0, 0), committed_tokens=0, ahead_s=0.5)
+    assert result.queue_s == 2.5
+
+
+def test_the_sum_decides_and_the_client_waits_for_a_part() -> None:
+    result = Score(1.0, 2.0, 4.0, 8.0)
+    assert (result.ttft_s, result.total_s) == (3.0, 15.0)
+    assert sum(result.terms().values()) == result.total_s
+    assert Score.FREE.total_s == 0.0
+
+
+def test_ties_within_a_millisecond_are_ties() -> None:
+    assert argmin([3.0, 1.0, 1.0005, 1.01]) == [1, 2]
+    assert argmin([7.0]) == [0]

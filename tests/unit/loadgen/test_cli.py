@@ -1,0 +1,109 @@
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from loadgen.cli import emulate, loadgen
+from tests.support.chat_mock import chat_mock
+from tests.support.traces import weka_bytes
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(loadgen, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def traces(tmp_path: Path) -> Path:
+    (tmp_path / "x.json").write_bytes(weka_bytes())
+    return tmp_path
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    """The mock in a loop of its own: the command under test runs another."""
+    loop = asyncio.new_event_loop()
+    url: list[str] = []
+    ready, over = threading.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        async with chat_mock() as mock:
+            url.append(mock.url)
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread.start()
+    assert ready.wait(10)
+    yield url[0]
+    loop.call_soon_threadsafe(over.set)
+    thread.join(10)
+    loop.close()
+
+
+def test_a_replay_writes_its_files_and_prints_a_summary(
+    traces: Path, endpoint: str, tmp_path: Path
+) -> None:
+    out, arms = tmp_path / "out", tmp_path / "arms.json"
+    done = run(
+        "--traces", traces, "--url", endpoint, "--users", 1, "--think-scale", 0.001,
+        "--start-spread", "0", "--max-context", "1k", "--output", out, "--json", arms,
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "2 ended, 2 ok" in done.output
+    assert len((out / "requests.jsonl").read_bytes().splitlines()) == 2
+    (arm,) = json.loads(arms.read_bytes())["arms"]
+    assert arm["requests"] == 2
+    assert arm["ttft_p95_s"] > 0
+
+
+def test_synth_then_inspect(tmp_path: Path) -> None:
+    made = run("synth", "--conversations", 3, "--seed", 2, "--out", tmp_path / "s")
+    assert "3 traces" in made.output
+    shown = run("inspect", "--traces", tmp_path / "s")
+    assert shown.exit_code == 0, shown.output
+    assert "requests per trace" in shown.output
+    figures = json.loads(run("inspect", "--traces", tmp_path / "s", "--json").output)
+    assert figures["traces"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "--traces and --url are needed"),
+        (("--users", "0"), "Invalid value for '--users'"),
+        (("--max-context", "many"), "Invalid value for '--max-context'"),
+        (("--duration", "soon"), "Invalid value for '--duration'"),
+        (("inspect", "--traces", "/absent"), "does not exist"),
+    ],
+)
+def test_what_is_wrong_is_said(arguments: tuple[str, ...], said: str) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+def test_a_missing_key_bad_traces_and_a_dead_endpoint_are_named(
+    traces: Path, unused_tcp_port: int
+) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    done = run("--traces", traces, "--url", url, "--api-key-env", "NO_SUCH_VARIABLE")
+    assert "NO_SUCH_VARIABLE is not set" in done.output
+    done = run("--traces", traces, "--url", url)
+    assert (done.exit_code, url in done.output) == (1, True)
+    (traces / "y.json").write_text("{}")
+    done = run("--traces", traces, "--url", url)
+    assert (done.exit_code, "y.json" in done.output) == (1, True)
+
+
+def test_a_url_that_is_none(traces: Path) -> None:
+    done = run("--traces", traces, "--url", "localhost:80")
+    assert done.exit_code == 2
+    assert "not an http(s) URL" in done.output
+
+
+def test_emulate_is_at_hand() -> None:
+    assert emulate.name == "emulate"

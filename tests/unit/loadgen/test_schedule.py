@@ -1,0 +1,57 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.schedule import Timing, TraceQueue
+from tests.support.traces import growing, turn
+
+TRACES = [growing(f"t{n}", [32, 48]) for n in range(5)]
+
+
+def test_think_time_is_capped_then_scaled() -> None:
+    timing = Timing(think_cap_s=60, think_scale=0.5, time_scale=10)
+    assert timing.think_s(turn(16, [1], think_s=40.0)) == 2.0
+    assert timing.think_s(turn(16, [1], think_s=4000.0)) == 3.0
+
+
+@given(st.integers(1, 50), st.integers())
+def test_starts_spread_over_the_time_given(users: int, seed: int) -> None:
+    starts = Timing(start_spread_s=30, time_scale=10).starts_s(users, seed)
+    assert len(starts) == users
+    assert starts[0] == 0
+    assert starts == sorted(starts)
+    assert starts[-1] <= 3
+    assert starts == Timing(start_spread_s=30, time_scale=10).starts_s(users, seed)
+
+
+def test_without_recycling_every_trace_is_played_once_in_seeded_order() -> None:
+    def order(seed: int) -> list[str]:
+        queue = TraceQueue(TRACES, seed, recycle=False)
+        taken = []
+        while (next_one := queue.take()) is not None:
+            taken.append(next_one[0].id)
+            assert next_one[1] == 0
+        return taken
+
+    assert sorted(order(1)) == [trace.id for trace in TRACES]
+    assert order(1) == order(1)
+    assert len({tuple(order(seed)) for seed in range(5)}) > 1
+
+
+def test_recycling_passes_over_traces_in_use() -> None:
+    queue = TraceQueue(TRACES, 1, recycle=True)
+    held = queue.take()
+    assert held is not None
+    for _ in range(20):
+        taken = queue.take()
+        assert taken is not None
+        assert taken[0] is not held[0]
+        queue.give_back(taken[0])
+    queue.give_back(held[0])
+
+
+def test_more_users_than_traces_play_the_same_trace_under_other_numbers() -> None:
+    queue = TraceQueue(TRACES, 1, recycle=True)
+    taken = [queue.take() for _ in range(15)]
+    plays = [(item[0].id, item[1]) for item in taken if item is not None]
+    assert len(set(plays)) == 15
+    assert {play for _, play in plays} == {0, 1, 2}
