@@ -18,6 +18,7 @@ from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.affinity import Affinity
+from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.canonical import Canonicaliser, Order
 from kvproxy.core.identify import rules_for
 from kvproxy.core.learn import PrefillRate
@@ -160,6 +161,9 @@ def build_admission(settings: Settings, router: Router) -> Admission:
     return Admission(
         router,
         AdmissionLimits(
+            AllowanceLimits(
+                limits.large_prefill_share, limits.large_prefill_burst_s, limits.small_prefill_s
+            ),
             backlog_s=limits.backlog_s if holds_back else math.inf,
             ageing_s=limits.ageing_s,
             wait_max_s=limits.wait_max_s,

@@ -15,7 +15,7 @@ from loadgen.layout import Overhead
 from loadgen.probe import EndpointError, Probe, Pulse
 from loadgen.sample import Journal, Sample
 from loadgen.schedule import Timing, TraceQueue
-from loadgen.session import Asking, Gate, Stage, play_trace
+from loadgen.session import Asking, Gate, Session, Stage
 from loadgen.stats import spread, summarise
 from loadgen.text import WordPool
 from loadgen.traces.model import Trace
@@ -138,7 +138,7 @@ class _Run:
         self._queue = TraceQueue(traces, settings.seed, settings.recycles)
         self._pulse = Pulse()
         self._journal: Journal | None = None
-        self._started = time.monotonic()
+        self._started = self._began = time.monotonic()
         self.gate = Gate(settings.requests)
         self.progress = Progress(self._started, settings.users)
         client = ClientSettings(settings.timing.time_scale, settings.timeout_s)
@@ -155,8 +155,12 @@ class _Run:
         )
 
     async def play(self, output: Path | None) -> None:
+        # The first conversation of every user is laid out before any clock runs.
+        first = [self._next_session() for _ in range(self._settings.users)]
+        sessions = [session for session in first if session is not None]
+        self._began = time.monotonic()
         pulse = asyncio.create_task(self._pulse.beat())
-        users = asyncio.create_task(self._users())
+        users = asyncio.create_task(self._users(sessions))
         try:
             if output is None:
                 await self._until_over(users)
@@ -170,7 +174,7 @@ class _Run:
 
     def summary(self) -> dict[str, object]:
         summary = summarise(self.progress.samples, self._settings.engine_block_size)
-        summary["duration_s"] = time.monotonic() - self._started
+        summary["duration_s"] = time.monotonic() - self._began
         summary["loop_lag_s"] = spread(self._pulse.lags_s)
         return summary
 
@@ -199,21 +203,29 @@ class _Run:
                 f"the last: {last.error} {last.error_detail}"
             )
 
-    async def _users(self) -> None:
-        starts = self._settings.timing.starts_s(self._settings.users, self._settings.seed)
+    async def _users(self, sessions: list[tuple[Trace, Session]]) -> None:
+        now = time.monotonic()
+        starts = self._settings.timing.starts_s(len(sessions), self._settings.seed)
         async with asyncio.TaskGroup() as group:
-            for start_s in starts:
-                group.create_task(self._user(self._started + start_s))
+            for start_s, (trace, session) in zip(starts, sessions, strict=True):
+                group.create_task(self._user(trace, session, now + start_s))
 
-    async def _user(self, at: float) -> None:
+    async def _user(self, trace: Trace, session: Session, at: float) -> None:
         """One user: a conversation at a time, a new one as soon as the last has ended."""
-        while await self.gate.wait_until(at) and (taken := self._queue.take()) is not None:
-            trace, play = taken
+        while True:
             try:
-                await play_trace(self._stage, trace, play, at)
+                await session.run(at)
             finally:
                 self._queue.give_back(trace)
+            following = None if self.gate.closed else self._next_session()
+            if following is None:
+                return
+            trace, session = following
             at = time.monotonic()
+
+    def _next_session(self) -> tuple[Trace, Session] | None:
+        taken = self._queue.take()
+        return None if taken is None else (taken[0], Session(self._stage, *taken))
 
     def _sent(self, sample: Sample) -> None:
         self.progress.sent += 1

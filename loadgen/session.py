@@ -105,22 +105,20 @@ class Stage:
     ended: Callable[[Sample], None]
 
 
-async def play_trace(stage: Stage, trace: Trace, play: int, at: float) -> None:
-    """Play a whole conversation, its first turn at the monotonic time `at`, or as soon as its
-    prompts are laid out when that is later."""
-    session = _Session(stage, trace, play)
-    await session.run(max(at, time.monotonic()))
+class Session:
+    """One play of one trace. Making it lays out all its prompts and renders the first, by far
+    the largest step of them: milliseconds that belong in front of the clock."""
 
-
-class _Session:
     def __init__(self, stage: Stage, trace: Trace, play: int) -> None:
         self._stage = stage
         self._trace = trace
         self._id = f"{trace.id}-{stage.content.seed}-{play}"
         self._conversation = Conversation(trace, stage.pool, stage.content, play)
+        self._conversation.prompt(0)
         self._cache: PlayCache = stage.cache.play(self._conversation)
 
     async def run(self, at: float) -> None:
+        """Play the whole conversation, its first turn at the monotonic time `at`."""
         children: list[tuple[SubAgent, asyncio.Task[None]]] = []
         lane = turn = 0
         ready = at

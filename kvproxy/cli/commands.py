@@ -10,6 +10,7 @@ COMMANDS = {
     "version": Lazy("kvproxy.cli.version:version", "Show versions."),
     "loadgen": Lazy("loadgen.cli:loadgen", "Replay agentic traces against an endpoint."),
     "emulate": Lazy("loadgen.cli:emulate", "Stand in for an engine."),
+    "simulate": Lazy("loadgen.simulate_cli:simulate", "Compare policies in virtual time."),
     "demo": Lazy("loadgen.demo:demo", "See kvproxy beside round robin, on this machine."),
 }
 

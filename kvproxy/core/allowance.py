@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AllowanceLimits:
-    share: float = 0.65
+    share: float = 0.6
     burst_s: float = 10.0
-    small_s: float = 0.5
+    small_s: float = 1.0
 
 
 @dataclass(slots=True)

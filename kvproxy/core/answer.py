@@ -10,6 +10,7 @@ from kvproxy.core.types import Usage
 
 # A usage object is some 200 bytes; what vLLM writes behind it is shorter than this.
 _TAIL_BYTES = 8192
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _NUMBER = {
     name: re.compile(rb'"' + name + rb'"\s*:\s*(\d+)')
     for name in (b"prompt_tokens", b"completion_tokens", b"cached_tokens")
@@ -37,10 +38,10 @@ class AnswerWatch:
 
     def usage(self) -> Usage | None:
         """What the engine reported. A quote inside generated text is escaped, so the last
-        unescaped `"usage"` is the engine's own."""
+        member `"usage"` that is an object is the engine's own."""
         tail = b"".join(self._tail)
-        at = tail.rfind(b'"usage"')
-        if at < 0:
+        at = max((match.end() for match in _USAGE.finditer(tail)), default=0)
+        if not at:
             return None
         found = {name: pattern.search(tail, at) for name, pattern in _NUMBER.items()}
         prompt, completion, cached = (int(match[1]) if match else None for match in found.values())

@@ -51,7 +51,9 @@ class Ruler:
             return tokens
         text_bytes, segments = _between(chain, anchor, blocks)
         slopes = self._slopes_of(model)
-        return tokens + slopes.per_byte * text_bytes + slopes.per_segment * segments
+        more = slopes.per_byte * text_bytes + slopes.per_segment * segments
+        # Slopes fitted to odd figures may point down; no prompt has fewer tokens than its prefix.
+        return tokens + max(0.0, more)
 
     def bytes_per_token(self, model: str) -> float:
         return 1.0 / max(self._slopes_of(model).per_byte, 1e-3)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 
 _CONFIG = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -22,7 +23,10 @@ class Scrape:
 
 
 def read_metrics(page: str) -> Scrape:
-    """Gauges of several data-parallel ranks are added up, and so are their caches."""
+    """Gauges of several data-parallel ranks are added up, and so are their caches.
+
+    Raises ValueError where a figure is no number.
+    """
     block_size = None
     hbm_tokens = 0
     prefix_caching = None
@@ -32,17 +36,24 @@ def read_metrics(page: str) -> Scrape:
         blocks = _whole(labels.get("num_gpu_blocks"))
         hbm_tokens += (block_size or 0) * (blocks or 0)
         prefix_caching = {"True": True, "False": False}.get(labels.get("enable_prefix_caching", ""))
-    gauges = {"num_requests_running": 0.0, "num_requests_waiting": 0.0}
+    gauges = {"num_requests_running": 0, "num_requests_waiting": 0}
     for name, value in _GAUGES.findall(page):
-        gauges[name] += float(value)
+        gauges[name] += _requests(value)
     return Scrape(
         hbm_tokens=hbm_tokens or None,
         block_size=block_size,
         prefix_caching=prefix_caching,
-        running=int(gauges["num_requests_running"]),
-        waiting=int(gauges["num_requests_waiting"]),
+        running=gauges["num_requests_running"],
+        waiting=gauges["num_requests_waiting"],
     )
 
 
 def _whole(value: str | None) -> int | None:
     return int(value) if value is not None and value.isdigit() else None
+
+
+def _requests(value: str) -> int:
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError(f"a gauge says {value} requests")
+    return int(number)

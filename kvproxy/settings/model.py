@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
-from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Secret, Switch
+from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Switch
 from kvproxy.settings.replica import ReplicaSettings
 
 PolicyName = Literal[
@@ -233,6 +233,25 @@ class AdmissionSettings(Section):
         default=900.0,
         gt=0,
         description="After this long only age counts, so that no conversation starves.",
+    )
+    large_prefill_share: Number = Field(
+        default=0.6,
+        gt=0,
+        le=1,
+        description="Share of a replica's time that prefills above small_prefill_s may take while "
+        "it decodes for others. Raise it towards 1 where prefill does not slow decoding "
+        "(disaggregated prefill); lower it when answers crawl under load.",
+    )
+    large_prefill_burst_s: Seconds = Field(
+        default=10.0,
+        gt=0,
+        description="Seconds of large prefill a replica may take at once before that share binds. "
+        "Raise it for longer prompts.",
+    )
+    small_prefill_s: Seconds = Field(
+        default=1.0,
+        ge=0,
+        description="Prefills up to this are never held back by that share.",
     )
     queue_max: Count = Field(
         default=10_000,

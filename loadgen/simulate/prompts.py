@@ -17,10 +17,22 @@ _BYTES_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """`hashes` cover the prompt's whole blocks."""
+    """`hashes` cover the whole blocks; all plays share the first `warm_blocks` of them."""
 
     hashes: "array[int]"
     tokens: int
+    warm_blocks: int
+
+    def shared(self, other: "Prompt") -> int:
+        """Leading blocks the two have in common; ids are chained, so this is a binary search."""
+        low, high = 0, min(len(self.hashes), len(other.hashes))
+        while low < high:
+            middle = (low + high) // 2
+            if self.hashes[middle] == other.hashes[middle]:
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
 
 class Play:
@@ -39,7 +51,7 @@ class Play:
             hashes.extend(range(self._base + first, self._base + first + length))
         warm = min(int(self._warm_share * fixed_tokens) // self._block_size, len(hashes))
         hashes[:warm] = array("Q", range(warm))
-        return Prompt(hashes, turn.input_tokens)
+        return Prompt(hashes, turn.input_tokens, warm)
 
 
 class Measures:

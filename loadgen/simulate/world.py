@@ -4,7 +4,7 @@ The router sees what a real one would: its own predictions, first tokens, ends a
 """
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -12,6 +12,7 @@ from kvproxy.core.admission import Admission, Ticket
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.types import Chain, Identity, Usage
 from loadgen.engine_model import Admitted, Engine, Finished, FirstToken, Request
+from loadgen.simulate.fluid import FluidEngine
 from loadgen.simulate.prompts import Measures, Prompt
 
 
@@ -20,7 +21,7 @@ class Sample:
     """One request. Times are virtual seconds, sizes tokens; `cached` is what the engine hit."""
 
     conversation: str
-    prompt_tokens: int
+    prompt: Prompt
     output_tokens: int
     asked_at: float
     placed_at: float = 0.0
@@ -29,6 +30,10 @@ class Sample:
     replica: int = 0
     predicted: int = 0
     cached: int = 0
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self.prompt.tokens
 
     @property
     def ttft_s(self) -> float:
@@ -49,7 +54,9 @@ class _Running:
 class World:
     """`engines[i]` stands behind `router.replicas[i]`."""
 
-    def __init__(self, router: Router, admission: Admission, engines: list[Engine]) -> None:
+    def __init__(
+        self, router: Router, admission: Admission, engines: Sequence[Engine | FluidEngine]
+    ) -> None:
         assert len(engines) == len(router.replicas)
         self.now = 0.0
         self.samples: list[Sample] = []
@@ -62,9 +69,9 @@ class World:
         self._tick = count()
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
         self._due: list[float | None] = [None] * len(engines)
-        self._asking: dict[int, tuple[Ticket, Sample, Prompt, Callable[[float], None]]] = {}
+        self._asking: dict[int, tuple[Sample, Callable[[float], None]]] = {}
         self._running: dict[str, _Running] = {}
-        self.queue_peak = 0
+        self.queue_length_max = 0
 
     def at(self, time_s: float, action: Callable[[float], None]) -> None:
         heapq.heappush(self._events, (time_s, next(self._tick), action))
@@ -82,31 +89,27 @@ class World:
         text_bytes, segments = self._measures.of(len(prompt.hashes))
         chain = Chain(0, prompt.hashes, text_bytes, segments)
         ticket = Ticket(identity, chain, self.now)
-        sample = Sample(identity.session, prompt.tokens, output_tokens, self.now)
-        self._asking[id(ticket)] = (ticket, sample, prompt, done)
+        name = f"{identity.session}/{identity.agent}" if identity.agent else identity.session
+        sample = Sample(name, prompt, output_tokens, self.now)
+        self._asking[id(ticket)] = (sample, done)
         self._admission.enter(ticket, self.now)
         self._poll()
 
     def _poll(self) -> None:
         for ticket, placement in self._admission.poll(self.now):
-            _, sample, prompt, done = self._asking.pop(id(ticket))
-            self._start(sample, prompt, placement, done)
-        self.queue_peak = max(self.queue_peak, self._admission.length)
+            assert isinstance(placement, Placement), "no replica ever goes away here"
+            sample, done = self._asking.pop(id(ticket))
+            self._start(sample, placement, done)
+        self.queue_length_max = max(self.queue_length_max, self._admission.length)
 
-    def _start(
-        self,
-        sample: Sample,
-        prompt: Prompt,
-        placement: Placement,
-        done: Callable[[float], None],
-    ) -> None:
+    def _start(self, sample: Sample, placement: Placement, done: Callable[[float], None]) -> None:
         index = self._index[placement.replica.id]
         sample.placed_at = self.now
         sample.replica = index
         sample.predicted = placement.predicted_cached_tokens
         key = str(next(self._ids))
         self._running[key] = _Running(sample, placement, done)
-        chain = prompt.hashes.tobytes()
+        chain = sample.prompt.hashes.tobytes()
         request = Request(key, chain, sample.prompt_tokens, sample.output_tokens)
         self._engines[index].submit(request, self.now)
         self._schedule(index)

@@ -1,6 +1,7 @@
 """Bad input gets a clear error in the engine's shape; nothing stops, leaks or is logged."""
 
 import asyncio
+import io
 import logging
 import resource
 from collections.abc import AsyncIterator, Iterator
@@ -20,30 +21,32 @@ GOOD = b'{"model":"emu","max_tokens":1,"messages":[{"role":"user","content":"' +
 
 
 @pytest.fixture
-async def running(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], propagating: None
-) -> AsyncIterator[Running]:
+def logged() -> Iterator[io.StringIO]:
+    """All that is logged, formatted as `serve` does."""
+    ours, root = logging.getLogger("kvproxy"), logging.getLogger()
+    before = (ours.handlers[:], ours.level, ours.propagate)
+    set_up("debug", "json")
+    stream, [handler] = io.StringIO(), ours.handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(stream)
+    root.addHandler(handler)
+    yield stream
+    root.removeHandler(handler)
+    ours.handlers[:], ours.level, ours.propagate = before
+
+
+@pytest.fixture
+async def running(logged: io.StringIO) -> AsyncIterator[Running]:
     """Afterwards a good request is answered, nothing is held and no log knows the prompt."""
-    caplog.set_level(logging.DEBUG)
     engine = EmulatorSettings(model="emu", time_scale=50.0)
     async with emulated(engine, n=2) as urls, proxied(urls, log={"access": True}) as running:
         yield running
         assert (await ask(running.url, post(GOOD))).status == 200
         await settled(running.app)
-    logged = caplog.text + capfd.readouterr().err
-    assert SECRET.decode() not in logged
-    assert "Traceback" not in logged
-
-
-@pytest.fixture
-def propagating() -> Iterator[None]:
-    """Logs as `serve` sets them up, seen by caplog too."""
-    logger = logging.getLogger("kvproxy")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    set_up("debug", "json")
-    logger.propagate = True
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
+    lines = logged.getvalue()
+    assert '"path":"/v1/chat/completions","status":200' in lines
+    assert SECRET.decode() not in lines
+    assert "Traceback" not in lines
 
 
 def engine_error(answer: WireAnswer) -> dict[str, object]:

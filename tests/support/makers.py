@@ -76,5 +76,6 @@ def make_reader(
     block_bytes: int = BLOCK_BYTES,
     max_points: int = 1000,
 ) -> TurnReader:
-    canonicaliser = Canonicaliser(order, representatives or Representatives(2**20))
-    return TurnReader(canonicaliser, block_bytes, max_points)
+    if representatives is None:
+        representatives = Representatives(2**20)
+    return TurnReader(Canonicaliser(order, representatives), block_bytes, max_points)

@@ -13,7 +13,9 @@ from loadgen.tokens import (
 TOOL = {
     "type": "function",
     "function": {
-        "name": "read", "description": "Read.", "parameters": {"type": "object", "a": 1, "b": 2},
+        "name": "read",
+        "description": "Read.",
+        "parameters": {"type": "object", "a": 1, "b": 2},
     },
 }
 
@@ -77,11 +79,14 @@ def with_tool(**function: object) -> list:
         (USER, {"content": "x", "role": "user", "name": "joe", "cache_control": {}}),
         (USER, {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": 1}]}),
         ({"role": "assistant", "content": None}, {"role": "assistant", "content": ""}),
-        ({"role": "assistant", "content": "x", "reasoning": None}, {"role": "assistant", "content": "x"}),
+        (
+            {"role": "assistant", "content": "x", "reasoning": None},
+            {"role": "assistant", "content": "x"},
+        ),
         (with_call('{"a": 1, "b": 1.50}'), with_call('{"a":1,"b":1.5}', type="function")),
         (with_call("nonsense"), with_call("{}")),
     ],
-)  # fmt: skip
+)
 def test_differences_that_do_not_reach_the_prompt(first, second):
     assert prompt([first]) == prompt([second])
 
@@ -93,9 +98,12 @@ def test_differences_that_do_not_reach_the_prompt(first, second):
         (with_call('{"a": 20}'), with_call('{"a": 20.0}')),
         (USER, {"role": "user", "content": "x "}),
         ({"role": "tool", "content": "x", "name": "f"}, {"role": "tool", "content": "x"}),
-        ({"role": "assistant", "content": "x", "reasoning": "r"}, {"role": "assistant", "content": "x"}),
+        (
+            {"role": "assistant", "content": "x", "reasoning": "r"},
+            {"role": "assistant", "content": "x"},
+        ),
     ],
-)  # fmt: skip
+)
 def test_differences_that_do(first, second):
     assert prompt([first]) != prompt([second])
 

@@ -10,7 +10,10 @@ def test_the_documented_use_works():
     while (at := engine.next_event_time()) is not None:
         said += engine.advance(at)
     assert [type(emission).__name__ for emission in said] == [
-        "Admitted", "FirstToken", "Tokens", "Finished",
+        "Admitted",
+        "FirstToken",
+        "Tokens",
+        "Finished",
     ]
 
 

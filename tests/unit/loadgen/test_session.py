@@ -10,7 +10,7 @@ from loadgen.client import Client, ClientSettings
 from loadgen.content import ContentSettings
 from loadgen.sample import Sample
 from loadgen.schedule import Timing
-from loadgen.session import Asking, Gate, Stage, play_trace
+from loadgen.session import Asking, Gate, Session, Stage
 from loadgen.text import WordPool
 from loadgen.traces.model import SubAgent, Trace
 from loadgen.wire import Endpoint, Wire
@@ -37,7 +37,7 @@ async def play(
             ended=ended.append,
         )
         try:
-            await play_trace(stage, made, 0, time.monotonic())
+            await Session(stage, made, 0).run(time.monotonic())
         finally:
             wire.close()
     return ended, mock, gate
@@ -143,5 +143,5 @@ async def test_an_own_bug_is_not_hidden_in_a_group() -> None:
             WordPool(1), ContentSettings(), InfiniteCache(16), fail, lambda sample: None,
         )  # fmt: skip
         with pytest.raises(RuntimeError, match="bug"):
-            await play_trace(stage, growing("a", [64]), 0, time.monotonic())
+            await Session(stage, growing("a", [64]), 0).run(time.monotonic())
         wire.close()

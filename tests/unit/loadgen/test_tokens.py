@@ -49,7 +49,10 @@ def test_special_tokens_are_told_apart_from_their_names_in_text():
 
 def test_text_starts_on_a_fresh_token_after_a_special_one():
     user = Special("<|user|>")
-    short, long = render(TOKENISER, ["a", user, "text"]), render(TOKENISER, ["abcdef", user, "text"])
+    short, long = (
+        render(TOKENISER, ["a", user, "text"]),
+        render(TOKENISER, ["abcdef", user, "text"]),
+    )
     assert short[-8:] == long[-8:]
 
 

@@ -78,7 +78,11 @@ def test_chunks_have_the_real_keys_in_the_real_order():
 
 def test_usage_adds_up():
     usage = answers.body(answer(), HITS)["usage"]
-    assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (100, 2, 102)
+    assert (usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"]) == (
+        100,
+        2,
+        102,
+    )
     details = usage["prompt_tokens_details"]
     assert (details["cached_tokens"], details["created_cache_tokens"]) == (64, 32)
     assert Hits(100, 99, 16).created_tokens == 0

@@ -123,20 +123,23 @@ async def test_request_id_becomes_part_of_the_answer_id(client, url):
 
 
 @pytest.mark.parametrize(
-    ("fields", "status", "kind", "param"),
+    ("fields", "expected"),
     [
-        ({"model": "nope"}, 404, "NotFoundError", "model"),
-        ({"max_tokens": 60_000}, 400, "BadRequestError", "max_tokens"),
-        ({"max_tokens": 49_999}, 400, "BadRequestError", "input_tokens"),
-        ({"messages": "hi"}, 400, "Bad Request", "body.messages"),
-        ({"stream": True, "messages": [{"role": "user", "content": "x" * 200_001}]}, 400,
-         "BadRequestError", "input_tokens"),
+        ({"model": "nope"}, (404, "NotFoundError", "model")),
+        ({"max_tokens": 60_000}, (400, "BadRequestError", "max_tokens")),
+        ({"max_tokens": 49_999}, (400, "BadRequestError", "input_tokens")),
+        ({"messages": "hi"}, (400, "Bad Request", "body.messages")),
+        (
+            {"stream": True, "messages": [{"role": "user", "content": "x" * 200_001}]},
+            (400, "BadRequestError", "input_tokens"),
+        ),
     ],
-)  # fmt: skip
-async def test_refusals(client, url, fields, status, kind, param):
+)
+async def test_refusals(client, url, fields, expected):
     got, answer = await post(client, url, body("x") | fields)
     error = answer["error"]
-    assert (got, error["type"], error["param"], error["code"]) == (status, kind, param, status)
+    assert (got, error["type"], error["param"]) == expected
+    assert error["code"] == got
 
 
 async def state(client, url) -> dict:

@@ -30,9 +30,12 @@ def test_times_of_a_request():
     metrics = ReplicaMetrics()
     metrics.submitted(Request("a", b"", 100, 5), 10.0)
     for emission in (
-        Admitted("a", 11.0, 1.0, 0, 0, 100), FirstToken("a", 13.0), Tokens("a", 13.8, 4),
-        Admitted("a", 14.0, 4.0, 0, 0, 104), Finished("a", 15.0, "length"),
-    ):  # fmt: skip
+        Admitted("a", 11.0, 1.0, 0, 0, 100),
+        FirstToken("a", 13.0),
+        Tokens("a", 13.8, 4),
+        Admitted("a", 14.0, 4.0, 0, 0, 104),
+        Finished("a", 15.0, "length"),
+    ):
         metrics.observe(emission)
     sums = {histogram.name: total(histogram, "_sum") for histogram in metrics.histograms}
     assert sums == {

@@ -17,14 +17,16 @@ TOOLS = [
             "parameters": {
                 "type": "object",
                 "properties": {
-                    "path": {"type": "string"}, "limit": {"type": "integer"},
-                    "mode": {"enum": ["r", "w"]}, "deep": {"type": "object"},
+                    "path": {"type": "string"},
+                    "limit": {"type": "integer"},
+                    "mode": {"enum": ["r", "w"]},
+                    "deep": {"type": "object"},
                 },
                 "required": ["path", "limit", "mode", "deep", "absent"],
             },
         },
     },
-]  # fmt: skip
+]
 
 
 def speaker(context_tokens: int = 10_000, seed: int = 0) -> Speaker:

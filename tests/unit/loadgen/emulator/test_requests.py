@@ -34,11 +34,18 @@ def test_a_plain_request():
 
 def test_sampling_fields():
     fields = {
-        "messages": USER, "max_tokens": 5, "max_completion_tokens": 7, "stream": True,
+        "messages": USER,
+        "max_tokens": 5,
+        "max_completion_tokens": 7,
+        "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
-        "ignore_eos": True, "min_tokens": 2, "cache_salt": "s", "return_token_ids": True,
-        "stop": ["x"], "seed": 3,
-    }  # fmt: skip
+        "ignore_eos": True,
+        "min_tokens": 2,
+        "cache_salt": "s",
+        "return_token_ids": True,
+        "stop": ["x"],
+        "seed": 3,
+    }
     sampling = chat_call(fields).sampling
     assert sampling.max_tokens == 7, "chat prefers max_completion_tokens"
     assert sampling.include_usage
@@ -62,7 +69,10 @@ def test_null_means_absent():
         ({"messages": [{"role": "alien", "content": "x"}]}, "body.messages.0.role"),
         ({"messages": [{"role": "user", "content": 1}]}, "body.messages.0.content"),
         ({"messages": [{"role": "user", "content": [1]}]}, "body.messages.0.content"),
-        ({"messages": [{"role": "assistant", "tool_calls": [{}]}]}, "body.messages.0.tool_calls.function"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{}]}]},
+            "body.messages.0.tool_calls.function",
+        ),
         ({"temperature": -1}, "temperature"),
         ({"temperature": "hot"}, "body.temperature"),
         ({"n": 2}, "n"),
@@ -74,7 +84,7 @@ def test_null_means_absent():
         ({"tools": [{"function": {}}]}, "body.tools.0.function.name"),
         ({"tools": TOOLS, "tool_choice": {"function": {"name": "g"}}}, "tool_choice"),
     ],
-)  # fmt: skip
+)
 def test_refusals_name_the_field(fields, param):
     assert refused(fields).param == param
 
@@ -108,9 +118,12 @@ def test_prompts():
 def test_bodies():
     assert read_object(json.dumps({"a": 1}).encode(), "application/json") == {"a": 1}
     for body, content_type in (
-        (b"{}", "text/plain"), (b"", "application/json"), (b"[1]", "application/json"),
-        (b"{", "application/json"), (b"[" * 100_000, "application/json"),
-    ):  # fmt: skip
+        (b"{}", "text/plain"),
+        (b"", "application/json"),
+        (b"[1]", "application/json"),
+        (b"{", "application/json"),
+        (b"[" * 100_000, "application/json"),
+    ):
         with pytest.raises(ApiError) as caught:
             read_object(body, content_type)
         assert caught.value.code == 400

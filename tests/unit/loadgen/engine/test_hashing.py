@@ -10,7 +10,9 @@ def naive_chain(tokens: bytes, block_size: int, salt: str = "") -> list[int]:
     seed = xxh3_64_intdigest(salt.encode()) if salt else 0
     out = []
     for block in range(len(tokens) // (4 * block_size)):
-        seed = xxh3_64_intdigest(tokens[block * 4 * block_size : (block + 1) * 4 * block_size], seed)
+        seed = xxh3_64_intdigest(
+            tokens[block * 4 * block_size : (block + 1) * 4 * block_size], seed
+        )
         out.append(seed)
     return out
 

@@ -5,7 +5,9 @@ from loadgen.engine.messages import Admitted, Finished, FirstToken, Request, Tok
 
 def test_every_emission_names_its_request_and_time():
     emissions = [
-        Admitted("a", 1.0, 0.5, 16, 0, 10), FirstToken("a", 1.0), Tokens("a", 1.0, 3),
+        Admitted("a", 1.0, 0.5, 16, 0, 10),
+        FirstToken("a", 1.0),
+        Tokens("a", 1.0, 3),
         Finished("a", 1.0, "stop"),
     ]
     assert {(emission.id, emission.time_s) for emission in emissions} == {("a", 1.0)}

@@ -30,7 +30,7 @@ def test_wrong_rates(wrong):
     [{"block_size": 0}, {"hbm_tokens": 15}, {"max_num_batched_tokens": 10}, {"dram_tokens": -1}],
 )
 def test_wrong_limits(wrong):
-    with pytest.raises(ValueError, match="must|less"):
+    with pytest.raises(ValueError, match=r"must|less"):
         EngineLimits(**wrong)
 
 

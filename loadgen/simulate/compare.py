@@ -1,0 +1,91 @@
+"""Arms side by side on the same conversations, with the bounds they are held against."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from rich.table import Table
+
+from kvproxy.core.policies import PolicyName
+from loadgen.simulate.bounds import Bounds, bounds
+from loadgen.simulate.run import Arm, Setup, Summary, simulate, summarise
+from loadgen.traces.model import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """`unlimited` is the first policy on replicas whose cache nothing fills."""
+
+    setup: Setup
+    arms: dict[str, Summary]
+    unlimited: Summary
+    bounds: Bounds
+
+    def as_json(self) -> dict[str, object]:
+        limits = asdict(self.bounds)
+        arms = [
+            {"policy": name, "hit_rate_bound": self.bounds.infinite} | asdict(summary)
+            for name, summary in self.arms.items()
+        ]
+        return {
+            "conversations": self.setup.conversations,
+            "replicas": self.setup.replicas,
+            "hbm_tokens": self.setup.limits.hbm_tokens,
+            "dram_tokens": self.setup.limits.dram_tokens,
+            "seed": self.setup.seed,
+            "arms": arms,
+            "unlimited": asdict(self.unlimited),
+            "bounds": limits,
+        }
+
+
+def compare(
+    traces: Sequence[Trace], setup: Setup, names: Sequence[str], tell: Callable[[str], None]
+) -> Comparison:
+    """Runs every named arm; `tell` hears what is being done."""
+    tell("unlimited cache, for the bounds")
+    free = simulate(traces, setup.without_limit(), Arm(PolicyName.SECONDS, holds_back=False))
+    capacity = setup.replicas * setup.limits.hbm_tokens
+    limits = bounds(free.samples, capacity, setup.limits.block_size)
+    arms = {}
+    for name in names:
+        tell(name)
+        arms[name] = summarise(simulate(traces, setup, Arm.named(name)), setup)
+    return Comparison(setup, arms, summarise(free, setup), limits)
+
+
+def table(comparison: Comparison) -> Table:
+    setup, limits = comparison.setup, comparison.bounds
+    title = (
+        f"{setup.conversations} conversations, {setup.replicas} replicas x "
+        f"{setup.limits.hbm_tokens:,} tokens"
+    )
+    found = Table(title=title, caption=_caption(limits), caption_justify="left")
+    for column in ("policy", "requests", "req/s", "hit %", "predicted %"):
+        found.add_column(column, justify="left" if column == "policy" else "right")
+    for column in ("ttft mean s", "p50", "p95", "p99", "waited max s", "Jain", "stretch p50"):
+        found.add_column(column, justify="right")
+    rows = [*comparison.arms.items(), ("(unlimited cache)", comparison.unlimited)]
+    for name, arm in rows:
+        found.add_row(
+            name,
+            f"{arm.requests:,}",
+            f"{arm.requests_per_s:.2f}",
+            f"{100 * arm.hit_rate_reported:.1f}",
+            f"{100 * arm.hit_rate_predicted:.1f}",
+            f"{arm.ttft_mean_s:.2f}",
+            f"{arm.ttft_p50_s:.2f}",
+            f"{arm.ttft_p95_s:.2f}",
+            f"{arm.ttft_p99_s:.1f}",
+            f"{arm.waited_max_s:.0f}",
+            f"{arm.jain_fairness:.2f}",
+            f"{arm.stretch_p50:.2f}",
+        )
+    return found
+
+
+def _caption(limits: Bounds) -> str:
+    return (
+        f"bounds on this order of requests: infinite cache {100 * limits.infinite:.1f} %, "
+        f"pooled LRU {100 * limits.pooled_lru:.1f} %, "
+        f"offline MIN {100 * limits.offline_min:.1f} %"
+    )

@@ -1,0 +1,107 @@
+"""`kvproxy simulate`: policies over a trace set in virtual time."""
+
+import sys
+from pathlib import Path
+
+import click
+import orjson
+from rich.console import Console
+
+from kvproxy.core.policies import PolicyName
+from loadgen.cli_types import COUNT, DURATION
+from loadgen.engine_model import EngineLimits, EngineRates
+from loadgen.schedule import Timing
+from loadgen.simulate.compare import compare, table
+from loadgen.simulate.run import Arm, Setup
+from loadgen.traces.load import load_traces
+from loadgen.traces.weka import TraceError
+
+_TRACES = click.Path(exists=True, path_type=Path)
+_NAMES = ", ".join(PolicyName)
+
+
+@click.command()
+@click.option("--traces", required=True, type=_TRACES, help="Directory of trace files, or one.")
+@click.option("--policy", "policies", multiple=True, default=("seconds",), show_default=True,
+              help=f"Arm to run; repeat to compare: {_NAMES}. NAME+queue holds work back as "
+              "`seconds` does, NAME-queue does not.")  # fmt: skip
+@click.option("--conversations", default=32, type=click.IntRange(1), show_default=True,
+              help="Conversations alive at a time.")  # fmt: skip
+@click.option("--replicas", default=4, type=click.IntRange(1, 4096), show_default=True)
+@click.option("--hbm-tokens", default="1M", type=COUNT, show_default=True,
+              help="Prefix cache of each replica.")  # fmt: skip
+@click.option("--dram-tokens", default="0", type=COUNT, show_default=True,
+              help="DRAM tier behind each cache.")  # fmt: skip
+@click.option("--prefill-tok-s", default="10k", type=COUNT, show_default=True)
+@click.option("--decode-step-s", default=0.015, type=float, show_default=True)
+@click.option("--max-num-batched-tokens", default="8192", type=COUNT, show_default=True)
+@click.option("--fluid", is_flag=True,
+              help="Engines whose decodes do not slow prefill.")  # fmt: skip
+@click.option("--duration", type=DURATION,
+              help="Virtual time; conversations are recycled.")  # fmt: skip
+@click.option("--until-empty", is_flag=True, help="Play every trace once instead (the default).")
+@click.option("--max-context", default="128k", type=COUNT, show_default=True)
+@click.option("--warm-prefix-pct", default=0.5, type=click.FloatRange(0, 1), show_default=True)
+@click.option("--think-cap", default="600s", type=DURATION, show_default=True)
+@click.option("--seed", default=1, show_default=True)
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write the figures here.")  # fmt: skip
+def simulate(
+    *,
+    traces: Path,
+    policies: tuple[str, ...],
+    max_context: int,
+    json_file: Path | None,
+    duration: float | None,
+    until_empty: bool,
+    **options: object,
+) -> None:
+    """Compare policies over recorded conversations without running anything.
+
+    The router's own code places and holds back; engines are modelled. The same seed gives the
+    same run.
+    """
+    if duration is not None and until_empty:
+        raise click.UsageError("--duration and --until-empty exclude each other")
+    for name in policies:
+        try:
+            Arm.named(name)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}; known: {_NAMES}") from error
+    try:
+        loaded = load_traces(traces, max_context)
+    except TraceError as error:
+        raise click.ClickException(str(error)) from error
+    console = Console(stderr=True)
+    setup = _setup(duration, options)
+    with console.status("simulating") as status:
+        comparison = compare(
+            loaded, setup, policies, lambda what: status.update(f"simulating {what}")
+        )
+    # A pipe has no width of its own: a table cut to 80 columns would be of no use in a file.
+    Console(width=None if sys.stdout.isatty() else 150).print(table(comparison))
+    if json_file is not None:
+        json_file.write_bytes(orjson.dumps(comparison.as_json(), option=orjson.OPT_INDENT_2))
+
+
+def _setup(duration: float | None, options: dict[str, object]) -> Setup:
+    """click hands options over untyped; their types are those of the declarations above."""
+    given: dict[str, float] = {k: v for k, v in options.items() if isinstance(v, int | float)}
+    return Setup(
+        conversations=int(given["conversations"]),
+        replicas=int(given["replicas"]),
+        rates=EngineRates(
+            prefill_tok_s=given["prefill_tok_s"], decode_step_s=given["decode_step_s"]
+        ),
+        limits=EngineLimits(
+            hbm_tokens=int(given["hbm_tokens"]),
+            dram_tokens=int(given["dram_tokens"]),
+            block_size=64,
+            max_num_batched_tokens=int(given["max_num_batched_tokens"]),
+        ),
+        fluid=bool(given["fluid"]),
+        duration_s=duration,
+        timing=Timing(think_cap_s=given["think_cap"]),
+        warm_prefix_pct=given["warm_prefix_pct"],
+        seed=int(given["seed"]),
+    )

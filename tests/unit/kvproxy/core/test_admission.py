@@ -1,0 +1,155 @@
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvproxy.core.admission import Admission, AdmissionLimits, Ticket
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.replica import Health
+from kvproxy.core.router import Placement, Router
+from kvproxy.core.types import Identity
+from tests.support.makers import make_chain, make_router
+
+LIMITS = AdmissionLimits(backlog_s=0.1, ageing_s=10.0, wait_max_s=60.0, queue_max=50)
+
+
+def ticket(name: str, blocks: int, now: float = 0.0) -> Ticket:
+    """A turn of `blocks` x 16 tokens of its own, hence of 1.6 ms prefill each and a bit."""
+    chain = make_chain(*[f"{name:64}"] * blocks)
+    return Ticket(Identity("", "m", name), chain, now)
+
+
+def enter(admission: Admission, name: str, blocks: int, now: float = 0.0) -> Ticket:
+    entered = ticket(name, blocks, now)
+    admission.enter(entered, now)
+    return entered
+
+
+def sessions(placed: list[tuple[Ticket, Placement]]) -> list[str]:
+    return [placement.placing.identity.session for _, placement in placed]
+
+
+def serve(router: Router, placed: list[tuple[Ticket, Placement]], now: float) -> None:
+    for _, placement in placed:
+        router.finish(placement, None, now)
+
+
+def test_an_idle_replica_is_given_work_at_once() -> None:
+    admission = Admission(make_router(1), LIMITS)
+    entered = enter(admission, "a", 10)
+    assert admission.length == 1
+    ((placed, placement),) = admission.poll(0.0)
+    assert placed is entered
+    assert placement.replica.load.in_flight == 1
+    assert admission.length == 0
+    assert admission.poll(0.0) == []
+
+
+def test_a_busy_replica_waits_for_its_backlog_to_fall() -> None:
+    router = make_router(1)
+    admission = Admission(router, LIMITS)
+    for name in "abc":
+        enter(admission, name, 100)
+    first = admission.poll(0.0)
+    assert len(first) == 1
+    assert admission.poll(0.01) == []
+    router.first_token(first[0][1], 0.2)
+    assert len(admission.poll(0.2)) == 1
+    assert admission.length == 1
+
+
+def test_the_least_miss_goes_first() -> None:
+    router = make_router(1)
+    admission = Admission(router, LIMITS)
+    for name, blocks in (("long", 900), ("short", 100), ("middle", 400)):
+        enter(admission, name, blocks)
+    order = []
+    for now in (0.0, 1.0, 2.0):
+        placed = admission.poll(now)
+        order += sessions(placed)
+        serve(router, placed, now + 0.5)
+    assert order == ["short", "middle", "long"]
+
+
+def test_who_waited_too_long_goes_before_all() -> None:
+    router = make_router(1)
+    admission = Admission(router, LIMITS)
+    enter(admission, "long", 900, 0.0)
+    enter(admission, "short", 100, 61.0)
+    assert sessions(admission.poll(61.0)) == ["long"]
+
+
+def test_waiting_makes_a_miss_count_less() -> None:
+    router = make_router(1)
+    admission = Admission(router, LIMITS)
+    enter(admission, "long", 300, 0.0)
+    enter(admission, "short", 100, 30.0)
+    assert sessions(admission.poll(30.0)) == ["long"]
+
+
+def test_a_full_queue_sheds() -> None:
+    admission = Admission(make_router(1), AdmissionLimits(queue_max=2))
+    enter(admission, "a", 1)
+    enter(admission, "b", 1)
+    with pytest.raises(ProxyError) as raised:
+        enter(admission, "c", 1)
+    assert (raised.value.code, raised.value.status) == ("overloaded", 429)
+    assert raised.value.retry_after_s is not None
+    assert admission.length == 2
+
+
+def test_nothing_is_queued_where_nothing_is_eligible() -> None:
+    router = make_router(1)
+    router.replicas[0].health = Health.DOWN
+    admission = Admission(router, LIMITS)
+    with pytest.raises(ProxyError, match="ready"):
+        enter(admission, "a", 1)
+    assert admission.length == 0
+
+
+def test_who_gives_up_leaves() -> None:
+    admission = Admission(make_router(1), LIMITS)
+    gone = enter(admission, "a", 100)
+    enter(admission, "b", 100)
+    admission.leave(gone)
+    assert admission.length == 1
+    assert sessions(admission.poll(0.0)) == ["b"]
+
+
+def test_those_ahead_count_as_queue() -> None:
+    """The second of two equals goes elsewhere because the first waits for the one replica."""
+    admission = Admission(make_router(2), LIMITS)
+    replicas = {enter(admission, "a", 100).replica, enter(admission, "b", 100).replica}
+    assert len(replicas) == 2
+
+
+@given(st.randoms(use_true_random=False))
+def test_every_ticket_is_placed_once_or_leaves(random: Random) -> None:
+    router = make_router(3)
+    admission = Admission(router, LIMITS)
+    waiting: list[Ticket] = []
+    running: list[Placement] = []
+    now = 0.0
+    for index in range(40):
+        now += random.random()
+        if random.random() < 0.6:
+            waiting.append(enter(admission, f"s{index}", random.randint(0, 200), now))
+        if waiting and random.random() < 0.2:
+            admission.leave(waiting.pop(random.randrange(len(waiting))))
+        if running and random.random() < 0.5:
+            router.finish(running.pop(random.randrange(len(running))), None, now)
+        for ticket_placed, placement in admission.poll(now):
+            waiting.remove(ticket_placed)
+            assert placement.replica is ticket_placed.replica
+            running.append(placement)
+        assert admission.length == len(waiting)
+    while waiting or running:
+        now += 100.0
+        while running:
+            router.finish(running.pop(), None, now)
+        for ticket_placed, placement in admission.poll(now):
+            waiting.remove(ticket_placed)
+            running.append(placement)
+    assert admission.length == 0
+    assert [(r.load.in_flight, r.load.waiting_s) for r in router.replicas] == [(0, 0.0)] * 3

@@ -1,0 +1,66 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvproxy.core.blocks import extend, root
+from kvproxy.core.segments import Segment
+from kvproxy.core.types import Chain
+
+SEGMENTS = st.lists(
+    st.tuples(st.binary(max_size=30), st.binary(max_size=90)).map(
+        lambda parts: Segment(parts[0] + b"\0" + parts[1], len(parts[1]))
+    ),
+    max_size=6,
+)
+
+
+@given(SEGMENTS, SEGMENTS, st.integers(1, 40), st.integers(0, 2**64 - 1))
+def test_extending_in_steps_is_extending_at_once(
+    first: list[Segment], second: list[Segment], block_bytes: int, seed: int
+) -> None:
+    steps, once = Chain(seed), Chain(seed)
+    extend(steps, first, block_bytes)
+    extend(steps, second, block_bytes)
+    extend(once, first + second, block_bytes)
+    assert steps == once
+
+
+@given(SEGMENTS, st.integers(1, 40))
+def test_measures_add_up(segments: list[Segment], block_bytes: int) -> None:
+    chain = Chain()
+    extend(chain, segments, block_bytes)
+    assert len(chain.hashes) == len(chain.text_bytes) == len(chain.segments)
+    assert len(chain) == sum(-(-len(s.data) // block_bytes) or 1 for s in segments)
+    assert list(chain.text_bytes) == sorted(chain.text_bytes)
+    assert list(chain.segments) == sorted(chain.segments)
+    if segments:
+        assert chain.text_bytes[-1] == sum(s.text_bytes for s in segments)
+        assert chain.segments[-1] == len(segments)
+
+
+def test_a_shared_beginning_shares_blocks_and_nothing_behind_it() -> None:
+    one, other = Chain(), Chain()
+    extend(one, [Segment(b"x" * 100 + b"a" + b"y" * 99, 200)], 10)
+    extend(other, [Segment(b"x" * 100 + b"b" + b"y" * 99, 200)], 10)
+    assert one.hashes[:10] == other.hashes[:10]
+    assert set(one.hashes[10:]).isdisjoint(other.hashes[10:])
+
+
+def test_tokens_are_counted_in_text_not_in_frames() -> None:
+    chain = Chain()
+    extend(chain, [Segment(b"f" * 15 + b"t" * 20, 20)], 10)
+    assert list(chain.text_bytes) == [0, 5, 15, 20]
+    assert list(chain.segments) == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("other", [("a", "bc"), ("abc",), ("ab", "c", ""), ("", "abc"), ("ab", "C")])
+def test_roots_differ_by_every_part(other: tuple[str, ...]) -> None:
+    assert root("ab", "c") == root("ab", "c")
+    assert root("ab", "c") != root(*other)
+
+
+def test_chains_of_different_roots_share_no_block() -> None:
+    one, other = Chain(root("a")), Chain(root("b"))
+    for chain in (one, other):
+        extend(chain, [Segment(b"x" * 100, 100)], 10)
+    assert set(one.hashes).isdisjoint(other.hashes)
