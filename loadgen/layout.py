@@ -10,6 +10,13 @@ from dataclasses import dataclass
 
 from loadgen.prefix_tree import Branch, PrefixTree
 
+# A first prompt longer than this continues an older session: what follows its system text is a
+# question and rounds of tool calls, not one message of 100k tokens.
+HISTORY_TOKENS_MIN = 8192
+ASKED_TOKENS = 512
+ROUND_TOKENS = 2048
+CALLED_TOKENS = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
@@ -124,11 +131,21 @@ class Layout:
     def _opening(self, cut: int, shape: Shape) -> list[Message]:
         over = self._overhead
         system = min(shape.fixed_tokens, cut - over.closing)
-        if system > over.system:
-            opening = Message("system", 0, over.system, system)
-            return [opening, self._closing(system, cut, -1)]
-        lead = over.base + over.user
-        return [Message("user", 0, lead, max(cut, lead + 1))]
+        if system <= over.system:
+            lead = over.base + over.user
+            return [Message("user", 0, lead, max(cut, lead + 1))]
+        messages = [Message("system", 0, over.system, system)]
+        at = system
+        if cut - at > HISTORY_TOKENS_MIN:
+            messages.append(self._closing(at, at + ASKED_TOKENS, -1))
+            at += ASKED_TOKENS
+            while cut - at > 2 * ROUND_TOKENS:
+                middle = at + CALLED_TOKENS
+                lead = over.assistant + over.call
+                messages.append(Message("assistant", at, at + lead, middle, at))
+                messages.append(self._closing(middle, at + ROUND_TOKENS, at))
+                at += ROUND_TOKENS
+        return [*messages, self._closing(at, cut, -1)]
 
     def _closing(self, at: int, cut: int, call: int) -> Message:
         if call >= 0:

@@ -138,6 +138,7 @@ class AiohttpExchange:
         given = self.header.get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid4().hex
         self.ended = False
+        self._sent_last = b""
 
     @property
     def response(self) -> web.StreamResponse:
@@ -187,6 +188,7 @@ class AiohttpExchange:
     async def send(self, chunk: bytes) -> None:
         assert self._response is not None
         await self._response.write(chunk)
+        self._sent_last = (self._sent_last + chunk[-4:])[-4:]
 
     async def end(self) -> None:
         assert self._response is not None
@@ -217,8 +219,13 @@ class AiohttpExchange:
         assert self._response is not None
         if self.ended:
             return
-        if dialect is not None and self._response.content_type == "text/event-stream":
-            await self.send(dialect.stream_error(error))
+        headers = self._response.headers
+        plain = "content-length" not in headers and "content-encoding" not in headers
+        if dialect is not None and plain and self._response.content_type == "text/event-stream":
+            # An event that was cut in two is ended first, or it would swallow this one.
+            whole = not self._sent_last or self._sent_last.endswith((b"\n\n", b"\r\n\r\n"))
+            between = b"" if whole else b"\n\n"
+            await self.send(between + dialect.stream_error(error))
             await self.end()
         elif self._request.transport is not None:
             self._request.transport.abort()

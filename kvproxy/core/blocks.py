@@ -18,13 +18,12 @@ def extend(chain: Chain, segments: Iterable[Segment], block_bytes: int) -> None:
     parent = chain.end
     text = chain.text_bytes[-1] if chain.text_bytes else 0
     count = chain.segments[-1] if chain.segments else 0
-    for data, text_bytes in segments:
-        frame = len(data) - text_bytes
+    for data, text_start, text_bytes in segments:
         for start in range(0, max(len(data), 1), block_bytes):
             end = start + block_bytes
             parent = xxh3_64_intdigest(data[start:end], parent)
             chain.hashes.append(parent)
-            chain.text_bytes.append(text + max(0, min(end, len(data)) - frame))
+            chain.text_bytes.append(text + min(max(0, end - text_start), text_bytes))
             chain.segments.append(count)
         text += text_bytes
         count += 1

@@ -234,11 +234,15 @@ class Router:
                 retry_after_s=1.0,
             )
         serving = [replica for replica in ready if replica.serves(model)]
-        if not serving:
+        if serving:
+            return serving
+        if any(replica.serves(model) for replica in self.replicas):
             raise ProxyError(
-                "model_not_found", f"The model `{model}` does not exist.", param="model"
+                "no_replica",
+                f"no replica that serves `{model}` is ready; see /readyz",
+                retry_after_s=1.0,
             )
-        return serving
+        raise ProxyError("model_not_found", f"The model `{model}` does not exist.", param="model")
 
     def _home(self, identity: Identity, now: float) -> Home | None:
         return self.affinity.home(identity.key, now) if identity.session else None

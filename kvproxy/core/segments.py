@@ -1,8 +1,9 @@
 """A prompt as the parts a chat template renders, in prompt order.
 
-A segment's bytes identify what the model sees of it: `frame` holds the small structured part as
-order-insensitive JSON together with the lengths of the texts, which follow it raw. JSON has no raw
-NUL, so the joined form is unambiguous.
+A segment's bytes identify what the model sees of it: who speaks, the texts raw, and at the end the
+rest of the structure with the lengths of the texts. JSON has no raw NUL, so the joined form is
+unambiguous; and since nothing before the texts depends on them, two segments that begin alike have
+equal first blocks.
 """
 
 from collections.abc import Sequence
@@ -16,9 +17,11 @@ JsonValue = str | int | float | bool | list["JsonValue"] | dict[str, "JsonValue"
 
 
 class Segment(NamedTuple):
-    """`data` is hashed into the chain; `text_bytes` of it are text from which tokens come."""
+    """`data` is hashed into the chain; `text_bytes` of it, from `text_start` on, are text from
+    which tokens come."""
 
     data: bytes
+    text_start: int
     text_bytes: int
 
 
@@ -27,7 +30,9 @@ def sorted_json(value: object) -> bytes:
     return _SORTED.encode(value)
 
 
-def segment(frame: object, texts: Sequence[bytes]) -> Segment:
+def segment(opening: object, texts: Sequence[bytes], closing: object = None) -> Segment:
+    """`opening` is known before the text (a role), `closing` is everything else that matters."""
     lengths = [len(text) for text in texts]
-    data = b"".join((sorted_json([frame, lengths]), b"\0", *texts))
-    return Segment(data, sum(lengths))
+    head = sorted_json(opening) + b"\0"
+    data = b"".join((head, *texts, b"\0", sorted_json([closing, lengths])))
+    return Segment(data, len(head), sum(lengths))

@@ -1,11 +1,14 @@
 """Replicas that are dead, die or come back: before the first byte another one answers, after it
 the client is told."""
 
+import asyncio
+
 import orjson
 import pytest
 
 from kvproxy.core.replica import Health
 from loadgen.emulator import EmulatorSettings, Fleet
+from loadgen.emulator.replica import Replica
 from tests.support.proxies import eventually, proxied, settled
 from tests.support.recording import Mark, Piece, answer, recording
 from tests.support.wire import ask, post, request
@@ -113,6 +116,29 @@ async def test_a_stream_that_breaks_ends_with_an_error_event(chunked: bool) -> N
     assert orjson.loads(event.removeprefix(b"data: "))["error"]["code"] == 502
 
 
+async def test_an_event_that_was_cut_in_two_does_not_swallow_the_error() -> None:
+    head, half, *_ = answer(b'data: {"a":', headers=SSE, chunked=True)
+    async with recording() as [replica], proxied([replica.url]) as (_, url):
+        replica.script = lambda received: [head, half, Mark.CUT]
+        got = await ask(url, post(CHAT))
+    assert got.complete
+    broken, error, done, end = got.body.split(b"\n\n")
+    assert broken == b'data: {"a":'
+    assert orjson.loads(error.removeprefix(b"data: "))["error"]["code"] == 502
+    assert (done, end) == (b"data: [DONE]", b"")
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"br"])
+async def test_no_event_is_mixed_into_a_compressed_stream(encoding: bytes) -> None:
+    headers = [*SSE, (b"content-encoding", encoding)]
+    head, first, *_ = answer(b"packed" * 9, headers=headers, chunk=9, chunked=True)
+    async with recording() as [replica], proxied([replica.url]) as (_, url):
+        replica.script = lambda received: [head, first, Mark.CUT]
+        got = await ask(url, post(CHAT))
+    assert not got.complete
+    assert b"error" not in got.body
+
+
 @pytest.mark.parametrize("chunked", [True, False])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/other"])
 async def test_a_plain_answer_that_breaks_is_no_whole_one(chunked: bool, path: str) -> None:
@@ -147,8 +173,6 @@ async def test_an_engine_that_crashes_and_restarts() -> None:
         async with proxied(fleet.urls, probe=FAST_PROBE) as (app, url):
             replica, [listener] = app.router.replicas[0], fleet.listeners
             long = post(CHAT.replace(b'"stream"', b'"max_tokens":100000,"stream"'))
-            import asyncio
-
             stream = asyncio.create_task(ask(url, long))
             await eventually(lambda: listener.replica is not None and running(listener.replica))
             await listener.crash(abrupt=True)
@@ -156,7 +180,7 @@ async def test_an_engine_that_crashes_and_restarts() -> None:
             assert got.body.endswith(b"data: [DONE]\n\n")
             assert b'"error"' in got.body[-300:]
             await eventually(lambda: replica.health is Health.DOWN)
-            assert replica.hbm.tokens == 0
+            assert replica.hbm.runs == 0
             await listener.restart()
             await eventually(lambda: replica.health is Health.READY)
             assert (await ask(url, post(PLAIN))).status == 200
@@ -165,5 +189,5 @@ async def test_an_engine_that_crashes_and_restarts() -> None:
         await fleet.stop()
 
 
-def running(replica) -> bool:  # type: ignore[no-untyped-def]
+def running(replica: Replica) -> bool:
     return replica.gauges().running == 1

@@ -56,25 +56,29 @@ class Life:
         eligible = {
             replica.id
             for replica in self.router.replicas
-            if replica.health is Health.READY and replica.id not in exclude and replica.serves(model)
+            if replica.health is Health.READY
+            and replica.id not in exclude
+            and replica.serves(model)
         }
         try:
-            if random.random() < 0.1:
-                model = ""
+            if not model:
                 placement = self.router.place_anywhere(self.now, exclude)
             else:
                 identity = Identity("t", model, random.choice(["", "s1", "s2", "s3", "s4"]))
                 placement = self.router.place(identity, some_chain(random), self.now, exclude)
         except ProxyError as error:
-            self.decisions.append(error.code)
-            assert error.code in ("no_replica", "model_not_found")
-            assert not eligible or model == ""
+            self.refused(error, eligible)
             return
         assert placement.replica.health is Health.READY
         assert placement.replica.id not in exclude
         assert placement.replica.serves(model)
         self.decisions.append((placement.replica.id, placement.placing.score.terms()))
         self.open.append((placement, False))
+
+    def refused(self, error: ProxyError, eligible: set[str]) -> None:
+        assert error.code in ("no_replica", "model_not_found")
+        assert not eligible
+        self.decisions.append(error.code)
 
     def end(self, placement: Placement) -> None:
         if self.random.random() < 0.4:
@@ -99,7 +103,9 @@ def some_chain(random: Random) -> Chain:
 def new_life(random: Random, policy: PolicyName, seed: int = 0) -> Life:
     models = [(), ("m",), ("m", "other"), ("other",)]
     replicas = [
-        make_replica(f"r{index}", hbm_tokens=random.choice([0, 20, 200, 10_000]), models=models[index])
+        make_replica(
+            f"r{index}", hbm_tokens=random.choice([0, 20, 200, 10_000]), models=models[index]
+        )
         for index in range(4)
     ]
     return Life(random, make_router(replicas, policy, seed=seed, max_sessions=3, idle_s=20.0))

@@ -34,7 +34,9 @@ def facts(turn: Turn) -> tuple[object, ...]:
 
 
 def with_shuffles(conversation: Conversation, random: Random) -> bytes:
-    return conversation.body() if random.random() < 0.8 else same_meaning(conversation.value(), random)
+    return (
+        conversation.body() if random.random() < 0.8 else same_meaning(conversation.value(), random)
+    )
 
 
 def turns(random: Random, count: int) -> Iterator[tuple[str, bytes]]:
@@ -165,7 +167,10 @@ def test_changes_of_meaning_change_the_chain(random: Random, data: st.DataObject
 
 def tool_call(arguments: object) -> dict[str, object]:
     function = {"name": "read", "arguments": json.dumps(arguments)}
-    return {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": function}]}
+    return {
+        "role": "assistant",
+        "tool_calls": [{"id": "c", "type": "function", "function": function}],
+    }
 
 
 def _change_tool(value: dict) -> bool | None:  # type: ignore[type-arg]

@@ -8,7 +8,18 @@ from typing import Any
 
 Json = dict[str, Any]
 
-_WORDS = ["the", "file", "é", "naïve", "🚀", '"quoted"', "back\\slash", "line\nbreak", "\u2028", "def"]
+_WORDS = [
+    "the",
+    "file",
+    "é",
+    "naïve",
+    "🚀",
+    '"quoted"',
+    "back\\slash",
+    "line\nbreak",
+    "\u2028",
+    "def",
+]
 
 
 def some_text(random: Random, words: int) -> str:
@@ -44,7 +55,9 @@ def some_message(random: Random) -> Json:
     if kind == 0:
         return {"role": "user", "content": some_text(random, random.randint(0, 30))}
     if kind == 1:
-        parts = [{"type": "text", "text": some_text(random, 9)} for _ in range(random.randint(1, 3))]
+        parts = [
+            {"type": "text", "text": some_text(random, 9)} for _ in range(random.randint(1, 3))
+        ]
         return {"role": "user", "content": parts}
     if kind == 2:
         calls = [
@@ -59,7 +72,11 @@ def some_message(random: Random) -> Json:
     if kind == 3:
         content = some_text(random, random.randint(1, 60))
         return {"role": "tool", "tool_call_id": "call_1", "content": content}
-    return {"role": "assistant", "content": some_text(random, 12), "reasoning": some_text(random, 3)}
+    return {
+        "role": "assistant",
+        "content": some_text(random, 12),
+        "reasoning": some_text(random, 3),
+    }
 
 
 @dataclass

@@ -65,7 +65,7 @@ def make_chain(*texts: bytes | str, root: int = 0, block_bytes: int = BLOCK_BYTE
     """A chain with one segment a text and nothing but the text in it."""
     chain = Chain(root)
     data = [text.encode() if isinstance(text, str) else text for text in texts]
-    extend(chain, [Segment(text, len(text)) for text in data], block_bytes)
+    extend(chain, [Segment(text, 0, len(text)) for text in data], block_bytes)
     return chain
 
 

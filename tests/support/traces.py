@@ -64,7 +64,5 @@ def random_traces(draw: st.DrawFn, size: int = 16, turns_max: int = 10) -> Trace
         tokens = len(path) * size + draw(st.integers(0, size - 1))
         output = draw(st.integers(0, 40))
         tool = draw(st.booleans())
-        turns.append(
-            turn(tokens, path, size, output_tokens=output, tool_result=tool)
-        )
+        turns.append(turn(tokens, path, size, output_tokens=output, tool_result=tool))
     return trace(turns, size=size, fixed=draw(st.integers(0, 60)))

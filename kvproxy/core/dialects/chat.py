@@ -64,11 +64,11 @@ class Chat:
             for name in _PROMPT_MEMBERS
             if name in members and members[name].raw != b"null"
         }
-        texts = []
+        segments = [segment(frame, [])] if frame else []
         tools = members.get("tools")
         if tools is not None and tools.raw not in _NOTHING:
-            texts = canonical_tools(tools, edits)
-        return [segment(frame, texts)] if frame or texts else []
+            segments += [segment("tool", [tool]) for tool in canonical_tools(tools, edits)]
+        return segments
 
     def item(self, element: Span, edits: Edits) -> Segment:
         try:
@@ -76,17 +76,15 @@ class Chat:
         except msgspec.ValidationError as error:
             raise UnknownShapeError(f"message: {error}") from error
         texts = _content(message.content)
-        frame: list[Any] = [message.role, len(texts)]
-        if message.name or message.tool_call_id:
-            frame += [message.name, message.tool_call_id]
+        closing: list[Any] = [len(texts), message.name, message.tool_call_id]
         reasoning = message.reasoning or message.reasoning_content
         if reasoning:
-            frame.append("reasoning")
+            closing.append("reasoning")
             texts.append(reasoning.encode())
         if message.tool_calls:
-            frame.append([call.id for call in message.tool_calls])
+            closing.append([call.id for call in message.tool_calls])
             texts += _calls(message.tool_calls, element, edits)
-        return segment(frame, texts)
+        return segment(message.role, texts, closing)
 
     def error_body(self, error: ProxyError) -> bytes:
         return openai_body(error)

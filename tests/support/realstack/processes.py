@@ -83,10 +83,8 @@ def _tail(log: Path) -> str:
 async def _stop(child: asyncio.subprocess.Process) -> None:
     """Ask the group to end, and make sure of it: workers outlive a parent that was killed."""
     _signal_group(child.pid, signal.SIGTERM)
-    try:
+    with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(child.wait(), STOP_TIMEOUT_S)
-    except TimeoutError:
-        pass
     _signal_group(child.pid, signal.SIGKILL)
     await child.wait()
 

@@ -7,7 +7,7 @@ from loadgen.demo import POLICIES, DemoSettings, comparison, demo, demo_traces, 
 from loadgen.stats import arm
 
 SMALL = DemoSettings(
-    users=4, conversations=4, turns=3, replicas=2, hbm_tokens=200_000, time_scale=100
+    users=3, conversations=3, turns=2, replicas=2, hbm_tokens=200_000, time_scale=100
 )
 
 

@@ -86,3 +86,14 @@ def test_a_rewind_keeps_whole_messages() -> None:
     _, (before, after) = laid_out(made, Overhead())
     assert before[:2] == after[:2]
     assert after[1].end == 32
+
+
+def test_a_resumed_session_opens_with_rounds_of_tool_calls() -> None:
+    made = trace([turn(32_000, range(1, 2001))], fixed=1000)
+    layout, (messages,) = laid_out(made, OVERHEAD)
+    roles = [message.role for message in messages]
+    assert roles[:4] == ["system", "user", "assistant", "tool"]
+    assert roles[-1] == "user"
+    assert len(messages) > 20
+    assert max(message.end - message.start for message in messages) <= 4096
+    assert layout.places[0].tokens == 32_000 - OVERHEAD.generation

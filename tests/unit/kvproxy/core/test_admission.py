@@ -5,13 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproxy.core.admission import Admission, AdmissionLimits, Ticket
+from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.replica import Health
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.types import Identity
 from tests.support.makers import make_chain, make_router
 
-LIMITS = AdmissionLimits(backlog_s=0.1, ageing_s=10.0, wait_max_s=60.0, queue_max=50)
+FREE = AllowanceLimits(share=1.0, burst_s=1e9)
+LIMITS = AdmissionLimits(FREE, backlog_s=0.1, ageing_s=10.0, wait_max_s=60.0, queue_max=50)
 
 
 def ticket(name: str, blocks: int, now: float = 0.0) -> Ticket:
@@ -26,12 +28,13 @@ def enter(admission: Admission, name: str, blocks: int, now: float = 0.0) -> Tic
     return entered
 
 
-def sessions(placed: list[tuple[Ticket, Placement]]) -> list[str]:
-    return [placement.placing.identity.session for _, placement in placed]
+def sessions(placed: list[tuple[Ticket, Placement | ProxyError]]) -> list[str]:
+    return [ticket.identity.session for ticket, _ in placed]
 
 
-def serve(router: Router, placed: list[tuple[Ticket, Placement]], now: float) -> None:
+def serve(router: Router, placed: list[tuple[Ticket, Placement | ProxyError]], now: float) -> None:
     for _, placement in placed:
+        assert isinstance(placement, Placement)
         router.finish(placement, None, now)
 
 
@@ -89,7 +92,7 @@ def test_waiting_makes_a_miss_count_less() -> None:
 
 
 def test_a_full_queue_sheds() -> None:
-    admission = Admission(make_router(1), AdmissionLimits(queue_max=2))
+    admission = Admission(make_router(1), AdmissionLimits(FREE, queue_max=2))
     enter(admission, "a", 1)
     enter(admission, "b", 1)
     with pytest.raises(ProxyError) as raised:
@@ -117,6 +120,34 @@ def test_who_gives_up_leaves() -> None:
     assert sessions(admission.poll(0.0)) == ["b"]
 
 
+def test_tickets_for_a_lost_replica_look_for_another() -> None:
+    router = make_router(2)
+    admission = Admission(router, LIMITS)
+    tickets = [enter(admission, f"s{index}", 100) for index in range(8)]
+    router.replicas[0].health = Health.DOWN
+    assert {placement.replica.id for _, placement in admission.poll(0.0)} == {"r1"}  # type: ignore[union-attr]
+    assert {entered.replica.id for entered in tickets if entered.replica} == {"r1"}
+    assert admission.length == 7
+    router.replicas[1].health = Health.DOWN
+    outcomes = [outcome for _, outcome in admission.poll(1.0)]
+    assert [outcome.code for outcome in outcomes if isinstance(outcome, ProxyError)] == (
+        ["no_replica"] * 7
+    )
+    assert admission.length == 0
+
+
+def test_large_prefills_draw_on_an_allowance_while_others_decode() -> None:
+    router = make_router(1)
+    limits = AdmissionLimits(AllowanceLimits(share=0.5, burst_s=0.1, small_s=0.05), backlog_s=9.0)
+    admission = Admission(router, limits)
+    for name in ("a", "b"):
+        enter(admission, name, 200)
+    assert sessions(admission.poll(0.0)) == ["a"]
+    enter(admission, "small", 10, 0.1)
+    assert sessions(admission.poll(0.1)) == ["small"]
+    assert sessions(admission.poll(10.0)) == ["b"]
+
+
 def test_those_ahead_count_as_queue() -> None:
     """The second of two equals goes elsewhere because the first waits for the one replica."""
     admission = Admission(make_router(2), LIMITS)
@@ -141,6 +172,7 @@ def test_every_ticket_is_placed_once_or_leaves(random: Random) -> None:
             router.finish(running.pop(random.randrange(len(running))), None, now)
         for ticket_placed, placement in admission.poll(now):
             waiting.remove(ticket_placed)
+            assert isinstance(placement, Placement)
             assert placement.replica is ticket_placed.replica
             running.append(placement)
         assert admission.length == len(waiting)
@@ -150,6 +182,7 @@ def test_every_ticket_is_placed_once_or_leaves(random: Random) -> None:
             router.finish(running.pop(), None, now)
         for ticket_placed, placement in admission.poll(now):
             waiting.remove(ticket_placed)
+            assert isinstance(placement, Placement)
             running.append(placement)
     assert admission.length == 0
     assert [(r.load.in_flight, r.load.waiting_s) for r in router.replicas] == [(0, 0.0)] * 3

@@ -1,5 +1,6 @@
 """Usage and first tokens in answers cut at any border."""
 
+import itertools
 import json
 
 import pytest
@@ -43,7 +44,7 @@ def stream_body(texts: list[str], usage: Usage | None) -> bytes:
 def watched(body: bytes, borders: list[int]) -> AnswerWatch:
     watch = AnswerWatch()
     edges = [0, *sorted(border % (len(body) + 1) for border in borders), len(body)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         if end > start:
             watch.feed(body[start:end])
     return watch

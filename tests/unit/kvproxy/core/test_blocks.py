@@ -8,7 +8,7 @@ from kvproxy.core.types import Chain
 
 SEGMENTS = st.lists(
     st.tuples(st.binary(max_size=30), st.binary(max_size=90)).map(
-        lambda parts: Segment(parts[0] + b"\0" + parts[1], len(parts[1]))
+        lambda parts: Segment(parts[0] + b"\0" + parts[1], len(parts[0]) + 1, len(parts[1]))
     ),
     max_size=6,
 )
@@ -40,20 +40,22 @@ def test_measures_add_up(segments: list[Segment], block_bytes: int) -> None:
 
 def test_a_shared_beginning_shares_blocks_and_nothing_behind_it() -> None:
     one, other = Chain(), Chain()
-    extend(one, [Segment(b"x" * 100 + b"a" + b"y" * 99, 200)], 10)
-    extend(other, [Segment(b"x" * 100 + b"b" + b"y" * 99, 200)], 10)
+    extend(one, [Segment(b"x" * 100 + b"a" + b"y" * 99, 0, 200)], 10)
+    extend(other, [Segment(b"x" * 100 + b"b" + b"y" * 99, 0, 200)], 10)
     assert one.hashes[:10] == other.hashes[:10]
     assert set(one.hashes[10:]).isdisjoint(other.hashes[10:])
 
 
 def test_tokens_are_counted_in_text_not_in_frames() -> None:
     chain = Chain()
-    extend(chain, [Segment(b"f" * 15 + b"t" * 20, 20)], 10)
+    extend(chain, [Segment(b"f" * 15 + b"t" * 20, 15, 20)], 10)
     assert list(chain.text_bytes) == [0, 5, 15, 20]
     assert list(chain.segments) == [0, 0, 0, 1]
 
 
-@pytest.mark.parametrize("other", [("a", "bc"), ("abc",), ("ab", "c", ""), ("", "abc"), ("ab", "C")])
+@pytest.mark.parametrize(
+    "other", [("a", "bc"), ("abc",), ("ab", "c", ""), ("", "abc"), ("ab", "C")]
+)
 def test_roots_differ_by_every_part(other: tuple[str, ...]) -> None:
     assert root("ab", "c") == root("ab", "c")
     assert root("ab", "c") != root(*other)
@@ -62,5 +64,5 @@ def test_roots_differ_by_every_part(other: tuple[str, ...]) -> None:
 def test_chains_of_different_roots_share_no_block() -> None:
     one, other = Chain(root("a")), Chain(root("b"))
     for chain in (one, other):
-        extend(chain, [Segment(b"x" * 100, 100)], 10)
+        extend(chain, [Segment(b"x" * 100, 0, 100)], 10)
     assert set(one.hashes).isdisjoint(other.hashes)

@@ -23,4 +23,4 @@ def test_no_text_of_the_client_but_the_evidence_is_told() -> None:
     router = make_router(1)
     identity = Identity("tenant", "model name", "session name", "agent", "parent", "none")
     described = describe(router.place(identity, make_chain("prompt"), 0.0)).decode()
-    assert not any(word in described for word in ("tenant", "session name", "agent", "prompt\""))
+    assert not any(word in described for word in ("tenant", "session name", "agent", 'prompt"'))

@@ -18,7 +18,11 @@ def test_the_order_of_candidates_does_not_matter(key: bytes, order: list[int]) -
 
 
 def test_sessions_spread_by_weight() -> None:
-    candidates = [make_replica("r0", weight=1.0), make_replica("r1"), make_replica("r2", weight=2.0)]
+    candidates = [
+        make_replica("r0", weight=1.0),
+        make_replica("r1"),
+        make_replica("r2", weight=2.0),
+    ]
     counts = Counter(rendezvous(key, candidates).id for key in KEYS)
     assert counts["r0"] == pytest.approx(1000, rel=0.1)
     assert counts["r1"] == pytest.approx(1000, rel=0.1)

@@ -57,6 +57,16 @@ def test_only_replicas_that_serve_the_model() -> None:
     assert raised.value.param == "model"
 
 
+def test_a_model_whose_replicas_are_away_does_exist() -> None:
+    router = make_router([make_replica("r0", models=("m",)), make_replica("r1", models=("n",))])
+    with pytest.raises(ProxyError) as raised:
+        router.place(SESSION, make_chain(TURN), 0.0, frozenset({"r0"}))
+    assert (raised.value.code, raised.value.retry_after_s) == ("no_replica", 1.0)
+    router.replicas[0].health = Health.DOWN
+    with pytest.raises(ProxyError, match="serves `m`"):
+        router.place(SESSION, make_chain(TURN), 0.0)
+
+
 def test_what_was_placed_is_found_again() -> None:
     router = make_router(1)
     chain = make_chain(*[TURN] * 100)

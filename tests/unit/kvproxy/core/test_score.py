@@ -10,7 +10,7 @@ def asked(home: str | None = None, prompt_tokens: int = 5000) -> Asked:
     return Asked(prompt_tokens, home, WEIGHTS, now=0.0)
 
 
-def scored(ask: Asked, match: Match = Match(0, 0), committed: int = 0, ahead: float = 0) -> Score:
+def scored(ask: Asked, match: Match = Match.NONE, committed: int = 0, ahead: float = 0) -> Score:
     replica = make_replica("r0", tok_s=1000)
     return score(ask, replica, match, committed_tokens=committed, ahead_s=ahead)
 

@@ -50,7 +50,7 @@ def test_pages_that_do_not_say(page: str) -> None:
     assert (scrape.hbm_tokens, scrape.block_size, scrape.running) == (None, None, 0)
 
 
-LINES = st.sampled_from(PAGE.splitlines() + ["vllm:num_requests_running 1e999", "x", "{}"])
+LINES = st.sampled_from([*PAGE.splitlines(), "vllm:num_requests_running 1e999", "x", "{}"])
 DAMAGED = st.lists(LINES, max_size=5).map("\n".join)
 
 

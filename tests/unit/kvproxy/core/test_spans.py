@@ -64,7 +64,9 @@ def test_arbitrary_bytes_are_spans_or_a_decode_error(text: bytes) -> None:
 
 
 @given(
-    st.dictionaries(PLAIN_KEYS, st.integers(0, 99), min_size=1, max_size=4), st.data(), st.booleans()
+    st.dictionaries(PLAIN_KEYS, st.integers(0, 99), min_size=1, max_size=4),
+    st.data(),
+    st.booleans(),
 )
 def test_a_repeated_key_has_no_spans(
     value: dict[str, int], data: st.DataObject, compact: bool

@@ -1,0 +1,185 @@
+"""The proxy's ports without sockets: what they do is scripted, and every await can be counted."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+
+from kvproxy.core.admission import Ticket
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.identify import HEADER_RULES
+from kvproxy.core.router import Placement, Router
+from kvproxy.proxy import Headers, Proxy, Record
+from tests.support.makers import make_reader, make_router
+
+
+@dataclass
+class Steps:
+    """Every await of a fake passes here; number `cancel_at` cancels the task in it."""
+
+    cancel_at: int = 0
+    passed: int = 0
+    names: list[str] = field(default_factory=list)
+
+    async def at(self, name: str) -> None:
+        self.passed += 1
+        self.names.append(name)
+        if self.passed == self.cancel_at:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        await asyncio.sleep(0)
+
+
+@dataclass
+class FakeExchange:
+    steps: Steps
+    body: bytes = b""
+    method: str = "POST"
+    path: str = "/v1/chat/completions"
+    header: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+    request_id: str = "id-1"
+    raw_headers: Headers = ()
+    status: int = 0
+    sent: list[bytes] = field(default_factory=list)
+    ended: bool = False
+
+    @property
+    def target(self) -> str:
+        return self.path
+
+    @property
+    def started(self) -> bool:
+        return self.status != 0
+
+    async def accept(self) -> bytes:
+        await self.steps.at("accept")
+        return self.body
+
+    async def start(self, status: int, headers: Headers, placement: Placement) -> None:
+        self.status = status
+        await self.steps.at("start")
+
+    async def send(self, chunk: bytes) -> None:
+        self.sent.append(chunk)
+        await self.steps.at("send")
+
+    async def end(self) -> None:
+        self.ended = True
+        await self.steps.at("end")
+
+
+@dataclass
+class FakeAnswer:
+    steps: Steps
+    parts: Sequence[bytes | ProxyError]
+    status: int = 200
+    headers: Headers = ()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for part in self.parts:
+            await self.steps.at("chunk")
+            if isinstance(part, ProxyError):
+                raise part
+            yield part
+
+
+@dataclass
+class FakeUpstream:
+    """`unreachable` replicas fail; the others give `parts`. `opened` is never left open."""
+
+    steps: Steps
+    parts: Sequence[bytes | ProxyError]
+    unreachable: frozenset[str] = frozenset()
+    status: int = 200
+    tried: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    opened: int = 0
+
+    @asynccontextmanager
+    async def open(
+        self, placement: Placement, exchange: object, body: bytes
+    ) -> AsyncIterator[FakeAnswer]:
+        self.tried.append(placement.replica.id)
+        self.bodies.append(body)
+        await self.steps.at("open")
+        if placement.replica.id in self.unreachable:
+            raise ProxyError("upstream_unreachable", "no answer")
+        self.opened += 1
+        try:
+            yield FakeAnswer(self.steps, self.parts, self.status)
+        finally:
+            self.opened -= 1
+
+
+@dataclass
+class FakeGate:
+    steps: Steps
+    router: Router
+    clock: "Clock"
+
+    async def admit(self, ticket: Ticket) -> Placement:
+        await self.steps.at("admit")
+        return self.router.place(ticket.identity, ticket.chain, self.clock(), ticket.exclude)
+
+    def changed(self) -> None:
+        pass
+
+
+class Clock:
+    """A second passes with every look at it."""
+
+    def __init__(self) -> None:
+        self._seconds = count(1)
+
+    def __call__(self) -> float:
+        return float(next(self._seconds))
+
+
+def stream(*texts: str, usage: dict[str, object] | None = None) -> list[bytes]:
+    events: list[dict[str, object]] = [{"choices": [{"delta": {"content": t}}]} for t in texts]
+    if usage is not None:
+        events.append({"choices": [], "usage": usage})
+    return [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events] + [
+        b"data: [DONE]\n\n"
+    ]
+
+
+class World:
+    """A proxy on fake ports, and what it reported."""
+
+    def __init__(
+        self,
+        parts: Sequence[bytes | ProxyError],
+        *,
+        replicas: int = 3,
+        cancel_at: int = 0,
+        unreachable: frozenset[str] = frozenset(),
+        status: int = 200,
+    ) -> None:
+        self.steps = Steps(cancel_at)
+        self.router = make_router(replicas)
+        self.upstream = FakeUpstream(self.steps, parts, unreachable, status)
+        self.clock = Clock()
+        self.records: list[Record] = []
+        self.proxy = Proxy(
+            router=self.router,
+            gate=FakeGate(self.steps, self.router, self.clock),
+            reader=make_reader(),
+            upstream=self.upstream,
+            rules=HEADER_RULES,
+            clock=self.clock,
+            observe=self.records.append,
+        )
+
+    def exchange(self, body: bytes, **given: object) -> FakeExchange:
+        return FakeExchange(self.steps, body, **given)  # type: ignore[arg-type]
+
+    def assert_at_rest(self) -> None:
+        for replica in self.router.replicas:
+            load = replica.load
+            assert (load.in_flight, load.waiting, load.waiting_s) == (0, {}, 0.0)
+            assert all(run.pins == 0 for run in replica.hbm._root.children.values())
+        assert self.upstream.opened == 0

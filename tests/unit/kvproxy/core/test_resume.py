@@ -1,0 +1,81 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvproxy.core.resume import Point, ResumePoints, digest
+from kvproxy.core.types import Chain
+
+NOTHING = Point(0, b"", {}, 0, Chain(), [])
+
+
+def body_of(seed: int, length: int) -> bytes:
+    return (f"{seed:08}".encode() * (length // 8 + 1))[:length]
+
+
+def point_of(body: bytes, offset: int) -> Point:
+    return NOTHING._replace(offset=offset, digest=digest(body, offset))
+
+
+def test_a_point_is_found_in_any_body_that_begins_alike() -> None:
+    points = ResumePoints(10)
+    body = body_of(1, 5000)
+    point = point_of(body, 3000)
+    points.file("t", body, point, NOTHING)
+    assert points.find("t", body[:3000]) is point
+    assert points.find("t", body[:3000] + b"x" * 100_000) is point
+    assert points.find("t", body[:2999]) is None
+    assert points.find("t", b"y" + body[1:]) is None
+    assert points.find("t", body[:2500] + b"y" + body[2501:]) is None
+
+
+def test_scopes_share_nothing() -> None:
+    points = ResumePoints(10)
+    body = body_of(1, 2000)
+    points.file("chat\0a", body, point_of(body, 1000), NOTHING)
+    assert points.find("chat\0b", body) is None
+
+
+def test_the_longest_of_different_sizes_is_found() -> None:
+    points = ResumePoints(10)
+    body = body_of(1, 9000)
+    for offset in (5000, 600, 2500):
+        points.file("t", body, point_of(body, offset), NOTHING)
+    found = [points.find("t", body[:length]) for length in (599, 700, 2600, 9000)]
+    assert [point.offset if point else 0 for point in found] == [0, 600, 2500, 5000]
+
+
+def test_a_turn_replaces_the_point_it_continued() -> None:
+    points = ResumePoints(10)
+    body = body_of(1, 9000)
+    point = NOTHING
+    for offset in (600, 1200, 2400, 8000):
+        continued, point = point, point_of(body, offset)
+        points.file("t", body, point, instead_of=continued)
+    assert len(points) == 1
+    assert points.find("t", body[:7000]) is None
+    assert points.find("t", body) is point
+
+
+def test_bodies_too_short_to_matter_are_not_kept() -> None:
+    points = ResumePoints(10)
+    body = body_of(1, 600)
+    points.file("t", body, point_of(body, 511), NOTHING)
+    assert len(points) == 0
+    assert points.find("t", body) is None
+    assert points.find("t", b"") is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3000), st.booleans()), max_size=60),
+    st.integers(0, 12),
+)
+def test_bounded_and_never_wrong(asked: list[tuple[int, int, bool]], max_points: int) -> None:
+    points = ResumePoints(max_points)
+    for seed, offset, replace in asked:
+        body = body_of(seed, 3000)
+        found = points.find("t", body)
+        assert found is None or digest(body, found.offset) == found.digest
+        continued = found if replace and found is not None else NOTHING
+        points.file("t", body, point_of(body, offset), continued)
+        assert len(points) <= max_points
+        assert len(points) == sum(len(filed) for filed in points._filed.values())
+        assert all(0 < len(filed) <= 8 for filed in points._filed.values())

@@ -1,0 +1,126 @@
+"""Single bodies; random conversations are in tests/property."""
+
+import json
+
+import pytest
+
+from kvproxy.core.dialects.chat import Chat
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.turn import apply
+from kvproxy.core.types import Splice
+from tests.support.makers import make_reader
+
+CHAT = Chat()
+TOOLS = b'[{"type":"function","function":{"name":"a","parameters":{"x":1,"y":2}}},{"b":1}]'
+SHUFFLED = b'[{"b":1}, {"function":{"parameters":{"y":2,"x":1},"name":"a"},"type":"function"}]'
+
+
+def body(count: int, *, tools: bytes = TOOLS, tools_last: bool = False, model: str = "m") -> bytes:
+    messages = [{"role": "user", "content": f"message {n} " * 20} for n in range(count)]
+    first, second = b'"tools":' + tools, b'"messages":' + json.dumps(messages).encode()
+    if tools_last:
+        first, second = second, first
+    return b'{"model":"%s",%s,%s,"stream":true}' % (model.encode(), first, second)
+
+
+def test_model_stream_and_members() -> None:
+    turn = make_reader().read(CHAT, "", body(2))
+    assert (turn.model, turn.stream, turn.resumed_at) == ("m", True, 0)
+    assert list(turn.members) == ["model", "tools", "messages", "stream"]
+    assert turn.members["tools"].raw == TOOLS
+
+
+@pytest.mark.parametrize("tools_last", [False, True])
+def test_later_turns_resume(tools_last: bool) -> None:
+    reader = make_reader()
+    assert reader.read(CHAT, "", body(10, tools_last=tools_last)).resumed_at == 0
+    ends = [reader.read(CHAT, "", body(n, tools_last=tools_last)).resumed_at for n in (12, 14, 16)]
+    assert ends == sorted(set(ends))
+    assert ends[0] > 0
+
+
+def test_splices_of_tools_follow_them_wherever_they_stand() -> None:
+    reader = make_reader()
+    reader.read(CHAT, "", body(1))
+    for tools_last in (False, True, False):
+        for model in ("m", "longer model name"):
+            raw = body(1, tools=SHUFFLED, tools_last=tools_last, model=model)
+            splices = reader.read(CHAT, "", raw).splices
+            assert apply(raw, splices) == body(1, tools_last=tools_last, model=model)
+            assert [splice.kind for splice in splices] == ["tool_order"]
+
+
+def test_a_shuffled_schema_alone_is_a_smaller_splice() -> None:
+    reader = make_reader()
+    reader.read(CHAT, "", body(1))
+    raw = body(1, tools=TOOLS.replace(b'{"x":1,"y":2}', b'{"y":2,"x":1}'))
+    splices = reader.read(CHAT, "", raw).splices
+    assert [splice.kind for splice in splices] == ["schema_order"]
+    assert apply(raw, splices) == body(1)
+
+
+def test_a_changed_beginning_is_read_anew() -> None:
+    reader = make_reader()
+    reader.read(CHAT, "", body(10))
+    changed = body(12).replace(b"message 0 ", b"Message 0 ", 1)
+    assert reader.read(CHAT, "", changed).resumed_at == 0
+
+
+def test_a_member_behind_the_list_that_stood_before_it_too() -> None:
+    """A repeated key: which one counts is the engine's business, so the body passes unread."""
+    reader = make_reader()
+    reader.read(CHAT, "", body(10))
+    repeated = body(12)[:-1] + b',"model":"other"}'
+    turn = reader.read(CHAT, "", repeated)
+    assert (turn.model, len(turn.chain), turn.splices) == ("other", 0, [])
+    again = body(12)[:-1] + b',"messages":[]}'
+    assert len(reader.read(CHAT, "", again).chain) == 0
+
+
+@pytest.mark.parametrize("cut", [1, 20, 200])
+def test_a_known_beginning_with_a_broken_end(cut: int) -> None:
+    reader = make_reader()
+    reader.read(CHAT, "", body(10))
+    with pytest.raises(ProxyError) as raised:
+        reader.read(CHAT, "", body(12)[:-cut])
+    assert raised.value.code == "invalid_json"
+
+
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"", "invalid_json"),
+        (b"{", "invalid_json"),
+        (b'{"model":"m"} x', "invalid_json"),
+        (b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}", "invalid_json"),
+        (b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}', "invalid_json"),
+        (b'{"\xff":1}', "invalid_json"),
+        (b'{"model":"\xff"}', "invalid_json"),
+        (b"[]", "invalid_body"),
+        (b'"text"', "invalid_body"),
+        (b"null", "invalid_body"),
+    ],
+)
+def test_what_no_engine_would_take(raw: bytes, code: str) -> None:
+    with pytest.raises(ProxyError) as raised:
+        make_reader().read(CHAT, "", raw)
+    assert (raised.value.code, raised.value.status) == (code, 400)
+
+
+@pytest.mark.parametrize("raw", [b"{}", b'{"model":7}', b'{"model":null,"messages":null}'])
+def test_a_body_without_a_model_or_a_prompt(raw: bytes) -> None:
+    turn = make_reader().read(CHAT, "", raw)
+    assert (turn.model, turn.stream, turn.splices) == ("", False, [])
+
+
+def test_escaped_keys_are_read_but_never_touched() -> None:
+    turn = make_reader().read(CHAT, "", rb'{"mod\u0065l":"m","stream":true,"messages":[]}')
+    assert (turn.model, turn.stream, turn.members, len(turn.chain)) == ("m", True, {}, 0)
+
+
+def test_applying_splices() -> None:
+    splices = [Splice(6, 9, b"Z", "k"), Splice(0, 1, b"AAA", "k"), Splice(3, 3, b"+", "k")]
+    assert apply(b"abcdefghij", splices) == b"AAAbc+defZj"
+    assert apply(b"abc", []) == b"abc"
+    with pytest.raises(AssertionError, match="overlap"):
+        apply(b"abcdef", [Splice(0, 3, b"", "k"), Splice(2, 4, b"", "k")])

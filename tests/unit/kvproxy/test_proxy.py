@@ -1,0 +1,197 @@
+"""The request path on fake ports: in order, out of order, and cut off at every await."""
+
+import asyncio
+import json
+
+import pytest
+
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.types import Usage
+from tests.support.fake_ports import World, stream
+
+USAGE = {
+    "prompt_tokens": 2000,
+    "completion_tokens": 2,
+    "prompt_tokens_details": {"cached_tokens": 0},
+}
+PARTS = stream("a", "b", usage=USAGE)
+BODY = json.dumps(
+    {"model": "m", "messages": [{"role": "user", "content": "x" * 8000}], "stream": True}
+).encode()
+BROKE = ProxyError("upstream_broke", "broke off")
+
+
+async def test_a_request_from_start_to_end() -> None:
+    world = World(PARTS)
+    exchange = world.exchange(BODY, header={"content-type": "application/json", "session-id": "s"})
+    await world.proxy.handle(exchange)
+    assert exchange.status == 200
+    assert exchange.sent == PARTS
+    assert exchange.ended
+    assert world.upstream.bodies == [BODY]
+    (record,) = world.records
+    assert (record.outcome, record.status, record.attempts) == ("ok", 200, 1)
+    assert record.usage == Usage(2000, 2, 0)
+    assert record.identity is not None
+    assert (record.identity.session, record.identity.evidence) == ("s", "header:session-id")
+    assert record.turn is not None
+    assert record.turn.stream
+    assert record.ttft_s is not None
+    assert 0 < record.ttft_s < record.total_s
+    assert record.waited_s > 0
+    world.assert_at_rest()
+
+
+async def test_what_is_learned_serves_the_next_turn() -> None:
+    world = World(PARTS)
+    await world.proxy.handle(world.exchange(BODY))
+    home = world.upstream.tried[0]
+    await world.proxy.handle(world.exchange(BODY))
+    assert world.upstream.tried == [home, home]
+    placement = world.records[1].placement
+    assert placement is not None
+    assert placement.placing.prompt_tokens == 2000
+    assert placement.predicted_cached_tokens == 1984
+    assert placement.replica.rate.s_per_tok != 1e-4
+
+
+async def steps_of(world: World) -> int:
+    await world.proxy.handle(world.exchange(BODY))
+    return world.steps.passed
+
+
+async def test_cancelled_at_every_await() -> None:
+    for unreachable in (frozenset[str](), frozenset({"r0", "r1"})):
+        total = await steps_of(World(PARTS, unreachable=unreachable))
+        for cancel_at in range(1, total + 1):
+            world = World(PARTS, cancel_at=cancel_at, unreachable=unreachable)
+            with pytest.raises(asyncio.CancelledError):
+                await world.proxy.handle(world.exchange(BODY))
+            world.assert_at_rest()
+            (record,) = world.records
+            assert record.outcome == "client_gone", world.steps.names
+            # Nothing goes on after the client has left.
+            assert world.steps.passed == cancel_at
+
+
+async def test_cancelled_requests_that_are_no_prompt() -> None:
+    for cancel_at in range(1, 6):
+        world = World([b"{}"], cancel_at=cancel_at)
+        with pytest.raises(asyncio.CancelledError):
+            await world.proxy.handle(world.exchange(b"", method="GET", path="/v1/other"))
+        world.assert_at_rest()
+        assert [record.outcome for record in world.records] == ["client_gone"]
+
+
+async def test_an_unreachable_replica_is_passed_over() -> None:
+    for unreachable in ({"r0"}, {"r1"}, {"r2"}, {"r0", "r1"}, {"r1", "r2"}):
+        world = World(PARTS, unreachable=frozenset(unreachable))
+        exchange = world.exchange(BODY)
+        await world.proxy.handle(exchange)
+        assert exchange.sent == PARTS
+        assert len(set(world.upstream.tried)) == len(world.upstream.tried)
+        (record,) = world.records
+        assert record.attempts == len(world.upstream.tried)
+        assert set(world.upstream.bodies) == {BODY}
+        world.assert_at_rest()
+
+
+@pytest.mark.parametrize(("replicas", "attempts"), [(1, 1), (2, 2), (3, 3), (5, 3)])
+async def test_no_replica_is_tried_twice_and_not_all_of_many(replicas: int, attempts: int) -> None:
+    names = frozenset(f"r{index}" for index in range(replicas))
+    world = World(PARTS, replicas=replicas, unreachable=names)
+    exchange = world.exchange(BODY)
+    with pytest.raises(ProxyError) as raised:
+        await world.proxy.handle(exchange)
+    assert raised.value.code == "upstream_unreachable"
+    assert len(world.upstream.tried) == len(set(world.upstream.tried)) == attempts
+    assert not exchange.started
+    (record,) = world.records
+    assert (record.outcome, record.status, record.attempts) == (
+        "upstream_unreachable",
+        502,
+        attempts,
+    )
+    world.assert_at_rest()
+
+
+@pytest.mark.parametrize("parts", [[BROKE], [PARTS[0], BROKE], [*PARTS, BROKE]])
+async def test_nothing_is_tried_again_after_the_start(parts: list[bytes | ProxyError]) -> None:
+    world = World(parts)
+    exchange = world.exchange(BODY)
+    with pytest.raises(ProxyError) as raised:
+        await world.proxy.handle(exchange)
+    assert raised.value is BROKE
+    assert len(world.upstream.tried) == 1
+    assert exchange.sent == parts[:-1]
+    assert not exchange.ended
+    (record,) = world.records
+    assert (record.outcome, record.status, record.usage) == ("upstream_broke", 200, None)
+    world.assert_at_rest()
+
+
+async def test_errors_of_the_replica_are_relayed_and_teach_nothing() -> None:
+    body = json.dumps({"error": {"message": "x"}, "usage": USAGE}).encode()
+    world = World([body], status=500)
+    exchange = world.exchange(BODY)
+    await world.proxy.handle(exchange)
+    assert (exchange.status, exchange.sent) == (500, [body])
+    (record,) = world.records
+    assert (record.status, record.usage) == (500, None)
+    world.assert_at_rest()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b"{", "invalid_json"), (b"[]", "invalid_body"), (b'{"model":"\xff"}', "invalid_json")],
+)
+async def test_bodies_that_no_engine_takes_go_nowhere(body: bytes, code: str) -> None:
+    world = World(PARTS)
+    with pytest.raises(ProxyError) as raised:
+        await world.proxy.handle(world.exchange(body))
+    assert raised.value.code == code
+    assert world.upstream.tried == []
+    (record,) = world.records
+    assert (record.outcome, record.status, record.attempts) == (code, 400, 0)
+
+
+async def test_json_must_be_called_so() -> None:
+    world = World(PARTS)
+    with pytest.raises(ProxyError, match="application/json"):
+        await world.proxy.handle(world.exchange(BODY, header={"content-type": "text/plain"}))
+    assert [record.outcome for record in world.records] == ["unsupported_media_type"]
+
+
+async def test_compressed_bodies_pass_without_being_read() -> None:
+    world = World(PARTS)
+    header = {"content-type": "application/json", "content-encoding": "gzip"}
+    await world.proxy.handle(world.exchange(b"\x1f\x8b", header=header))
+    assert world.upstream.bodies == [b"\x1f\x8b"]
+    assert world.records[0].turn is None
+
+
+async def test_unknown_shapes_pass_untouched() -> None:
+    body = b'{"model":"m","messages":"hello"}'
+    world = World(PARTS)
+    await world.proxy.handle(world.exchange(body))
+    assert world.upstream.bodies == [body]
+    world.assert_at_rest()
+
+
+async def test_bodies_are_forwarded_in_the_spelling_first_seen() -> None:
+    def body(properties: str) -> bytes:
+        return f'{{"model":"m","tools":[{{"p":{properties}}}],"messages":[]}}'.encode()
+
+    world = World(PARTS)
+    await world.proxy.handle(world.exchange(body('{"a":1,"b":2}')))
+    await world.proxy.handle(world.exchange(body('{"b":2,"a":1}')))
+    assert world.upstream.bodies == [body('{"a":1,"b":2}')] * 2
+
+
+async def test_a_mistake_of_ours_is_settled_and_observed_too() -> None:
+    world = World([RuntimeError("bug")])  # type: ignore[list-item]
+    exchange = world.exchange(BODY)
+    with pytest.raises(TypeError):
+        await world.proxy.handle(exchange)
+    assert len(world.records) == 1
+    world.assert_at_rest()
