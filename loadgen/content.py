@@ -12,6 +12,7 @@ from loadgen.layout import Layout, Message, Overhead, Shape
 from loadgen.prefix_tree import Branch, PrefixTree
 from loadgen.text import WordPool, owner_id
 from loadgen.traces.model import Trace, Turn
+from loadgen.warm import Warm
 
 _TOOL = "run"
 
@@ -21,7 +22,7 @@ class ContentSettings:
     """How prompts are made. `tokens_per_word` is measured for a real tokeniser (≥ 1)."""
 
     seed: int = 1
-    warm_prefix_pct: float = 0.5
+    warm: Warm = field(default_factory=Warm)
     overhead: Overhead = field(default_factory=Overhead)
     tokens_per_word: float = 1.0
 
@@ -50,12 +51,18 @@ class Conversation:
             self._owner = owner_id(settings.seed, "", play)
         lanes = [(trace.turns, trace.fixed_tokens)]
         lanes += [(agent.turns, agent.fixed_tokens) for agent in trace.sub_agents]
+        warm = [
+            settings.warm.blocks(fixed, trace.block_size, sub_agent=lane > 0)
+            for lane, (_, fixed) in enumerate(lanes)
+        ]
         self._first = [0]
         turns: list[Turn] = []
         shapes: list[Shape] = []
-        for lane_turns, fixed in lanes:
+        for (lane_turns, fixed), shared in zip(lanes, warm, strict=True):
             turns += lane_turns
-            shapes += [Shape(turn.output_tokens, turn.tool_result, fixed) for turn in lane_turns]
+            # The system message is what is shared; what is one's own follows in the next message.
+            system = shared * trace.block_size or fixed
+            shapes += [Shape(turn.output_tokens, turn.tool_result, system) for turn in lane_turns]
             self._first.append(len(turns))
         over = settings.overhead
         self.tree = PrefixTree(
@@ -64,7 +71,7 @@ class Conversation:
             over.generation,
         )
         self.layout = Layout(self.tree, shapes, over)
-        self._warm = self._warm_blocks(turns, [fixed for _, fixed in lanes])
+        self._warm = self._warm_blocks(turns, warm)
         self._rendered: list[list[bytes | None]] = [
             [None] * len(messages) for messages in self.layout.messages
         ]
@@ -106,7 +113,7 @@ class Conversation:
         whole = opening[0].end if opening else 0
         return kind, min(blocks * self.trace.block_size, whole)
 
-    def _warm_blocks(self, turns: list[Turn], fixed: list[int]) -> dict[int, tuple[int, int]]:
+    def _warm_blocks(self, turns: list[Turn], shares: list[int]) -> dict[int, tuple[int, int]]:
         """Block id → (owner, position) for the blocks that all conversations share.
 
         Only the first to claim a position gets it: two sub-agents of a trace whose first
@@ -114,8 +121,7 @@ class Conversation:
         """
         warm: dict[int, tuple[int, int]] = {}
         claimed: set[tuple[int, int]] = set()
-        for lane, fixed_tokens in enumerate(fixed):
-            share = int(self._settings.warm_prefix_pct * fixed_tokens) // self.trace.block_size
+        for lane, share in enumerate(shares):
             owner = owner_id(self._settings.seed, "warm", "main" if lane == 0 else "subagent")
             if self._first[lane] == self._first[lane + 1]:
                 continue

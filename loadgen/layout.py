@@ -41,11 +41,11 @@ class Overhead:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the layout needs of a turn; `fixed_tokens` open the prompt as its system text."""
+    """What the layout needs of a turn; `system_tokens` open the prompt as its system message."""
 
     output_tokens: int
     tool_result: bool
-    fixed_tokens: int
+    system_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Layout:
 
     def _opening(self, cut: int, shape: Shape) -> list[Message]:
         over = self._overhead
-        system = min(shape.fixed_tokens, cut - over.closing)
+        system = min(shape.system_tokens, cut - over.closing)
         if system <= over.system:
             lead = over.base + over.user
             return [Message("user", 0, lead, max(cut, lead + 1))]

@@ -19,6 +19,7 @@ from loadgen.session import Asking, Gate, Session, Stage
 from loadgen.stats import spread, summarise
 from loadgen.text import WordPool
 from loadgen.traces.model import Trace
+from loadgen.warm import Warm
 from loadgen.wire import Endpoint, Wire
 
 # So many failures in a row, and none of them an answer, mean that nobody is there.
@@ -102,7 +103,8 @@ async def run_load(
         version = await probe.version()
         measured = await probe.template(model, pool)
         overhead, per_word = measured or (Overhead(), 1.0)
-        content = ContentSettings(settings.seed, settings.warm_prefix_pct, overhead, per_word)
+        warm = Warm.of(traces, settings.warm_prefix_pct)
+        content = ContentSettings(settings.seed, warm, overhead, per_word)
         asking = Asking(model, headers, settings.output_tokens_max, settings.engine_extras)
         run = _Run(settings, traces, wire, pool, (asking, content))
         if on_start is not None:

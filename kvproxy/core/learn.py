@@ -1,30 +1,69 @@
-"""Rates learned from what replicas did: seconds per uncached prompt token."""
+"""The prefill law of a replica, learned from what it did.
+
+seconds = base + m x (a + b x c), for m uncached tokens whose mean context is c: the second term is
+attention over what lies before them. For a prompt of L tokens c = L - m / 2.
+"""
 
 from collections import deque
+from collections.abc import Sequence
 
-_WINDOW = 15
+_WINDOW = 31
 # Shorter prefills measure latency, not throughput.
 _MISS_TOKENS_MIN = 512
+# A slope needs contexts that differ by this much, or it is the noise's.
+_CONTEXT_RATIO_MIN = 2.0
 
 
 class PrefillRate:
-    """Median of recent clean observations; the prior until there is one.
+    """Tukey's resistant line through recent clean observations; the prior until there is one.
 
     Clean means that the replica had no other prefill of ours to do, so that time to first token
     was this prompt's own work.
     """
 
-    def __init__(self, prior_tok_s: float, base_s: float) -> None:
-        assert prior_tok_s > 0 and base_s >= 0
-        self._base_s = base_s
-        self._samples: deque[float] = deque(maxlen=_WINDOW)
+    def __init__(self, prior_tok_s: float, base_s: float, prior_s_per_tok2: float = 0.0) -> None:
+        assert prior_tok_s > 0 and base_s >= 0 and prior_s_per_tok2 >= 0
+        self.base_s = base_s
+        self._long: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
+        self._short: deque[float] = deque(maxlen=_WINDOW)
         self.s_per_tok = 1.0 / prior_tok_s
+        self.s_per_tok2 = prior_s_per_tok2
 
-    def prefill_s(self, miss_tokens: float) -> float:
-        return miss_tokens * self.s_per_tok
+    def prefill_s(self, miss_tokens: float, prompt_tokens: float = 0.0) -> float:
+        """Seconds for `miss_tokens` at the end of a prompt of `prompt_tokens`."""
+        context = max(miss_tokens, prompt_tokens) - miss_tokens / 2
+        return miss_tokens * (self.s_per_tok + self.s_per_tok2 * context)
 
-    def observe(self, miss_tokens: float, ttft_s: float, alone: bool) -> None:
-        if not alone or miss_tokens < _MISS_TOKENS_MIN or ttft_s <= self._base_s:
+    def observe(
+        self, miss_tokens: float, ttft_s: float, alone: bool, prompt_tokens: float = 0.0
+    ) -> None:
+        if not alone or ttft_s <= 0:
             return
-        self._samples.append((ttft_s - self._base_s) / miss_tokens)
-        self.s_per_tok = sorted(self._samples)[len(self._samples) // 2]
+        if miss_tokens < _MISS_TOKENS_MIN:
+            self._short.append(max(0.0, ttft_s - self.prefill_s(miss_tokens, prompt_tokens)))
+            self.base_s = _median(self._short)
+        elif ttft_s > self.base_s:
+            context = max(miss_tokens, prompt_tokens) - miss_tokens / 2
+            self._long.append((context, (ttft_s - self.base_s) / miss_tokens))
+            self._fit()
+
+    def _fit(self) -> None:
+        """Slope between the medians of the outer thirds, intercept as the median residual."""
+        points = sorted(self._long)
+        third = len(points) // 3
+        if third >= 2:
+            low, high = points[:third], points[-third:]
+            near, far = _median([x for x, _ in low]), _median([x for x, _ in high])
+            if far >= _CONTEXT_RATIO_MIN * near:
+                rise = _median([y for _, y in high]) - _median([y for _, y in low])
+                self.s_per_tok2 = max(0.0, rise / (far - near))
+        linear = _median([y - self.s_per_tok2 * x for x, y in points])
+        if linear > 0:
+            self.s_per_tok = linear
+        else:
+            # The slope explains more than all of it: rather none than a negative rate.
+            self.s_per_tok, self.s_per_tok2 = _median([y for _, y in points]), 0.0
+
+
+def _median(values: Sequence[float]) -> float:
+    return sorted(values)[len(values) // 2]

@@ -8,6 +8,7 @@ from loadgen.schedule import Timing, TraceQueue
 from loadgen.simulate.prompts import Play
 from loadgen.simulate.world import World
 from loadgen.traces.model import SubAgent, Trace, Turn
+from loadgen.warm import Warm
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Stage:
     world: World
     queue: TraceQueue
     timing: Timing
-    warm_share: float
+    warm: Warm
     numbers: dict[str, int]
 
 
@@ -46,7 +47,7 @@ class _Conversation:
         self._lane = lane
         self._name = f"{trace.id}.{play}"
         number = stage.numbers.setdefault(self._name, len(stage.numbers) + 1)
-        self._play = Play(trace, number, stage.warm_share)
+        self._play = Play(trace, number, stage.warm)
         self._position = 0
         self._asked = False
         self._joining = 0
@@ -81,7 +82,7 @@ class _Conversation:
             return
         self._due = None
         self._asked = True
-        prompt = self._play.prompt(turn, self._trace.fixed_tokens)
+        prompt = self._play.prompt(turn, self._trace.fixed_tokens, sub_agent=False)
         identity = Identity("", "model", self._name, evidence="trace")
         self._stage.world.ask(identity, prompt, max(1, turn.output_tokens), self.step)
 
@@ -102,7 +103,7 @@ class _Child:
 
     def _ask(self, index: int) -> None:
         turn = self._agent.turns[index]
-        prompt = self._play.prompt(turn, self._agent.fixed_tokens)
+        prompt = self._play.prompt(turn, self._agent.fixed_tokens, sub_agent=True)
         self._stage.world.ask(
             self._identity, prompt, max(1, turn.output_tokens), lambda at: self._next(index + 1, at)
         )

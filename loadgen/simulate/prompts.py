@@ -9,9 +9,12 @@ from array import array
 from dataclasses import dataclass
 
 from loadgen.traces.model import Trace, Turn
+from loadgen.warm import Warm
 
 # Ids of one play are below this, so plays never meet.
 _IDS_PER_PLAY = 1 << 32
+# Sub-agents share a prefix of their own, not their parents'.
+_SUB_AGENT_IDS = 1 << 31
 _BYTES_PER_TOKEN = 4
 
 
@@ -38,19 +41,21 @@ class Prompt:
 class Play:
     """One play of a trace: `number` tells plays apart, 0 is kept for what they share."""
 
-    def __init__(self, trace: Trace, number: int, warm_share: float) -> None:
+    def __init__(self, trace: Trace, number: int, warm: Warm) -> None:
         assert number > 0
         self._base = number * _IDS_PER_PLAY
-        self._warm_share = warm_share
+        self._warm = warm
         self._block_size = trace.block_size
 
-    def prompt(self, turn: Turn, fixed_tokens: int) -> Prompt:
+    def prompt(self, turn: Turn, fixed_tokens: int, *, sub_agent: bool) -> Prompt:
         """`fixed_tokens`: tools and system text of the agent that asks."""
         hashes = array("Q")
         for first, length in turn.blocks.runs:
             hashes.extend(range(self._base + first, self._base + first + length))
-        warm = min(int(self._warm_share * fixed_tokens) // self._block_size, len(hashes))
-        hashes[:warm] = array("Q", range(warm))
+        shared = self._warm.blocks(fixed_tokens, self._block_size, sub_agent=sub_agent)
+        warm = min(shared, len(hashes))
+        first = _SUB_AGENT_IDS if sub_agent else 0
+        hashes[:warm] = array("Q", range(first, first + warm))
         return Prompt(hashes, turn.input_tokens, warm)
 
 

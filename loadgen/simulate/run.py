@@ -21,6 +21,7 @@ from loadgen.simulate.fluid import FluidEngine
 from loadgen.simulate.lanes import Lane, Stage
 from loadgen.simulate.world import Sample, World
 from loadgen.traces.model import Trace
+from loadgen.warm import Warm
 
 # A cache that nothing of a run can fill.
 INFINITE_TOKENS = 10**9
@@ -82,7 +83,7 @@ def simulate(traces: Sequence[Trace], setup: Setup, arm: Arm) -> Outcome:
     limits = arm.admission if arm.holds_back else replace(arm.admission, backlog_s=inf)
     world = World(router, Admission(router, limits), [_engine(setup) for _ in router.replicas])
     queue = TraceQueue(traces, setup.seed, recycle=setup.duration_s is not None)
-    stage = Stage(world, queue, setup.timing, setup.warm_prefix_pct, {})
+    stage = Stage(world, queue, setup.timing, Warm.of(traces, setup.warm_prefix_pct), {})
     for start_s in setup.timing.starts_s(setup.conversations, setup.seed):
         world.at(start_s, Lane(stage).begin)
     world.run(setup.duration_s if setup.duration_s is not None else inf)

@@ -44,7 +44,8 @@ async def through_and_direct(pieces: Sequence[Piece], raw: bytes) -> tuple[WireA
 
 
 def assert_same(through: WireAnswer, direct: WireAnswer) -> None:
-    assert direct.complete and through.complete
+    assert direct.complete
+    assert through.complete
     assert through.status == direct.status
     assert through.body == direct.body
     dated = [pair for pair in relayed(through.headers) if pair[0] != b"date"]
@@ -104,7 +105,7 @@ async def test_status_headers_and_body(
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 async def test_answers_without_a_body(status: str) -> None:
-    head = f"HTTP/1.1 {status}\r\netag: \"x\"\r\n\r\n".encode()
+    head = f'HTTP/1.1 {status}\r\netag: "x"\r\n\r\n'.encode()
     async with recording() as [replica], proxied([replica.url]) as (_, url):
         replica.script = lambda received: [head]
         async with connected(url) as (reader, writer):

@@ -107,7 +107,9 @@ async def test_random_cancellations_leave_nothing_behind(request: pytest.Fixture
     seed = request.config.getoption("hypothesis_seed")
     print(f"seed {seed}")
     random = Random(seed)
-    engine = EmulatorSettings(model="m", hbm_tokens=20_000, prefill_tok_s=20_000, chunk_interval_s=0.01)
+    engine = EmulatorSettings(
+        model="m", hbm_tokens=20_000, prefill_tok_s=20_000, chunk_interval_s=0.01
+    )
     async with emulated(engine, n=3) as urls:
         tasks, sockets = len(asyncio.all_tasks()), open_sockets()
         async with proxied(urls, upstream={"keepalive_s": 0.5}) as running:
@@ -119,12 +121,12 @@ async def test_random_cancellations_leave_nothing_behind(request: pytest.Fixture
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
         await eventually(lambda: open_sockets() <= sockets)
     assert outcomes["cancelled"] >= 50
-    assert outcomes["done"] >= 20
+    assert outcomes["done"] >= outcomes["patient"] >= 20
 
 
 async def cancel_at_random(running: Running, random: Random, count: int) -> dict[str, int]:
     loop = asyncio.get_running_loop()
-    outcomes = {"cancelled": 0, "done": 0}
+    outcomes = {"cancelled": 0, "done": 0, "patient": 0}
 
     async def one(body: bytes, session: str) -> None:
         headers = {"content-type": "application/json", "x-session-id": session}
@@ -147,7 +149,10 @@ async def cancel_at_random(running: Running, random: Random, count: int) -> dict
             start = one(orjson.dumps(body), random.choice("abcdef"))
             task = asyncio.create_task(start)
             tasks.append(task)
-            loop.call_later(random.expovariate(2.0), task.cancel)
+            if random.random() < 0.8:
+                loop.call_later(random.expovariate(2.0), task.cancel)
+            else:
+                outcomes["patient"] += 1
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, asyncio.CancelledError):
                 outcomes["cancelled"] += 1

@@ -52,13 +52,15 @@ async def test_a_replica_that_hangs_up_without_an_answer_is_passed_over(
 
 
 async def test_all_dead_is_a_clear_error() -> None:
-    async with recording(2) as replicas:
-        async with proxied([r.url for r in replicas], probe=SLOW_PROBE) as (app, url):
-            for replica in replicas:
-                await replica.stop()
-            got = await ask(url, post(CHAT))
-            other = await ask(url, request("GET", "/version"))
-            await settled(app)
+    async with (
+        recording(2) as replicas,
+        proxied([r.url for r in replicas], probe=SLOW_PROBE) as (app, url),
+    ):
+        for replica in replicas:
+            await replica.stop()
+        got = await ask(url, post(CHAT))
+        other = await ask(url, request("GET", "/version"))
+        await settled(app)
     for failed in (got, other):
         assert failed.status == 502
         assert failed.header(b"x-kvproxy-error-code") == b"upstream_unreachable"
@@ -68,21 +70,23 @@ async def test_all_dead_is_a_clear_error() -> None:
 
 
 async def test_known_to_be_dead_is_503_and_back_when_restarted() -> None:
-    async with recording(1) as [replica]:
-        async with proxied([replica.url], probe=FAST_PROBE) as (app, url):
-            assert (await ask(url, post(CHAT))).status == 200
-            port = replica.port
-            await replica.stop()
-            await eventually(lambda: app.router.replicas[0].health is Health.DOWN)
-            got = await ask(url, post(CHAT))
-            assert got.status == 503
-            assert got.header(b"retry-after")
-            assert orjson.loads(got.body)["error"]["type"] == "ServiceUnavailableError"
-            assert (await ask(url, request("GET", "/readyz"))).status == 503
-            await replica.start(port)
-            await eventually(lambda: app.router.replicas[0].health is Health.READY)
-            assert (await ask(url, post(CHAT))).status == 200
-            await settled(app)
+    async with (
+        recording(1) as [replica],
+        proxied([replica.url], probe=FAST_PROBE) as (app, url),
+    ):
+        assert (await ask(url, post(CHAT))).status == 200
+        port = replica.port
+        await replica.stop()
+        await eventually(lambda: app.router.replicas[0].health is Health.DOWN)
+        got = await ask(url, post(CHAT))
+        assert got.status == 503
+        assert got.header(b"retry-after")
+        assert orjson.loads(got.body)["error"]["type"] == "ServiceUnavailableError"
+        assert (await ask(url, request("GET", "/readyz"))).status == 503
+        await replica.start(port)
+        await eventually(lambda: app.router.replicas[0].health is Health.READY)
+        assert (await ask(url, post(CHAT))).status == 200
+        await settled(app)
 
 
 async def test_an_error_answer_is_the_replicas_own_and_not_retried() -> None:

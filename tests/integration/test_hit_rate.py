@@ -95,10 +95,12 @@ async def replay(url: str) -> Run:
 
 
 async def under(policy: str) -> Run:
-    async with emulated(ENGINE, n=4) as urls:
-        async with proxied(urls, policy={"name": policy}, score=SCORE) as (app, url):
-            run = await replay(f"{url}/v1/chat/completions")
-            await settled(app)
+    async with (
+        emulated(ENGINE, n=4) as urls,
+        proxied(urls, policy={"name": policy}, score=SCORE) as (app, url),
+    ):
+        run = await replay(f"{url}/v1/chat/completions")
+        await settled(app)
     shares = sorted((count / run.prompt for count in run.by_replica.values()), reverse=True)
     print(policy, f"hit rate {run.hit_rate:.2f} %, shares {[round(share, 2) for share in shares]}")
     return run

@@ -1,7 +1,8 @@
 """The real `openai` package against the proxy, as applications use it."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import openai
 import pytest
@@ -11,8 +12,8 @@ from kvproxy.app import App
 from loadgen.emulator import EmulatorSettings, emulated
 from tests.support.proxies import proxied, settled
 
-QUESTION = [{"role": "user", "content": "What is the weather? Use get_weather."}]
-WEATHER = {
+QUESTION: list[Any] = [{"role": "user", "content": "What is the weather? Use get_weather."}]
+WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "get_weather",
@@ -75,6 +76,7 @@ async def test_tool_calls(service: Service) -> None:
     )
     assert answer.choices[0].finish_reason == "tool_calls"
     [call] = answer.choices[0].message.tool_calls or []
+    assert call.type == "function"
     assert call.function.name == "get_weather"
     result = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
     turns = [*QUESTION, answer.choices[0].message.model_dump(exclude_none=True), result]
@@ -149,7 +151,7 @@ async def test_clients_at_once_and_their_conversations(service: Service) -> None
     replicas: dict[str, set[str]] = {}
     for turn in range(3):
         for session in "abc":
-            messages = [{"role": "user", "content": session * 400}] * (turn + 1)
+            messages: list[Any] = [{"role": "user", "content": session * 400}] * (turn + 1)
             raw = await service.client.chat.completions.with_raw_response.create(
                 model="emu", messages=messages, max_tokens=2,
                 extra_headers={"x-session-id": session},
@@ -159,8 +161,7 @@ async def test_clients_at_once_and_their_conversations(service: Service) -> None
 
 
 def test_the_synchronous_client() -> None:
-    """In a thread of its own, against a proxy in another process's place: the event loop here."""
-    import asyncio
+    """In a thread of its own, while the proxy runs in the event loop here."""
 
     async def main() -> str | None:
         settings = EmulatorSettings(model="emu", time_scale=20.0)

@@ -68,12 +68,14 @@ async def test_nothing_is_touched_when_order_is_preserved(random: Random) -> Non
     writer = BodyWriter(random)
     values = [writer.chat() for _ in range(25)]
     bodies = [writer.body(v) for value in values for v in (value, writer.shuffled(value))]
-    async with recording() as [replica]:
-        async with proxied([replica.url], canonical={"order": "preserve"}) as (_, url):
-            async with connected(url) as (reader, stream):
-                for body in bodies:
-                    stream.write(post(body))
-                    assert (await read_answer(reader)).status == 200
+    async with (
+        recording() as [replica],
+        proxied([replica.url], canonical={"order": "preserve"}) as (_, url),
+        connected(url) as (reader, stream),
+    ):
+        for body in bodies:
+            stream.write(post(body))
+            assert (await read_answer(reader)).status == 200
     assert [received.body for received in replica.received] == bodies
 
 
@@ -138,12 +140,15 @@ async def test_chunked_upload_arrives_whole() -> None:
 async def test_expect_continue_is_answered_before_the_body() -> None:
     body = b'{"model":"m","messages":[]}'
     raw = post(body, expect="100-continue")
-    async with recording() as [replica], proxied([replica.url]) as (_, url):
-        async with connected(url) as (reader, writer):
-            writer.write(raw[: -len(body)])
-            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
-            writer.write(body)
-            assert (await read_answer(reader)).status == 200
+    async with (
+        recording() as [replica],
+        proxied([replica.url]) as (_, url),
+        connected(url) as (reader, writer),
+    ):
+        writer.write(raw[: -len(body)])
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await read_answer(reader)).status == 200
     assert replica.received[0].body == body
     assert b"expect" not in {name.lower() for name, _ in replica.received[0].headers}
 

@@ -76,16 +76,18 @@ async def test_a_running_answer_ends_and_then_the_process(sign: signal.Signals) 
 
 
 async def test_when_grace_is_over_a_stream_is_cut_with_an_error_event() -> None:
-    async with recording() as [replica]:
-        async with served("--replica", replica.url, "--server-grace-s", "0.1") as (process, url):
-            async with streaming(replica, url) as (reader, _), connected(url) as (plain, writer):
-                replica.script = lambda received: [Mark.HOLD]
-                writer.write(post(CHAT.replace(b"true", b"false")))
-                waiting = await replica.next()
-                process.send_signal(signal.SIGTERM)
-                got = await read_answer(reader)
-                unstarted = await read_answer(plain)
-            assert await process.wait() == 0
+    async with (
+        recording() as [replica],
+        served("--replica", replica.url, "--server-grace-s", "0.1") as (process, url),
+    ):
+        async with streaming(replica, url) as (reader, _), connected(url) as (plain, writer):
+            replica.script = lambda received: [Mark.HOLD]
+            writer.write(post(CHAT.replace(b"true", b"false")))
+            waiting = await replica.next()
+            process.send_signal(signal.SIGTERM)
+            got = await read_answer(reader)
+            unstarted = await read_answer(plain)
+        assert await process.wait() == 0
     *events, error, done, _ = got.body.split(b"\n\n")
     assert events == [b"data: 1", b"data: 2"]
     assert orjson.loads(error.removeprefix(b"data: "))["error"]["code"] == 503
@@ -97,22 +99,28 @@ async def test_when_grace_is_over_a_stream_is_cut_with_an_error_event() -> None:
 
 
 async def test_a_second_signal_ends_it_at_once() -> None:
-    async with recording() as [replica], served("--replica", replica.url) as (process, url):
-        async with streaming(replica, url):
-            process.send_signal(signal.SIGTERM)
-            await eventually(lambda: refused(url))
-            process.send_signal(signal.SIGTERM)
-            assert await process.wait() == -signal.SIGTERM
+    async with (
+        recording() as [replica],
+        served("--replica", replica.url) as (process, url),
+        streaming(replica, url),
+    ):
+        process.send_signal(signal.SIGTERM)
+        await eventually(lambda: refused(url))
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == -signal.SIGTERM
 
 
 async def test_idle_connections_do_not_delay_the_end() -> None:
-    async with recording() as [replica], served("--replica", replica.url) as (process, url):
-        async with connected(url) as (reader, writer):
-            writer.write(request("GET", "/healthz"))
-            await read_answer(reader)
-            process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(5):
-                assert await process.wait() == 0
+    async with (
+        recording() as [replica],
+        served("--replica", replica.url) as (process, url),
+        connected(url) as (reader, writer),
+    ):
+        writer.write(request("GET", "/healthz"))
+        await read_answer(reader)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(5):
+            assert await process.wait() == 0
 
 
 async def test_it_starts_before_its_replicas() -> None:

@@ -1,6 +1,7 @@
 """Request bodies as odd as clients write them, from a seed; and what they mean."""
 
 import json
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -120,7 +121,8 @@ class BodyWriter:
 
     def _tool(self, name: str) -> dict[str, Any]:
         parameters = {"type": "object", "required": ["a"], "properties": self.value(2)}
-        function = {"name": name, "description": f"does {self._random.random()}", "parameters": parameters}
+        told = f"does {self._random.random()}"
+        function = {"name": name, "description": told, "parameters": parameters}
         return {"type": "function", "function": function}
 
 
@@ -149,8 +151,6 @@ def _normal(value: Any) -> Any:
         normal["tools"].sort(key=lambda tool: json.dumps(tool, sort_keys=True))
     arguments = normal.get("arguments")
     if isinstance(arguments, str) and arguments.startswith("{"):
-        try:
+        with suppress(ValueError):
             normal["arguments"] = json.loads(arguments)
-        except ValueError:
-            pass
     return normal

@@ -159,6 +159,14 @@ def _shuffle_tools(c: Conversation) -> None:
     c.random.shuffle(c.tools)
 
 
+def _shuffle_arguments(c: Conversation) -> None:
+    """For good: the client goes on to send what another order was seen of."""
+    for message in c.messages:
+        for call in message.get("tool_calls", ()):
+            arguments = shuffled(json.loads(call["function"]["arguments"]), c.random)
+            call["function"] = {**call["function"], "arguments": json.dumps(arguments)}
+
+
 def _toggle_stream(c: Conversation) -> None:
     c.extra = {**c.extra, "stream": not c.extra.get("stream", False)}
 
@@ -175,6 +183,7 @@ _WAYS = {
     "truncate": (_truncate, 1),
     "change_tools": (_change_tools, 1),
     "shuffle_tools": (_shuffle_tools, 2),
+    "shuffle_arguments": (_shuffle_arguments, 2),
     "toggle_stream": (_toggle_stream, 1),
     "change_model": (_change_model, 1),
 }

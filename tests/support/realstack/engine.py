@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
+
 from tests.support.realstack.places import Places
 from tests.support.realstack.processes import free_ports, running
 
@@ -26,6 +28,14 @@ class Engine:
     events: str
     replay: str
     log: Path
+
+    async def reset_cache(self) -> None:
+        """Empties the HBM tier; what lies in other tiers stays there."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{self.url}/reset_prefix_cache") as response,
+        ):
+            assert response.status == 200, await response.text()
 
 
 @asynccontextmanager

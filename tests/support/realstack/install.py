@@ -1,12 +1,13 @@
 """Installs a vLLM that runs on any x86-64 CPU, LMCache beside it, and a tiny model.
 
 `python -m tests.support.realstack.install` is idempotent: a second run finds its stamp and ends.
-It exits 75 when the registry cannot give what is needed, 1 when the installed engine does not work.
+It exits 75 when the registry or this machine cannot give what is needed, 1 when the installed engine does not work.
 """
 
 import fcntl
 import hashlib
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -27,8 +28,8 @@ _MODEL_SCRIPT = Path(__file__).with_name("tiny_model.py")
 TEMPORARY_FAILURE = 75
 
 
-class RegistryError(Exception):
-    """pip could not get a package: an outage, not a fault of this repository."""
+class UnavailableError(Exception):
+    """What is needed cannot be had here: an outage or another platform, no fault of ours."""
 
 
 def main() -> int:
@@ -36,7 +37,7 @@ def main() -> int:
     started = time.monotonic()
     try:
         fresh = install(places)
-    except RegistryError as error:
+    except UnavailableError as error:
         print(f"real stack: {error}", file=sys.stderr)
         return TEMPORARY_FAILURE
     except subprocess.CalledProcessError as error:
@@ -47,13 +48,18 @@ def main() -> int:
     return 0
 
 
+def is_installed(places: Places) -> bool:
+    return places.stamp.is_file() and places.stamp.read_text() == _fingerprint()
+
+
 def install(places: Places) -> bool:
-    """Brings the folder up to date; False when it was already. Raises RegistryError."""
-    wanted = _fingerprint()
+    """Brings the folder up to date; False when it was already. Raises UnavailableError."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        raise UnavailableError("the CPU build of the engine is for Linux on x86-64 alone")
     places.root.mkdir(parents=True, exist_ok=True)
     with places.lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if places.stamp.is_file() and places.stamp.read_text() == wanted:
+        if is_installed(places):
             return False
         places.downloads.mkdir(exist_ok=True)
         places.logs.mkdir(exist_ok=True)
@@ -63,7 +69,7 @@ def install(places: Places) -> bool:
         _name_the_distribution(places)
         _install_lmcache(places)
         _python(places, str(_MODEL_SCRIPT), str(places.model))
-        places.stamp.write_text(wanted)
+        places.stamp.write_text(_fingerprint())
     return True
 
 
@@ -120,7 +126,7 @@ def _python(places: Places, *arguments: str) -> str:
 def _pip(places: Places, *arguments: str) -> None:
     command = [str(places.python), "-m", "pip", "-qq", "--disable-pip-version-check", *arguments]
     if subprocess.run(command, check=False).returncode:
-        raise RegistryError(f"pip {' '.join(arguments[:1])} failed; its message is above")
+        raise UnavailableError(f"pip {' '.join(arguments[:1])} failed; its message is above")
 
 
 if __name__ == "__main__":

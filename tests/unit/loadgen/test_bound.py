@@ -4,11 +4,12 @@ from loadgen.bound import InfiniteCache
 from loadgen.content import ContentSettings, Conversation
 from loadgen.text import WordPool
 from loadgen.traces.model import Trace
+from loadgen.warm import Warm
 from tests.support.traces import growing, random_traces, trace, turn
 from tests.unit.loadgen.test_content import common_tokens, words
 
 POOL = WordPool(1)
-COLD = ContentSettings(warm_prefix_pct=0)
+COLD = ContentSettings()
 
 
 @given(random_traces())
@@ -48,7 +49,7 @@ def test_the_warm_prefix_hits_across_conversations() -> None:
     bounds = []
     for number in (1, 50):
         made = trace([turn(160, range(number, number + 10))], f"t{number}", fixed=80)
-        conversation = Conversation(made, POOL, ContentSettings(warm_prefix_pct=1))
+        conversation = Conversation(made, POOL, ContentSettings(warm=Warm(80)))
         bounds.append(everyone.play(conversation).send(0))
     assert bounds == [0, 80]
 

@@ -10,6 +10,7 @@ from loadgen.text import WordPool
 from loadgen.tokens import StandInTokeniser, render
 from loadgen.traces.load import load_traces
 from loadgen.traces.model import SubAgent, Trace
+from loadgen.warm import Warm
 from tests.support.shared import shared_path
 from tests.support.traces import growing, random_traces, trace, turn
 
@@ -86,7 +87,7 @@ def test_seed_and_play_change_the_text_and_nothing_else_does() -> None:
     made = growing("a", [70, 150])
 
     def text(seed: int, play: int) -> bytes:
-        chosen = ContentSettings(seed, warm_prefix_pct=0)
+        chosen = ContentSettings(seed)
         return words(Conversation(made, WordPool(seed), chosen, play), 1)
 
     assert text(1, 0) == text(1, 0)
@@ -96,8 +97,8 @@ def test_seed_and_play_change_the_text_and_nothing_else_does() -> None:
 
 @pytest.mark.parametrize(("share", "blocks"), [(0.0, 0), (0.5, 2), (1.0, 5)])
 def test_conversations_share_the_warm_part_of_tools_and_system(share: float, blocks: int) -> None:
-    chosen = ContentSettings(warm_prefix_pct=share)
     made = [trace([turn(160, range(n, n + 10))], f"t{n}", fixed=80) for n in (1, 50)]
+    chosen = ContentSettings(warm=Warm.of(made, share))
     one, other = (Conversation(t, POOL, chosen) for t in made)
     assert common_tokens(words(one, 0), words(other, 0)) // 16 == blocks
     assert one.warm_tokens(0) == ("main", blocks * 16)
@@ -106,7 +107,7 @@ def test_conversations_share_the_warm_part_of_tools_and_system(share: float, blo
 def test_sub_agents_share_with_sub_agents_and_not_with_parents() -> None:
     inner = SubAgent("s", 0.0, (turn(96, range(50, 56)),), 64)
     made = trace([turn(96, range(1, 7)), inner, turn(112, range(1, 8))], fixed=64)
-    chosen = ContentSettings(warm_prefix_pct=1.0)
+    chosen = ContentSettings(warm=Warm.of([made], 1.0))
     one, other = Conversation(made, POOL, chosen), Conversation(made, POOL, chosen, play=1)
     agent = one.request(1, 0)
     assert common_tokens(words(one, agent), words(other, agent)) // 16 == 4

@@ -22,8 +22,12 @@ def test_texts_do_not_run_into_each_other() -> None:
 
 def test_text_bytes_are_those_of_the_texts() -> None:
     made = segment({"role": "user"}, [b"hello", b"world"])
-    assert made.text_bytes == 10
-    assert made.data.endswith(b"\0helloworld")
+    assert made.data[made.text_start :][: made.text_bytes] == b"helloworld"
+
+
+def test_segments_that_begin_alike_have_equal_beginnings() -> None:
+    short, long = segment("system", [b"same"]), segment("system", [b"same and more"])
+    assert short.data[:10] == long.data[:10]
 
 
 def test_sorted_json_ignores_order_alone() -> None:

@@ -59,6 +59,22 @@ def test_a_shuffled_schema_alone_is_a_smaller_splice() -> None:
     assert apply(raw, splices) == body(1)
 
 
+def test_splices_of_early_elements_are_kept_when_reading_resumes() -> None:
+    def with_call(arguments: str, count: int) -> bytes:
+        function = {"name": "f", "arguments": arguments}
+        messages = [{"role": "assistant", "tool_calls": [{"function": function}]}]
+        messages += [{"role": "user", "content": "x" * 100} for _ in range(count)]  # type: ignore[dict-item]
+        return json.dumps({"model": "m", "messages": messages}).encode()
+
+    reader = make_reader()
+    reader.read(CHAT, "", with_call('{"a":1,"b":2}', 0))
+    for count in (10, 12, 14):
+        raw = with_call('{"b":2,"a":1}', count)
+        turn = reader.read(CHAT, "", raw)
+        assert apply(raw, turn.splices) == with_call('{"a":1,"b":2}', count)
+    assert turn.resumed_at > 0
+
+
 def test_a_changed_beginning_is_read_anew() -> None:
     reader = make_reader()
     reader.read(CHAT, "", body(10))

@@ -99,55 +99,95 @@ def chain_of(*labels: int) -> bytes:
 CHAINS = st.lists(st.integers(0, 1), min_size=1, max_size=9).map(lambda labels: chain_of(*labels))
 STEPS = st.lists(
     st.one_of(
+        st.tuples(st.just("serve"), CHAINS, st.booleans()),
         st.tuples(st.just("begin"), CHAINS, st.integers(0, 9)),
         st.tuples(st.just("grow"), st.integers(0, 9), st.integers(1, 4)),
         st.tuples(st.just("spare"), st.integers(0, 9), st.integers(1, 2)),
         st.tuples(st.just("end"), st.integers(0, 9), st.just(0)),
         st.tuples(st.just("reset"), st.just(0), st.just(0)),
     ),
+    min_size=8,
     max_size=60,
 )
 
 
-@settings(max_examples=600, deadline=None)
+class Both:
+    """The tree and its twin under the same calls."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.tree, self.twin = RunTree(capacity), NaivePool(capacity)
+        self.holds: list = []
+        self.chains: set[bytes] = set()
+
+    def begin(self, chain: bytes, limit: int) -> None:
+        self.chains.add(chain)
+        limit = min(limit, len(chain) // HASH_BYTES)
+        match, found = self.tree.match(chain, limit), self.twin.match(chain, limit)
+        assert match.blocks == len(found)
+        assert match.unpinned == sum(block.refs == 0 for block in found)
+        pins = self.tree.pin(chain, match.blocks), self.twin.pin(chain, match.blocks)
+        self.holds.append((*pins, chain))
+
+    def allocate(self, index: int, count: int) -> bool:
+        hold, twin_hold, _ = self.holds[index]
+        granted = self.tree.allocate(hold, count)
+        assert granted == self.twin.allocate(twin_hold, count)
+        return granted
+
+    def grow(self, index: int, count: int) -> None:
+        hold, twin_hold, chain = self.holds[index]
+        upto = min(hold.cached_blocks + count, len(chain) // HASH_BYTES)
+        if self.allocate(index, upto - hold.cached_blocks):
+            self.tree.insert(hold, chain, upto)
+            self.twin.insert(twin_hold, chain, upto)
+            assert hold.cached_blocks == len(twin_hold.cached)
+            assert hold.private == len(twin_hold.private)
+
+    def end(self, index: int) -> None:
+        hold, twin_hold, _ = self.holds.pop(index)
+        self.tree.unpin(hold)
+        self.twin.unpin(twin_hold)
+
+    def reset(self) -> None:
+        idle = len(self.twin.free) == self.capacity
+        assert self.tree.reset() == idle
+        if idle:
+            self.twin.reset()
+
+    def check(self) -> None:
+        assert self.tree.free_blocks == len(self.twin.free)
+        assert self.tree.contents() == set(self.twin.cached)
+        for chain in self.chains:  # what is there must be found, too
+            assert self.tree.match(chain, len(chain) // HASH_BYTES).blocks == len(
+                self.twin.match(chain, 9)
+            )
+        assert self.tree.evicted_blocks == len(self.twin.evicted)
+
+
+@settings(max_examples=500, deadline=None)
 @given(capacity=st.integers(3, 24), steps=STEPS)
 def test_equals_naive_twin(capacity, steps):
-    tree, twin = RunTree(capacity), NaivePool(capacity)
-    holds = []
+    both = Both(capacity)
     for verb, first, second in steps:
-        if verb == "begin":
-            limit = min(second, len(first) // HASH_BYTES)
-            match = tree.match(first, limit)
-            found = twin.match(first, limit)
-            assert match.blocks == len(found)
-            assert match.unpinned == sum(block.refs == 0 for block in found)
-            holds.append((tree.pin(first, match.blocks), twin.pin(first, match.blocks), first))
+        if verb == "serve":  # a whole request, which may stay
+            both.begin(first, 9)
+            both.grow(-1, 9)
+            if second:
+                both.end(-1)
+        elif verb == "begin":
+            both.begin(first, second)
         elif verb == "reset":
-            idle = len(twin.free) == capacity
-            assert tree.reset() == idle
-            if idle:
-                twin.reset()
-        elif holds:
-            hold, twin_hold, chain = holds[first % len(holds)]
-            if verb == "end":
-                holds.pop(first % len(holds))
-                tree.unpin(hold)
-                twin.unpin(twin_hold)
+            both.reset()
+        elif both.holds:
+            index = first % len(both.holds)
+            if verb == "grow":
+                both.grow(index, second)
             elif verb == "spare":
-                assert tree.allocate(hold, second) == twin.allocate(twin_hold, second)
+                both.allocate(index, second)
             else:
-                upto = min(hold.cached_blocks + second, len(chain) // HASH_BYTES)
-                count = upto - hold.cached_blocks
-                granted = tree.allocate(hold, count)
-                assert granted == twin.allocate(twin_hold, count)
-                if granted:
-                    tree.insert(hold, chain, upto)
-                    twin.insert(twin_hold, chain, upto)
-                    assert hold.cached_blocks == len(twin_hold.cached)
-                    assert hold.private == len(twin_hold.private)
-        assert tree.free_blocks == len(twin.free)
-        assert tree.contents() == set(twin.cached)
-        assert tree.evicted_blocks == len(twin.evicted)
+                both.end(index)
+        both.check()
 
 
 def fill(tree: RunTree, chain: bytes) -> None:
@@ -177,6 +217,27 @@ def test_touching_a_prefix_saves_it_from_eviction():
     fill(tree, chain_of(3, 3))
     assert tree.match(old, 4).blocks == 4
     assert tree.match(new, 4).blocks == 2
+
+
+def test_siblings_outlive_each_other():
+    tree = RunTree(10)
+    fill(tree, chain_of(0, 0))
+    fill(tree, chain_of(0, 1))
+    assert tree.contents() == {*keys_of(chain_of(0, 0)), *keys_of(chain_of(0, 1))}
+
+
+def test_growing_past_a_finished_branch_keeps_the_branch():
+    tree = RunTree(10)
+    mine, other = chain_of(0, 0, 0), chain_of(0, 0, 1)
+    hold = tree.pin(mine, 0)
+    assert tree.allocate(hold, 2)
+    tree.insert(hold, mine, 2)
+    fill(tree, other)
+    assert tree.allocate(hold, 1)
+    tree.insert(hold, mine, 3)
+    tree.unpin(hold)
+    assert tree.match(other, 3).blocks == 3
+    assert tree.match(mine, 3).blocks == 3
 
 
 def test_pinned_blocks_are_not_evicted():

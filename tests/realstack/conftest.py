@@ -1,0 +1,38 @@
+"""One set of real engines at a time, started when the first test asks for it."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.support.realstack.engine import Engine
+from tests.support.realstack.fleet import Fleet, Tiered
+from tests.support.realstack.install import is_installed
+from tests.support.realstack.places import default_places
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def fleet() -> AsyncIterator[Fleet]:
+    places = default_places()
+    if not is_installed(places):
+        pytest.skip("no real engine is installed: run `make test-vllm`")
+    async with Fleet(places) as fleet:
+        yield fleet
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def engines(fleet: Fleet) -> list[Engine]:
+    """Two replicas with nothing behind their HBM, their caches empty."""
+    engines = await fleet.plain()
+    for engine in engines:
+        await engine.reset_cache()
+    return engines
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def tiered(fleet: Fleet) -> Tiered:
+    """Two replicas that each store into an LMCache server of their own; their HBM is empty."""
+    tiered = await fleet.tiered()
+    for engine in tiered.engines:
+        await engine.reset_cache()
+    return tiered

@@ -1,0 +1,70 @@
+"""Answers of a real engine are the same through kvproxy, byte for byte, and so are its refusals."""
+
+import re
+
+import orjson
+import pytest
+
+from tests.support.proxies import proxied, settled
+from tests.support.realstack.engine import Engine
+from tests.support.realstack.requests import ANSWERED, REFUSED, REFUSED_BY_US, Case
+from tests.support.wire import RawHeaders, WireAnswer, ask, end_to_end, request
+
+pytestmark = [
+    pytest.mark.realstack,
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(600),
+]
+
+# Drawn anew for every answer; the id of a chat follows from the x-request-id that we send.
+_DRAWN = re.compile(
+    rb'("(?:created|created_at|completed_at)":)[\d.]+'
+    rb"|\b((?:chatcmpl-tool|call|resp|msg|rs|fc|modelperm|cmpl|chatcmpl)[-_])[0-9a-f]{16,32}"
+    rb'|("(?:request_id|item_id|id)":")(?!chatcmpl-)[^"]*'
+)
+_OURS = (b"x-request-id", b"x-kvproxy-replica", b"date")
+
+
+async def _ask(url: str, case: Case) -> WireAnswer:
+    headers = {"x-request-id": f"fixed-{case.name}"} | case.headers
+    return await ask(url, request("POST", case.path, list(headers.items()), case.bytes()))
+
+
+def _normal(body: bytes) -> bytes:
+    return _DRAWN.sub(lambda match: next(filter(None, match.groups())), body)
+
+
+def _headers(headers: RawHeaders) -> RawHeaders:
+    kept = [pair for pair in end_to_end(headers) if pair[0] not in _OURS]
+    return [(name, b"" if name == b"content-length" else value) for name, value in kept]
+
+
+@pytest.mark.parametrize("case", [*ANSWERED, *REFUSED], ids=lambda case: case.name)
+async def test_answers_are_the_engines_own(engines: list[Engine], case: Case) -> None:
+    engine = engines[0]
+    if case in ANSWERED:
+        # Usage tells what was cached, so both askers must find the same.
+        await _ask(engine.url, case)
+    direct = await _ask(engine.url, case)
+    async with proxied([engine.url]) as (app, url):
+        through = await _ask(url, case)
+        await settled(app)
+    assert (direct.status == 200) == (case in ANSWERED), direct.body[:500]
+    assert through.complete and direct.complete
+    assert through.status == direct.status
+    assert _normal(through.body) == _normal(direct.body)
+    assert _headers(through.headers) == _headers(direct.headers)
+    assert through.header(b"x-kvproxy-replica") == engine.url.removeprefix("http://").encode()
+
+
+@pytest.mark.parametrize("case", REFUSED_BY_US, ids=lambda case: case.name)
+async def test_our_refusals_have_the_engines_form(engines: list[Engine], case: Case) -> None:
+    """Same status, same type, same members; the message is ours."""
+    direct = await _ask(engines[0].url, case)
+    async with proxied([engines[0].url]) as (_, url):
+        through = await _ask(url, case)
+    print(f"\n{case.name}:\n  engine  {direct.body[:300]!r}\n  kvproxy {through.body[:300]!r}")
+    assert through.status == direct.status
+    ours, theirs = (orjson.loads(answer.body)["error"] for answer in (through, direct))
+    assert ours.keys() == theirs.keys()
+    assert ours["type"] == theirs["type"]
