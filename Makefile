@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo test lint format settings clean
+.PHONY: help setup demo test test-vllm lint format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -20,6 +20,13 @@ demo: setup  ## four emulated replicas, the proxy, a replay, one table
 
 test: setup  ## every test that needs neither minutes nor an engine
 	@$(BIN)/pytest -n auto -m "not slow and not realstack" $(FAST_TESTS)
+
+test-vllm: setup  ## a real vLLM and LMCache on the CPU; its first run installs them (minutes)
+	@mkdir -p out && rm -f out/test-vllm.status
+	@status=0; \
+	$(BIN)/python -m tests.support.realstack.install || status=$$?; \
+	if [ $$status = 0 ]; then $(BIN)/pytest -s -m realstack tests/realstack || status=$$?; fi; \
+	echo $$status > out/test-vllm.status; exit $$status
 
 lint: setup  ## style, types and import rules
 	@$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from kvproxy.adapters.gate import Gate
 from kvproxy.adapters.http_server import HttpServer, Limits, Route
+from kvproxy.adapters.lmcache import LmcacheDirectory, LmcacheLimits
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
 from kvproxy.core.admission import Admission, AdmissionLimits
@@ -61,6 +62,7 @@ class App:
             fixed_hbm=frozenset(r.id for r in settings.replicas if r.hbm_tokens is not None),
             api_keys=api_keys,
         )
+        self.lmcache = build_lmcache(settings)
         self.proxy = Proxy(
             router=self.router,
             gate=Gate(self.router, self.admission, time.monotonic),
@@ -76,6 +78,7 @@ class App:
             server.max_header_bytes,
             server.body_timeout_s,
             server.keepalive_timeout_s,
+            server.max_connections,
         )
         self.server = HttpServer(self.proxy.handle, self._routes(), limits)
 
@@ -83,12 +86,20 @@ class App:
         """Returns the URL that is listened on; replicas have been asked once by then."""
         await self._upstream.start()
         await self.probe.start()
+        if self.lmcache is not None:
+            await self.lmcache.start()
         server = self.settings.server
-        return await self.server.start(server.host, server.port, server.max_connections)
+        return await self.server.start(server.host, server.port)
 
     async def stop(self) -> None:
         self.draining = True
         await self.server.drain(self.settings.server.grace_s)
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of the replicas."""
+        if self.lmcache is not None:
+            await self.lmcache.close()
         await self.probe.close()
         await self._upstream.close()
 
@@ -182,6 +193,20 @@ def build_reader(settings: Settings) -> TurnReader:
     )
 
 
+def build_lmcache(settings: Settings) -> LmcacheDirectory | None:
+    lmcache = settings.lmcache
+    if not lmcache.coordinator_url and not lmcache.controller_url:
+        return None
+    limits = LmcacheLimits(
+        lmcache.chunk_tokens,
+        lmcache.dram_tokens,
+        lmcache.world_size,
+        lmcache.interval_s,
+        lmcache.timeout_s,
+    )
+    return LmcacheDirectory(lmcache.coordinator_url, lmcache.controller_url, limits)
+
+
 def _api_keys(settings: Settings) -> dict[str, str]:
     keys = {}
     for replica in settings.replicas:
@@ -202,11 +227,17 @@ async def serving(settings: Settings) -> AsyncIterator[tuple[App, str]]:
         await app.stop()
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     app = App(settings)
-    url = await app.start()
+    try:
+        url = await app.start()
+    except OSError as error:
+        await app.close()
+        server = settings.server
+        sys.stderr.write(f"cannot listen on {server.host}:{server.port}: {error.strerror}\n")
+        return 1
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     sys.stdout.write(f"ready {url}\n")
@@ -216,10 +247,10 @@ async def _serve(settings: Settings) -> None:
     loop.remove_signal_handler(signal.SIGINT)
     loop.remove_signal_handler(signal.SIGTERM)
     await app.stop()
+    return 0
 
 
 def run(settings: Settings) -> int:
     """`kvproxy serve`: returns when told to stop and drained."""
     set_up(settings.log.level, settings.log.format)
-    uvloop.run(_serve(settings))
-    return 0
+    return uvloop.run(_serve(settings))

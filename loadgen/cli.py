@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +11,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from kvproxy.core.units import parse_count, parse_duration
+from loadgen.cli_types import COUNT, DURATION
 from loadgen.emulate_cli import emulate
 from loadgen.probe import EndpointError
 from loadgen.report import show_progress, summary_table
@@ -30,24 +29,6 @@ __all__ = ["emulate", "loadgen"]
 
 T = TypeVar("T")
 
-
-def count(text: str) -> int:
-    """Option type: 128k, 1M."""
-    return _parse(parse_count, text)
-
-
-def duration(text: str) -> float:
-    """Option type: seconds, or 90s, 10m."""
-    return _parse(parse_duration, text)
-
-
-def _parse(parse: Callable[[str], T], text: str) -> T:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 TRACES = click.Path(exists=True, path_type=Path)
 
 
@@ -56,22 +37,22 @@ TRACES = click.Path(exists=True, path_type=Path)
 @click.option("--url", help="Endpoint to load, e.g. http://127.0.0.1:8080.")
 @click.option("--users", default=8, type=click.IntRange(1, 100_000), show_default=True,
               help="Conversations at a time; stays the same for the whole run.")  # fmt: skip
-@click.option("--duration", type=duration, help="Stop sending after this real time (90s, 10m).")
-@click.option("--requests", type=count, help="Stop after this many requests.")
+@click.option("--duration", type=DURATION, help="Stop sending after this real time (90s, 10m).")
+@click.option("--requests", type=COUNT, help="Stop after this many requests.")
 @click.option("--think-scale", default=1.0, type=click.FloatRange(min=0), show_default=True,
               help="Multiply think times.")  # fmt: skip
-@click.option("--think-cap", default="600s", type=duration, show_default=True,
+@click.option("--think-cap", default="600s", type=DURATION, show_default=True,
               help="Longest think time, before scaling.")  # fmt: skip
 @click.option("--time-scale", default=1.0, type=click.FloatRange(min=0.001), show_default=True,
               help="Engine seconds per real second: divides think times, multiplies the "
               "latencies reported. Use the emulator's own --time-scale.")  # fmt: skip
-@click.option("--start-spread", default="30s", type=duration, show_default=True,
+@click.option("--start-spread", default="30s", type=DURATION, show_default=True,
               help="Users begin spread over this time.")  # fmt: skip
-@click.option("--max-context", default="128k", type=count, show_default=True,
+@click.option("--max-context", default="128k", type=COUNT, show_default=True,
               help="Cut conversations here; leave out those that start larger.")  # fmt: skip
 @click.option("--warm-prefix-pct", default=0.5, type=click.FloatRange(0, 1), show_default=True,
               help="Part of tools + system text that all conversations share.")  # fmt: skip
-@click.option("--max-output", type=count, help="Cap on the recorded output length.")
+@click.option("--max-output", type=COUNT, help="Cap on the recorded output length.")
 @click.option("--seed", default=1, show_default=True, help="Fixes content and order.")
 @click.option("--model", help="Model name; default: the endpoint's first.")
 @click.option("--api-key-env", metavar="VAR", help="Environment variable with the API key.")
@@ -79,7 +60,7 @@ TRACES = click.Path(exists=True, path_type=Path)
               help="Ask for the exact output length (ignore_eos, min_tokens).")  # fmt: skip
 @click.option("--engine-block-size", default=16, type=click.IntRange(1), show_default=True,
               help="Tokens in a block of the engines' caches, for the bound.")  # fmt: skip
-@click.option("--grace", default="30s", type=duration, show_default=True,
+@click.option("--grace", default="30s", type=DURATION, show_default=True,
               help="Time for requests in flight at the end.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False),
               help="Directory for run.json and requests.jsonl.")  # fmt: skip

@@ -15,7 +15,7 @@ class Human(click.ParamType[T], Generic[T]):
 
     def __init__(self, name: str, parse: Callable[[str], T]) -> None:
         self.name = name
-        self._parse = parse
+        self._parse: Callable[[str], T] = parse
 
     def convert(
         self, value: str | T, param: click.Parameter | None, ctx: click.Context | None

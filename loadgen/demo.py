@@ -10,6 +10,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import orjson
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadgen.children import ChildError, kvproxy_child
+from loadgen.cli_types import COUNT
 from loadgen.probe import EndpointError, Probe
 from loadgen.report import pct, seconds, show_progress
 from loadgen.run import Progress, RunResult, RunSettings, run_load
@@ -26,10 +28,12 @@ from loadgen.stats import arm
 from loadgen.traces.load import load_traces
 from loadgen.traces.model import Trace, head
 from loadgen.traces.synth import write_traces
+from loadgen.traces.weka import TraceError
 from loadgen.wire import Endpoint, Wire
 
 POLICIES = ("round_robin", "seconds")
 CONTEXT_TOKENS_MAX = 64_000
+RECORDED_TOKENS_MAX = 128_000
 THINK_CAP_S = 60.0
 OUTPUT_TOKENS_MAX = 300
 PREFILL_TOK_S = 10_000
@@ -40,7 +44,8 @@ CHUNK_INTERVAL_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
-    """`hbm_tokens` is the cache of each replica; `turns` is the most of each conversation."""
+    """`hbm_tokens` is the cache of each replica. Without `traces` conversations are made up,
+    `turns` the most of each; with them `requests` of theirs are replayed."""
 
     users: int = 16
     conversations: int = 32
@@ -49,6 +54,9 @@ class DemoSettings:
     hbm_tokens: int = 400_000
     time_scale: float = 20.0
     seed: int = 1
+    policies: tuple[str, ...] = POLICIES
+    traces: Path | None = None
+    requests: int = 400
 
 
 DEFAULTS = DemoSettings()
@@ -62,19 +70,23 @@ DEFAULTS = DemoSettings()
 @click.option("--time-scale", default=DEFAULTS.time_scale, type=click.FloatRange(1, 100),
               show_default=True, help="Engine seconds in a real second.")  # fmt: skip
 @click.option("--seed", default=DEFAULTS.seed, show_default=True, help="Fixes the conversations.")
+@click.option("--hbm-tokens", default="400k", type=COUNT, show_default=True,
+              help="KV cache of each replica.")  # fmt: skip
+@click.option("--policy", "policies", multiple=True, default=POLICIES, show_default=True,
+              help="Policy to run; repeat to compare.")  # fmt: skip
+@click.option("--traces", type=click.Path(exists=True, path_type=Path),
+              help="Replay these recordings instead of made-up conversations.")  # fmt: skip
+@click.option("--requests", default=DEFAULTS.requests, type=click.IntRange(1), show_default=True,
+              help="Requests to send with --traces.")  # fmt: skip
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
               help="File for the result.")  # fmt: skip
-def demo(
-    users: int, conversations: int, time_scale: float, seed: int, json_file: Path | None
-) -> None:
+def demo(json_file: Path | None, **given: Any) -> None:
     """See what routing by KV cache does, on this machine and without a GPU."""
-    settings = DemoSettings(
-        users=users, conversations=conversations, time_scale=time_scale, seed=seed
-    )
+    settings = DemoSettings(**given)
     console = Console()
     try:
         results = uvloop.run(_until_signal(console, settings))
-    except (ChildError, EndpointError) as error:
+    except (ChildError, EndpointError, TraceError) as error:
         raise click.ClickException(str(error)) from error
     except (KeyboardInterrupt, asyncio.CancelledError) as error:
         raise click.Abort from error
@@ -94,9 +106,9 @@ async def _until_signal(console: Console, settings: DemoSettings) -> dict[str, R
 
 
 async def run_demo(console: Console, settings: DemoSettings) -> dict[str, RunResult]:
-    """Every policy's result, by policy, in the order of POLICIES."""
+    """Every policy's result, by policy."""
     traces = demo_traces(settings)
-    requests = sum(trace.request_count for trace in traces)
+    requests = _request_count(traces, settings)
     console.print(
         f"{len(traces)} conversations of coding agents, {requests} requests, {settings.users} at a "
         f"time, {settings.time_scale:g} times as fast as life\n"
@@ -106,7 +118,7 @@ async def run_demo(console: Console, settings: DemoSettings) -> dict[str, RunRes
     )
     results: dict[str, RunResult] = {}
     async with kvproxy_child(_emulate(settings), settings.replicas) as replica_urls:
-        for policy in POLICIES:
+        for policy in settings.policies:
             for url in replica_urls:
                 await _forget(url)
             serve = _serve(policy, replica_urls, settings)
@@ -120,8 +132,10 @@ async def run_demo(console: Console, settings: DemoSettings) -> dict[str, RunRes
 
 
 def demo_traces(settings: DemoSettings) -> list[Trace]:
-    """Synthetic conversations that fit the demo: their first `turns` turns, those that start
-    small enough."""
+    """The recordings asked for, or synthetic conversations that fit the demo: their first `turns`
+    turns, those that start small enough."""
+    if settings.traces is not None:
+        return load_traces(settings.traces, RECORDED_TOKENS_MAX)
     wanted = settings.conversations
     with tempfile.TemporaryDirectory(prefix="kvproxy-demo-") as directory:
         # Two in three start small enough; three times as many are enough for any seed.
@@ -143,6 +157,9 @@ def comparison(results: dict[str, RunResult]) -> Table:
         "hit rate predicted": [pct(summary["hit_rate_predicted"]) for summary in summaries],
         "hit rate reported": [pct(summary["hit_rate_reported"]) for summary in summaries],
         "hit rate possible": [pct(summary["hit_rate_bound"]) for summary in summaries],
+        "predicted within a block": [
+            pct(summary["predicted_within_block"]) for summary in summaries
+        ],
         "ttft mean": [seconds(summary["ttft_mean_s"]) for summary in summaries],
         "ttft p50": [seconds(summary["ttft_p50_s"]) for summary in summaries],
         "ttft p95": [seconds(summary["ttft_p95_s"]) for summary in summaries],
@@ -152,6 +169,15 @@ def comparison(results: dict[str, RunResult]) -> Table:
         table.add_row(name, *values)
     table.caption = "engine seconds"
     return table
+
+
+# Defaults of `serve` that are seconds of engine time.
+_SERVE_SECONDS = {
+    "--score-move-margin-s": 1.0,
+    "--admission-backlog-s": 1.0,
+    "--admission-small-prefill-s": 1.0,
+    "--admission-large-prefill-burst-s": 10.0,
+}
 
 
 def _emulate(settings: DemoSettings) -> list[str]:
@@ -171,7 +197,8 @@ def _serve(policy: str, replica_urls: list[str], settings: DemoSettings) -> list
     """The proxy lives in real time, so what it is told in seconds is scaled."""
     arguments = ["serve", "--policy", policy, "--port", "0"]
     arguments += ["--score-prefill-tok-s", f"{PREFILL_TOK_S * settings.time_scale:.0f}"]
-    arguments += ["--score-move-margin-s", f"{1 / settings.time_scale:.4f}"]
+    for flag, engine_s in _SERVE_SECONDS.items():
+        arguments += [flag, f"{engine_s / settings.time_scale:.4f}"]
     for url in replica_urls:
         arguments += ["--replica", url]
     return arguments
@@ -194,12 +221,13 @@ async def _replay(
     run = RunSettings(
         url=url,
         users=settings.users,
+        requests=settings.requests if settings.traces else None,
         timing=Timing(think_cap_s=THINK_CAP_S, time_scale=settings.time_scale),
-        output_tokens_max=OUTPUT_TOKENS_MAX,
+        output_tokens_max=None if settings.traces else OUTPUT_TOKENS_MAX,
         seed=settings.seed,
         engine_block_size=BLOCK_SIZE,
     )
-    goal = f" of {sum(trace.request_count for trace in traces)}"
+    goal = f" of {_request_count(traces, settings)}"
     shown: list[asyncio.Task[None]] = []
 
     def start(progress: Progress) -> None:
@@ -215,6 +243,10 @@ async def _replay(
         await asyncio.gather(*shown, return_exceptions=True)
     console.print(f"  done in {time.monotonic() - began:.0f} s", highlight=False)
     return result
+
+
+def _request_count(traces: list[Trace], settings: DemoSettings) -> int:
+    return settings.requests if settings.traces else sum(t.request_count for t in traces)
 
 
 def _failed(summary: dict[str, object]) -> int:

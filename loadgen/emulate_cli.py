@@ -8,27 +8,8 @@ import sys
 import click
 import uvloop
 
-from kvproxy.core.units import parse_count
+from loadgen.cli_types import COUNT
 from loadgen.emulator import EmulatorSettings, Fleet
-
-
-class Count(click.ParamType[int]):
-    """An integer such as 128k or 1M."""
-
-    name = "count"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_count(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-_COUNT = Count()
 
 
 @click.command()
@@ -42,12 +23,12 @@ _COUNT = Count()
     help="Replicas, on consecutive ports of one process.",
 )
 @click.option("--model", default="emu", show_default=True, help="Served model name.")
-@click.option("--hbm-tokens", default="1M", show_default=True, type=_COUNT, help="KV room in HBM.")
+@click.option("--hbm-tokens", default="1M", show_default=True, type=COUNT, help="KV room in HBM.")
 @click.option(
     "--dram-tokens",
     default="0",
     show_default=True,
-    type=_COUNT,
+    type=COUNT,
     help="KV room in the DRAM tier; 0 = none.",
 )
 @click.option("--block-size", default=16, show_default=True, help="Tokens of a KV block.")
@@ -61,9 +42,9 @@ _COUNT = Count()
 @click.option("--decode-step-s", default=0.015, show_default=True, help="Decode part of a step.")
 @click.option("--decode-seq-s", default=0.0, show_default=True, help="... more per sequence.")
 @click.option("--dram-tok-s", default=200_000.0, show_default=True, help="DRAM load rate.")
-@click.option("--max-num-batched-tokens", default="8192", show_default=True, type=_COUNT)
+@click.option("--max-num-batched-tokens", default="8192", show_default=True, type=COUNT)
 @click.option("--max-num-seqs", default=256, show_default=True)
-@click.option("--max-model-len", default="1M", show_default=True, type=_COUNT)
+@click.option("--max-model-len", default="1M", show_default=True, type=COUNT)
 @click.option(
     "--time-scale", default=1.0, show_default=True, help="Engine seconds in a real second."
 )

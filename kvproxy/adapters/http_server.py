@@ -30,6 +30,9 @@ _wire_log.addFilter(lambda record: False)
 # A request id is repeated to replicas, clients and logs: anything else would be a way in.
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
 
+# Connections the kernel may hold until they are accepted.
+_BACKLOG = 4096
+
 # kvproxy's own pages, by path; everything else belongs to the replicas.
 Route = Callable[[], Awaitable[web.Response]]
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -43,6 +46,20 @@ class Limits:
     max_header_bytes: int
     body_timeout_s: float
     keepalive_timeout_s: float
+    max_connections: int
+
+
+class _TooMany(asyncio.Protocol):
+    """A connection beyond the limit is told so at once instead of waiting for nothing."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        error = ProxyError("overloaded", "Too many connections (server.max_connections).")
+        body = openai_body(error)
+        head = "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\n"
+        head += f"content-length: {len(body)}\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
+        transport.write(head.encode() + body)
+        transport.close()
 
 
 class HttpServer:
@@ -52,13 +69,17 @@ class HttpServer:
         self._handler = handler
         self._routes = routes
         self._limits = limits
-        self._runner: web.ServerRunner | None = None
+        self._http: web.Server | None = None
+        self._listener: asyncio.Server | None = None
         self._running: dict[asyncio.Task[object], AiohttpExchange] = {}
         self._cut: ProxyError | None = None
 
-    async def start(self, host: str, port: int, backlog: int) -> str:
-        """Listen; returns the URL, with the port the system chose for port 0."""
-        server = web.Server(
+    async def start(self, host: str, port: int) -> str:
+        """Listen; returns the URL, with the port the system chose for port 0.
+
+        Raises OSError when the address is taken or not ours.
+        """
+        self._http = http = web.Server(
             self._handle,
             handler_cancellation=True,
             auto_decompress=False,
@@ -68,11 +89,14 @@ class HttpServer:
             max_field_size=self._limits.max_header_bytes,
             max_line_size=self._limits.max_header_bytes,
         )
-        self._runner = web.ServerRunner(server)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, backlog=backlog)
-        await site.start()
-        bound = self._runner.addresses[0][1]
+
+        def accept() -> asyncio.Protocol:
+            full = len(http.connections) >= self._limits.max_connections
+            return _TooMany() if full else http()
+
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(accept, host, port, backlog=_BACKLOG)
+        bound = self._listener.sockets[0].getsockname()[1]
         return f"http://{f'[{host}]' if ':' in host else host}:{bound}"
 
     @property
@@ -81,9 +105,9 @@ class HttpServer:
 
     async def drain(self, grace_s: float) -> None:
         """Stop accepting, let answers end for `grace_s`, then cut them with an error event."""
-        assert self._runner is not None
-        for site in list(self._runner.sites):
-            await site.stop()
+        assert self._listener is not None and self._http is not None
+        self._listener.close()
+        self._http.pre_shutdown()
         if self._running:
             await asyncio.wait(list(self._running), timeout=grace_s)
         self._cut = ProxyError("draining", "kvproxy is shutting down; send the request again.")
@@ -92,7 +116,7 @@ class HttpServer:
             task.cancel()
         if cut:
             await asyncio.wait(cut, timeout=5.0)
-        await self._runner.cleanup()
+        await self._http.shutdown(1.0)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         route = self._routes.get(request.path) if request.method in ("GET", "HEAD") else None

@@ -136,7 +136,7 @@ class Admission:
         waiting = self._waiting.get(replica.id)
         if not waiting:
             return 0.0
-        own_s = replica.rate.prefill_s(prompt_tokens - match.tokens)
+        own_s = replica.rate.prefill_s(prompt_tokens - match.tokens, prompt_tokens)
         return sum(t.score.prefill_s for t in waiting if t.score.prefill_s <= own_s)
 
     def _first(self, waiting: list[Ticket], replica: Replica, now: float) -> Ticket:
@@ -154,7 +154,9 @@ class Admission:
                 replica, first.identity, first.chain
             )
             miss = max(1, first.prompt_tokens - first.match.tokens)
-            first.score = replace(first.score, prefill_s=replica.rate.prefill_s(miss))
+            first.score = replace(
+                first.score, prefill_s=replica.rate.prefill_s(miss, first.prompt_tokens)
+            )
             if first.score.prefill_s <= before * 1.01 + 1e-3:
                 return first
 

@@ -16,7 +16,7 @@ class Affinity:
     """At most `max_sessions` bindings, each forgotten `idle_s` seconds after its last use."""
 
     def __init__(self, max_sessions: int, idle_s: float) -> None:
-        self._max_sessions = max_sessions
+        self.max_sessions = max_sessions
         self._idle_s = idle_s
         self._homes: OrderedDict[SessionKey, Home] = OrderedDict()
         self._committed: Counter[str] = Counter()
@@ -37,7 +37,7 @@ class Affinity:
         self._sessions[replica] += 1
         while self._homes:
             oldest, home = next(iter(self._homes.items()))
-            if len(self._homes) <= self._max_sessions and now - home.last_use <= self._idle_s:
+            if len(self._homes) <= self.max_sessions and now - home.last_use <= self._idle_s:
                 break
             self._unbind(oldest)
 

@@ -22,7 +22,7 @@ class Run:
     where the parent ends. So a run is built, cut and split by slicing alone.
     """
 
-    __slots__ = ("children", "ends", "hashes", "last_use", "parent", "pins")
+    __slots__ = ("children", "ends", "hashes", "last_use", "parent", "pins", "used_at")
 
     def __init__(self, parent: "Run | None", hashes: "array[int]", ends: "array[int]") -> None:
         self.parent = parent
@@ -30,6 +30,7 @@ class Run:
         self.ends = ends
         self.children: dict[int, Run] = {}
         self.last_use = 0
+        self.used_at = 0.0
         self.pins = 0
 
     @property
@@ -118,17 +119,26 @@ class PrefixTree:
             self.runs += 1
         return run
 
-    def release(self, end: Run) -> None:
-        """Unpin what hold() or extend() returned; the whole path becomes most recently used."""
+    def release(self, end: Run, at: float = 0.0) -> None:
+        """Unpin what pin() or extend() returned; the whole path becomes most recently used.
+
+        `at` is the time, which next_victim_used_at() gives back.
+        """
         now = next(self._clock)
         run: Run | None = end
         while run is not None and run is not self._root:
             assert run.pins > 0, "released twice"
             run.pins -= 1
-            run.last_use = now
+            run.last_use, run.used_at = now, at
             self._offer(run)
             run = run.parent
         self._shrink()
+
+    def next_victim_used_at(self) -> float | None:
+        """When the blocks that would be evicted first were last used; None: none are evictable."""
+        while self._leaves and not self._is_live(self._leaves[0]):
+            heapq.heappop(self._leaves)
+        return self._leaves[0][2].used_at if self._leaves else None
 
     def clear(self) -> None:
         """Drop everything that is not pinned, as a cache reset does."""
@@ -159,7 +169,7 @@ class PrefixTree:
         parent = run.parent
         assert parent is not None and 0 < blocks < len(run.hashes)
         upper = Run(parent, run.hashes[:blocks], run.ends[:blocks])
-        upper.pins, upper.last_use = run.pins, run.last_use
+        upper.pins, upper.last_use, upper.used_at = run.pins, run.last_use, run.used_at
         parent.children[upper.hashes[0]] = upper
         run.hashes = run.hashes[blocks:]
         run.ends = run.ends[blocks:]

@@ -12,9 +12,14 @@ from kvproxy.core.load import Hold
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.prefix_tree import Run
 from kvproxy.core.replica import Health, Replica
+from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Asked, Match, Score, Weights, score
 from kvproxy.core.types import Chain, Identity, Usage
+from kvproxy.core.working_set import WorkingSet
+
+# KV used within this time counts as living on its replica, when new conversations are spread.
+_LIVE_S = 900.0
 
 # Block hash of an answer kept behind its prompt: it takes room but no prompt will ask for it.
 _ANSWER_MASK = 0x5DEECE66D
@@ -76,6 +81,8 @@ class Router:
         self.policy = policy
         self.affinity = affinity
         self.ruler = ruler
+        self.working_set = WorkingSet(affinity.max_sessions)
+        self.returns = Returns()
         self._weights = weights
         self._seed = seed
         self._sequence = 0
@@ -96,13 +103,13 @@ class Router:
         home = lookup.home.replica if lookup.home else None
         if home is not None and all(replica.id != home for replica in lookup.candidates):
             home = None
-        asked = Asked(lookup.prompt_tokens, home, self._weights, now)
+        asked = Asked(lookup.prompt_tokens, home, self._weights, now, self.returns.chance)
         return [
             score(
                 asked,
                 replica,
                 lookup.matches[index],
-                committed_tokens=self.affinity.committed_tokens(replica.id),
+                committed_tokens=self.working_set.tokens(_LIVE_S, now, replica.id),
                 ahead_s=ahead_s[index] if ahead_s is not None else 0.0,
             )
             for index, replica in enumerate(lookup.candidates)
@@ -154,8 +161,17 @@ class Router:
         end, held = replica.hbm.pin(chain.hashes)
         end = replica.hbm.extend(end, chain.hashes[held:], chain.text_bytes[held:])
         if identity.session:
-            self.affinity.bind(identity.key, replica.id, placing.prompt_tokens, now)
+            self._bind(identity, replica, placing.prompt_tokens, now)
         return Placement(placing, self.policy, hold, end, now)
+
+    def _bind(self, identity: Identity, replica: Replica, tokens: int, now: float) -> None:
+        home = self._home(identity, now)
+        if home is None:
+            self.returns.began()
+        else:
+            self.returns.returned(now - home.last_use)
+        self.affinity.bind(identity.key, replica.id, tokens, now)
+        self.working_set.touch(identity.key, replica.id, tokens, now)
 
     def place_anywhere(self, now: float, exclude: frozenset[str] = frozenset()) -> Placement:
         """A replica for a request that is no prompt: fewest in flight, in turn among equals."""
@@ -191,7 +207,7 @@ class Router:
         chain = placement.placing.chain
         if answer_tokens and len(chain):
             _keep_answer(replica, chain.end, round(answer_tokens * replica.bytes_per_token))
-        replica.hbm.release(placement.end)
+        replica.hbm.release(placement.end, now)
 
     def _learn(self, placement: Placement, usage: Usage | None) -> None:
         if usage is None:
@@ -212,7 +228,8 @@ class Router:
             self.ruler.learn(chain, predicted.blocks, middle, model)
         if hold.first_token_at is not None:
             miss = usage.prompt_tokens - cached
-            replica.rate.observe(miss, hold.first_token_at - hold.at, hold.alone)
+            ttft_s = hold.first_token_at - hold.at
+            replica.rate.observe(miss, ttft_s, hold.alone, usage.prompt_tokens)
 
     def _match(
         self, replica: Replica, identity: Identity, chain: Chain, prompt_tokens: int

@@ -23,8 +23,16 @@ class Slopes:
         self._bt = tokens_per_byte * self._bb
         self._st = tokens_per_segment * self._ss
         self.per_byte, self.per_segment = tokens_per_byte, tokens_per_segment
+        self._bytes, self._tokens = 100.0, tokens_per_byte * 100.0
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Of everything seen, segments' own tokens included: what a cache of text holds."""
+        return self._bytes / self._tokens
 
     def learn(self, text_bytes: int, segments: int, tokens: float) -> None:
+        self._bytes = self._bytes * _FORGET + text_bytes
+        self._tokens = self._tokens * _FORGET + max(0.0, tokens)
         self._bb = self._bb * _FORGET + text_bytes * text_bytes
         self._bs = self._bs * _FORGET + text_bytes * segments
         self._ss = self._ss * _FORGET + segments * segments
@@ -56,7 +64,9 @@ class Ruler:
         return tokens + max(0.0, more)
 
     def bytes_per_token(self, model: str) -> float:
-        return 1.0 / max(self._slopes_of(model).per_byte, 1e-3)
+        """Text bytes per token of whole prompts; less than the slope alone, since roles, calls
+        and separators cost tokens without text."""
+        return self._slopes_of(model).bytes_per_token
 
     def learn(self, chain: Chain, blocks: int, tokens: float, model: str) -> None:
         """`tokens` is the true count of the first `blocks` blocks, as an engine reported it."""

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
 from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Switch
+from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings
 
 PolicyName = Literal[
@@ -314,6 +315,7 @@ class Settings(Section):
     score: ScoreSettings = ScoreSettings()
     admission: AdmissionSettings = AdmissionSettings()
     probe: ProbeSettings = ProbeSettings()
+    lmcache: LmcacheSettings = LmcacheSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

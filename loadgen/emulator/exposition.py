@@ -63,7 +63,7 @@ def _cache_config(settings: EmulatorSettings) -> Metric:
         "user_specified_block_size": True,
     }
     family = GaugeMetricFamily(
-        "vllm:cache_config_info", "Information of the LLMEngine CacheConfig", labels=config
+        "vllm:cache_config_info", "Information of the LLMEngine CacheConfig", labels=list(config)
     )
     family.add_metric([str(value) for value in config.values()], 1.0)
     return family

@@ -1,6 +1,7 @@
 """Emulated replicas listening on ports of one process."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -42,7 +43,7 @@ class Listener:
         self._runner = web.AppRunner(
             app,
             handler_cancellation=True,  # a client that leaves aborts its request at once
-            access_log=None if not self._settings.access_log else web.access_logger,
+            access_log=logging.getLogger("aiohttp.access") if self._settings.access_log else None,
             shutdown_timeout=1.0,
         )
         await self._runner.setup()

@@ -115,7 +115,7 @@ class Generator:
                     elif isinstance(emission, FirstToken):
                         due += 1
                     elif isinstance(emission, Tokens):
-                        due += emission.count
+                        due += emission.tokens
                 if due > sent:
                     assert hits is not None, "a token before admission"
                     data = _chunks(answer, hits, sent, due)

@@ -164,10 +164,10 @@ class ReplicaMetrics:
         clock = self._clocks[emission.id]
         time_s = emission.time_s
         if isinstance(emission, Tokens):
-            interval_s = (time_s - clock.last_token_s) / emission.count
-            self._itl.observe(interval_s, emission.count)
+            interval_s = (time_s - clock.last_token_s) / emission.tokens
+            self._itl.observe(interval_s, emission.tokens)
             clock.last_token_s = time_s
-            clock.generated += emission.count
+            clock.generated += emission.tokens
         elif isinstance(emission, FirstToken):
             self._ttft.observe(time_s - clock.submitted_s)
             clock.last_token_s = time_s

@@ -194,7 +194,7 @@ def _check_message(message: object, at: str) -> None:
 
 
 def _tools(fields: dict[str, Any]) -> list[dict[str, Any]]:
-    tools: list[dict[str, Any]] = _field(fields, "tools", list, [])
+    tools: list[Any] = _field(fields, "tools", list, [])
     for index, tool in enumerate(tools):
         function = tool.get("function") if isinstance(tool, dict) else None
         if not isinstance(function, dict):

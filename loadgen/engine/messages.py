@@ -38,11 +38,11 @@ class FirstToken(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """`count` more tokens, the last of them at `time_s`; the first token is not among them."""
+    """`tokens` more tokens, the last of them at `time_s`; the first token is not among them."""
 
     id: str
     time_s: float
-    count: int
+    tokens: int
 
 
 class Finished(NamedTuple):

@@ -49,7 +49,8 @@ def body(size: int, extra_turns: int = 0, salt: str = "") -> bytes:
         else:
             function = {"name": "tool_1", "arguments": json.dumps({"p1": text, "p2": index})}
             call = {"id": f"call_{index}", "type": "function", "function": function}
-            messages.append({"role": "assistant", "content": None, "tool_calls": [call]})  # type: ignore[dict-item]
+            answer = {"role": "assistant", "content": None, "tool_calls": [call]}
+            messages.append(answer)  # type: ignore[arg-type]
     return json.dumps({"model": "m", "tools": TOOLS, "messages": messages, "stream": True}).encode()
 
 

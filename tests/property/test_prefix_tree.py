@@ -39,6 +39,7 @@ class TreeAndTwin(RuleBasedStateMachine):
         super().__init__()
         self.tree = PrefixTree(20)
         self.twin = NaiveBlockPool(20)
+        self.now = 0.0
         self.seen: set[tuple[int, ...]] = set()
         self.open: list[Holding] = []
 
@@ -84,8 +85,9 @@ class TreeAndTwin(RuleBasedStateMachine):
 
     @rule(target=holdings, holding=consumes(holdings))
     def finish(self, holding: Holding) -> object:
-        self.tree.release(holding.end)
-        self.twin.release(holding.twin)
+        self.now += 1.0
+        self.tree.release(holding.end, self.now)
+        self.twin.release(holding.twin, self.now)
         self.open.remove(holding)
         return multiple()
 
@@ -109,6 +111,10 @@ class TreeAndTwin(RuleBasedStateMachine):
     def same_totals(self) -> None:
         assert self.tree.size == self.twin.size >= 0
         assert self.tree.evicted == self.twin.evicted
+
+    @invariant()
+    def same_victim(self) -> None:
+        assert self.tree.next_victim_used_at() == self.twin.next_victim_used_at()
 
     @invariant()
     def pinned_blocks_stay(self) -> None:

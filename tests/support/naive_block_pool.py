@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 class Block:
     size: int
     refs: int = 0
+    used_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -51,13 +52,17 @@ class NaiveBlockPool:
             self.blocks[key] = Block(size, refs=1)
             hold.hashes.append(key)
 
-    def release(self, hold: NaiveHold) -> None:
+    def release(self, hold: NaiveHold, at: float) -> None:
         for key in reversed(hold.hashes):
             block = self.blocks[key]
             block.refs -= 1
+            block.used_at = at
             if block.refs == 0:
                 self.free[key] = None
         self._shrink()
+
+    def next_victim_used_at(self) -> float | None:
+        return next((self.blocks[key].used_at for key in self.free), None)
 
     def clear(self) -> None:
         while self.free:

@@ -13,7 +13,7 @@ from tests.support.realstack.shapes import Shape, Step
 CHARACTERS_PER_TOKEN = 2.9
 MESSAGE_CHARACTERS_MIN = 40
 _FILES = ("argparse", "ast", "decimal", "difflib", "doctest", "inspect", "pdb", "tarfile", "typing")
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {
         "type": "function",
         "function": {

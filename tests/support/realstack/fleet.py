@@ -1,6 +1,7 @@
 """Two replicas, with or without LMCache; memory allows one of the two kinds at a time."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -63,7 +64,7 @@ class Fleet:
             self._tiered = Tiered(await self._enter(starts), servers, url)
         return self._tiered
 
-    async def _enter(self, starts: list[AbstractAsyncContextManager[T]]) -> list[T]:
+    async def _enter(self, starts: Sequence[AbstractAsyncContextManager[T]]) -> list[T]:
         """All at once: most of a start is a process importing its libraries."""
         entering = (self._stack.enter_async_context(start) for start in starts)
         # None may be left starting when another fails: it would escape the stack.

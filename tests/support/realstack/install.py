@@ -1,7 +1,8 @@
 """Installs a vLLM that runs on any x86-64 CPU, LMCache beside it, and a tiny model.
 
 `python -m tests.support.realstack.install` is idempotent: a second run finds its stamp and ends.
-It exits 75 when the registry or this machine cannot give what is needed, 1 when the installed engine does not work.
+It exits 75 when the registry or this machine cannot give what is needed, 1 when what was installed
+does not work.
 """
 
 import fcntl

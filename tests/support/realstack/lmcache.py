@@ -35,9 +35,7 @@ async def coordinator(places: Places) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def server(
-    places: Places, instance_id: str, coordinator_url: str
-) -> AsyncIterator[Server]:
+async def server(places: Places, instance_id: str, coordinator_url: str) -> AsyncIterator[Server]:
     port, http_port = free_ports(2)
     url = f"http://127.0.0.1:{http_port}"
     command = [

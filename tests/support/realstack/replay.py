@@ -51,8 +51,7 @@ async def replay(
         async def user() -> None:
             while waiting:
                 player = _Player(url, session, waiting.pop(), text, seed)
-                async for each in player.play(echo_live):
-                    asked.append(each)
+                await player.play(echo_live, asked)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(at_a_time):
@@ -69,7 +68,7 @@ class _Player:
         self._shape = shape
         self._dialogue = Dialogue(shape, text, seed)
 
-    async def play(self, echo_live: bool) -> Any:
+    async def play(self, echo_live: bool, done: list[Asked]) -> None:
         own = 0
         steps = self._shape.steps
         for turn, step in enumerate(steps):
@@ -78,7 +77,7 @@ class _Player:
             own = asked.prompt
             tool_next = turn + 1 < len(steps) and steps[turn + 1].tool_result
             self._dialogue.answered(said if echo_live else None, step, tool_next)
-            yield asked
+            done.append(asked)
 
     async def _ask(
         self, messages: list[dict[str, Any]], step: Step, turn: int, own: int, rewound: bool

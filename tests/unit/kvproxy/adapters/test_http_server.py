@@ -13,6 +13,7 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.router import Placement
 from kvproxy.proxy import Exchange
 from tests.support.makers import make_router
+from tests.support.proxies import eventually
 from tests.support.wire import ask, connected, post, read_answer, request
 
 SSE = ((b"Content-Type", b"text/event-stream"),)
@@ -29,11 +30,15 @@ async def page() -> web.Response:
 
 @asynccontextmanager
 async def listening(
-    handler: Handler, *, max_body: int = 1000, body_timeout_s: float = 30.0
+    handler: Handler,
+    *,
+    max_body: int = 1000,
+    body_timeout_s: float = 30.0,
+    max_connections: int = 100,
 ) -> AsyncIterator[tuple[HttpServer, str]]:
-    limits = Limits(max_body, 8192, body_timeout_s, 30.0)
+    limits = Limits(max_body, 8192, body_timeout_s, 30.0, max_connections)
     server = HttpServer(handler, {"/own": page}, limits)
-    url = await server.start("127.0.0.1", 0, 100)
+    url = await server.start("127.0.0.1", 0)
     try:
         yield server, url
     finally:
@@ -142,6 +147,22 @@ async def test_connections_are_used_again() -> None:
         for body in (b"one", b"two"):
             writer.write(post(body))
             assert (await read_answer(reader)).body == body
+
+
+async def test_connections_beyond_the_limit_are_told_so() -> None:
+    async with listening(echo, max_connections=1) as (server, url):
+        async with connected(url) as (reader, writer):
+            writer.write(post(b"one"))
+            assert (await read_answer(reader)).status == 200
+            async with connected(url) as (refused, _):
+                answer = await read_answer(refused)
+                assert (answer.status, answer.header(b"retry-after")) == (429, b"1")
+                assert await refused.read() == b""
+            writer.write(post(b"two"))
+            assert (await read_answer(reader)).body == b"two"
+        assert server._http is not None
+        await eventually(lambda: not server._http.connections)
+        assert (await ask(url, post(b"three"))).body == b"three"
 
 
 @pytest.mark.parametrize("started", [False, True])

@@ -33,7 +33,12 @@ def to(replica: RecordingReplica) -> Placement:
 
 def asking(headers: RawHeaders = (), **given: object) -> FakeExchange:
     header = {name.decode().lower(): value.decode("latin-1") for name, value in headers}
-    return FakeExchange(Steps(), raw_headers=headers, header=header, **given)  # type: ignore[arg-type]
+    return FakeExchange(
+        Steps(),
+        raw_headers=headers,
+        header=header,
+        **given,  # type: ignore[arg-type]
+    )
 
 
 async def fetch(

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kvproxy.core.learn import PrefillRate
 
@@ -38,3 +40,40 @@ def test_old_figures_are_forgotten() -> None:
 def test_a_replica_that_computes_nothing_is_a_bug() -> None:
     with pytest.raises(AssertionError):
         PrefillRate(0, 0.1)
+
+
+def true_s(miss: int, prompt: int) -> float:
+    return 0.05 + miss * (1e-4 + 2e-9 * (prompt - miss / 2))
+
+
+def test_attention_over_a_long_context_is_learned() -> None:
+    rate = PrefillRate(20_000, 0.05)
+    for index in range(31):
+        prompt = 2000 + 5000 * (index % 11)
+        rate.observe(2000, true_s(2000, prompt), True, prompt)
+    for miss, prompt in ((1000, 8000), (2000, 40_000), (30_000, 50_000)):
+        expected = true_s(miss, prompt) - 0.05
+        assert rate.prefill_s(miss, prompt) == pytest.approx(expected, rel=0.02)
+
+
+def test_short_prefills_teach_the_base() -> None:
+    rate = PrefillRate(10_000, 0.02)
+    for _ in range(5):
+        rate.observe(100, 0.11, True)
+    assert rate.base_s == pytest.approx(0.10)
+    assert rate.prefill_s(1000) == pytest.approx(0.1)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 50_000), st.floats(0, 100), st.integers(0, 100_000)), max_size=50
+    )
+)
+def test_rates_stay_positive_whatever_is_seen(seen: list[tuple[int, float, int]]) -> None:
+    rate = PrefillRate(10_000, 0.02)
+    for miss, ttft_s, prompt in seen:
+        rate.observe(miss, ttft_s, True, prompt)
+        assert rate.s_per_tok > 0
+        assert rate.s_per_tok2 >= 0
+        assert rate.base_s >= 0
+        assert rate.prefill_s(1, 100_000) > 0

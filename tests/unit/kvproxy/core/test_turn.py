@@ -63,7 +63,8 @@ def test_splices_of_early_elements_are_kept_when_reading_resumes() -> None:
     def with_call(arguments: str, count: int) -> bytes:
         function = {"name": "f", "arguments": arguments}
         messages = [{"role": "assistant", "tool_calls": [{"function": function}]}]
-        messages += [{"role": "user", "content": "x" * 100} for _ in range(count)]  # type: ignore[dict-item]
+        more = [{"role": "user", "content": "x" * 100} for _ in range(count)]
+        messages += more  # type: ignore[arg-type]
         return json.dumps({"model": "m", "messages": messages}).encode()
 
     reader = make_reader()

@@ -24,7 +24,7 @@ async def test_emissions_reach_the_waiting_request():
     out = await collect(replica, inflight)
     assert isinstance(out[0], Admitted)
     assert isinstance(out[1], FirstToken)
-    assert sum(one.count for one in out if isinstance(one, Tokens)) == 4
+    assert sum(one.tokens for one in out if isinstance(one, Tokens)) == 4
     assert out[-1] == Finished(inflight.id, out[-1].time_s, "stop")
     assert replica.inflight_count == 0
     assert replica.gauges().generation_tokens == 5
@@ -81,7 +81,7 @@ async def test_chunk_interval_gathers_tokens_but_not_the_first():
     replica = Replica(settings)
     out = await collect(replica, replica.submit(b"", 10, 101, "length"))
     tokens = [one for one in out if isinstance(one, Tokens)]
-    assert sum(one.count for one in tokens) == 100
+    assert sum(one.tokens for one in tokens) == 100
     assert len(tokens) <= 100 / 20 + 2
 
 

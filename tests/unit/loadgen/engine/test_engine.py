@@ -129,7 +129,7 @@ def test_the_newest_is_preempted_and_recomputes():
     again = [e for e in out if isinstance(e, Admitted) and e.id == "b"]
     assert len([e for e in out if isinstance(e, Admitted) and e.id == "a"]) == 1
     assert len(again) == 1 + model.gauges().preemptions
-    assert sum(e.count for e in out if isinstance(e, Tokens) and e.id == "b") == 199
+    assert sum(e.tokens for e in out if isinstance(e, Tokens) and e.id == "b") == 199
     assert model.gauges().prompt_tokens == 600
     assert model.gauges().prefix_queries == 600, "a preempted request counts once"
 
@@ -286,7 +286,7 @@ def play(model: Engine, arrivals: list, polls: list[float]) -> tuple[dict, tuple
     for emission in out:
         if isinstance(emission, Tokens):
             key = (emission.id, "tokens")
-            said[key] = said.get(key, 0) + emission.count
+            said[key] = said.get(key, 0) + emission.tokens
         else:
             said.setdefault((emission.id, type(emission).__name__), []).append(emission)
     return said, model.gauges()

@@ -1,0 +1,230 @@
+"""Asking LMCache's coordinator, or its older controller, who holds a prefix below HBM.
+
+Nothing here is on a request's path: answers are kept for a while, at most so many prefixes are
+remembered, and at most so many questions are out at a time. A source that fails answers nothing,
+says so once, and is asked again.
+"""
+
+import asyncio
+import logging
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import aiohttp
+from xxhash import xxh3_128_intdigest
+
+from kvproxy.core import lmcache
+from kvproxy.core.lmcache import Holdings, Instance, LmcacheError
+
+log = logging.getLogger("kvproxy.lmcache")
+
+_QUESTIONS_MAX = 4
+_PREFIXES_MAX = 4096
+_ANSWER_BYTES_MAX = 32 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class LmcacheLimits:
+    """`chunk_tokens` holds until a server says better; `dram_tokens` None: they say it.
+    `interval_s` is between looks at the instances, and how long a lookup stays fresh."""
+
+    chunk_tokens: int = 256
+    dram_tokens: int | None = None
+    world_size: int = 1
+    interval_s: float = 5.0
+    timeout_s: float = 2.0
+
+
+@dataclass(slots=True)
+class Counts:
+    asked: int = 0
+    answered: int = 0
+    failed: int = 0
+    from_memory: int = 0
+    refused: int = 0
+
+
+class _Kept(NamedTuple):
+    at: float
+    holdings: Holdings
+
+
+@dataclass(slots=True)
+class LmcacheState:
+    """What the last looks at the servers found; `dram_bytes` by instance, `chunk_bytes` once a
+    lookup has met a chunk."""
+
+    up: bool = True
+    chunk_tokens: int = 256
+    instances: dict[str, Instance] = field(default_factory=dict)
+    dram_bytes: dict[str, int] = field(default_factory=dict)
+    chunk_bytes: int | None = None
+
+
+class LmcacheDirectory:
+    """Either URL may be empty; the controller is asked only while the coordinator is not there."""
+
+    def __init__(self, coordinator_url: str, controller_url: str, limits: LmcacheLimits) -> None:
+        assert coordinator_url or controller_url
+        self.state = LmcacheState(chunk_tokens=limits.chunk_tokens)
+        self.counts = Counts()
+        self._coordinator_url = coordinator_url.rstrip("/")
+        self._controller_url = controller_url.rstrip("/")
+        self._limits = limits
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._asking: dict[int, asyncio.Task[Holdings]] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns when the instances were asked for once."""
+        timeout = aiohttp.ClientTimeout(total=self._limits.timeout_s)
+        self._session = aiohttp.ClientSession(timeout=timeout)
+        if self._coordinator_url:
+            await self._look()
+            self._watching = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        tasks = [*self._asking.values(), *([self._watching] if self._watching else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def lookup(self, token_ids: Sequence[int], model: str, salt: str) -> Holdings:
+        """Instance → tier → leading tokens; empty when nobody holds any, or nobody answered.
+
+        `token_ids` are those of the whole prompt, `model` is the path that the engines loaded.
+        """
+        whole = len(token_ids) // self.state.chunk_tokens * self.state.chunk_tokens
+        if not whole:
+            return {}
+        token_ids = token_ids[:whole]
+        key = _key(token_ids, model, salt)
+        kept = self._kept.get(key)
+        now = asyncio.get_running_loop().time()
+        if kept is not None and now - kept.at < self._limits.interval_s:
+            self.counts.from_memory += 1
+            return kept.holdings
+        asking = self._asking.get(key)
+        if asking is None:
+            if len(self._asking) >= _QUESTIONS_MAX:
+                self.counts.refused += 1
+                return kept.holdings if kept is not None else {}
+            asking = asyncio.create_task(self._ask(key, token_ids, model, salt))
+            self._asking[key] = asking
+            asking.add_done_callback(lambda _: self._asking.pop(key, None))
+        # Whoever else waits for the same answer still gets it when this one gives up.
+        return await asyncio.shield(asking)
+
+    def dram_tokens(self, instance: str) -> int | None:
+        """How much of a prompt's KV fits an instance's DRAM; None while nobody has said."""
+        size, chunk = self.state.dram_bytes.get(instance), self.state.chunk_bytes
+        if self._limits.dram_tokens is not None or size is None or chunk is None:
+            return self._limits.dram_tokens
+        return size // chunk * self.state.chunk_tokens
+
+    async def _ask(self, key: int, token_ids: Sequence[int], model: str, salt: str) -> Holdings:
+        self.counts.asked += 1
+        try:
+            holdings = await self._ask_either(token_ids, model, salt)
+        except (aiohttp.ClientError, TimeoutError, LmcacheError) as error:
+            self.counts.failed += 1
+            self._went(up=False, why=error)
+            return {}
+        self.counts.answered += 1
+        self._kept[key] = _Kept(asyncio.get_running_loop().time(), holdings)
+        self._kept.move_to_end(key)
+        while len(self._kept) > _PREFIXES_MAX:
+            self._kept.popitem(last=False)
+        return holdings
+
+    async def _ask_either(self, token_ids: Sequence[int], model: str, salt: str) -> Holdings:
+        if self._coordinator_url and (self.state.up or not self._controller_url):
+            try:
+                return await self._ask_coordinator(token_ids, model, salt)
+            except (aiohttp.ClientError, TimeoutError, LmcacheError) as error:
+                if not self._controller_url:
+                    raise
+                self._went(up=False, why=error)
+        body = lmcache.controller_body(token_ids)
+        return lmcache.read_controller(
+            await self._fetch("POST", f"{self._controller_url}/lookup", body)
+        )
+
+    async def _ask_coordinator(self, token_ids: Sequence[int], model: str, salt: str) -> Holdings:
+        body = lmcache.lookup_body(token_ids, model, salt, self._limits.world_size)
+        answer = await self._fetch("POST", f"{self._coordinator_url}/directory/lookup", body)
+        found = lmcache.read_lookup(answer, self.state.chunk_tokens)
+        self.state.chunk_bytes = found.chunk_bytes or self.state.chunk_bytes
+        return found.holdings
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._limits.interval_s)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Who is registered, how large they are, and how they cut prompts."""
+        try:
+            listing = await self._fetch("GET", f"{self._coordinator_url}/instances")
+            instances = {each.id: each for each in lmcache.read_instances(listing)}
+            usage = await self._fetch("GET", f"{self._coordinator_url}/instances/usage")
+            self.state.dram_bytes = lmcache.read_dram_bytes(usage)
+            new = instances.keys() - self.state.instances.keys()
+            self.state.instances = instances
+        except (aiohttp.ClientError, TimeoutError, LmcacheError) as error:
+            self._went(up=False, why=error)
+            return
+        self._went(up=True)
+        for name in sorted(new):
+            await self._ask_config(instances[name])
+
+    async def _ask_config(self, instance: Instance) -> None:
+        """A server may not be reachable from here: then the settings hold."""
+        url = f"http://{instance.host}:{instance.http_port}/config"
+        try:
+            config = lmcache.read_config(await self._fetch("GET", url))
+        except (aiohttp.ClientError, TimeoutError, LmcacheError) as error:
+            log.info("LMCache server %s does not show its configuration: %s", instance.id, error)
+            return
+        self.state.dram_bytes.setdefault(instance.id, config.dram_bytes)
+        if config.chunk_tokens != self.state.chunk_tokens:
+            log.warning(
+                "LMCache server %s has chunks of %d tokens, not %d: set lmcache.chunk_tokens",
+                instance.id, config.chunk_tokens, self.state.chunk_tokens,
+            )  # fmt: skip
+            self.state.chunk_tokens = config.chunk_tokens
+
+    async def _fetch(self, method: str, url: str, body: bytes | None = None) -> bytes:
+        assert self._session is not None, "lookup before start"
+        headers = {"content-type": "application/json"} if body is not None else {}
+        async with self._session.request(method, url, data=body, headers=headers) as response:
+            if response.status != 200:
+                raise LmcacheError(f"{url} answered {response.status}")
+            answer = await response.content.read(_ANSWER_BYTES_MAX + 1)
+            while not response.content.at_eof() and len(answer) <= _ANSWER_BYTES_MAX:
+                answer += await response.content.read(_ANSWER_BYTES_MAX + 1 - len(answer))
+            if len(answer) > _ANSWER_BYTES_MAX:
+                raise LmcacheError(f"{url} is larger than {_ANSWER_BYTES_MAX} bytes")
+            return answer
+
+    def _went(self, *, up: bool, why: Exception | None = None) -> None:
+        if up != self.state.up:
+            if up:
+                log.info("LMCache's coordinator answers again")
+            else:
+                log.warning(
+                    "LMCache at %s does not answer, so DRAM and disk are guessed: %s: %s",
+                    self._coordinator_url, type(why).__name__, why,
+                )  # fmt: skip
+        self.state.up = up
+
+
+def _key(token_ids: Sequence[int], model: str, salt: str) -> int:
+    scope = xxh3_128_intdigest(f"{len(model)}:{model}{salt}".encode())
+    return xxh3_128_intdigest(array("I", token_ids).tobytes(), seed=scope & (2**64 - 1))

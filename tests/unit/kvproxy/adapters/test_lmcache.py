@@ -1,0 +1,209 @@
+"""The directory against a coordinator and a controller that answer as LMCache does, or do not."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from kvproxy.adapters.lmcache import LmcacheDirectory, LmcacheLimits
+from kvproxy.core.types import Tier
+from tests.support.proxies import eventually
+
+MODEL = "/models/tiny"
+KEEP = 3600.0
+AGAIN = 0.01
+
+
+class Fake:
+    """Both servers at one address. `held` is the number of leading chunks that node-1 holds."""
+
+    def __init__(self) -> None:
+        self.held = 2
+        self.chunk_tokens = 256
+        self.status = 200
+        self.lookups: list[dict[str, Any]] = []
+        self.controller: list[dict[str, Any]] = []
+        self.release = asyncio.Event()
+        self.release.set()
+        self.url = ""
+        self.port = 0
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        if request.path == "/lookup":
+            self.controller.append(json.loads(await request.read()))
+            layout = {"node-1": ["LocalCPUBackend", 256]}
+            return web.json_response({"event_id": "e", "layout_info": layout})
+        if self.status != 200:
+            return web.Response(status=self.status)
+        if request.path == "/directory/lookup":
+            self.lookups.append(json.loads(await request.read()))
+            await self.release.wait()
+            return web.json_response(self._found(self.lookups[-1]["token_ids"]))
+        pages: dict[str, object] = {
+            "/instances": {"instances": [
+                {"instance_id": "node-1", "ip": "127.0.0.1", "http_port": self.port}]},
+            "/instances/usage": {"instances": [
+                {"instance_id": "node-1", "registered": True, "declared_capacity": True,
+                 "modules": [{"tier": "l1", "backend": "dram", "shared": False, "used_bytes": 1,
+                              "capacity_bytes": 268435456}]}], "shared_modules": []},
+            "/config": {"mp": {"chunk_size": self.chunk_tokens}, "storage_manager": {
+                "l1_manager_config": {"memory_config": {"size_in_bytes": 268435456}}}},
+        }  # fmt: skip
+        return web.json_response(pages[request.path])
+
+    def _found(self, token_ids: list[int]) -> dict[str, object]:
+        placement = {"instance_id": "node-1", "incarnation": 1, "tier": "l1", "backend": "dram",
+                     "size_bytes": 131072, "shared": False}  # fmt: skip
+        chunks = len(token_ids) // self.chunk_tokens
+        return {
+            "chunks": chunks,
+            "results": [
+                {"key": {"chunk_hash_hex": f"{number:064x}"},
+                 "placements": [placement] if number < self.held else []}
+                for number in range(chunks)
+            ],
+        }  # fmt: skip
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[Fake]:
+    made = Fake()
+    runner = web.ServerRunner(web.Server(made.answer))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.port = runner.addresses[0][1]
+    made.url = f"http://127.0.0.1:{made.port}"
+    try:
+        yield made
+    finally:
+        made.release.set()
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def directory(
+    coordinator: str, controller: str = "", **limits: Any
+) -> AsyncIterator[LmcacheDirectory]:
+    made = LmcacheDirectory(coordinator, controller, LmcacheLimits(**{"interval_s": KEEP} | limits))
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def test_who_holds_a_prefix(fake: Fake) -> None:
+    async with directory(fake.url, world_size=2) as asked:
+        assert await asked.lookup(range(1000), MODEL, "salt") == {"node-1": {Tier.DRAM: 512}}
+    [body] = fake.lookups
+    assert body["token_ids"] == list(range(768)), "whole chunks are enough"
+    assert (body["model_name"], body["cache_salt"], body["world_size"]) == (MODEL, "salt", 2)
+
+
+async def test_prompts_below_a_chunk_are_not_asked_about(fake: Fake) -> None:
+    async with directory(fake.url) as asked:
+        assert await asked.lookup(range(255), MODEL, "") == {}
+    assert fake.lookups == []
+
+
+async def test_an_answer_is_kept_for_its_prefix_model_and_salt(fake: Fake) -> None:
+    async with directory(fake.url) as asked:
+        for _ in range(3):
+            await asked.lookup(range(512), MODEL, "")
+        await asked.lookup(range(700), MODEL, "")
+        assert asked.counts.from_memory == 3
+        for other in [(range(1, 513), MODEL, ""), (range(512), "m", ""), (range(512), MODEL, "s")]:
+            await asked.lookup(*other)
+    assert len(fake.lookups) == 4
+
+
+async def test_an_answer_does_not_stay_for_ever(fake: Fake) -> None:
+    async with directory(fake.url, interval_s=AGAIN) as asked:
+        await asked.lookup(range(512), MODEL, "")
+        fake.held = 1
+
+        async def seen() -> bool:
+            return await asked.lookup(range(512), MODEL, "") == {"node-1": {Tier.DRAM: 256}}
+
+        await eventually(seen)
+
+
+async def test_equal_questions_at_a_time_are_one_and_too_many_are_refused(fake: Fake) -> None:
+    fake.release.clear()
+    async with directory(fake.url) as asked:
+        same = [asyncio.create_task(asked.lookup(range(512), MODEL, "")) for _ in range(5)]
+        more = [asyncio.create_task(asked.lookup(range(n, n + 512), MODEL, "")) for n in (1, 2, 3)]
+        await eventually(lambda: len(fake.lookups) == 4)
+        assert await asked.lookup(range(9, 600), MODEL, "") == {}
+        assert asked.counts.refused == 1
+        same[0].cancel()
+        fake.release.set()
+        rest = await asyncio.gather(*same[1:], *more)
+        assert rest == [{"node-1": {Tier.DRAM: 512}}] * 7
+    assert len(fake.lookups) == 4
+
+
+async def test_chunks_and_sizes_are_the_servers_own(
+    fake: Fake, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.chunk_tokens = 128
+    async with directory(fake.url) as asked:
+        assert "128 tokens, not 256: set lmcache.chunk_tokens" in caplog.text
+        assert asked.dram_tokens("node-1") is None, "the size of a chunk is not known yet"
+        assert await asked.lookup(range(300), MODEL, "") == {"node-1": {Tier.DRAM: 256}}
+        assert asked.dram_tokens("node-1") == 268435456 // 131072 * 128
+        assert asked.dram_tokens("node-2") is None
+    async with directory(fake.url, dram_tokens=77) as asked:
+        assert asked.dram_tokens("node-1") == 77
+
+
+@pytest.mark.parametrize("broken", ["refused", "status", "nonsense"])
+async def test_a_dead_coordinator_answers_nothing_and_says_so_once(
+    fake: Fake, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    url = fake.url
+    if broken == "refused":
+        url = "http://127.0.0.1:1"
+    elif broken == "status":
+        fake.status = 500
+    else:
+        fake.answer = _nonsense  # type: ignore[method-assign]
+        url = fake.url + "/nonsense"
+    async with directory(url) as asked:
+        for start in range(3):
+            assert await asked.lookup(range(start, start + 300), MODEL, "") == {}
+        assert asked.counts.failed == 3
+        assert not asked.state.up
+    warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 1, [each.message for each in warnings]
+    assert "does not answer" in warnings[0].message
+
+
+async def _nonsense(request: web.BaseRequest) -> web.Response:
+    return web.Response(text="[1]")
+
+
+async def test_the_controller_stands_in_until_the_coordinator_is_back(fake: Fake) -> None:
+    fake.status = 503
+    async with directory(fake.url, fake.url, interval_s=AGAIN) as asked:
+        assert await asked.lookup(range(512), MODEL, "") == {"node-1": {Tier.DRAM: 256}}
+        assert fake.controller[0] == {"tokens": list(range(512))}
+        fake.status = 200
+        await eventually(lambda: asked.state.up)
+
+        async def seen() -> bool:
+            return await asked.lookup(range(512), MODEL, "") == {"node-1": {Tier.DRAM: 512}}
+
+        await eventually(seen)
+
+
+async def test_a_controller_alone(fake: Fake) -> None:
+    async with directory("", fake.url) as asked:
+        assert await asked.lookup(range(512), MODEL, "") == {"node-1": {Tier.DRAM: 256}}
+    assert fake.lookups == []

@@ -1,0 +1,58 @@
+from dataclasses import replace
+
+import pytest
+
+from kvproxy.core.policies import PolicyName
+from loadgen.engine_model import EngineLimits
+from loadgen.schedule import Timing
+from loadgen.simulate.run import Arm, Setup, jain, simulate, summarise
+from tests.support.traces import growing
+
+TRACES = [growing(f"t{n}", [400 + 40 * turn for turn in range(6)]) for n in range(6)]
+SETUP = Setup(
+    conversations=4,
+    replicas=2,
+    limits=EngineLimits(hbm_tokens=64_000, block_size=16),
+    timing=Timing(think_cap_s=5, start_spread_s=1),
+    warm_prefix_pct=0.0,
+)
+
+
+@pytest.mark.parametrize("fluid", [False, True])
+@pytest.mark.parametrize("policy", list(PolicyName))
+def test_every_policy_plays_every_turn_once(policy: PolicyName, fluid: bool) -> None:
+    outcome = simulate(TRACES, replace(SETUP, fluid=fluid), Arm(policy, holds_back=False))
+    assert len(outcome.samples) == 36
+    assert all(
+        s.asked_at <= s.placed_at < s.first_token_at <= s.finished_at for s in outcome.samples
+    )
+
+
+def test_the_same_seed_gives_the_same_run_and_another_a_different_one() -> None:
+    def figures(seed: int) -> object:
+        setup = replace(SETUP, seed=seed)
+        return summarise(simulate(TRACES, setup, Arm.named("seconds")), setup)
+
+    assert figures(1) == figures(1)
+    assert figures(1) != figures(2)
+
+
+def test_stickiness_hits_all_that_an_unlimited_cache_would() -> None:
+    sticky = summarise(simulate(TRACES, SETUP, Arm.named("sticky_least_loaded")), SETUP)
+    turning = summarise(simulate(TRACES, SETUP, Arm.named("round_robin")), SETUP)
+    assert sticky.hit_rate_reported > turning.hit_rate_reported
+    assert sticky.within_one_block == 1.0
+
+
+def test_names_say_whether_an_arm_holds_back() -> None:
+    assert Arm.named("seconds").holds_back
+    assert not Arm.named("seconds-queue").holds_back
+    assert Arm.named("round_robin+queue") == Arm(PolicyName.ROUND_ROBIN, holds_back=True)
+    for wrong in ("fastest", "seconds+luck"):
+        with pytest.raises(ValueError, match=wrong.split("+")[-1]):
+            Arm.named(wrong)
+
+
+def test_jain_is_one_for_equals_and_one_nth_for_a_monopoly() -> None:
+    assert jain([3, 3, 3]) == pytest.approx(1)
+    assert jain([5, 0, 0, 0]) == pytest.approx(0.25)
