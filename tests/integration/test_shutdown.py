@@ -43,6 +43,9 @@ async def refused(url: str) -> bool:
     try:
         async with connected(url):
             return False
+    except ConnectionResetError:
+        # Still in the kernel's queue when the listener closed: the next one is refused.
+        return False
     except ConnectionRefusedError:
         return True
 
