@@ -15,19 +15,26 @@ from kvproxy.core.spans import Span
 from kvproxy.core.types import Chain, Splice
 
 _SMALLEST_LOG2 = 9
-# Conversations that agree in their first half are forks of one: a few are kept, newest first.
-_POINTS_PER_KEY = 8
+# Conversations that begin alike share a key until they pass the next power of two: those with the
+# same tools and system text, and forks. The newest are kept.
+_POINTS_PER_KEY = 64
+_ENDING_BYTES = 64
 
 
 class Point(NamedTuple):
     """`members` stood before the growing list; `chain` and `splices` cover the body up to offset.
 
-    `splices` are those of list elements only: the head's are found anew with the head.
+    Of members that make up the head only digests are kept, by name, and their spans without bytes:
+    tools are as large as a conversation. `splices` are those of list elements only: the head's are
+    found anew with the head. `ending` are the bytes right before the offset: comparing them first
+    makes a wrong candidate cost next to nothing.
     """
 
     offset: int
     digest: bytes
+    ending: bytes
     members: dict[str, Span]
+    digests: dict[str, bytes]
     head_hash: int
     chain: Chain
     splices: list[Splice]
@@ -51,10 +58,10 @@ class ResumePoints:
             points = self._filed.get(key)
             if points is None:
                 continue
-            for point in points:
-                if point.offset <= len(body) and point.digest == digest(body, point.offset):
-                    self._filed.move_to_end(key)
-                    return point
+            found = [point for point in points if _begins_with(body, point)]
+            if found:
+                self._filed.move_to_end(key)
+                return max(found, key=lambda point: point.offset)
         return None
 
     def file(self, scope: str, body: bytes, point: Point, instead_of: Point) -> None:
@@ -88,6 +95,15 @@ class ResumePoints:
 
 def digest(body: bytes, offset: int) -> bytes:
     return xxh3_128_digest(memoryview(body)[:offset])
+
+
+def ending(body: bytes, offset: int) -> bytes:
+    return body[max(0, offset - _ENDING_BYTES) : offset]
+
+
+def _begins_with(body: bytes, point: Point) -> bool:
+    offset = point.offset
+    return point.ending == ending(body, offset) and point.digest == digest(body, offset)
 
 
 def _key(scope: str, body: bytes, size_log2: int) -> tuple[str, int, int]:

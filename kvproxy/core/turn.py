@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
-from xxhash import xxh3_128_intdigest
+from xxhash import xxh3_128_digest
 
 from kvproxy.core.blocks import extend, root
 from kvproxy.core.canonical import Canonicaliser
 from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.resume import Point, ResumePoints, digest
+from kvproxy.core.resume import Point, ResumePoints, digest, ending
 from kvproxy.core.spans import Span, array_spans, object_spans
 from kvproxy.core.types import Chain, Splice
 
 _HEADS_MAX = 256
+# Members larger than this are remembered by digest where only that is needed.
+_SMALL_BYTES = 256
+# Dialect and tenant, the members there were, their digests joined.
+_HeadKey = tuple[str, tuple[str, ...], bytes]
 # The last elements of a list are read again next turn: clients move cache marks about in them.
 _REREAD_ELEMENTS = 3
 
@@ -63,7 +67,7 @@ class TurnReader:
         self._canon = canon
         self._block_bytes = block_bytes
         self._points = ResumePoints(max_points)
-        self._heads: OrderedDict[tuple[str, int], _Head] = OrderedDict()
+        self._heads: OrderedDict[_HeadKey, _Head] = OrderedDict()
 
     def read(self, dialect: Dialect, tenant: str, body: bytes) -> Turn:
         """Raises ProxyError invalid_json / invalid_body for what no engine would take either."""
@@ -82,7 +86,11 @@ class TurnReader:
         if members is None:
             return _unread(reading.body)
         try:
-            head = self._head(reading, members)
+            if not reading.dialect.growing:
+                whole = self._new_head(reading, members)
+                return _turn(members, whole.chain, whole.splices, 0)
+            head = self._head(reading, members, {})
+            assert head is not None, "all bytes are at hand"
             name = reading.dialect.growing
             if name not in members:
                 return _turn(members, head.chain, head.splices, 0)
@@ -91,7 +99,7 @@ class TurnReader:
             if elements is None:
                 raise UnknownShapeError(f"{name} is not a list")
             before = {k: v for k, v in members.items() if v.start < growing.start}
-            start = Point(0, b"", before, head.chain.end, head.chain, [])
+            start = _nothing_read(reading.dialect, before, head.chain)
             chain, splices = self._grow(reading, start, elements)
         except UnknownShapeError:
             return _turn(members, Chain(), [], 0)
@@ -109,8 +117,8 @@ class TurnReader:
         growing = tail.pop(reading.dialect.growing)
         members = {**point.members, **tail}
         try:
-            head = self._head(reading, members)
-            if head.chain.end != point.head_hash:
+            head = self._head(reading, members, point.digests)
+            if head is None or head.chain.end != point.head_hash:
                 return None
             elements = array_spans(growing.raw, growing.start)
             assert elements, "the opening is an element"
@@ -133,30 +141,53 @@ class TurnReader:
                 point = start._replace(
                     offset=offset,
                     digest=digest(reading.body, offset),
+                    ending=ending(reading.body, offset),
                     chain=chain.copy(),
                     splices=list(edits.splices),
                 )
                 self._points.file(reading.scope, reading.body, point, instead_of=start)
         return chain, edits.splices
 
-    def _head(self, reading: _Reading, members: Members) -> _Head:
-        """The chain of what stands before the growing list, remembered by its exact bytes."""
-        dialect = reading.dialect
-        raws = [(name, members[name].raw) for name in dialect.head_members if name in members]
-        text = b"\0".join(name.encode() + b"\0" + raw for name, raw in raws)
-        key = (reading.scope, xxh3_128_intdigest(text))
-        known = self._heads.get(key)
-        base = members["tools"].start if "tools" in members else 0
-        if known is None:
-            edits = self._canon.edits(reading.tenant)
-            chain = Chain(root=root(reading.tenant, _text(members, "model")))
-            extend(chain, dialect.head(members, edits), self._block_bytes)
-            known = _Head(chain, [_shift(splice, -base) for splice in edits.splices])
-            if dialect.growing:
-                self._heads[key] = known
-                while len(self._heads) > _HEADS_MAX:
-                    self._heads.popitem(last=False)
-        return _Head(known.chain, [_shift(splice, base) for splice in known.splices])
+    def _head(
+        self, reading: _Reading, members: Members, digests: Mapping[str, bytes]
+    ) -> _Head | None:
+        """The chain of what stands before the growing list, remembered by its exact bytes.
+
+        `digests` stand for members whose bytes are not at hand: None if those would be needed.
+        """
+        names = [name for name in reading.dialect.head_members if name in members]
+        known_by = [digests.get(name) or xxh3_128_digest(members[name].raw) for name in names]
+        key = (reading.scope, tuple(names), b"".join(known_by))
+        head = self._heads.get(key)
+        if head is None:
+            if any(name in digests and not members[name].raw for name in names):
+                return None
+            head = self._heads[key] = self._new_head(reading, members)
+            while len(self._heads) > _HEADS_MAX:
+                self._heads.popitem(last=False)
+        self._heads.move_to_end(key)
+        base = _base(members)
+        return _Head(head.chain, [_shift(splice, base) for splice in head.splices])
+
+    def _new_head(self, reading: _Reading, members: Members) -> _Head:
+        edits = self._canon.edits(reading.tenant)
+        chain = Chain(root=root(reading.tenant, _text(members, "model")))
+        extend(chain, reading.dialect.head(members, edits), self._block_bytes)
+        base = _base(members)
+        return _Head(chain, [_shift(splice, -base) for splice in edits.splices])
+
+
+def _nothing_read(dialect: Dialect, before: Members, head: Chain) -> Point:
+    """Where a new conversation begins: behind the members that stood before its list."""
+    large = [n for n in dialect.head_members if n in before and len(before[n].raw) > _SMALL_BYTES]
+    digests = {name: xxh3_128_digest(before[name].raw) for name in large}
+    kept = {n: span._replace(raw=b"") if n in digests else span for n, span in before.items()}
+    return Point(0, b"", b"", kept, digests, head.end, head, [])
+
+
+def _base(members: Members) -> int:
+    """Splices of a head all lie in `tools`, wherever those stand in the body."""
+    return members["tools"].start if "tools" in members else 0
 
 
 def apply(body: bytes, splices: list[Splice]) -> bytes:

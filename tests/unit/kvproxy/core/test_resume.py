@@ -1,10 +1,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.resume import Point, ResumePoints, digest
+from kvproxy.core.resume import Point, ResumePoints, digest, ending
 from kvproxy.core.types import Chain
 
-NOTHING = Point(0, b"", {}, 0, Chain(), [])
+NOTHING = Point(0, b"", b"", {}, {}, 0, Chain(), [])
 
 
 def body_of(seed: int, length: int) -> bytes:
@@ -12,7 +12,7 @@ def body_of(seed: int, length: int) -> bytes:
 
 
 def point_of(body: bytes, offset: int) -> Point:
-    return NOTHING._replace(offset=offset, digest=digest(body, offset))
+    return NOTHING._replace(offset=offset, digest=digest(body, offset), ending=ending(body, offset))
 
 
 def test_a_point_is_found_in_any_body_that_begins_alike() -> None:

@@ -141,3 +141,19 @@ def test_applying_splices() -> None:
     assert apply(b"abc", []) == b"abc"
     with pytest.raises(AssertionError, match="overlap"):
         apply(b"abcdef", [Splice(0, 3, b"", "k"), Splice(2, 4, b"", "k")])
+
+
+def test_conversations_with_one_large_set_of_tools_keep_its_digest_and_all_resume() -> None:
+    tools = json.dumps([{"name": f"t{n}", "text": "d" * 2000} for n in range(20)])
+    reader = make_reader()
+    for turn in range(2):
+        for conversation in range(20):
+            texts = [f"{conversation} {n} " * 40 for n in range(5 + turn)]
+            messages = json.dumps([{"role": "user", "content": text} for text in texts])
+            raw = f'{{"model":"m","tools":{tools},"messages":{messages}}}'
+            read = reader.read(CHAT, "", raw.encode())
+            assert (read.resumed_at > 0) == (turn > 0)
+            assert len(read.chain) > 20
+    points = [point for filed in reader._points._filed.values() for point in filed]
+    assert len(points) == 20
+    assert all(not point.members["tools"].raw for point in points)
