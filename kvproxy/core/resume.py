@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
-from kvproxy.core.spans import Span
 from kvproxy.core.types import Chain, Splice
 
 _SMALLEST_LOG2 = 9
@@ -24,17 +23,16 @@ _ENDING_BYTES = 64
 class Point(NamedTuple):
     """`members` stood before the growing list; `chain` and `splices` cover the body up to offset.
 
-    Of members that make up the head only digests are kept, by name, and their spans without bytes:
-    tools are as large as a conversation. `splices` are those of list elements only: the head's are
-    found anew with the head. `ending` are the bytes right before the offset: comparing them first
-    makes a wrong candidate cost next to nothing.
+    Members are kept as places alone: tools are as large as a conversation, and the next body has
+    them at the same place. `splices` are those of list elements only: the head's are found anew
+    with the head. `ending` are the bytes right before the offset: comparing them first makes a
+    wrong candidate cost next to nothing.
     """
 
     offset: int
     digest: bytes
     ending: bytes
-    members: dict[str, Span]
-    digests: dict[str, bytes]
+    members: dict[str, tuple[int, int]]
     head_hash: int
     chain: Chain
     splices: list[Splice]

@@ -21,8 +21,6 @@ from kvproxy.core.spans import Span, array_spans, object_spans
 from kvproxy.core.types import Chain, Splice
 
 _HEADS_MAX = 256
-# Members larger than this are remembered by digest where only that is needed.
-_SMALL_BYTES = 256
 # Dialect and tenant, the members there were, their digests joined.
 _HeadKey = tuple[str, tuple[str, ...], bytes]
 # The last elements of a list are read again next turn: clients move cache marks about in them.
@@ -89,8 +87,7 @@ class TurnReader:
             if not reading.dialect.growing:
                 whole = self._new_head(reading, members)
                 return _turn(members, whole.chain, whole.splices, 0)
-            head = self._head(reading, members, {})
-            assert head is not None, "all bytes are at hand"
+            head = self._head(reading, members)
             name = reading.dialect.growing
             if name not in members:
                 return _turn(members, head.chain, head.splices, 0)
@@ -98,8 +95,12 @@ class TurnReader:
             elements = array_spans(growing.raw, growing.start)
             if elements is None:
                 raise UnknownShapeError(f"{name} is not a list")
-            before = {k: v for k, v in members.items() if v.start < growing.start}
-            start = _nothing_read(reading.dialect, before, head.chain)
+            before = {
+                name: (span.start, span.end)
+                for name, span in members.items()
+                if span.start < growing.start
+            }
+            start = Point(0, b"", b"", before, head.chain.end, head.chain, [])
             chain, splices = self._grow(reading, start, elements)
         except UnknownShapeError:
             return _turn(members, Chain(), [], 0)
@@ -115,10 +116,14 @@ class TurnReader:
         if tail is None or not tail.keys().isdisjoint(point.members):
             return None
         growing = tail.pop(reading.dialect.growing)
-        members = {**point.members, **tail}
+        before = {
+            name: Span(reading.body[start:end], start, end)
+            for name, (start, end) in point.members.items()
+        }
+        members = {**before, **tail}
         try:
-            head = self._head(reading, members, point.digests)
-            if head is None or head.chain.end != point.head_hash:
+            head = self._head(reading, members)
+            if head.chain.end != point.head_hash:
                 return None
             elements = array_spans(growing.raw, growing.start)
             assert elements, "the opening is an element"
@@ -148,20 +153,13 @@ class TurnReader:
                 self._points.file(reading.scope, reading.body, point, instead_of=start)
         return chain, edits.splices
 
-    def _head(
-        self, reading: _Reading, members: Members, digests: Mapping[str, bytes]
-    ) -> _Head | None:
-        """The chain of what stands before the growing list, remembered by its exact bytes.
-
-        `digests` stand for members whose bytes are not at hand: None if those would be needed.
-        """
+    def _head(self, reading: _Reading, members: Members) -> _Head:
+        """The chain of what stands before the growing list, remembered by its exact bytes."""
         names = [name for name in reading.dialect.head_members if name in members]
-        known_by = [digests.get(name) or xxh3_128_digest(members[name].raw) for name in names]
-        key = (reading.scope, tuple(names), b"".join(known_by))
+        text = b"".join(xxh3_128_digest(members[name].raw) for name in names)
+        key = (reading.scope, tuple(names), text)
         head = self._heads.get(key)
         if head is None:
-            if any(name in digests and not members[name].raw for name in names):
-                return None
             head = self._heads[key] = self._new_head(reading, members)
             while len(self._heads) > _HEADS_MAX:
                 self._heads.popitem(last=False)
@@ -175,14 +173,6 @@ class TurnReader:
         extend(chain, reading.dialect.head(members, edits), self._block_bytes)
         base = _base(members)
         return _Head(chain, [_shift(splice, -base) for splice in edits.splices])
-
-
-def _nothing_read(dialect: Dialect, before: Members, head: Chain) -> Point:
-    """Where a new conversation begins: behind the members that stood before its list."""
-    large = [n for n in dialect.head_members if n in before and len(before[n].raw) > _SMALL_BYTES]
-    digests = {name: xxh3_128_digest(before[name].raw) for name in large}
-    kept = {n: span._replace(raw=b"") if n in digests else span for n, span in before.items()}
-    return Point(0, b"", b"", kept, digests, head.end, head, [])
 
 
 def _base(members: Members) -> int:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from kvproxy.core.resume import Point, ResumePoints, digest, ending
 from kvproxy.core.types import Chain
 
-NOTHING = Point(0, b"", b"", {}, {}, 0, Chain(), [])
+NOTHING = Point(0, b"", b"", {}, 0, Chain(), [])
 
 
 def body_of(seed: int, length: int) -> bytes:
