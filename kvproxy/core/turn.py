@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 from xxhash import xxh3_128_digest
 
-from kvproxy.core.blocks import extend, root
+from kvproxy.core.blocks import FINE_TEXT_BYTES, extend, root
 from kvproxy.core.canonical import Canonicaliser
 from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
 from kvproxy.core.errors import ProxyError
@@ -140,7 +140,8 @@ class TurnReader:
         edits.splices = list(start.splices)
         resume_behind = max(len(elements) - _REREAD_ELEMENTS, min(len(elements), 1)) - 1
         for index, element in enumerate(elements):
-            extend(chain, [reading.dialect.item(element, edits)], self._block_bytes)
+            item = reading.dialect.item(element, edits)
+            extend(chain, [item], self._block_bytes, FINE_TEXT_BYTES)
             if index == resume_behind:
                 offset = element.end
                 point = start._replace(
@@ -170,7 +171,8 @@ class TurnReader:
     def _new_head(self, reading: _Reading, members: Members) -> _Head:
         edits = self._canon.edits(reading.tenant)
         chain = Chain(root=root(reading.tenant, _text(members, "model")))
-        extend(chain, reading.dialect.head(members, edits), self._block_bytes)
+        head = reading.dialect.head(members, edits)
+        extend(chain, head, self._block_bytes, FINE_TEXT_BYTES)
         base = _base(members)
         return _Head(chain, [_shift(splice, -base) for splice in edits.splices])
 

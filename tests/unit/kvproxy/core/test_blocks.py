@@ -46,6 +46,24 @@ def test_a_shared_beginning_shares_blocks_and_nothing_behind_it() -> None:
     assert set(one.hashes[10:]).isdisjoint(other.hashes[10:])
 
 
+@given(SEGMENTS, SEGMENTS, st.integers(1, 40), st.integers(0, 400))
+def test_finer_blocks_at_the_beginning_do_not_depend_on_how_it_was_read(
+    first: list[Segment], second: list[Segment], block_bytes: int, fine: int
+) -> None:
+    steps, once = Chain(), Chain()
+    extend(steps, first, block_bytes, fine)
+    extend(steps, second, block_bytes, fine)
+    extend(once, first + second, block_bytes, fine)
+    assert steps == once
+    assert not once.text_bytes or once.text_bytes[-1] == sum(s.text_bytes for s in first + second)
+
+
+def test_only_the_beginning_is_finer() -> None:
+    chain = Chain()
+    extend(chain, [Segment(b"x" * 100, 0, 100), Segment(b"y" * 100, 0, 100)], 40, 120)
+    assert list(chain.text_bytes) == [*range(5, 125, 5), 160, 200]
+
+
 def test_tokens_are_counted_in_text_not_in_frames() -> None:
     chain = Chain()
     extend(chain, [Segment(b"f" * 15 + b"t" * 20, 15, 20)], 10)
