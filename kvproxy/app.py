@@ -14,26 +14,37 @@ from aiohttp import web
 
 from kvproxy.adapters.gate import Gate
 from kvproxy.adapters.http_server import HttpServer, Limits, Route
+from kvproxy.adapters.kv_discovery import KvDiscovery
+from kvproxy.adapters.kv_event_feed import FeedLimits, KvEventFeed
 from kvproxy.adapters.lmcache import LmcacheDirectory, LmcacheLimits
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
+from kvproxy.admin.api import AdminApi
+from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.affinity import Affinity
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.canonical import Canonicaliser, Order
+from kvproxy.core.holdings import Holdings
 from kvproxy.core.identify import rules_for
+from kvproxy.core.kv_sources import KvSource
 from kvproxy.core.learn import PrefillRate
 from kvproxy.core.policies import PolicyName
+from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.router import Router
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Weights
+from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
-from kvproxy.ops.logs import log_access, set_up
+from kvproxy.ops.logs import log_access, log_learned, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.proxy import Proxy, Record
 from kvproxy.settings.model import Settings
+
+# How often the working set is held against the caches.
+_REGIME_INTERVAL_S = 60.0
 
 
 class App:
@@ -44,6 +55,8 @@ class App:
         self.router = build_router(settings)
         self.admission = build_admission(settings, self.router)
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
+        self.admin = AdminApi(self.router, time.monotonic)
+        self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         api_keys = _api_keys(settings)
         self._upstream = AiohttpUpstream(
@@ -63,6 +76,7 @@ class App:
             api_keys=api_keys,
         )
         self.lmcache = build_lmcache(settings)
+        self.feed, self.discovery = build_events(settings, self.router)
         self.proxy = Proxy(
             router=self.router,
             gate=Gate(self.router, self.admission, time.monotonic),
@@ -86,6 +100,9 @@ class App:
         """Returns the URL that is listened on; replicas have been asked once by then."""
         await self._upstream.start()
         await self.probe.start()
+        self.regime.start()
+        if self.settings.events.enabled != "off":
+            await self.discovery.start()
         if self.lmcache is not None:
             await self.lmcache.start()
         server = self.settings.server
@@ -100,11 +117,15 @@ class App:
         """Let go of the replicas."""
         if self.lmcache is not None:
             await self.lmcache.close()
+        await self.discovery.close()
+        await self.feed.close()
         await self.probe.close()
+        await self.regime.close()
         await self._upstream.close()
 
     def _observe(self, record: Record) -> None:
         self.metrics.observe(record)
+        log_learned(record)
         if self.settings.log.access:
             log_access(record)
 
@@ -115,6 +136,7 @@ class App:
             "/health": self._readyz,
             "/metrics": self._metrics,
             "/v1/models": self._models,
+            "/admin/regime": self.admin.regime,
         }
 
     async def _healthz(self) -> web.Response:
@@ -155,14 +177,47 @@ def build_router(settings: Settings) -> Router:
         )
         for replica in settings.replicas
     ]
+    ruler = Ruler(settings.index.anchors_max)
+    holdings = Holdings(
+        ruler,
+        PrefixIndex(settings.events.index_max_bytes),
+        TokenChains(settings.events.anchors_max_bytes),
+    )
+    score = settings.score
     return Router(
         replicas,
         PolicyName(settings.policy.name),
         affinity=Affinity(settings.identify.max_sessions, settings.identify.idle_s),
-        ruler=Ruler(settings.index.anchors_max),
-        weights=Weights(move_margin_s=settings.score.move_margin_s),
+        ruler=ruler,
+        weights=Weights(
+            move_margin_s=score.move_margin_s,
+            dram_tok_s=score.dram_tok_s,
+            disk_tok_s=score.disk_tok_s,
+        ),
+        holdings=holdings,
         seed=settings.policy.seed,
     )
+
+
+def build_events(settings: Settings, router: Router) -> tuple[KvEventFeed, KvDiscovery]:
+    events = settings.events
+    feed = KvEventFeed(router.holdings, FeedLimits(events.idle_s, events.replay_timeout_s))
+    fixed = {
+        r.id: KvSource(r.id, 0, r.events_endpoint, r.events_replay_endpoint, r.events_topic)
+        for r in settings.replicas
+        if r.events_endpoint
+    }
+    discovery = KvDiscovery(
+        router.replicas,
+        feed.follow,
+        feed.forget,
+        fixed=fixed,
+        interval_s=events.discover_s,
+        timeout_s=settings.probe.timeout_s,
+        expected=events.enabled == "on",
+        api_keys=_api_keys(settings),
+    )
+    return feed, discovery
 
 
 def build_admission(settings: Settings, router: Router) -> Admission:
@@ -179,6 +234,7 @@ def build_admission(settings: Settings, router: Router) -> Admission:
             ageing_s=limits.ageing_s,
             wait_max_s=limits.wait_max_s,
             queue_max=limits.queue_max,
+            ttft_slo_s=math.inf if limits.ttft_slo_s is None else limits.ttft_slo_s,
         ),
     )
 

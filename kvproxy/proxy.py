@@ -13,6 +13,8 @@ from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.headers import priority_of
+from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.turn import Turn, TurnReader, apply
@@ -84,6 +86,7 @@ class Record:
     total_s: float = 0.0
     attempts: int = 0
     waited_s: float = 0.0
+    learned: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,9 @@ class Proxy:
         if turn is None or identity is None:
             record.placement = self.router.place_anywhere(now, failed)
         else:
-            ticket = Ticket(identity, turn.chain, now, failed)
+            priority = priority_of(record.exchange.header)
+            ticket = Ticket(identity, turn.chain, now, failed, priority)
+            ticket.request_id = record.exchange.request_id
             record.placement = await self.gate.admit(ticket)
             record.waited_s += self.clock() - now
         return record.placement
@@ -179,5 +184,5 @@ class Proxy:
             self.gate.changed()
             raise
         record.usage = watch.usage() if record.turn and answer.status == 200 else None
-        self.router.finish(placement, record.usage, self.clock())
+        record.learned = self.router.finish(placement, record.usage, self.clock())
         self.gate.changed()

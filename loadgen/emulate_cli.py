@@ -56,6 +56,12 @@ from loadgen.emulator import EmulatorSettings, Fleet
 )
 @click.option("--tokenizer", type=click.Path(file_okay=False), help="Directory of tokenizer.json.")
 @click.option("--seed", default=0, show_default=True, help="Varies the generated text.")
+@click.option(
+    "--kv-events/--no-kv-events",
+    default=False,
+    show_default=True,
+    help="Publish KV events on free ports; GET /kv_event_sources tells them.",
+)
 @click.option("--access-log/--no-access-log", default=False, show_default=True)
 def emulate(host: str, port: int, replicas: int, **options: object) -> None:
     """Emulate vLLM replicas: their HTTP API, timing, prefix cache and metrics, without a GPU."""

@@ -1,10 +1,13 @@
 """`kvproxy simulate`: policies over a trace set in virtual time."""
 
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 import orjson
+from click.core import ParameterSource
 from rich.console import Console
 
 from kvproxy.core.policies import PolicyName
@@ -12,8 +15,20 @@ from loadgen.cli_types import COUNT, DURATION
 from loadgen.engine_model import EngineLimits, EngineRates
 from loadgen.schedule import Timing
 from loadgen.simulate.compare import compare, table
+from loadgen.simulate.grid import ARMS, grid_table, run_grid
+from loadgen.simulate.presets import (
+    LOADS,
+    MI300X_MINIMAX,
+    SEEDS,
+    USERS,
+    crossover,
+    crossover_table,
+    play,
+    preset_table,
+)
 from loadgen.simulate.run import Arm, Setup
 from loadgen.traces.load import load_traces
+from loadgen.traces.model import Trace
 from loadgen.traces.weka import TraceError
 
 _TRACES = click.Path(exists=True, path_type=Path)
@@ -43,6 +58,13 @@ _NAMES = ", ".join(PolicyName)
 @click.option("--max-context", default="128k", type=COUNT, show_default=True)
 @click.option("--warm-prefix-pct", default=0.5, type=click.FloatRange(0, 1), show_default=True)
 @click.option("--think-cap", default="600s", type=DURATION, show_default=True)
+@click.option("--oracle", is_flag=True,
+              help="Let the router see what engines really hold.")  # fmt: skip
+@click.option("--grid", "whole_grid", is_flag=True,
+              help="Run 32 and 128 conversations on 2, 4 and 8 replicas of 250k to 2M tokens; "
+              "without --policy all of them.")  # fmt: skip
+@click.option("--preset", type=click.Choice([MI300X_MINIMAX]),
+              help="Play a published comparison; takes --traces, --json.")  # fmt: skip
 @click.option("--seed", default=1, show_default=True)
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path),
               help="Write the figures here.")  # fmt: skip
@@ -54,6 +76,8 @@ def simulate(
     json_file: Path | None,
     duration: float | None,
     until_empty: bool,
+    whole_grid: bool,
+    preset: str | None,
     **options: object,
 ) -> None:
     """Compare policies over recorded conversations without running anything.
@@ -68,20 +92,52 @@ def simulate(
             Arm.named(name)
         except ValueError as error:
             raise click.BadParameter(f"{error}; known: {_NAMES}") from error
+    loaded = _load(traces, max_context)
+    console = Console(stderr=True)
+    # A pipe has no width of its own: a table cut to 80 columns would be of no use in a file.
+    out = Console(width=None if sys.stdout.isatty() else 220)
+    setup = _setup(duration, options)
+    found: object
+    with console.status("simulating") as status:
+
+        def tell(what: str) -> None:
+            status.update(f"simulating {what}")
+
+        if preset is not None:
+            found = _play_preset(traces, tell, out)
+            shown = None
+        elif whole_grid:
+            chosen = click.get_current_context().get_parameter_source("policies")
+            names = ARMS if chosen is ParameterSource.DEFAULT else policies
+            cells = list(run_grid(loaded, setup, names, tell))
+            shown, found = grid_table(cells, names), [cell.as_json() for cell in cells]
+        else:
+            comparison = compare(loaded, setup, policies, tell)
+            shown, found = table(comparison), comparison.as_json()
+    if shown is not None:
+        out.print(shown)
+    if json_file is not None:
+        json_file.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+
+
+def _load(traces: Path, max_context: int) -> list[Trace]:
     try:
-        loaded = load_traces(traces, max_context)
+        return load_traces(traces, max_context)
     except TraceError as error:
         raise click.ClickException(str(error)) from error
-    console = Console(stderr=True)
-    setup = _setup(duration, options)
-    with console.status("simulating") as status:
-        comparison = compare(
-            loaded, setup, policies, lambda what: status.update(f"simulating {what}")
-        )
-    # A pipe has no width of its own: a table cut to 80 columns would be of no use in a file.
-    Console(width=None if sys.stdout.isatty() else 150).print(table(comparison))
-    if json_file is not None:
-        json_file.write_bytes(orjson.dumps(comparison.as_json(), option=orjson.OPT_INDENT_2))
+
+
+def _play_preset(traces: Path, tell: Callable[[str], None], out: Console) -> object:
+    """Prints as it goes; returns what --json writes."""
+    played = []
+    for load in LOADS:
+        tell(load.name)
+        played.append(play(_load(traces, load.max_context), load, SEEDS))
+    stress = LOADS[-1]
+    tell("fixed users")
+    steps = crossover(_load(traces, stress.max_context), stress, USERS, SEEDS)
+    out.print(preset_table(played), crossover_table(stress, steps))
+    return {"loads": [one.as_json() for one in played], "users": [asdict(step) for step in steps]}
 
 
 def _setup(duration: float | None, options: dict[str, object]) -> Setup:
@@ -104,4 +160,5 @@ def _setup(duration: float | None, options: dict[str, object]) -> Setup:
         timing=Timing(think_cap_s=given["think_cap"]),
         warm_prefix_pct=given["warm_prefix_pct"],
         seed=int(given["seed"]),
+        oracle=bool(given["oracle"]),
     )

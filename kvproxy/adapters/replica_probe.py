@@ -85,11 +85,12 @@ class ReplicaProbe:
     async def _ask_metrics(self, replica: Replica) -> None:
         scrape = read_metrics((await self._get(replica, "/metrics")).decode(errors="replace"))
         replica.running, replica.waiting = scrape.running, scrape.waiting
+        replica.load.scraped(scrape.running, scrape.waiting)
         replica.block_size = scrape.block_size or replica.block_size
         if scrape.prefix_caching is False:
-            replica.fit(0, replica.bytes_per_token)
+            replica.fit(0)
         elif scrape.hbm_tokens is not None and replica.id not in self._fixed_hbm:
-            replica.fit(scrape.hbm_tokens, replica.bytes_per_token)
+            replica.fit(scrape.hbm_tokens)
 
     async def _get(self, replica: Replica, path: str) -> bytes:
         assert self._session is not None

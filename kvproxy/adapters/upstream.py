@@ -82,7 +82,7 @@ class AiohttpUpstream:
                 exchange.method,
                 URL(replica.url + exchange.target, encoded=True),
                 data=body if body or exchange.method not in _NO_BODY else None,
-                headers=self._headers(replica.id, exchange),
+                headers=self._headers(placement, exchange),
                 allow_redirects=False,
             )
         except TimeoutError as error:
@@ -100,13 +100,19 @@ class AiohttpUpstream:
             else:
                 response.close()
 
-    def _headers(self, replica: str, exchange: Exchange) -> CIMultiDict[str]:
+    def _headers(self, placement: Placement, exchange: Exchange) -> CIMultiDict[str]:
+        replica, placing = placement.replica.id, placement.placing
         headers = CIMultiDict(
             (name, value)
             for name, value in end_to_end(exchange.raw_headers)
             if name.lower() not in _NOT_FORWARDED
         )
         headers["x-request-id"] = exchange.request_id
+        if placement.replica.kv_events and placing.request_id:
+            # Comes back with the blocks that this request makes.
+            headers["x-session-id"] = placing.request_id
+        if placing.match.rank is not None:
+            headers["x-data-parallel-rank"] = str(placing.match.rank)
         if replica in self._api_keys:
             headers["authorization"] = f"Bearer {self._api_keys[replica]}"
         return headers

@@ -3,46 +3,57 @@
 Replicas are kept just busy: each gets prefill until it owes `backlog_s` seconds; the rest waits
 here, where it can still be ordered. Among those who wait for a replica the least predicted miss
 goes first, because it frees the engine soonest and its prefix is the likeliest to be evicted
-meanwhile. Waiting makes a miss count less, and past `wait_max_s` it does not count at all, so
-nobody starves. New conversations are the dearest misses and so wait longest by themselves.
+meanwhile; higher priorities and tenants that are behind their share go before that order. Waiting
+makes a miss count less, and past `wait_max_s` a ticket goes next whatever else holds, so nobody
+starves. New conversations are the dearest misses and so wait longest by themselves.
 """
 
-from dataclasses import dataclass, replace
+from bisect import insort
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import inf
+from operator import attrgetter
 
 from kvproxy.core.allowance import Allowance, AllowanceLimits
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Placing, Router
-from kvproxy.core.score import Match, Score
+from kvproxy.core.score import Match, Score, pushed_out_s
+from kvproxy.core.shares import Shares
 from kvproxy.core.types import Chain, Identity
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A turn that asks to be placed. The fields below `exclude` are set while it waits: where it
-    wants to go, and what it expects there."""
+    """A turn that asks to be placed. Lower `priority` goes first, as in vLLM. The fields below it
+    are set while it waits: where it wants to go, and what it expects there."""
 
     identity: Identity
     chain: Chain
     entered_at: float
     exclude: frozenset[str] = frozenset()
+    priority: int = 0
     replica: Replica | None = None
     match: Match = Match.NONE
     prompt_tokens: int = 0
     score: Score = Score.FREE
+    evicted_before: int = 0
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:
     """Seconds and counts. Waiting `ageing_s` halves what a miss counts in the order; after
-    `wait_max_s` only age counts."""
+    `wait_max_s` only age counts. `ttft_slo_s`: who cannot expect a first token by then is refused
+    at once."""
 
     allowance: AllowanceLimits
     backlog_s: float = 1.0
     ageing_s: float = 600.0
     wait_max_s: float = 900.0
     queue_max: int = 10_000
+    ttft_slo_s: float = inf
+    tenant_weights: Mapping[str, float] = field(default_factory=dict)
 
 
 class Admission:
@@ -53,17 +64,29 @@ class Admission:
         self._limits = limits
         self._waiting: dict[str, list[Ticket]] = {}
         self._allowances: dict[str, Allowance] = {}
+        self._shares = Shares(limits.tenant_weights)
         self.length = 0
 
     def enter(self, ticket: Ticket, now: float) -> None:
-        """Join the queue; raises ProxyError overloaded when it is full, or what look_up raises."""
-        if self.length >= self._limits.queue_max:
+        """Join the queue; raises ProxyError overloaded when it is full or the SLO out of reach,
+        or what look_up raises."""
+        limits = self._limits
+        if self.length >= limits.queue_max:
             raise ProxyError(
                 "overloaded",
                 f"{self.length} requests are waiting already (admission.queue_max).",
-                retry_after_s=self._limits.backlog_s,
+                retry_after_s=limits.backlog_s,
             )
         self._aim(ticket, now)
+        expected_s = ticket.score.ttft_s
+        if expected_s > limits.ttft_slo_s:
+            raise ProxyError(
+                "overloaded",
+                f"A first token is expected in {expected_s:.1f} s, later than "
+                f"{limits.ttft_slo_s:.1f} s (admission.ttft_slo_s).",
+                retry_after_s=max(1.0, expected_s - limits.ttft_slo_s),
+            )
+        self._join(ticket)
         self.length += 1
 
     def leave(self, ticket: Ticket) -> None:
@@ -83,24 +106,59 @@ class Admission:
         for replica in self._router.ready():
             waiting = self._waiting.get(replica.id)
             while waiting and replica.load.queue_s(now) < self._limits.backlog_s:
-                ticket = self._first(waiting, replica, now)
-                if not self._permits(ticket, replica, now):
+                ticket = self._next(waiting, replica, now)
+                if ticket is None:
                     break
                 waiting.remove(ticket)
                 self.length -= 1
-                placed.append((ticket, self._router.reserve(_placing(ticket), now)))
+                placed.append((ticket, self._place(ticket, replica, now)))
         return placed
 
-    def _permits(self, ticket: Ticket, replica: Replica, now: float) -> bool:
-        """Draw the ticket's prefill from the replica's allowance; False leaves it waiting."""
+    def waiting(self, replica: Replica) -> int:
+        return len(self._waiting.get(replica.id, ()))
+
+    def oldest_s(self, now: float) -> float:
+        """How long the longest waiting ticket has waited."""
+        firsts = [queue[0].entered_at for queue in self._waiting.values() if queue]
+        return now - min(firsts, default=now)
+
+    def _place(self, ticket: Ticket, replica: Replica, now: float) -> Placement:
+        self._shares.charge(ticket.identity.tenant, ticket.score.prefill_s)
+        if self._limits.backlog_s != inf:
+            miss = max(1, ticket.prompt_tokens - ticket.match.tokens)
+            harm_s = pushed_out_s(replica, miss, now, self._router.returns.chance)
+            self._allowance(replica, now).spend(harm_s, now)
+        return self._router.reserve(_placing(ticket, now), now)
+
+    def _next(self, waiting: list[Ticket], replica: Replica, now: float) -> Ticket | None:
+        """Whose turn it is on a replica that has room; None: nobody's until its allowance grows."""
+        oldest = waiting[0]
+        if now - oldest.entered_at >= self._limits.wait_max_s:
+            self._look_again(oldest, replica)
+            return oldest
+        first = self._first(self._among(waiting), replica, now)
         if self._limits.backlog_s == inf:
-            return True
-        limits = self._limits.allowance
-        allowance = self._allowances.setdefault(replica.id, Allowance(limits, limits.burst_s, now))
-        if not allowance.permits(ticket.score.prefill_s, replica.load.in_flight, now):
-            return False
-        allowance.spend(ticket.score.prefill_s, now)
-        return True
+            return first
+        allowance = self._allowance(replica, now)
+        permitted = allowance.permits(first.score.prefill_s, replica.load.in_flight, now)
+        return first if permitted else None
+
+    def _among(self, waiting: list[Ticket]) -> list[Ticket]:
+        """Those of the highest priority, and of them those of the tenant whose turn it is."""
+        urgent = min([ticket.priority for ticket in waiting])
+        among = [ticket for ticket in waiting if ticket.priority == urgent]
+        tenants = {ticket.identity.tenant for ticket in among}
+        if len(tenants) == 1:
+            return among
+        turn = self._shares.first(tenants)
+        return [ticket for ticket in among if ticket.identity.tenant == turn]
+
+    def _allowance(self, replica: Replica, now: float) -> Allowance:
+        found = self._allowances.get(replica.id)
+        if found is None:
+            limits = self._limits.allowance
+            found = self._allowances[replica.id] = Allowance(limits, limits.burst_s, now)
+        return found
 
     def _leave_lost(self, now: float) -> list[tuple[Ticket, Placement | ProxyError]]:
         """Tickets that wait for a replica which takes no new work look for another one."""
@@ -110,6 +168,7 @@ class Admission:
             for ticket in self._waiting.pop(lost):
                 try:
                     self._aim(ticket, now)
+                    self._join(ticket)
                 except ProxyError as error:
                     self.length -= 1
                     outcomes.append((ticket, error))
@@ -129,7 +188,12 @@ class Admission:
         ticket.match = lookup.matches[index]
         ticket.prompt_tokens = lookup.prompt_tokens
         ticket.score = scores[index]
-        self._waiting.setdefault(ticket.replica.id, []).append(ticket)
+        ticket.evicted_before = ticket.replica.hbm.evicted
+
+    def _join(self, ticket: Ticket) -> None:
+        assert ticket.replica is not None
+        queue = self._waiting.setdefault(ticket.replica.id, [])
+        insort(queue, ticket, key=attrgetter("entered_at"))
 
     def _ahead_s(self, replica: Replica, match: Match, prompt_tokens: int) -> float:
         """Seconds of the tickets for `replica` that miss less than this one would."""
@@ -147,27 +211,28 @@ class Admission:
         """
         while True:
             first = min(waiting, key=lambda ticket: self._rank(ticket, now))
-            if first.entered_at == now:
+            if first.evicted_before == replica.hbm.evicted:
                 return first
             before = first.score.prefill_s
-            first.match, first.prompt_tokens = self._router.match(
-                replica, first.identity, first.chain
-            )
-            miss = max(1, first.prompt_tokens - first.match.tokens)
-            first.score = replace(
-                first.score, prefill_s=replica.rate.prefill_s(miss, first.prompt_tokens)
-            )
+            self._look_again(first, replica)
             if first.score.prefill_s <= before * 1.01 + 1e-3:
                 return first
 
+    def _look_again(self, ticket: Ticket, replica: Replica) -> None:
+        ticket.evicted_before = replica.hbm.evicted
+        ticket.match, ticket.prompt_tokens = self._router.match(
+            replica, ticket.identity, ticket.chain
+        )
+        miss = max(1, ticket.prompt_tokens - ticket.match.tokens)
+        prefill_s = replica.rate.prefill_s(miss, ticket.prompt_tokens)
+        ticket.score = ticket.score._replace(prefill_s=prefill_s)
+
     def _rank(self, ticket: Ticket, now: float) -> float:
         waited = now - ticket.entered_at
-        if waited >= self._limits.wait_max_s:
-            return -waited
         return ticket.score.prefill_s / (1 + waited / self._limits.ageing_s)
 
 
-def _placing(ticket: Ticket) -> Placing:
+def _placing(ticket: Ticket, now: float) -> Placing:
     assert ticket.replica is not None
     return Placing(
         ticket.identity,
@@ -176,4 +241,6 @@ def _placing(ticket: Ticket) -> Placing:
         ticket.match,
         ticket.prompt_tokens,
         ticket.score,
+        ticket.request_id,
+        now - ticket.entered_at,
     )

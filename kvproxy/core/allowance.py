@@ -1,9 +1,11 @@
-"""How much of a replica's time large prefills may take while others decode there.
+"""How much of what others have cached large prefills may push out of a busy replica.
 
 An engine shares each step between prefill and decode, so while it prefills a cold 80k-token prompt
 every answer under way crawls, keeps its blocks pinned, and pushes out the prefixes of those who
-think. Past the cliff that spiral costs more throughput than an idle engine would. So prefill beyond
-`small_s` draws on an allowance that grows at `share` seconds per second up to `burst_s`.
+think; they come back as large prefills themselves. Past the cliff that spiral costs more throughput
+than an idle engine would. So a prefill beyond `small_s` draws on an allowance that grows at `share`
+seconds per second up to `burst_s`, by the harm it does: the expected recompute of what it pushes
+out. Where caches hold all that comes back, there is no harm and nobody waits.
 """
 
 from dataclasses import dataclass
@@ -11,14 +13,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AllowanceLimits:
-    share: float = 0.6
+    share: float = 0.25
     burst_s: float = 10.0
     small_s: float = 1.0
 
 
 @dataclass(slots=True)
 class Allowance:
-    """Of one replica, in seconds of prefill; it may be overdrawn by one large prefill."""
+    """Of one replica, in seconds of recompute; it may be overdrawn by one large prefill."""
 
     limits: AllowanceLimits
     left_s: float
@@ -31,9 +33,9 @@ class Allowance:
         self._grow(now)
         return self.left_s > 0
 
-    def spend(self, prefill_s: float, now: float) -> None:
+    def spend(self, harm_s: float, now: float) -> None:
         self._grow(now)
-        self.left_s -= prefill_s
+        self.left_s -= harm_s
 
     def _grow(self, now: float) -> None:
         earned = (now - self.at) * self.limits.share

@@ -15,8 +15,15 @@ def describe(placement: Placement) -> bytes:
             "replica": placement.replica.id,
             "prompt_tokens": placing.prompt_tokens,
             "predicted_cached_tokens": placing.match.tokens,
+            "predicted_tiers": {
+                "hbm": placing.match.hbm,
+                "dram": placing.match.dram,
+                "disk": placing.match.disk,
+            },
+            "source": placing.match.source,
             "evidence": placing.identity.evidence,
             "queue_s": terms["queue_s"],
+            "waited_s": round(placing.waited_s, 4),
             "terms": terms,
         }
     )

@@ -1,6 +1,7 @@
 """Which headers of a message travel on, and as what text."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 # RFC 9110 §7.6.1: these belong to one connection, not to the message.
 _HOP_BY_HOP = frozenset(
@@ -16,6 +17,7 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+_PRIORITY = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 
 
 def end_to_end(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
@@ -41,3 +43,9 @@ def text(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode("latin-1")
+
+
+def priority_of(header: Mapping[str, str]) -> int:
+    """What `X-Vllm-Priority` asks for, lower first; 0 where it is absent or no small integer."""
+    asked = header.get("x-vllm-priority", "0").strip()
+    return int(asked) if _PRIORITY.fullmatch(asked) else 0

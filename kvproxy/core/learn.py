@@ -31,6 +31,8 @@ class PrefillRate:
 
     def prefill_s(self, miss_tokens: float, prompt_tokens: float = 0.0) -> float:
         """Seconds for `miss_tokens` at the end of a prompt of `prompt_tokens`."""
+        if not self.s_per_tok2:
+            return miss_tokens * self.s_per_tok
         context = max(miss_tokens, prompt_tokens) - miss_tokens / 2
         return miss_tokens * (self.s_per_tok + self.s_per_tok2 * context)
 

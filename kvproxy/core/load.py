@@ -6,6 +6,8 @@ prefill it still owes us, of which the oldest part has been worked on since the 
 
 from dataclasses import dataclass, field
 
+_TYPICAL_SHARE = 0.05
+
 
 @dataclass(slots=True, eq=False)
 class Hold:
@@ -27,6 +29,9 @@ class Load:
     waiting: dict[int, Hold] = field(default_factory=dict)
     waiting_s: float = 0.0
     progress_at: float = 0.0
+    typical_s: float = 0.0
+    foreign_waiting: int = 0
+    foreign_running: int = 0
 
     def reserve(self, replica: str, prefill_s: float, now: float) -> Hold:
         hold = Hold(replica, prefill_s, now, alone=not self.waiting)
@@ -34,6 +39,7 @@ class Load:
             self.progress_at = now
         self.waiting[id(hold)] = hold
         self.waiting_s += prefill_s
+        self.typical_s += (prefill_s - self.typical_s) * _TYPICAL_SHARE
         self.in_flight += 1
         return hold
 
@@ -50,13 +56,24 @@ class Load:
         if hold.first_token_at is None:
             self._leave_queue(hold, now)
 
+    def scraped(self, running: int, waiting: int) -> None:
+        """What the engine says of itself: more than what is ours came from elsewhere."""
+        self.foreign_waiting = max(0, waiting - len(self.waiting))
+        self.foreign_running = max(0, running - (self.in_flight - len(self.waiting)))
+
+    @property
+    def decoding(self) -> int:
+        """Answers under way, ours and, as of the last scrape, others'."""
+        return self.in_flight - len(self.waiting) + self.foreign_running
+
     def queue_s(self, now: float) -> float:
-        """Seconds until a new prefill would start here."""
+        """Seconds until a new prefill would start here; others' are taken for typical ones."""
+        foreign_s = self.foreign_waiting * self.typical_s
         if not self.waiting:
-            return 0.0
+            return foreign_s
         oldest = next(iter(self.waiting.values()))
         worked = min(max(0.0, now - self.progress_at), oldest.prefill_s)
-        return max(0.0, self.waiting_s - worked)
+        return max(0.0, self.waiting_s - worked) + foreign_s
 
     def _leave_queue(self, hold: Hold, now: float) -> None:
         del self.waiting[id(hold)]

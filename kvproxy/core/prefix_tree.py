@@ -136,9 +136,12 @@ class PrefixTree:
 
     def next_victim_used_at(self) -> float | None:
         """When the blocks that would be evicted first were last used; None: none are evictable."""
-        while self._leaves and not self._is_live(self._leaves[0]):
-            heapq.heappop(self._leaves)
-        return self._leaves[0][2].used_at if self._leaves else None
+        leaves = self._leaves
+        while leaves:
+            if self._is_live(leaves[0]):
+                return leaves[0][2].used_at
+            heapq.heappop(leaves)
+        return None
 
     def clear(self) -> None:
         """Drop everything that is not pinned, as a cache reset does."""

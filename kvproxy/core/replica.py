@@ -19,15 +19,15 @@ class Health(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Replica:
-    """One engine process. `hbm` models its prefix cache, in text bytes of chains; `models` empty =
-    serves any."""
+    """One engine process. `hbm` models its prefix cache, in tokens; `models` empty = serves any;
+    `kv_events`: its announcements are listened to. `dram` models a second tier, in tokens too, that
+    stores all it computes; replicas of one cache instance may share one."""
 
     id: str
     url: str
     hbm_tokens: int
     rate: PrefillRate
     hbm: PrefixTree = field(init=False)
-    bytes_per_token: float = 4.0
     weight: float = 1.0
     block_size: int = 16
     models: tuple[str, ...] = ()
@@ -36,17 +36,26 @@ class Replica:
     probe_failures: int = 0
     running: int = 0
     waiting: int = 0
+    kv_events: bool = False
+    answer_tokens: float = 0.0
+    dram: PrefixTree | None = None
 
     def __post_init__(self) -> None:
-        self.hbm = PrefixTree(int(self.hbm_tokens * self.bytes_per_token))
+        self.hbm = PrefixTree(self.hbm_tokens)
 
-    def fit(self, hbm_tokens: int, bytes_per_token: float) -> None:
-        """Size the cache model; a change of slope below 1 % is not worth the evictions."""
-        slope = bytes_per_token / self.bytes_per_token
-        if hbm_tokens == self.hbm_tokens and 0.99 < slope < 1.01:
-            return
-        self.hbm_tokens, self.bytes_per_token = hbm_tokens, bytes_per_token
-        self.hbm.resize(int(hbm_tokens * bytes_per_token))
+    def fit(self, hbm_tokens: int) -> None:
+        self.hbm_tokens = hbm_tokens
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Answers under way take blocks too: an average answer and half a block is kept free for
+        each, so that what will be evicted for them counts as evicted already."""
+        answers = self.load.in_flight * (self.answer_tokens + self.block_size / 2)
+        self.hbm.resize(max(0, self.hbm_tokens - round(answers)))
+
+    def answered(self, tokens: int) -> None:
+        """An answer of so many tokens has ended."""
+        self.answer_tokens += 0.1 * (tokens - self.answer_tokens)
 
     def serves(self, model: str) -> bool:
         return not model or not self.models or model in self.models

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 
 from kvproxy.core.affinity import Affinity, Home
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.held import HeldTokens
+from kvproxy.core.holdings import Holdings, Known, Outcome
 from kvproxy.core.load import Hold
 from kvproxy.core.policies import POLICIES, PolicyName, View
-from kvproxy.core.prefix_tree import Run
+from kvproxy.core.prefix_index import PrefixIndex
+from kvproxy.core.prefix_tree import PrefixTree, Run
 from kvproxy.core.replica import Health, Replica
 from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Asked, Match, Score, Weights, score
+from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.types import Chain, Identity, Usage
 from kvproxy.core.working_set import WorkingSet
 
@@ -37,7 +41,8 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Placing:
-    """A turn and the replica chosen for it, with what was believed at that moment."""
+    """A turn and the replica chosen for it, with what was believed at that moment. `request_id`
+    is what the replica will call it, empty if it is not told."""
 
     identity: Identity
     chain: Chain
@@ -45,6 +50,8 @@ class Placing:
     match: Match
     prompt_tokens: int
     score: Score
+    request_id: str = ""
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,14 +82,17 @@ class Router:
         affinity: Affinity,
         ruler: Ruler,
         weights: Weights,
+        holdings: Holdings | None = None,
         seed: int = 0,
     ) -> None:
         self.replicas = list(replicas)
         self.policy = policy
         self.affinity = affinity
         self.ruler = ruler
+        self.holdings = holdings or Holdings(ruler, PrefixIndex(2**26), TokenChains(2**24))
         self.working_set = WorkingSet(affinity.max_sessions)
         self.returns = Returns()
+        self.held = HeldTokens()
         self._weights = weights
         self._seed = seed
         self._sequence = 0
@@ -93,7 +103,10 @@ class Router:
         """Raises ProxyError no_replica / model_not_found when nothing is eligible."""
         candidates = self._eligible(identity.model, exclude)
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
-        matches = [self._match(replica, identity, chain, prompt_tokens) for replica in candidates]
+        known = self.holdings.known(chain)
+        matches = [
+            self._match(replica, identity, chain, prompt_tokens, known) for replica in candidates
+        ]
         return Lookup(candidates, matches, prompt_tokens, self._home(identity, now))
 
     def score(
@@ -103,13 +116,14 @@ class Router:
         home = lookup.home.replica if lookup.home else None
         if home is not None and all(replica.id != home for replica in lookup.candidates):
             home = None
+        live = self.working_set.by_replica(_LIVE_S, now)
         asked = Asked(lookup.prompt_tokens, home, self._weights, now, self.returns.chance)
         return [
             score(
                 asked,
                 replica,
                 lookup.matches[index],
-                committed_tokens=self.working_set.tokens(_LIVE_S, now, replica.id),
+                committed_tokens=live.get(replica.id, 0),
                 ahead_s=ahead_s[index] if ahead_s is not None else 0.0,
             )
             for index, replica in enumerate(lookup.candidates)
@@ -152,17 +166,30 @@ class Router:
     def match(self, replica: Replica, identity: Identity, chain: Chain) -> tuple[Match, int]:
         """What `replica` holds of the prompt now, and the prompt's estimated tokens."""
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
-        return self._match(replica, identity, chain, prompt_tokens), prompt_tokens
+        known = self.holdings.known(chain)
+        return self._match(replica, identity, chain, prompt_tokens, known), prompt_tokens
 
     def reserve(self, placing: Placing, now: float) -> Placement:
         """Load, cache model and affinity change together; finish or abort settles it."""
         identity, chain, replica = placing.identity, placing.chain, placing.replica
         hold = replica.load.reserve(replica.id, placing.score.prefill_s, now)
+        replica.make_room()
         end, held = replica.hbm.pin(chain.hashes)
-        end = replica.hbm.extend(end, chain.hashes[held:], chain.text_bytes[held:])
+        ends = self.ruler.token_ends(chain, held, identity.model, end.end)
+        end = replica.hbm.extend(end, chain.hashes[held:], ends)
+        self.held.add(placing.prompt_tokens, now)
+        if replica.dram is not None:
+            self._store(replica.dram, chain, identity.model, now)
         if identity.session:
             self._bind(identity, replica, placing.prompt_tokens, now)
+        self.holdings.opened(placing.request_id, replica, chain)
         return Placement(placing, self.policy, hold, end, now)
+
+    def _store(self, dram: PrefixTree, chain: Chain, model: str, now: float) -> None:
+        """Prefill writes through to the DRAM tier, and what is found there is used again."""
+        end, held = dram.pin(chain.hashes)
+        ends = self.ruler.token_ends(chain, held, model, end.end)
+        dram.release(dram.extend(end, chain.hashes[held:], ends), now)
 
     def _bind(self, identity: Identity, replica: Replica, tokens: int, now: float) -> None:
         home = self._home(identity, now)
@@ -191,22 +218,35 @@ class Router:
     def first_token(self, placement: Placement, now: float) -> None:
         placement.replica.load.first_token(placement.hold, now)
 
-    def finish(self, placement: Placement, usage: Usage | None, now: float) -> None:
-        """The answer ended; `usage` is None where the engine did not say."""
+    def finish(self, placement: Placement, usage: Usage | None, now: float) -> Outcome | None:
+        """The answer ended; `usage` is None where the engine did not say. Returns what came
+        of the prediction, if that can be told."""
         self._learn(placement, usage)
-        answer = usage.completion_tokens if usage else 0
+        answer = _answer_room(usage, placement.replica.block_size) if usage else 0
         self._settle(placement, answer, now)
+        placing, holdings = placement.placing, self.holdings
+        holdings.chains.finished(placing.request_id, usage.prompt_tokens if usage else 0)
+        if usage is None:
+            return None
+        if usage.cached_tokens is None:
+            return holdings.unreported(placing.replica, placing.match)
+        model, reported = placing.identity.model, usage.cached_tokens
+        return holdings.answered(placing.replica, model, placing.match, placing.chain, reported)
 
     def abort(self, placement: Placement, now: float) -> None:
         """The request ended early, on whichever side. What was prefilled stays cached."""
+        self.holdings.chains.finished(placement.placing.request_id, 0)
         self._settle(placement, 0, now)
 
     def _settle(self, placement: Placement, answer_tokens: int, now: float) -> None:
         replica = placement.replica
         replica.load.release(placement.hold, now)
+        replica.make_room()
+        self.held.add(-placement.placing.prompt_tokens, now)
         chain = placement.placing.chain
         if answer_tokens and len(chain):
-            _keep_answer(replica, chain.end, round(answer_tokens * replica.bytes_per_token))
+            _keep_answer(replica, chain.end, answer_tokens)
+            replica.answered(answer_tokens)
         replica.hbm.release(placement.end, now)
 
     def _learn(self, placement: Placement, usage: Usage | None) -> None:
@@ -215,32 +255,32 @@ class Router:
         chain, model = placement.placing.chain, placement.placing.identity.model
         self.ruler.learn(chain, len(chain), usage.prompt_tokens, model)
         replica = placement.replica
-        replica.fit(replica.hbm_tokens, self.ruler.bytes_per_token(model))
         cached = usage.cached_tokens
         hold = placement.hold
         if cached is None:
             return
         predicted = placement.placing.match
         near = max(2 * replica.block_size, 0.02 * cached)
-        if cached and abs(cached - predicted.tokens) <= near and predicted.blocks < len(chain):
+        by_history = predicted.source == "history" and predicted.blocks < len(chain)
+        if cached and by_history and abs(cached - predicted.tokens) <= near:
             # Reported hits are whole engine blocks: the true end lies half a block on, on average.
             middle = cached + replica.block_size / 2
             self.ruler.learn(chain, predicted.blocks, middle, model)
-        if hold.first_token_at is not None:
+        loads = predicted.dram or predicted.disk
+        if hold.first_token_at is not None and not loads:
             miss = usage.prompt_tokens - cached
             ttft_s = hold.first_token_at - hold.at
             replica.rate.observe(miss, ttft_s, hold.alone, usage.prompt_tokens)
 
     def _match(
-        self, replica: Replica, identity: Identity, chain: Chain, prompt_tokens: int
+        self,
+        replica: Replica,
+        identity: Identity,
+        chain: Chain,
+        prompt_tokens: int,
+        known: Known | None,
     ) -> Match:
-        blocks = replica.hbm.match(chain.hashes)
-        if not blocks:
-            return Match(0, 0)
-        tokens = self.ruler.tokens_at(chain, blocks, identity.model)
-        # Engines hit whole blocks and always compute the last prompt token.
-        whole = min(int(tokens), prompt_tokens - 1) // replica.block_size * replica.block_size
-        return Match(blocks, max(0, whole))
+        return self.holdings.match(replica, identity.model, chain, prompt_tokens, known)
 
     def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
         ready = [replica for replica in self.ready() if replica.id not in exclude]
@@ -263,6 +303,14 @@ class Router:
 
     def _home(self, identity: Identity, now: float) -> Home | None:
         return self.affinity.home(identity.key, now) if identity.session else None
+
+
+def _answer_room(usage: Usage, block_size: int) -> int:
+    """Tokens of the blocks that the next turn will not extend: those of the answer, and the one
+    where the prompt ended, which stays allocated however little it holds."""
+    whole = usage.prompt_tokens // block_size * block_size
+    blocks = -(-(usage.prompt_tokens + usage.completion_tokens - whole) // block_size)
+    return blocks * block_size
 
 
 def _keep_answer(replica: Replica, prompt_hash: int, size: int) -> None:

@@ -5,6 +5,7 @@ Between anchors tokens grow with text bytes and segments, at slopes fitted per m
 figures. The error is therefore that of the new part only.
 """
 
+from array import array
 from collections import OrderedDict
 
 from kvproxy.core.types import Chain
@@ -23,16 +24,8 @@ class Slopes:
         self._bt = tokens_per_byte * self._bb
         self._st = tokens_per_segment * self._ss
         self.per_byte, self.per_segment = tokens_per_byte, tokens_per_segment
-        self._bytes, self._tokens = 100.0, tokens_per_byte * 100.0
-
-    @property
-    def bytes_per_token(self) -> float:
-        """Of everything seen, segments' own tokens included: what a cache of text holds."""
-        return self._bytes / self._tokens
 
     def learn(self, text_bytes: int, segments: int, tokens: float) -> None:
-        self._bytes = self._bytes * _FORGET + text_bytes
-        self._tokens = self._tokens * _FORGET + max(0.0, tokens)
         self._bb = self._bb * _FORGET + text_bytes * text_bytes
         self._bs = self._bs * _FORGET + text_bytes * segments
         self._ss = self._ss * _FORGET + segments * segments
@@ -63,10 +56,22 @@ class Ruler:
         # Slopes fitted to odd figures may point down; no prompt has fewer tokens than its prefix.
         return tokens + max(0.0, more)
 
-    def bytes_per_token(self, model: str) -> float:
-        """Text bytes per token of whole prompts; less than the slope alone, since roles, calls
-        and separators cost tokens without text."""
-        return self._slopes_of(model).bytes_per_token
+    def token_ends(self, chain: Chain, held: int, model: str, least: int) -> "array[int]":
+        """Estimated tokens up to the end of each block behind the first `held`.
+
+        They never fall, nor below `least`. Work is proportional to those blocks.
+        """
+        anchor, tokens = self._nearest(chain, held)
+        slopes, ends = self._slopes_of(model), array("I")
+        for blocks in range(held + 1, len(chain) + 1):
+            known = self._anchors.get(chain.hashes[blocks - 1])
+            if known is not None:
+                anchor, tokens = blocks, known
+            text_bytes, segments = _between(chain, anchor, blocks)
+            more = slopes.per_byte * text_bytes + slopes.per_segment * segments
+            least = max(least, round(tokens + max(0.0, more)))
+            ends.append(least)
+        return ends
 
     def learn(self, chain: Chain, blocks: int, tokens: float, model: str) -> None:
         """`tokens` is the true count of the first `blocks` blocks, as an engine reported it."""

@@ -5,7 +5,7 @@ that reaches back to that turn. Text that conversations share counts once for ea
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 WINDOWS_S = (60.0, 300.0, 900.0, 3600.0)
@@ -35,6 +35,12 @@ class WorkingSet:
         window = self._windows[window_s]
         window.expire(now)
         return window.by_replica[replica] if replica is not None else window.total
+
+    def by_replica(self, window_s: float, now: float) -> Mapping[str, int]:
+        """As `tokens`, of all replicas at once; not to be kept."""
+        window = self._windows[window_s]
+        window.expire(now)
+        return window.by_replica
 
     def sessions(self, window_s: float, now: float) -> int:
         window = self._windows[window_s]

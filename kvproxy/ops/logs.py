@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 
 import orjson
 
+from kvproxy.core.causes import sentences
 from kvproxy.proxy import Record
 
 access = logging.getLogger("kvproxy.access")
+knowledge = logging.getLogger("kvproxy.knowledge")
 
 
 class JsonFormatter(logging.Formatter):
@@ -46,6 +48,13 @@ def set_up(level: str, style: str) -> None:
     root.propagate = False
 
 
+def log_learned(record: Record) -> None:
+    """What a request taught about the sources of knowledge, if it changes what is believed."""
+    if record.learned is not None and record.placement is not None:
+        for line in sentences(record.placement.replica, record.learned):
+            knowledge.warning(line)
+
+
 def log_access(record: Record) -> None:
     """Identifiers of the request, never of the person or the prompt."""
     if not access.isEnabledFor(logging.INFO):
@@ -64,6 +73,7 @@ def log_access(record: Record) -> None:
         if placement and record.turn
         else None,
         "cached": usage.cached_tokens if usage else None,
+        "source": placement.placing.match.source if placement and record.turn else None,
         "ttft_s": None if record.ttft_s is None else round(record.ttft_s, 4),
         "waited_s": round(record.waited_s, 4) or None,
         "total_s": round(record.total_s, 4),

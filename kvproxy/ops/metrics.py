@@ -3,6 +3,7 @@
 Labels are replica, outcome, kind and the like: never a session, a model named by a client, or text.
 """
 
+from collections import Counter as Counter_
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 
@@ -11,8 +12,10 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from kvproxy.core.admission import Admission
+from kvproxy.core.holdings import Holdings
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
+from kvproxy.ops.admission_gauges import AdmissionGauges
 from kvproxy.proxy import Record
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -38,11 +41,11 @@ class ReplicaGauges(Collector):
             "hbm_capacity_tokens": ("size of its prefix cache", lambda r: r.hbm_tokens),
             "hbm_held_tokens": (
                 "prefixes believed to be held",
-                lambda r: r.hbm.size / r.bytes_per_token,
+                lambda r: r.hbm.size,
             ),
             "hbm_evicted_tokens": (
                 "believed evicted so far",
-                lambda r: r.hbm.evicted / r.bytes_per_token,
+                lambda r: r.hbm.evicted,
             ),
             "sessions": (
                 "conversations living there",
@@ -63,12 +66,62 @@ class ReplicaGauges(Collector):
         yield GaugeMetricFamily("kvproxy_sessions", "conversations remembered", value=sessions)
 
 
+class KnowledgeGauges(Collector):
+    """What is known through events, how much of it is lost, and how far each source is trusted."""
+
+    def __init__(self, holdings: Holdings) -> None:
+        self._holdings = holdings
+
+    def collect(self) -> Iterable[Metric]:
+        index, chains = self._holdings.index, self._holdings.chains
+        trust = GaugeMetricFamily(
+            "kvproxy_source_trust",
+            "Share of late predictions that were right",
+            labels=["replica", "source"],
+        )
+        trusted = GaugeMetricFamily(
+            "kvproxy_source_trusted", "1 if the source is believed", labels=["replica", "source"]
+        )
+        for replica, source, share in self._holdings.trust.figures():
+            trust.add_metric([replica, source], share)
+            believed = self._holdings.trust.trusts(replica, source)
+            trusted.add_metric([replica, source], float(believed))
+        yield trust
+        yield trusted
+        tokens = GaugeMetricFamily(
+            "kvproxy_index_tokens", "Announced as held", labels=["replica", "tier"]
+        )
+        lost: Counter_[tuple[str, str]] = Counter_()
+        for replica, _, announced in index:
+            for tier, blocks in announced.tiers.items():
+                size = announced.block_size * blocks.stride
+                tokens.add_metric([replica, tier], len(blocks) * size)
+            for reason in ("orphans", "other_groups", "refused", "unknown_removals"):
+                lost[replica, reason] += getattr(announced.counts, reason)
+        yield tokens
+        family = GaugeMetricFamily(
+            "kvproxy_index_unused_blocks",
+            "Announced since the last resync and of no use, by reason",
+            labels=["replica", "reason"],
+        )
+        for (replica, reason), count in lost.items():
+            family.add_metric([replica, reason], count)
+        yield family
+        used = index.budget.used
+        yield GaugeMetricFamily("kvproxy_index_bytes", "of events.index_max_bytes", value=used)
+        yield GaugeMetricFamily("kvproxy_anchors", "Prompts with known tokens", value=len(chains))
+        taken = chains.bytes
+        yield GaugeMetricFamily("kvproxy_anchors_bytes", "of events.anchors_max_bytes", value=taken)
+
+
 class Metrics:
     """Children are looked up once per replica and kept: labels() costs more than inc()."""
 
     def __init__(self, router: Router, admission: Admission, clock: Callable[[], float]) -> None:
         self._registry = registry = CollectorRegistry()
         registry.register(ReplicaGauges(router, admission, clock))
+        registry.register(AdmissionGauges(router, admission, clock))
+        registry.register(KnowledgeGauges(router.holdings))
         build = GaugeMetricFamily("kvproxy_build_info", "version", labels=["version"])
         build.add_metric([version("kvproxy")], 1)
         registry.register(_Constant(build))
@@ -115,7 +168,8 @@ class Metrics:
         )
         self._error = Histogram(
             "kvproxy_cache_prediction_error_tokens",
-            "Distance between predicted and reported cached tokens",
+            "Distance between predicted and reported cached tokens, by source of knowledge",
+            ["source"],
             buckets=_TOKENS,
             registry=registry,
         )
@@ -158,7 +212,11 @@ class Metrics:
             predicted = placement.predicted_cached_tokens
             self._cached.labels(replica, "predicted").inc(predicted)
             self._cached.labels(replica, "reported").inc(usage.cached_tokens)
-            self._error.observe(abs(predicted - usage.cached_tokens))
+            self._error.labels("used").observe(abs(predicted - usage.cached_tokens))
+            match = placement.placing.match
+            for source, value in (("events", match.by_events), ("history", match.by_history)):
+                if value is not None:
+                    self._error.labels(source).observe(abs(value - usage.cached_tokens))
 
 
 class _Constant(Collector):

@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
+from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings
+from kvproxy.settings.score import ScoreSettings
 
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
@@ -193,28 +195,6 @@ class PolicySettings(Section):
     )
 
 
-class ScoreSettings(Section):
-    """First guesses of the `seconds` policy; it learns from there."""
-
-    prefill_tok_s: Count = Field(
-        default=10_000,
-        ge=1,
-        description="Prompt tokens a replica computes per second, until measured. Set it near "
-        "the truth when the first minute after a start matters.",
-    )
-    base_s: Seconds = Field(
-        default=0.02,
-        ge=0,
-        description="Time to first token of a prompt that is wholly cached, until measured.",
-    )
-    move_margin_s: Seconds = Field(
-        default=1.0,
-        ge=0,
-        description="Seconds that another replica must be faster by before a conversation "
-        "moves. Raise it when conversations wander; lower it when some replicas idle.",
-    )
-
-
 class AdmissionSettings(Section):
     """Holding requests back while replicas are busy, in the order that wastes least cache."""
 
@@ -233,21 +213,28 @@ class AdmissionSettings(Section):
     wait_max_s: Seconds = Field(
         default=900.0,
         gt=0,
-        description="After this long only age counts, so that no conversation starves.",
+        description="After this long a request goes next, whatever else waits: the bound on "
+        "starvation. Lower it when some conversations wait too long under overload.",
+    )
+    ttft_slo_s: Seconds | None = Field(
+        default=None,
+        gt=0,
+        description="A request whose first token cannot be expected within this time gets 429 "
+        "with Retry-After at once; unset: it waits. Set it when clients would rather go elsewhere.",
     )
     large_prefill_share: Number = Field(
-        default=0.6,
+        default=0.25,
         gt=0,
         le=1,
-        description="Share of a replica's time that prefills above small_prefill_s may take while "
-        "it decodes for others. Raise it towards 1 where prefill does not slow decoding "
-        "(disaggregated prefill); lower it when answers crawl under load.",
+        description="Cached prefixes that prefills above small_prefill_s may push out of a replica "
+        "at work, in seconds of recompute per second. Raise it where prefill does not slow "
+        "decoding (disaggregated prefill); lower it when answers crawl under load.",
     )
     large_prefill_burst_s: Seconds = Field(
         default=10.0,
         gt=0,
-        description="Seconds of large prefill a replica may take at once before that share binds. "
-        "Raise it for longer prompts.",
+        description="How much of it may be pushed out at once before that share binds. Raise it "
+        "for longer prompts.",
     )
     small_prefill_s: Seconds = Field(
         default=1.0,
@@ -315,6 +302,7 @@ class Settings(Section):
     score: ScoreSettings = ScoreSettings()
     admission: AdmissionSettings = AdmissionSettings()
     probe: ProbeSettings = ProbeSettings()
+    events: EventsSettings = EventsSettings()
     lmcache: LmcacheSettings = LmcacheSettings()
     log: LogSettings = LogSettings()
 

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from kvproxy.settings.kinds import Count, Number, Secret
 
+_ENDPOINT = r"^((tcp|ipc)://\S{1,256})?$"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -31,6 +32,25 @@ class ReplicaSettings(BaseModel):
         ge=1,
         description="Tokens that fit the replica's KV cache; unset: read from the engine. "
         "Set it for an engine that does not tell.",
+    )
+    events_endpoint: str = Field(
+        default="",
+        pattern=_ENDPOINT,
+        description="Where the replica publishes KV events, such as tcp://10.0.0.7:5557; empty: "
+        "asked from the replica. With `*` for a host, kvproxy listens there and the replica has "
+        "to connect: for engines whose --kv-events-config names an address of kvproxy.",
+    )
+    events_replay_endpoint: str = Field(
+        default="",
+        pattern=_ENDPOINT,
+        description="Its replay_endpoint; without one, a lost message costs all that is known of "
+        "the replica. Only used together with events_endpoint.",
+    )
+    events_topic: str = Field(
+        default="",
+        max_length=256,
+        description="Topics to listen to begin with this. Set it when several replicas publish "
+        "to one endpoint.",
     )
     weight: Number = Field(
         default=1.0,

@@ -12,6 +12,7 @@ from loadgen.emulator import errors, requests
 from loadgen.emulator.errors import ApiError
 from loadgen.emulator.exposition import exposition
 from loadgen.emulator.generate import Generator
+from loadgen.emulator.publisher import KvPublisher
 from loadgen.emulator.replica import Replica
 from loadgen.emulator.settings import VLLM_VERSION, EmulatorSettings
 from loadgen.tokens import TOKEN_BYTES, Tokeniser, ids_of, ids_to_bytes
@@ -24,12 +25,18 @@ class ReplicaApp:
     are cut at once."""
 
     def __init__(
-        self, settings: EmulatorSettings, tokeniser: Tokeniser, replica: Replica, crash: Crash
+        self,
+        settings: EmulatorSettings,
+        tokeniser: Tokeniser,
+        replica: Replica,
+        crash: Crash,
+        publisher: KvPublisher | None = None,
     ) -> None:
         self._settings = settings
         self._tokeniser = tokeniser
         self._replica = replica
         self._crash = crash
+        self._publisher = publisher
         self._generator = Generator(settings, tokeniser, replica)
         self._created = int(time.time())
 
@@ -44,6 +51,7 @@ class ReplicaApp:
         app.router.add_get("/version", self._version, allow_head=False)
         app.router.add_get("/load", self._load, allow_head=False)
         app.router.add_get("/metrics", self._metrics, allow_head=False)
+        app.router.add_get("/kv_event_sources", self._kv_event_sources, allow_head=False)
         app.router.add_get("/v1/models", self._models, allow_head=False)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/completions", self._completion)
@@ -54,6 +62,7 @@ class ReplicaApp:
         app.router.add_post("/emulator/stall", self._stall)
         app.router.add_post("/emulator/resume", self._resume)
         app.router.add_post("/emulator/fail", self._fail)
+        app.router.add_post("/emulator/events", self._event_faults)
         app.router.add_post("/emulator/crash", self._crash_now)
         return app
 
@@ -71,6 +80,31 @@ class ReplicaApp:
         text = exposition(self._settings, gauges, self._replica.metrics)
         content_type = "text/plain; version=1.0.0; charset=utf-8"
         return web.Response(body=text, headers={"content-type": content_type})
+
+    async def _kv_event_sources(self, request: web.Request) -> web.Response:
+        publisher = self._publisher
+        if publisher is None:
+            return _json({})
+        source = {
+            "enable_kv_cache_events": True,
+            "publisher": "zmq",
+            "endpoint": f"tcp://*:{publisher.port}",
+            "replay_endpoint": f"tcp://*:{publisher.replay_port}",
+            "buffer_steps": self._settings.kv_events_buffer,
+            "hwm": 100_000,
+            "max_queue_size": 100_000,
+            "topic": publisher.topic,
+        }
+        return _json({"0": source})
+
+    async def _event_faults(self, request: web.Request) -> web.Response:
+        """Batches from now on that get lost (`drop`), or arrive twice (`repeat`)."""
+        fields = await _object(request)
+        drop, repeat = fields.get("drop", 0), fields.get("repeat", 0)
+        if type(drop) is not int or type(repeat) is not int or self._publisher is None:
+            raise errors.bad_value("drop", "drop and repeat are counts; events must be on.", drop)
+        self._publisher.drop_next, self._publisher.repeat_next = drop, repeat
+        return web.Response()
 
     async def _models(self, request: web.Request) -> web.Response:
         return _json(_model_list(self._settings, self._created))

@@ -9,6 +9,8 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from loadgen.emulator.app import ReplicaApp
+from loadgen.emulator.block_events import BlockEvents
+from loadgen.emulator.publisher import KvPublisher
 from loadgen.emulator.replica import Replica
 from loadgen.emulator.settings import EmulatorSettings
 from loadgen.tokens import StandInTokeniser, Tokeniser, VocabularyTokeniser
@@ -28,6 +30,7 @@ class Listener:
         self._host = host
         self.port = port
         self.replica: Replica | None = None
+        self.publisher: KvPublisher | None = None
         self._runner: web.AppRunner | None = None
         self._exit: asyncio.TimerHandle | None = None
 
@@ -39,7 +42,11 @@ class Listener:
         """Listen; port 0 becomes the port the system gave. Raises OSError if it is taken."""
         assert self._runner is None, "already started"
         self.replica = Replica(self._settings)
-        app = ReplicaApp(self._settings, self._tokeniser, self.replica, self.crash).build()
+        if self._settings.kv_events:
+            self.publisher = await self._announce(self.replica)
+        app = ReplicaApp(
+            self._settings, self._tokeniser, self.replica, self.crash, self.publisher
+        ).build()
         self._runner = web.AppRunner(
             app,
             handler_cancellation=True,  # a client that leaves aborts its request at once
@@ -50,6 +57,22 @@ class Listener:
         site = web.TCPSite(self._runner, self._host, self.port, backlog=1024)
         await site.start()
         self.port = self._runner.addresses[0][1]
+
+    async def _announce(self, replica: Replica) -> KvPublisher:
+        """Events of a fresh engine, on the ports that the one before it had."""
+        settings, old = self._settings, self.publisher
+        events = BlockEvents(
+            settings.block_size, style=settings.kv_events_style, hashes=settings.kv_events_hashes
+        )
+        publisher = KvPublisher(
+            topic=f"kv@{self._host}@{settings.model}",
+            buffer_steps=settings.kv_events_buffer,
+            frames=4 if settings.kv_events_style == "map" else 3,
+        )
+        ports = (old.port, old.replay_port) if old is not None else (0, 0)
+        await publisher.start(self._host, *ports)
+        replica.announce(events, publisher.publish)
+        return publisher
 
     async def crash(self, abrupt: bool) -> None:
         """The engine dies: streams end with an error event, nothing new is accepted, and after
@@ -73,6 +96,8 @@ class Listener:
             self._runner = None
         if self.replica is not None:
             self.replica.close()
+        if self.publisher is not None:
+            await self.publisher.close()
 
     def _cut_connections(self) -> None:
         if self._runner is None or self._runner.server is None:

@@ -9,6 +9,7 @@ from xxhash import xxh3_64_hexdigest
 from loadgen.chat_template import ChatTemplate
 from loadgen.emulator import answers, errors
 from loadgen.emulator.answers import Answer, Hits
+from loadgen.emulator.block_events import Prompt
 from loadgen.emulator.replica import EngineDeadError, Inflight, Replica
 from loadgen.emulator.replies import Speaker
 from loadgen.emulator.requests import ChatCall, CompletionCall, Sampling
@@ -69,7 +70,14 @@ class Generator:
         chain = self._hasher.chain(prompt + reply.tokens, sampling.cache_salt)
         prompt_tokens = len(prompt) // TOKEN_BYTES
         try:
-            inflight = self._replica.submit(chain, prompt_tokens, reply.count, reply.finish_reason)
+            session = request.headers.get("x-session-id", "")
+            inflight = self._replica.submit(
+                chain,
+                prompt_tokens,
+                reply.count,
+                reply.finish_reason,
+                Prompt(prompt + reply.tokens, session, sampling.cache_salt),
+            )
         except EngineDeadError as error:
             raise errors.engine_dead() from error
         try:

@@ -6,8 +6,11 @@ that wait for it. Nothing polls, and an idle replica costs nothing.
 
 import asyncio
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from loadgen.emulator.block_events import BlockEvents, Prompt
 from loadgen.emulator.metrics import ReplicaMetrics
 from loadgen.emulator.settings import EmulatorSettings
 from loadgen.engine_model import Emission, Engine, Finished, Gauges, Request
@@ -69,6 +72,8 @@ class Replica:
         self.metrics = ReplicaMetrics()
         self.faults = Faults()
         self._engine = Engine(settings.rates(), settings.limits())
+        self._events: BlockEvents | None = None
+        self._publish: Callable[[list[Any]], None] | None = None
         self._inflight: dict[str, Inflight] = {}
         self._loop = asyncio.get_running_loop()
         self._epoch = self._loop.time()
@@ -76,8 +81,21 @@ class Replica:
         self._told_s = -math.inf  # virtual time of the last tick
         self._serial = 0
 
-    def submit(self, chain: bytes, prompt_tokens: int, output_tokens: int, reason: str) -> Inflight:
-        """Queue a generation; the caller must `release` what it gets."""
+    def announce(self, events: BlockEvents, publish: Callable[[list[Any]], None]) -> None:
+        """Publish from now on what the caches hold."""
+        self._events, self._publish = events, publish
+        self._engine.tell(events)
+
+    def submit(
+        self,
+        chain: bytes,
+        prompt_tokens: int,
+        output_tokens: int,
+        reason: str,
+        prompt: Prompt | None = None,
+    ) -> Inflight:
+        """Queue a generation; the caller must `release` what it gets. `prompt` is what events
+        tell about it."""
         if self.faults.dead:
             raise EngineDeadError
         self._serial += 1
@@ -88,6 +106,8 @@ class Replica:
             output_tokens=output_tokens,
             finish_reason="stop" if reason == "stop" else "length",
         )
+        if self._events is not None and prompt is not None:
+            self._events.opened(request.id, prompt)
         now = self._now()
         self._engine.submit(request, now)
         inflight = self._inflight[request.id] = Inflight(request.id)
@@ -101,6 +121,8 @@ class Replica:
         if not inflight.finished and not self.faults.dead:
             self._engine.abort(inflight.id, self._now())
             self._arm()
+        if self._events is not None:
+            self._events.closed(inflight.id)
 
     def gauges(self) -> Gauges:
         """The engine's state now."""
@@ -142,7 +164,11 @@ class Replica:
         return (self._loop.time() - self._epoch) * self.settings.time_scale
 
     def _arm(self) -> None:
-        """Set the timer to when the engine next has something to tell."""
+        """Set the timer to when the engine next has something to tell; publish what it did."""
+        if self._events is not None and self._publish is not None:
+            events = self._events.take()
+            if events:
+                self._publish(events)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

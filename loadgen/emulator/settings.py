@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from loadgen.emulator.block_events import HashForm, Style
 from loadgen.engine_model import EngineLimits, EngineRates
 
 VLLM_VERSION = "0.32.0"  # the version whose wire format is reproduced
@@ -11,7 +12,9 @@ VLLM_VERSION = "0.32.0"  # the version whose wire format is reproduced
 class EmulatorSettings:
     """Tokens and seconds. `time_scale` virtual seconds pass in one real second;
     `chunk_interval_s` (real) is the least time between two chunks of a stream, 0 = one chunk per
-    token; `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser."""
+    token; `kv_events` publishes
+    what the caches hold, in the style of vLLM from 0.24 on or before it, keeping so many batches
+    for replay; `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser."""
 
     model: str = "emu"
     hbm_tokens: int = 1_000_000
@@ -32,6 +35,10 @@ class EmulatorSettings:
     seed: int = 0
     tokenizer: str | None = None
     access_log: bool = False
+    kv_events: bool = False
+    kv_events_style: Style = "map"
+    kv_events_hashes: HashForm = "int"
+    kv_events_buffer: int = 10_000
     body_bytes_max: int = 256 * 1024 * 1024
 
     def __post_init__(self) -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence as Sequences
 
+from loadgen.engine.block_log import BlockLog
 from loadgen.engine.dram_tier import CHUNK_TOKENS, DramTier
 from loadgen.engine.rates import EngineLimits
-from loadgen.engine.run_tree import HASH_BYTES, RunTree
+from loadgen.engine.run_tree import HASH_BYTES, Hold, RunTree
 from loadgen.engine.sequence import Sequence
 
 
@@ -16,6 +17,7 @@ class BlockStore:
         self._caching = limits.prefix_caching
         self.hbm = RunTree(limits.num_blocks)
         self.dram = DramTier(limits.dram_tokens, limits.block_size) if limits.dram_tokens else None
+        self._log: BlockLog | None = None
         self.prefix_queries = 0
         self.prefix_hits = 0
         self.dram_queries = 0
@@ -56,12 +58,17 @@ class BlockStore:
             sequence.counted = True
         return hbm_hit, dram_hit
 
+    def match(self, chain: bytes) -> tuple[int, int]:
+        """Leading blocks held in either tier, and in HBM. Touches nothing."""
+        hbm = self.hbm.match(chain, len(chain) // HASH_BYTES).blocks
+        if self.dram is None:
+            return hbm, hbm
+        return max(hbm, self.dram.peek(chain) * CHUNK_TOKENS // self._block_size), hbm
+
     def loaded(self, sequence: Sequence) -> None:
         """The blocks loaded from DRAM are valid now, for everyone."""
         assert sequence.hold is not None
-        self.hbm.insert(
-            sequence.hold, sequence.request.chain, sequence.computed // self._block_size
-        )
+        self._insert(sequence, sequence.hold, sequence.computed // self._block_size)
 
     def grow(self, sequence: Sequence, tokens: int) -> bool:
         """Take the blocks that `tokens` computed tokens need and cache those that become full;
@@ -79,7 +86,7 @@ class BlockStore:
             chain = sequence.request.chain
             full = min(tokens // self._block_size, len(chain) // HASH_BYTES)
             if full > hold.cached_blocks:
-                self.hbm.insert(hold, chain, full)
+                self._insert(sequence, hold, full)
             if self.dram is not None:
                 self._store_chunks(sequence, min(tokens, sequence.request.prompt_tokens))
         return True
@@ -98,8 +105,23 @@ class BlockStore:
         if sequence.hold is not None:
             self.hbm.unpin(sequence.hold)
             sequence.hold = None
+            if self._log is not None:
+                self._log.released(sequence.request)
         sequence.blocks = sequence.computed = sequence.grow_at = 0
         sequence.decoding = False
+
+    def tell(self, log: BlockLog) -> None:
+        """Say from now on what happens to blocks."""
+        self._log = log
+        self.hbm.on_evicted = log.evicted
+        if self.dram is not None:
+            self.dram.tell(log.chunks_evicted)
+
+    def _insert(self, sequence: Sequence, hold: Hold, upto: int) -> None:
+        start = hold.cached_blocks
+        fresh = self.hbm.insert(hold, sequence.request.chain, upto)
+        if self._log is not None:
+            self._log.stored(sequence.request, start, upto, fresh)
 
     def _dram_hit(self, sequence: Sequence, hbm_hit: int) -> int:
         """Tokens that DRAM adds to the HBM hit, up to a whole chunk of the prompt."""
@@ -115,5 +137,8 @@ class BlockStore:
         assert self.dram is not None
         upto = tokens // CHUNK_TOKENS
         if upto > sequence.stored_chunks:
-            self.dram.store(sequence.chunks, upto)
+            first, last = self.dram.store(sequence.chunks, upto)
+            if self._log is not None and first < last:
+                blocks = CHUNK_TOKENS // self._block_size
+                self._log.chunks_stored(sequence.request, first * blocks, last * blocks)
             sequence.stored_chunks = upto

@@ -5,6 +5,8 @@ prefill computes them, found when HBM misses, and touched tail first, so a chain
 tail before its head.
 """
 
+from collections.abc import Callable
+
 from loadgen.engine.run_tree import HASH_BYTES, RunTree
 
 CHUNK_TOKENS = 256
@@ -41,17 +43,28 @@ class DramTier:
             self._tree.unpin(self._tree.pin(chunks, found))
         return found
 
-    def store(self, chunks: bytes, upto: int) -> None:
+    def peek(self, chain: bytes) -> int:
+        """Leading chunks of a block chain that are present; touches nothing."""
+        chunks = self.chunk_chain(chain)
+        return self._tree.match(chunks, len(chunks) // HASH_BYTES).blocks
+
+    def tell(self, evicted: Callable[[bytes], None]) -> None:
+        """Call this with the keys of chunks that are evicted."""
+        self._tree.on_evicted = evicted
+
+    def store(self, chunks: bytes, upto: int) -> tuple[int, int]:
         """Keep the first `upto` chunks, evicting the least recently used ones; a chain longer
-        than the whole tier keeps its head."""
+        than the whole tier keeps its head. Returns the range that is new."""
         upto = min(upto, len(chunks) // HASH_BYTES, self._tree.capacity)
         hold = self._tree.pin(chunks, self._tree.match(chunks, upto).blocks)
-        missing = upto - hold.cached_blocks
+        first = hold.cached_blocks
+        missing = upto - first
         if missing > 0:
             stored = self._tree.allocate(hold, missing)
             assert stored, "chunks are pinned only while they are stored"
             self._tree.insert(hold, chunks, upto)
         self._tree.unpin(hold)
+        return first, max(first, upto)
 
     def reset(self) -> None:
         cleared = self._tree.reset()

@@ -7,6 +7,7 @@ decode-only steps is one calculation, however long, and can be cut at any step b
 
 import math
 
+from loadgen.engine.block_log import BlockLog
 from loadgen.engine.block_store import BlockStore
 from loadgen.engine.messages import (
     Emission,
@@ -45,6 +46,7 @@ class Engine:
         self._decode_jumps = decode_jumps
         self._sequences: dict[str, Sequence] = {}
         self._out: list[Emission] = []
+        self._log: BlockLog | None = None
         self._step: Step | None = None
         self._now = 0.0
         self._start_s: float | None = None  # when the next step may begin, if none is under way
@@ -111,9 +113,20 @@ class Engine:
         self._catch_up(now)
         if not self._store.hbm.reset():
             return False
+        if self._log is not None:
+            self._log.cleared()
         if external and self._store.dram is not None:
             self._store.dram.reset()
         return True
+
+    def match(self, chain: bytes) -> tuple[int, int]:
+        """Leading blocks of `chain` that either tier holds, and how many of them lie in HBM."""
+        return self._store.match(chain)
+
+    def tell(self, log: BlockLog) -> None:
+        """Say from now on what happens to cached blocks."""
+        self._log = log
+        self._store.tell(log)
 
     def gauges(self) -> Gauges:
         """State as of the last call."""

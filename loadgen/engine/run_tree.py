@@ -9,6 +9,7 @@ its request (and blank when that ends) while the request also pins the first.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple
 
 HASH_BYTES = 8  # a chain is `bytes`: one 8-byte hash per block, each covering all before it
@@ -78,6 +79,7 @@ class RunTree:
         assert capacity > 0
         self.capacity = capacity
         self.evicted_blocks = 0
+        self.on_evicted: Callable[[bytes], None] | None = None
         self._root = Run(b"", 0, 0, 0, None)
         self._free: OrderedDict[Run | Blank, None] = OrderedDict({Blank(capacity): None})
         self._free_blocks = capacity
@@ -128,8 +130,9 @@ class RunTree:
             blocks -= taken
         return True
 
-    def insert(self, hold: Hold, chain: bytes, upto: int) -> None:
-        """Cache private blocks of `hold` as blocks [cached_blocks, upto) of its chain.
+    def insert(self, hold: Hold, chain: bytes, upto: int) -> int:
+        """Cache private blocks of `hold` as blocks [cached_blocks, upto) of its chain; how many
+        were not cached before.
 
         Blocks that another request cached meanwhile are pinned as they are; our copies of those
         stay private.
@@ -138,16 +141,17 @@ class RunTree:
         tip = hold.tip
         fresh = upto - tip.end
         if fresh <= 0:
-            return
+            return 0
         assert fresh <= hold.private, "insert of blocks that were not allocated"
         hold.private -= fresh
         if tip.refs == 1 and not tip.children and tip.keys is chain:
             tip.end = upto
-            return
+            return fresh
         run = Run(chain, 0, tip.end, upto, tip)
         run.refs = 1
         tip.children[run.key(run.start)] = run
         hold.tip = run
+        return fresh
 
     def unpin(self, hold: Hold) -> None:
         """End of a request: its blocks go to the end of the queue, private ones first, then
@@ -249,6 +253,9 @@ class RunTree:
         assert run.refs == 0 and not run.children, "a run left the queue before its descendants"
         self.evicted_blocks += blocks
         first = run.key(run.start)
+        if self.on_evicted is not None:
+            at = (run.end - run.base) * HASH_BYTES
+            self.on_evicted(run.keys[at - blocks * HASH_BYTES : at])
         run.end -= blocks
         if run.end == run.start:
             assert run.parent is not None

@@ -50,9 +50,10 @@ class FluidEngine:
             else:
                 return out
 
-    def match(self, chain: bytes) -> int:
-        """Blocks of `chain` that are cached: for a router with perfect knowledge."""
-        return self._pool.match(chain, len(chain) // HASH_BYTES).blocks
+    def match(self, chain: bytes) -> tuple[int, int]:
+        """Leading blocks of `chain` that are held, all of them in HBM."""
+        blocks = self._pool.match(chain, len(chain) // HASH_BYTES).blocks
+        return blocks, blocks
 
     def _blocks(self, request: Request) -> int:
         tokens = request.prompt_tokens + request.output_tokens

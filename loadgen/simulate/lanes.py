@@ -20,6 +20,10 @@ class Stage:
     timing: Timing
     warm: Warm
     numbers: dict[str, int]
+    output_tokens_max: int | None = None
+
+    def output_tokens(self, turn: Turn) -> int:
+        return max(1, min(turn.output_tokens, self.output_tokens_max or turn.output_tokens))
 
 
 class Lane:
@@ -84,7 +88,7 @@ class _Conversation:
         self._asked = True
         prompt = self._play.prompt(turn, self._trace.fixed_tokens, sub_agent=False)
         identity = Identity("", "model", self._name, evidence="trace")
-        self._stage.world.ask(identity, prompt, max(1, turn.output_tokens), self.step)
+        self._stage.world.ask(identity, prompt, self._stage.output_tokens(turn), self.step)
 
 
 class _Child:
@@ -105,7 +109,10 @@ class _Child:
         turn = self._agent.turns[index]
         prompt = self._play.prompt(turn, self._agent.fixed_tokens, sub_agent=True)
         self._stage.world.ask(
-            self._identity, prompt, max(1, turn.output_tokens), lambda at: self._next(index + 1, at)
+            self._identity,
+            prompt,
+            self._stage.output_tokens(turn),
+            lambda at: self._next(index + 1, at),
         )
 
     def _next(self, index: int, now: float) -> None:

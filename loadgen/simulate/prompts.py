@@ -8,6 +8,8 @@ that all plays have in common.
 from array import array
 from dataclasses import dataclass
 
+from kvproxy.core.ruler import Ruler
+from kvproxy.core.types import Chain
 from loadgen.traces.model import Trace, Turn
 from loadgen.warm import Warm
 
@@ -15,7 +17,7 @@ from loadgen.warm import Warm
 _IDS_PER_PLAY = 1 << 32
 # Sub-agents share a prefix of their own, not their parents'.
 _SUB_AGENT_IDS = 1 << 31
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,31 @@ class Play:
         return Prompt(hashes, turn.input_tokens, warm)
 
 
+class ExactRuler(Ruler):
+    """Every block of a simulated prompt has the same number of tokens, and the ruler knows it."""
+
+    def __init__(self, block_size: int) -> None:
+        super().__init__(1)
+        self._block_size = block_size
+        self._ends = array("I")
+
+    def tokens_at(self, chain: Chain, blocks: int, model: str) -> float:
+        return float(blocks * self._block_size)
+
+    def token_ends(self, chain: Chain, held: int, model: str, least: int) -> "array[int]":
+        for block in range(len(self._ends), len(chain)):
+            self._ends.append((block + 1) * self._block_size)
+        return self._ends[held : len(chain)]
+
+    def learn(self, chain: Chain, blocks: int, tokens: float, model: str) -> None:
+        pass
+
+
 class Measures:
     """Cumulative text bytes and segments of chains, sliced from one array for all prompts."""
 
     def __init__(self, block_size: int) -> None:
-        self._step = block_size * _BYTES_PER_TOKEN
+        self._step = block_size * BYTES_PER_TOKEN
         self._bytes = array("I")
         self._zeros = array("I")
 

@@ -11,14 +11,17 @@ from kvproxy.core.affinity import Affinity
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.learn import PrefillRate
 from kvproxy.core.policies import PolicyName
+from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.replica import Health, Replica
 from kvproxy.core.router import Router
-from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Weights
 from loadgen.engine_model import Engine, EngineLimits, EngineRates
 from loadgen.schedule import Timing, TraceQueue
 from loadgen.simulate.fluid import FluidEngine
 from loadgen.simulate.lanes import Lane, Stage
+from loadgen.simulate.oracle import Oracle
+from loadgen.simulate.prompts import ExactRuler
+from loadgen.simulate.ramp import Ramp, RampRule
 from loadgen.simulate.world import Sample, World
 from loadgen.traces.model import Trace
 from loadgen.warm import Warm
@@ -26,12 +29,12 @@ from loadgen.warm import Warm
 # A cache that nothing of a run can fill.
 INFINITE_TOKENS = 10**9
 _SESSIONS_MAX = 1_000_000
-_ANCHORS_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all arms of a comparison share. `duration_s` None: until every trace was played."""
+    """What all arms of a comparison share. `duration_s` None: until every trace was played; it
+    must be given with a `ramp`, which adds users instead of starting all of them."""
 
     conversations: int
     replicas: int
@@ -41,7 +44,10 @@ class Setup:
     duration_s: float | None = None
     timing: Timing = field(default_factory=Timing)
     warm_prefix_pct: float = 0.5
+    output_tokens_max: int | None = None
     seed: int = 1
+    oracle: bool = False
+    ramp: RampRule | None = None
 
     def without_limit(self) -> "Setup":
         limits = replace(self.limits, hbm_tokens=INFINITE_TOKENS, dram_tokens=0)
@@ -79,18 +85,29 @@ class Outcome:
 
 def simulate(traces: Sequence[Trace], setup: Setup, arm: Arm) -> Outcome:
     """Deterministic in its arguments."""
-    router = _router(setup, arm)
+    engines = [_engine(setup) for _ in range(setup.replicas)]
+    router = _router(setup, arm, engines)
     limits = arm.admission if arm.holds_back else replace(arm.admission, backlog_s=inf)
-    world = World(router, Admission(router, limits), [_engine(setup) for _ in router.replicas])
+    world = World(router, Admission(router, limits), engines)
     queue = TraceQueue(traces, setup.seed, recycle=setup.duration_s is not None)
-    stage = Stage(world, queue, setup.timing, Warm.of(traces, setup.warm_prefix_pct), {})
-    for start_s in setup.timing.starts_s(setup.conversations, setup.seed):
-        world.at(start_s, Lane(stage).begin)
+    stage = Stage(
+        world,
+        queue,
+        setup.timing,
+        Warm.of(traces, setup.warm_prefix_pct),
+        {},
+        setup.output_tokens_max,
+    )
+    if setup.ramp is not None:
+        Ramp(setup.ramp, world, lambda now: Lane(stage).begin(now)).start(0.0)
+    else:
+        for start_s in setup.timing.starts_s(setup.conversations, setup.seed):
+            world.at(start_s, Lane(stage).begin)
     world.run(setup.duration_s if setup.duration_s is not None else inf)
     return Outcome(world.samples, world.now, world.queue_length_max)
 
 
-def _router(setup: Setup, arm: Arm) -> Router:
+def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> Router:
     replicas = [
         Replica(
             id=f"replica-{index}",
@@ -99,17 +116,25 @@ def _router(setup: Setup, arm: Arm) -> Router:
             rate=PrefillRate(int(setup.rates.prefill_tok_s), setup.rates.step_base_s),
             block_size=setup.limits.block_size,
             health=Health.READY,
+            dram=_dram(setup.limits),
         )
         for index in range(setup.replicas)
     ]
+    ruler = ExactRuler(setup.limits.block_size)
+    names = [replica.id for replica in replicas]
     return Router(
         replicas,
         arm.policy,
         affinity=Affinity(_SESSIONS_MAX, inf),
-        ruler=Ruler(_ANCHORS_MAX),
+        ruler=ruler,
         weights=arm.weights,
         seed=setup.seed,
+        holdings=Oracle(ruler, dict(zip(names, engines, strict=True))) if setup.oracle else None,
     )
+
+
+def _dram(limits: EngineLimits) -> PrefixTree | None:
+    return PrefixTree(limits.dram_tokens) if limits.dram_tokens else None
 
 
 def _engine(setup: Setup) -> Engine | FluidEngine:

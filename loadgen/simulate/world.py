@@ -49,6 +49,7 @@ class _Running:
     sample: Sample
     placement: Placement
     done: Callable[[float], None]
+    admitted: bool = False
 
 
 class World:
@@ -60,6 +61,7 @@ class World:
         assert len(engines) == len(router.replicas)
         self.now = 0.0
         self.samples: list[Sample] = []
+        self.ttfts: list[float] = []
         self._router = router
         self._admission = admission
         self._engines = engines
@@ -133,10 +135,15 @@ class World:
         for emission in emissions:
             match emission:
                 case Admitted(id=key, hbm_hit=hbm, dram_hit=dram):
-                    self._running[key].sample.cached = hbm + dram
+                    running = self._running[key]
+                    if not running.admitted:
+                        # Engines report what the first admission found, not one after preemption.
+                        running.admitted = True
+                        running.sample.cached = hbm + dram
                 case FirstToken(id=key, time_s=at):
                     running = self._running[key]
                     running.sample.first_token_at = at
+                    self.ttfts.append(running.sample.ttft_s)
                     self._router.first_token(running.placement, at)
                 case Finished(id=key, time_s=at):
                     self._finish(key, at)

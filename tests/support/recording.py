@@ -163,6 +163,8 @@ class RecordingReplica:
         if received.target == "/v1/models":
             cards = [{"id": name, "object": "model"} for name in self.models]
             return answer(orjson.dumps({"object": "list", "data": cards}))
+        if received.target in ("/kv_event_sources", "/server_info"):
+            return answer(status="404 Not Found")
         return None
 
 

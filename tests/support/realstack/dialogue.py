@@ -12,6 +12,7 @@ from tests.support.realstack.shapes import Shape, Step
 # Of the tiny model's tokeniser on such text; only lengths depend on it.
 CHARACTERS_PER_TOKEN = 2.9
 MESSAGE_CHARACTERS_MIN = 40
+OPENING_TOKENS = 1200
 _FILES = ("argparse", "ast", "decimal", "difflib", "doctest", "inspect", "pdb", "tarfile", "typing")
 TOOLS: list[dict[str, Any]] = [
     {
@@ -44,8 +45,9 @@ class Dialogue:
     def __init__(self, shape: Shape, text: str, seed: int) -> None:
         self._text = text
         self._random = Random(f"{seed} {shape.name}")
-        # Everybody's opening is the same agent's; what follows is each one's own.
-        opening = text[: round(shape.fixed * CHARACTERS_PER_TOKEN)]
+        # Openings are those of a few versions of one agent: alike at first, then different.
+        version = (0.8, 1.0, 1.1)[self._random.randrange(3)]
+        opening = text[: round(OPENING_TOKENS * version * CHARACTERS_PER_TOKEN)]
         self.messages: list[dict[str, Any]] = [{"role": "system", "content": opening}]
         self._shape = shape
 

@@ -36,12 +36,23 @@ def _causes(asked: Sequence[Asked]) -> dict[str, list[int]]:
     last: dict[str, Asked] = {}
     for each in asked:
         if abs(each.error) > BLOCK_TOKENS:
-            found.setdefault(_cause(each, last.get(each.conversation)), []).append(each.error)
+            beside = any(_waits_for(each, other) for other in asked)
+            cause = _cause(each, last.get(each.conversation), beside)
+            found.setdefault(cause, []).append(each.error)
         last[each.conversation] = each
     return found
 
 
-def _cause(each: Asked, before: Asked | None) -> str:
+def _waits_for(each: Asked, other: Asked) -> bool:
+    """Whether `other` had been sent to the same replica, and computed new blocks there, when
+    `each` was sent and had no first token yet."""
+    first_token = each.sent_at + each.ttft_s
+    missed = other.prompt - other.reported > BLOCK_TOKENS
+    began = other.sent_at < first_token and other.sent_at + other.ttft_s > each.sent_at
+    return other is not each and other.replica == each.replica and missed and began
+
+
+def _cause(each: Asked, before: Asked | None, beside: bool) -> str:
     if before is None:
         return "first turn: only part of a shared opening is held, its tokens are estimated"
     if each.rewound:
@@ -50,6 +61,8 @@ def _cause(each: Asked, before: Asked | None) -> str:
         return "moved: met what others left on the new replica"
     if 0 < each.error <= before.answer + BLOCK_TOKENS:
         return "the answer was cached too: its text tokenised back to what was generated"
+    if each.error < 0 and beside:
+        return "evicted in flight: another request took the blocks while this one waited"
     if each.error < 0:
         return "evicted: the engine had already dropped what its model still holds"
     return "kept: the engine still holds what its model has already dropped"

@@ -28,10 +28,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One conversation; `fixed` tokens of tools and system text open every prompt."""
+    """One conversation."""
 
     name: str
-    fixed: int
     steps: tuple[Step, ...]
 
 
@@ -55,7 +54,7 @@ def shapes(
     for trace in traces:
         steps = _steps(trace, divide_by, prompt_max)[: min(steps_max, left)]
         if len(steps) >= 3:
-            chosen.append(Shape(trace.id, trace.fixed_tokens // divide_by, tuple(steps)))
+            chosen.append(Shape(trace.id, tuple(steps)))
             left -= len(steps)
         if left < 3:
             break

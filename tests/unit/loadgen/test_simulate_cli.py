@@ -1,37 +1,83 @@
+import json
 from pathlib import Path
 
-import orjson
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
+from loadgen import simulate_cli
+from loadgen.simulate import grid
 from loadgen.simulate_cli import simulate
-from loadgen.traces.synth import write_traces
+from tests.support.traces import weka
 
 
 @pytest.fixture
 def traces(tmp_path: Path) -> Path:
-    directory = tmp_path / "traces"
-    write_traces(4, 1, directory)
-    return directory
+    for index in range(3):
+        content = weka(id=f"trace_{index}")
+        (tmp_path / f"trace_{index}.json").write_text(json.dumps(content))
+    return tmp_path
 
 
-def test_a_short_comparison_prints_a_table_and_writes_json(traces: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
-    arguments = ["--traces", str(traces), "--conversations", "2", "--duration", "2m"]
-    arguments += ["--policy", "seconds", "--policy", "round_robin", "--json", str(out)]
-    result = CliRunner().invoke(simulate, arguments)
+def run(*words: object) -> Result:
+    return CliRunner().invoke(simulate, [str(word) for word in words])
+
+
+def test_policies_are_compared_and_written(traces: Path, tmp_path: Path) -> None:
+    file = tmp_path / "out.json.txt"
+    words = ("--policy", "seconds", "--policy", "round_robin+queue", "--conversations", 2)
+    result = run("--traces", traces, "--hbm-tokens", "2k", *words, "--json", file)
     assert result.exit_code == 0, result.output
-    assert "round_robin" in result.output
-    assert [arm["policy"] for arm in orjson.loads(out.read_bytes())["arms"]] == [
-        "seconds",
-        "round_robin",
-    ]
+    assert "round_robin+queue" in result.output
+    found = json.loads(file.read_text())
+    assert [arm["policy"] for arm in found["arms"]] == ["seconds", "round_robin+queue"]
+    assert found["hbm_tokens"] == 2000
+
+
+def test_one_seed_is_one_run(traces: Path) -> None:
+    words = ("--traces", traces, "--duration", "5m", "--seed", 7)
+    assert run(*words).output == run(*words).output
+
+
+def test_an_oracle_and_a_dram_tier_can_be_had(traces: Path) -> None:
+    result = run("--traces", traces, "--oracle", "--dram-tokens", "4k", "--hbm-tokens", "1k")
+    assert result.exit_code == 0, result.output
+
+
+def test_the_grid_is_a_list_of_cells(
+    traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid, "CONVERSATIONS", (1,))
+    monkeypatch.setattr(grid, "REPLICAS", (1, 2))
+    monkeypatch.setattr(grid, "HBM_TOKENS", (1_000,))
+    file = tmp_path / "grid.json.txt"
+    result = run("--traces", traces, "--grid", "--json", file)
+    assert result.exit_code == 0, result.output
+    cells = json.loads(file.read_text())
+    assert [cell["replicas"] for cell in cells] == [1, 2]
+    assert set(cells[0]["arms"]) == set(grid.ARMS)
+
+
+def test_a_published_comparison_is_played(
+    traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulate_cli, "USERS", (2,))
+    monkeypatch.setattr(simulate_cli, "SEEDS", (1,))
+    file = tmp_path / "preset.json.txt"
+    result = run("--traces", traces, "--preset", "mi300x-minimax-m2.5", "--json", file)
+    assert result.exit_code == 0, result.output
+    assert [load["load"] for load in json.loads(file.read_text())["loads"]] == ["base", "stress"]
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [["--policy", "luck"], ["--duration", "1h", "--until-empty"], ["--hbm-tokens", "many"]],
+    ("words", "says"),
+    [
+        (("--policy", "best"), "best"),
+        (("--policy", "seconds+luck"), "after \\+"),
+        (("--duration", "1m", "--until-empty"), "exclude"),
+        (("--max-context", "1"), "Error"),
+    ],
 )
-def test_wrong_options_are_told_apart(traces: Path, wrong: list[str]) -> None:
-    result = CliRunner().invoke(simulate, ["--traces", str(traces), *wrong])
-    assert result.exit_code == 2
+def test_nonsense_is_refused(traces: Path, words: tuple[str, ...], says: str) -> None:
+    result = run("--traces", traces, *words)
+    assert result.exit_code != 0
+    assert says.replace("\\", "") in result.output

@@ -86,7 +86,7 @@ async def test_after_the_start_everything_is_known() -> None:
         async with probing(replica, interval_s=60.0) as probe:
             assert replica.health is Health.READY
             assert (replica.hbm_tokens, replica.block_size) == (3200, 32)
-            assert replica.hbm.capacity == 3200 * 4
+            assert replica.hbm.capacity == 3200
             assert (replica.running, replica.waiting) == (3, 2)
             assert replica.models == ("m", "lora")
             assert probe.model_cards["r0"][0] == {"id": "m", "owned_by": "x"}

@@ -1,5 +1,6 @@
 """Requests to a replica that records them byte by byte."""
 
+import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -8,6 +9,7 @@ import pytest
 from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.router import Placement
+from kvproxy.core.score import Match
 from tests.support.fake_ports import FakeExchange, Steps
 from tests.support.makers import make_replica, make_router
 from tests.support.recording import Mark, Received, RecordingReplica, answer, recording
@@ -99,6 +101,25 @@ async def test_a_replica_with_a_key_gets_that_one_only() -> None:
         await fetch(sender, replica, asking([(b"authorization", b"Bearer client")]))
         values = [v for name, v in replica.received[0].headers if name.lower() == b"authorization"]
         assert values == [b"Bearer secret"]
+
+
+@pytest.mark.parametrize(("events", "session"), [(True, b"id-1"), (False, b"the client's")])
+async def test_a_replica_that_is_listened_to_gets_our_id_as_session(
+    events: bool, session: bytes
+) -> None:
+    async with upstream() as sender, recording() as (replica,):
+        placement = to(replica)
+        placement.replica.kv_events = events
+        placing = dataclasses.replace(
+            placement.placing, request_id="id-1", match=Match(1, 16, rank=3)
+        )
+        placement = dataclasses.replace(placement, placing=placing)
+        exchange = asking([(b"X-Session-ID", b"the client's")])
+        async with sender.open(placement, exchange, b"{}"):
+            pass
+        headers = named(replica.received[0])
+        assert headers[b"x-session-id"] == session
+        assert headers[b"x-data-parallel-rank"] == b"3"
 
 
 async def test_requests_without_a_body_have_none() -> None:

@@ -10,7 +10,7 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.replica import Health
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.types import Identity
-from tests.support.makers import make_chain, make_router
+from tests.support.makers import make_chain, make_replica, make_router
 
 FREE = AllowanceLimits(share=1.0, burst_s=1e9)
 LIMITS = AdmissionLimits(FREE, backlog_s=0.1, ageing_s=10.0, wait_max_s=60.0, queue_max=50)
@@ -140,16 +140,38 @@ def test_tickets_for_a_lost_replica_look_for_another() -> None:
     assert admission.length == 0
 
 
-def test_large_prefills_draw_on_an_allowance_while_others_decode() -> None:
-    router = make_router(1)
-    limits = AdmissionLimits(AllowanceLimits(share=0.5, burst_s=0.1, small_s=0.05), backlog_s=9.0)
+def at_work(limits: AdmissionLimits) -> tuple[Router, Admission]:
+    """A full replica that answers `running`; what `idle` left there may be asked for again, and
+    `large` has pushed some of it out."""
+    router = make_router([make_replica("r0", hbm_tokens=7000)])
     admission = Admission(router, limits)
-    for name in ("a", "b"):
+    enter(admission, "idle", 200)
+    serve(router, admission.poll(0.0), 0.5)
+    for name, blocks in (("running", 100), ("large", 200)):
+        enter(admission, name, blocks, 1.0)
+        assert sessions(admission.poll(1.0)) == [name]
+    for hold in list(router.replicas[0].load.waiting.values()):
+        router.replicas[0].load.first_token(hold, 2.0)
+    return router, admission
+
+
+def test_large_prefills_draw_on_an_allowance_by_what_they_push_out() -> None:
+    limits = AllowanceLimits(share=0.01, burst_s=0.01, small_s=0.05)
+    _, admission = at_work(AdmissionLimits(limits, backlog_s=9.0))
+    enter(admission, "more", 200, 2.0)
+    assert admission.poll(2.0) == []
+    enter(admission, "small", 10, 2.1)
+    assert sessions(admission.poll(2.1)) == ["small"]
+    assert sessions(admission.poll(60.0)) == ["more"]
+
+
+def test_where_nothing_is_pushed_out_nobody_waits_for_an_allowance() -> None:
+    router = make_router([make_replica("r0", hbm_tokens=70_000)])
+    limits = AllowanceLimits(share=0.01, burst_s=0.01, small_s=0.0)
+    admission = Admission(router, AdmissionLimits(limits, backlog_s=9.0))
+    for name in "abcd":
         enter(admission, name, 200)
-    assert sessions(admission.poll(0.0)) == ["a"]
-    enter(admission, "small", 10, 0.1)
-    assert sessions(admission.poll(0.1)) == ["small"]
-    assert sessions(admission.poll(10.0)) == ["b"]
+    assert sessions(admission.poll(0.0)) == list("abcd")
 
 
 def test_those_ahead_count_as_queue() -> None:
@@ -190,3 +212,81 @@ def test_every_ticket_is_placed_once_or_leaves(random: Random) -> None:
             running.append(placement)
     assert admission.length == 0
     assert [(r.load.in_flight, r.load.waiting_s) for r in router.replicas] == [(0, 0.0)] * 3
+
+
+def test_nothing_holds_back_who_waited_too_long() -> None:
+    """Neither a spent allowance nor priority: the bound on starvation is hard."""
+    limits = AllowanceLimits(share=1e-9, burst_s=0.01, small_s=0.0)
+    _, admission = at_work(AdmissionLimits(limits, backlog_s=9.0, wait_max_s=60.0))
+    old = ticket("old", 200, 2.0)
+    old.priority = 5
+    admission.enter(old, 2.0)
+    enter(admission, "urgent", 100, 30.0)
+    assert admission.poll(61.9) == []
+    assert sessions(admission.poll(62.0)) == ["old"]
+
+
+def test_lower_priority_numbers_go_first() -> None:
+    router = make_router(1)
+    admission = Admission(router, LIMITS)
+    for name, blocks, priority in (("short", 10, 0), ("urgent", 900, -1)):
+        entered = ticket(name, blocks)
+        entered.priority = priority
+        admission.enter(entered, 0.0)
+    assert sessions(admission.poll(0.0))[0] == "urgent"
+
+
+def test_tenants_share_what_a_replica_gives() -> None:
+    router = make_router(1)
+    admission = Admission(router, AdmissionLimits(FREE, backlog_s=0.01, wait_max_s=1e6))
+    for tenant, count in (("many", 12), ("few", 3)):
+        for index in range(count):
+            chain = make_chain(*[f"{tenant}{index:58}"] * 100)
+            admission.enter(Ticket(Identity(tenant, "m", f"{index}"), chain, 0.0), 0.0)
+    order = []
+    for now in range(1, 16):
+        placed = admission.poll(float(now))
+        order += [entered.identity.tenant for entered, _ in placed]
+        serve(router, placed, now + 0.5)
+    assert len(order) == 15
+    assert order[:6].count("few") == 3
+
+
+def test_who_cannot_be_in_time_is_refused_with_a_reason() -> None:
+    router = make_router(1)
+    admission = Admission(router, AdmissionLimits(FREE, ttft_slo_s=0.5))
+    enter(admission, "a", 100)
+    with pytest.raises(ProxyError, match="ttft_slo_s") as raised:
+        enter(admission, "b", 900)
+    assert raised.value.status == 429
+    assert raised.value.retry_after_s is not None
+    assert raised.value.retry_after_s >= 1.0
+    assert admission.length == 1
+
+
+def test_what_was_evicted_meanwhile_is_seen() -> None:
+    router = make_router([make_replica("r0", hbm_tokens=3000)])
+    admission = Admission(router, LIMITS)
+    known = enter(admission, "known", 100)
+    serve(router, admission.poll(0.0), 0.5)
+    enter(admission, "busy", 80, 1.0)
+    busy = admission.poll(1.0)
+    again = Ticket(known.identity, known.chain, 1.1)
+    admission.enter(again, 1.1)
+    before = again.match.tokens
+    assert before > 1000
+    flood = router.place(Identity("", "m", "flood"), make_chain(*[f"{'flood':64}"] * 100), 1.2)
+    serve(router, [*busy, (again, flood)], 2.0)
+    ((placed, _),) = admission.poll(3.0)
+    assert placed is again
+    assert again.match.tokens < before
+
+
+def test_the_queue_can_be_watched() -> None:
+    router = make_router(1)
+    admission = Admission(router, LIMITS)
+    assert admission.oldest_s(9.0) == 0.0
+    enter(admission, "a", 100, 1.0)
+    enter(admission, "b", 100, 2.0)
+    assert admission.waiting(router.replicas[0]) == 2
+    assert admission.oldest_s(4.0) == 3.0

@@ -4,18 +4,11 @@ from kvproxy.core.replica import Health
 from tests.support.makers import make_chain, make_replica
 
 
-def test_its_cache_is_sized_in_bytes_of_text() -> None:
-    assert make_replica(hbm_tokens=1000).hbm.capacity == 4000
-
-
-def test_small_changes_of_slope_evict_nothing() -> None:
+def test_its_cache_is_sized_in_tokens() -> None:
     replica = make_replica(hbm_tokens=1000)
-    replica.fit(1000, 4.03)
-    assert replica.hbm.capacity == 4000
-    replica.fit(1000, 3.0)
-    assert replica.hbm.capacity == 3000
-    replica.fit(2000, 3.0)
-    assert replica.hbm.capacity == 6000
+    assert replica.hbm.capacity == 1000
+    replica.fit(2000)
+    assert (replica.hbm_tokens, replica.hbm.capacity) == (2000, 2000)
 
 
 def test_no_models_means_any() -> None:

@@ -23,7 +23,6 @@ def test_the_prior_counts_bytes_and_segments() -> None:
     assert ruler.tokens_at(chain, len(chain), "m") == 0.25 * 800 + 4.0 * 2
     assert ruler.tokens_at(chain, 0, "m") == 0.0
     assert ruler.tokens_at(Chain(), 0, "m") == 0.0
-    assert ruler.bytes_per_token("m") == 4.0
 
 
 @given(st.lists(LENGTHS, min_size=2, max_size=8), st.floats(0.1, 1.0), st.floats(0.0, 20.0))
@@ -75,10 +74,11 @@ def test_models_have_their_own_slopes_and_a_bound() -> None:
     ruler = Ruler(10)
     chain = chain_of([4000])
     ruler.learn(chain, len(chain), 2000.0, "dense")
-    assert ruler.bytes_per_token("dense") == pytest.approx(2.0, rel=0.05)
-    assert ruler.bytes_per_token("other") == 4.0
+    other = make_chain(b"y" * 4000)
+    assert ruler.tokens_at(other, len(other), "dense") == pytest.approx(2000.0, rel=0.05)
+    assert ruler.tokens_at(other, len(other), "other") == 1004.0
     for index in range(3000):
-        ruler.bytes_per_token(f"m{index}")
+        ruler.tokens_at(chain, 1, f"m{index}")
     assert len(ruler._slopes) <= 1024
 
 
@@ -94,7 +94,6 @@ def test_estimates_are_never_negative_nor_fall(
     chain = make_chain(*(b"x" * length for length in lengths), root=1)
     ruler.learn(chain, 1, 50.0, "m")
     assert all(ruler.tokens_at(chain, blocks, "m") >= 50.0 for blocks in range(1, len(chain) + 1))
-    assert ruler.bytes_per_token("m") > 0
 
 
 def test_learning_nothing() -> None:
@@ -111,3 +110,25 @@ def test_slopes_keep_the_prior_until_there_is_something_to_learn() -> None:
         slopes.learn(1000, 5, 260.0)
     assert slopes.per_byte == pytest.approx(0.25, rel=0.01)
     assert slopes.per_segment == pytest.approx(2.0, rel=0.05)
+
+
+@given(
+    st.lists(st.tuples(LENGTHS, st.integers(0, 10_000)), max_size=20),
+    LENGTHS,
+    st.integers(0, 12),
+    st.integers(0, 3000),
+)
+def test_ends_of_blocks_are_what_tokens_at_says_and_never_fall(
+    seen: list[tuple[list[int], int]], lengths: list[int], held: int, least: int
+) -> None:
+    ruler = Ruler(100)
+    for prompt, tokens in seen:
+        chain = chain_of(prompt)
+        ruler.learn(chain, len(chain), tokens, "m")
+    chain = chain_of(lengths)
+    held = min(held, len(chain))
+    expected, floor = [], least
+    for blocks in range(held + 1, len(chain) + 1):
+        floor = max(floor, round(ruler.tokens_at(chain, blocks, "m")))
+        expected.append(floor)
+    assert list(ruler.token_ends(chain, held, "m", least)) == expected

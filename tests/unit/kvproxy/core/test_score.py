@@ -29,6 +29,18 @@ def test_something_is_always_computed() -> None:
     assert scored(asked(), Match(9, 6000)).prefill_s == pytest.approx(0.001)
 
 
+def test_slower_tiers_are_loaded_if_that_is_faster_than_computing() -> None:
+    match = Match(9, 4000, dram=2000, disk=1000)
+    slow = Weights(dram_tok_s=2000, disk_tok_s=500)
+    ask = Asked(5000, None, slow, 100.0, worth)
+    assert scored(ask, match).load_s == pytest.approx(1.0)
+    assert scored(ask, match).prefill_s == pytest.approx(2.0)
+    fast = Asked(5000, None, Weights(dram_tok_s=2000, disk_tok_s=2000), 100.0, worth)
+    assert scored(fast, match).load_s == pytest.approx(1.5)
+    assert scored(fast, match).prefill_s == pytest.approx(1.0)
+    assert scored(fast, match).ttft_s == pytest.approx(2.5)
+
+
 def test_moving_costs_a_margin_and_staying_nothing() -> None:
     assert scored(asked("elsewhere")).move_s == 1.5
     assert scored(asked("r0")).move_s == 0.0
@@ -73,7 +85,7 @@ def test_what_is_pushed_out_is_paid_for(
 ) -> None:
     replica = make_replica("r0", tok_s=1000, hbm_tokens=10_000)
     end, _ = replica.hbm.pin([1])
-    replica.hbm.release(replica.hbm.extend(end, [1], [28_000]), used_at)
+    replica.hbm.release(replica.hbm.extend(end, [1], [7_000]), used_at)
     ask = asked(prompt_tokens=prompt_tokens)
     result = score(ask, replica, Match.NONE, committed_tokens=0, ahead_s=0)
     assert result.eviction_s == pytest.approx(expected)
@@ -82,7 +94,7 @@ def test_what_is_pushed_out_is_paid_for(
 def test_what_is_pinned_cannot_be_pushed_out() -> None:
     replica = make_replica("r0", hbm_tokens=10)
     end, _ = replica.hbm.pin([1])
-    replica.hbm.extend(end, [1], [28_000])
+    replica.hbm.extend(end, [1], [7_000])
     result = score(asked(), replica, Match.NONE, committed_tokens=0, ahead_s=0)
     assert result.eviction_s == 0.0
 

@@ -80,7 +80,7 @@ async def test_a_request_moves_the_counters() -> None:
     assert samples["kvproxy_prompt_tokens_total", (replica,)] == 900
     assert samples["kvproxy_cached_tokens_total", (replica, ("source", "reported"))] == 80
     assert samples["kvproxy_cached_tokens_total", (replica, ("source", "predicted"))] == 0
-    assert samples["kvproxy_cache_prediction_error_tokens_sum", ()] == 80
+    assert samples["kvproxy_cache_prediction_error_tokens_sum", (("source", "used"),)] == 80
     assert samples["kvproxy_ttft_seconds_count", (replica,)] == 1
     assert samples["kvproxy_request_seconds_count", (replica,)] == 1
     evidence = ("kvproxy_session_evidence_total", (("evidence", "header:session-id"),))

@@ -1,0 +1,127 @@
+"""Finding out which replicas publish KV events, and where: vLLM's and SGLang's own pages tell."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from kvproxy.core.kv_sources import KvSource, SourceError, read_sglang, read_vllm
+from kvproxy.core.replica import Health, Replica
+
+log = logging.getLogger("kvproxy.events")
+
+_PAGE_BYTES_MAX = 2**20
+# Until a replica was asked once, and while it is not up, it is looked at this often.
+_SOON_S = 1.0
+_PAGES = (("/kv_event_sources", read_vllm), ("/server_info", read_sglang))
+
+Follow = Callable[[KvSource, Replica], None]
+Forget = Callable[[KvSource], Awaitable[None]]
+
+
+class KvDiscovery:
+    """Tells `follow` and `forget` about sources as they come and go. `fixed` sources are followed
+    as they are; `expected`: replicas without events are worth a warning."""
+
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        follow: Follow,
+        forget: Forget,
+        *,
+        fixed: Mapping[str, KvSource],
+        interval_s: float,
+        timeout_s: float,
+        expected: bool,
+        api_keys: Mapping[str, str],
+    ) -> None:
+        self._replicas = replicas
+        self._follow = follow
+        self._forget = forget
+        self._fixed = fixed
+        self._interval_s = interval_s
+        self._timeout_s = timeout_s
+        self._expected = expected
+        self._api_keys = api_keys
+        self._session: aiohttp.ClientSession | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._said: dict[str, str] = {}
+        self._known: dict[str, list[KvSource]] = {}
+
+    async def start(self) -> None:
+        """Returns when every replica that is up was asked once."""
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
+        await asyncio.gather(*(self._look(replica) for replica in self._replicas))
+        self._tasks = [asyncio.create_task(self._watch(replica)) for replica in self._replicas]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def _watch(self, replica: Replica) -> None:
+        while True:
+            asked = replica.id in self._known and replica.health is Health.READY
+            await asyncio.sleep(self._interval_s if asked else min(_SOON_S, self._interval_s))
+            await self._look(replica)
+
+    async def _look(self, replica: Replica) -> None:
+        if replica.id in self._fixed:
+            self._known[replica.id] = [self._fixed[replica.id]]
+            self._follow(self._fixed[replica.id], replica)
+            return
+        if replica.health is not Health.READY:
+            return
+        try:
+            sources = await self._ask(replica)
+        except SourceError as error:
+            self._say(replica, f"its KV events cannot be heard: {error}")
+            sources = []
+        except (TimeoutError, aiohttp.ClientError) as error:
+            self._say(replica, f"it does not tell about KV events: {type(error).__name__}")
+            return
+        if not sources and self._expected:
+            self._say(
+                replica,
+                "it publishes no KV events; start vLLM with --kv-events-config "
+                '\'{"enable_kv_cache_events": true, "endpoint": "tcp://*:5557"}\', or set '
+                "events.enabled to auto",
+            )
+        for gone in set(self._known.get(replica.id, [])) - set(sources):
+            await self._forget(gone)
+        self._known[replica.id] = sources
+        replica.kv_events = replica.kv_events and bool(sources)
+        for source in sources:
+            self._follow(source, replica)
+
+    async def _ask(self, replica: Replica) -> list[KvSource]:
+        host = urlsplit(replica.url).hostname or ""
+        host = f"[{host}]" if ":" in host else host
+        for path, read in _PAGES:
+            page = await self._get(replica, path)
+            if page is not None:
+                sources = read(replica.id, host, page)
+                if sources:
+                    return sources
+        return []
+
+    async def _get(self, replica: Replica, path: str) -> bytes | None:
+        """The page, None where there is none."""
+        assert self._session is not None
+        key = self._api_keys.get(replica.id)
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        async with self._session.get(replica.url + path, headers=headers) as response:
+            if response.status != 200:
+                return None
+            page = await response.content.read(_PAGE_BYTES_MAX)
+            return page if response.content.at_eof() else None
+
+    def _say(self, replica: Replica, text: str) -> None:
+        """Once, until it is another text."""
+        if self._said.get(replica.id) != text:
+            self._said[replica.id] = text
+            log.warning("replica %s: %s", replica.id, text)

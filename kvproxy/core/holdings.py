@@ -1,0 +1,232 @@
+"""How much of a prompt each replica holds, by tier: what engines announce where that is known and
+trusted, what this proxy sent there for the rest.
+
+Announcements are of token blocks; an anchor tells the token blocks of the beginning of a byte
+chain. Up to the anchor they decide; beyond it, and where they are missing, history does.
+"""
+
+from array import array
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kvproxy.core.kv_events import Event
+from kvproxy.core.prefix_index import Held, PrefixIndex
+from kvproxy.core.replica import Replica
+from kvproxy.core.ruler import Ruler
+from kvproxy.core.score import Match
+from kvproxy.core.token_chain import Anchor, TokenChains
+from kvproxy.core.trust import Change, Source, Trust, is_wrong
+from kvproxy.core.types import Chain
+
+_MODELS_MAX = 1024
+# What LMCache stores and finds whole.
+_CHUNK_TOKENS = 256
+# Answers without an announcement, of which even short ones fill a block now and then.
+_UNHEARD_MAX = 50
+# Older engines leave the figure out when it is 0, so one answer without it proves nothing.
+_UNREPORTED_MAX = 20
+
+
+class Known(NamedTuple):
+    """The deepest anchor of a prompt, and the token blocks up to it and of the answer behind."""
+
+    anchor: Anchor
+    blocks: "array[int]"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a finished request taught: sources whose standing changed, and whether the replica's
+    history was cleared because it seems to have restarted, or whether it owes us events or figures.
+    """
+
+    changes: tuple[Change, ...] = ()
+    restarted: bool = False
+    silent: bool = False
+    unreported: bool = False
+
+
+class Holdings:
+    """Joins history, announcements and the trust in both."""
+
+    def __init__(self, ruler: Ruler, index: PrefixIndex, chains: TokenChains) -> None:
+        self._ruler = ruler
+        self.index = index
+        self.chains = chains
+        self.trust = Trust()
+        self._partial: set[tuple[str, int]] = set()
+        self._echoes: dict[str, float] = {}
+        self._unheard: dict[str, int] = {}
+        self._unreported: dict[str, int] = {}
+
+    def known(self, chain: Chain) -> Known | None:
+        anchor = self.chains.anchor(chain)
+        return None if anchor is None else Known(anchor, anchor.at.chain(anchor.answer_end))
+
+    def match(
+        self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, known: Known | None
+    ) -> Match:
+        """Both sources are asked, also one that is not trusted: so it can win trust back."""
+        history = self._by_history(replica, model, chain, prompt_tokens)
+        by_history = history.tokens
+        if not self.trust.trusts(replica.id, Source.HISTORY):
+            history = Match(0, 0)
+        events = None if known is None else self._by_events(replica, model, prompt_tokens, known)
+        if events is None or known is None:
+            return Match(history.blocks, history.tokens, dram=history.dram, by_history=by_history)
+        has_say = self._has_say(replica, events, history, known)
+        # What waits there evicts before this prompt's turn: history has counted that already.
+        has_say = has_say and not (replica.load.waiting and history.tokens < events.tokens)
+        rules = has_say and self.trust.trusts(replica.id, Source.EVENTS)
+        chosen = events if rules else history
+        return Match(
+            chosen.blocks,
+            chosen.tokens,
+            dram=chosen.dram,
+            disk=chosen.disk,
+            rank=events.rank,
+            source=Source.EVENTS if rules else Source.HISTORY,
+            by_events=events.tokens if has_say else None,
+            by_history=by_history,
+            echo=events.echo,
+        )
+
+    def opened(self, request_id: str, replica: Replica, chain: Chain) -> None:
+        """The request goes to `replica` with its id as session."""
+        if replica.kv_events and request_id and len(chain):
+            self.chains.opened(request_id, replica.id, chain)
+
+    def answered(
+        self, replica: Replica, model: str, match: Match, chain: Chain, reported: int
+    ) -> Outcome:
+        """The engine reported so many cached tokens where `match` was predicted."""
+        self._unreported.pop(replica.id, None)
+        if match.by_events is not None:
+            self._correct(replica, model, match, chain, reported)
+        predictions = [(Source.HISTORY, match.by_history), (Source.EVENTS, match.by_events)]
+        changes = tuple(
+            change
+            for source, predicted in predictions
+            if predicted is not None
+            and (
+                change := self.trust.observe(
+                    replica.id, source, predicted, reported, replica.block_size
+                )
+            )
+        )
+        restarted = self.trust.restarted(replica.id, match.tokens, reported)
+        if restarted:
+            replica.hbm.clear()
+        return Outcome(changes, restarted, self._is_silent(replica))
+
+    def unreported(self, replica: Replica, match: Match) -> Outcome | None:
+        """The engine did not say how much was cached, where some should have been."""
+        if match.tokens < replica.block_size:
+            return None
+        count = self._unreported.get(replica.id, 0) + 1
+        self._unreported[replica.id] = count
+        return Outcome(unreported=True) if count == _UNREPORTED_MAX else None
+
+    def _is_silent(self, replica: Replica) -> bool:
+        """Whether requests that made blocks were not followed by a single announcement, just now
+        for long enough to say so."""
+        if not replica.kv_events:
+            return False
+        unheard = self._unheard.get(replica.id, 0) + 1
+        self._unheard[replica.id] = unheard
+        return unheard == _UNHEARD_MAX
+
+    def apply(self, replica: str, rank: int, event: Event) -> None:
+        """Raises KvEventError for an event that cannot be."""
+        self._unheard.pop(replica, None)
+        grown = self.index.apply(replica, rank, event)
+        if grown is not None:
+            source = self.index.source(replica, rank)
+            assert source is not None
+            self.chains.grown(replica, grown, source.block_size, source.path)
+
+    def reset(self, replica: str, rank: int, *, complete: bool) -> None:
+        """Forget what a rank announced; `complete` if all that it holds will be told again."""
+        self.index.drop(replica, rank)
+        self._partial.discard((replica, rank))
+        if not complete:
+            self._partial.add((replica, rank))
+
+    def _by_history(self, replica: Replica, model: str, chain: Chain, prompt_tokens: int) -> Match:
+        blocks = replica.hbm.match(chain.hashes)
+        hbm = 0
+        if blocks:
+            tokens = int(self._ruler.tokens_at(chain, blocks, model))
+            hbm = _whole(tokens, prompt_tokens, replica.block_size)
+        if replica.dram is None:
+            return Match(blocks, hbm)
+        stored = replica.dram.match(chain.hashes)
+        if stored <= blocks:
+            return Match(blocks, hbm)
+        tokens = int(self._ruler.tokens_at(chain, stored, model))
+        dram = max(0, _whole(tokens, prompt_tokens, _CHUNK_TOKENS) - hbm)
+        return Match(stored if dram else blocks, hbm + dram, dram=dram)
+
+    def _by_events(
+        self, replica: Replica, model: str, prompt_tokens: int, known: Known
+    ) -> Match | None:
+        if not replica.kv_events:
+            return None
+        anchor, size = known.anchor, known.anchor.block_size
+        held = self.index.look_up(replica.id, known.blocks, size)
+        anchored = anchor.at.length
+        echo = held.blocks * size if held.blocks > anchored else 0
+        if echo and self._echoes.get(model, 0.0) < 0.5:
+            held = _cut(held, anchored)
+        tokens = _whole(held.blocks * size, prompt_tokens, size)
+        hbm = min(held.hbm * size, tokens)
+        dram = min(held.dram * size, tokens - hbm)
+        whole = min(anchored, held.blocks)
+        byte_blocks = anchor.byte_blocks * whole // anchored if anchored else 0
+        several = self.index.ranks(replica.id) > 1 and held.blocks > 0
+        return Match(
+            byte_blocks,
+            tokens,
+            dram=dram,
+            disk=tokens - hbm - dram,
+            rank=held.rank if several else None,
+            echo=echo,
+        )
+
+    def _has_say(self, replica: Replica, events: Match, history: Match, known: Known) -> bool:
+        """Whether the announcements can tell: not where some were missed, nor where history knows
+        of more of the prompt than the anchor covers."""
+        if history.tokens <= events.tokens:
+            return True
+        covered = events.blocks == known.anchor.byte_blocks
+        beyond = covered and history.blocks > known.anchor.byte_blocks
+        return not beyond and all(name != replica.id for name, _ in self._partial)
+
+    def _correct(
+        self, replica: Replica, model: str, match: Match, chain: Chain, reported: int
+    ) -> None:
+        """Learn at once from a report that differs."""
+        assert match.by_events is not None
+        size = replica.block_size
+        if match.echo:
+            if len(self._echoes) >= _MODELS_MAX:
+                self._echoes.clear()
+            was = self._echoes.get(model, 0.5)
+            self._echoes[model] = was + 0.2 * ((reported >= match.echo - size) - was)
+        if match.by_events > reported and is_wrong(match.by_events, reported, size):
+            known = self.known(chain)
+            if known is not None:
+                # The engine computed them just now, so they are there, but only once.
+                blocks = known.blocks[reported // known.anchor.block_size :]
+                self.index.one_copy(replica.id, blocks)
+
+
+def _whole(tokens: int, prompt_tokens: int, block_size: int) -> int:
+    """Engines hit whole blocks and always compute the last prompt token."""
+    return max(0, min(tokens, prompt_tokens - 1) // block_size * block_size)
+
+
+def _cut(held: Held, blocks: int) -> Held:
+    hbm = min(held.hbm, blocks)
+    dram = min(held.dram, blocks - hbm)
+    return Held(held.rank, hbm, dram, blocks - hbm - dram)

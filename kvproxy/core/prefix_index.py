@@ -1,0 +1,103 @@
+"""Which replica holds how much of a chain of token blocks, in which tier, by what engines announce.
+
+Bounded in bytes: when they are used up further announcements are refused, never the removals that
+make room, so what is in the index stays true.
+"""
+
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from kvproxy.core.event_source import EventSource, Grown
+from kvproxy.core.kv_events import Event
+from kvproxy.core.types import Tier
+from kvproxy.core.word_map import Budget
+
+
+class Held(NamedTuple):
+    """Blocks of a chain held from its start: the first `hbm` in HBM, the next `dram`, the next
+    `disk` (or remote); `rank` is the data-parallel rank that holds them."""
+
+    rank: int
+    hbm: int
+    dram: int
+    disk: int
+
+    @property
+    def blocks(self) -> int:
+        return self.hbm + self.dram + self.disk
+
+
+_NOTHING = Held(0, 0, 0, 0)
+
+
+class PrefixIndex:
+    """Sources by replica and data-parallel rank. Only apply, drop and one_copy change it."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.budget = Budget(max_bytes)
+        self._sources: dict[str, dict[int, EventSource]] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, int, EventSource]]:
+        for replica, ranks in self._sources.items():
+            for rank, source in ranks.items():
+                yield replica, rank, source
+
+    @property
+    def pairs(self) -> int:
+        """Entries: one for each block, tier and replica that holds it."""
+        return sum(len(t) for _, _, source in self for t in source.tiers.values())
+
+    def apply(self, replica: str, rank: int, event: Event) -> Grown | None:
+        """Raises KvEventError for an event that cannot be."""
+        ranks = self._sources.setdefault(replica, {})
+        source = ranks.get(rank)
+        if source is None:
+            source = ranks[rank] = EventSource(self.budget)
+        return source.apply(event)
+
+    def drop(self, replica: str, rank: int | None = None) -> None:
+        """Forget what a rank, or a whole replica, announced."""
+        ranks = self._sources.get(replica, {})
+        for number in [rank] if rank is not None else list(ranks):
+            source = ranks.pop(number, None)
+            if source is not None:
+                source.release()
+        if not ranks:
+            self._sources.pop(replica, None)
+
+    def look_up(self, replica: str, chain: "array[int]", block_size: int) -> Held:
+        """How long a prefix of `chain` the replica's best rank holds. Changes nothing."""
+        best, longest = _NOTHING, 0
+        for rank, source in self._sources.get(replica, {}).items():
+            if source.block_size == block_size:
+                held = _held(rank, source, chain)
+                blocks = held.hbm + held.dram + held.disk
+                if blocks > longest or (blocks == longest and held.hbm > best.hbm):
+                    best, longest = held, blocks
+        return best
+
+    def source(self, replica: str, rank: int) -> EventSource | None:
+        return self._sources.get(replica, {}).get(rank)
+
+    def ranks(self, replica: str) -> int:
+        """Data-parallel ranks that announced anything."""
+        return len(self._sources.get(replica, {}))
+
+    def one_copy(self, replica: str, chain: Iterable[int]) -> None:
+        """The engine just computed these blocks: other copies of them were not there."""
+        blocks = list(chain)
+        for source in self._sources.get(replica, {}).values():
+            if Tier.HBM in source.tiers:
+                source.tiers[Tier.HBM].one_copy(blocks)
+
+
+def _held(rank: int, source: EventSource, chain: "array[int]") -> Held:
+    tiers = source.tiers
+    hbm = tiers[Tier.HBM].prefix(chain, 0) if Tier.HBM in tiers else 0
+    if len(tiers) == (Tier.HBM in tiers):
+        return Held(rank, hbm, 0, 0)
+    dram = tiers[Tier.DRAM].prefix(chain, hbm) if Tier.DRAM in tiers else hbm
+    disk = tiers[Tier.DISK].prefix(chain, dram) if Tier.DISK in tiers else dram
+    remote = tiers[Tier.REMOTE].prefix(chain, disk) if Tier.REMOTE in tiers else disk
+    return Held(rank, hbm, dram - hbm, remote - dram)

@@ -1,0 +1,159 @@
+from kvproxy.core.holdings import Holdings
+from kvproxy.core.kv_events import Cleared
+from kvproxy.core.prefix_index import PrefixIndex
+from kvproxy.core.replica import Replica
+from kvproxy.core.ruler import Ruler
+from kvproxy.core.score import Match
+from kvproxy.core.token_chain import TokenChains
+from kvproxy.core.types import Chain, Tier
+from tests.support.makers import make_chain, make_replica
+from tests.support.naive_index import removed, stored
+
+SIZE = 16
+TEXT = "x" * 640
+CHAIN = make_chain(TEXT)
+BLOCKS = 10
+
+
+class World:
+    """One replica that announced a prompt of ten blocks and two of its answer."""
+
+    def __init__(self) -> None:
+        self.ruler = Ruler(100)
+        self.holdings = Holdings(self.ruler, PrefixIndex(2**30), TokenChains(2**20))
+        self.replica = make_replica("r")
+        self.replica.kv_events = True
+        self.sent("a", CHAIN)
+        self.apply(stored(range(1, 11), size=SIZE, session="a"))
+        self.apply(stored([11, 12], 10, size=SIZE, session="a"))
+        self.holdings.chains.finished("a", BLOCKS * SIZE + 3)
+
+    def apply(self, event: object) -> None:
+        self.holdings.apply("r", 0, event)  # type: ignore[arg-type]
+
+    def sent(self, request: str, chain: Chain) -> None:
+        end, held = self.replica.hbm.pin(chain.hashes)
+        ends = self.ruler.token_ends(chain, held, "m", end.end)
+        self.replica.hbm.release(self.replica.hbm.extend(end, chain.hashes[held:], ends))
+        self.holdings.opened(request, self.replica, chain)
+
+    def match(self, chain: Chain = CHAIN, replica: Replica | None = None) -> Match:
+        tokens = round(self.ruler.tokens_at(chain, len(chain), "m")) + 100
+        known = self.holdings.known(chain)
+        return self.holdings.match(replica or self.replica, "m", chain, tokens, known)
+
+
+def test_announcements_decide_up_to_the_anchor() -> None:
+    world = World()
+    match = world.match(make_chain(TEXT, "more"))
+    assert (match.tokens, match.source, match.rank) == (BLOCKS * SIZE, "events", None)
+    world.apply(removed(12, 11, 10, 9))
+    match = world.match(make_chain(TEXT, "more"))
+    assert (match.tokens, match.source) == (8 * SIZE, "events")
+    assert match.by_history is not None
+    assert match.by_history > match.tokens
+    world.apply(Cleared())
+    assert world.match().tokens == 0
+
+
+def test_tiers_are_told_apart() -> None:
+    world = World()
+    world.apply(stored(range(1, 9), tokens=[], size=0, tier=Tier.DRAM))
+    world.apply(removed(*range(12, 4, -1)))
+    match = world.match()
+    assert (match.hbm, match.dram, match.disk) == (4 * SIZE, 4 * SIZE, 0)
+
+
+def test_history_decides_beyond_the_anchor_and_without_one() -> None:
+    world = World()
+    longer = make_chain(TEXT, "y" * 640)
+    world.sent("b", longer)
+    match = world.match(longer)
+    assert (match.source, match.by_events) == ("history", None)
+    assert match.tokens > BLOCKS * SIZE
+    other = make_chain("z" * 640)
+    world.sent("c", other)
+    assert world.match(other).source == "history"
+    assert world.match(other).tokens > 0
+
+
+def test_a_replica_without_events_is_not_asked_for_any() -> None:
+    world = World()
+    quiet = make_replica("quiet")
+    match = world.match(replica=quiet)
+    assert (match.tokens, match.by_events, match.source) == (0, None, "history")
+
+
+def test_missed_announcements_leave_it_to_history() -> None:
+    world = World()
+    world.holdings.reset("r", 0, complete=False)
+    assert world.match().source == "history"
+    world.holdings.reset("r", 0, complete=True)
+    assert (world.match().source, world.match().tokens) == ("events", 0)
+
+
+def test_a_liar_is_not_believed_until_it_is_right_again() -> None:
+    world = World()
+    lie = Match(1, 160, by_events=160, by_history=0)
+    for _ in range(20):
+        outcome = world.holdings.answered(world.replica, "m", lie, CHAIN, 0)
+    assert not world.holdings.trust.trusts("r", "events")  # type: ignore[arg-type]
+    assert outcome.changes == ()
+    assert world.match().source == "history"
+    assert world.match().by_events == BLOCKS * SIZE
+    right = Match(1, 160, by_events=160)
+    changes = [
+        change
+        for _ in range(20)
+        for change in world.holdings.answered(world.replica, "m", right, CHAIN, 160).changes
+    ]
+    assert [change.trusted for change in changes] == [True]
+    assert world.match().source == "events"
+
+
+def test_a_report_far_below_takes_the_copies_away() -> None:
+    world = World()
+    world.apply(stored([10], 9, size=SIZE))
+    world.holdings.answered(world.replica, "m", world.match(), CHAIN, 0)
+    world.apply(removed(12, 11, 10))
+    assert world.match().tokens == 9 * SIZE
+
+
+def test_answers_that_come_back_as_generated_are_learned() -> None:
+    world = World()
+    longer = make_chain(TEXT, "more")
+    assert world.match(longer).tokens == BLOCKS * SIZE
+    for _ in range(5):
+        match = world.match(longer)
+        assert match.echo == 12 * SIZE
+        world.holdings.answered(world.replica, "m", match, longer, 12 * SIZE)
+    assert world.match(longer).tokens == 12 * SIZE
+
+
+def test_a_restart_clears_history() -> None:
+    world = World()
+    world.replica.kv_events = False
+    long = Match(1, 5000, by_history=5000)
+    outcomes = [world.holdings.answered(world.replica, "m", long, CHAIN, 0) for _ in range(3)]
+    assert [outcome.restarted for outcome in outcomes] == [False, False, True]
+    assert world.replica.hbm.size == 0
+
+
+def test_silence_and_missing_figures_are_said_once() -> None:
+    world = World()
+    match = Match(1, 160, by_history=160)
+    silent = [
+        world.holdings.answered(world.replica, "m", match, CHAIN, 160).silent for _ in range(60)
+    ]
+    assert silent.count(True) == 1
+    told = [world.holdings.unreported(world.replica, match) for _ in range(60)]
+    assert sum(outcome is not None for outcome in told) == 1
+    assert world.holdings.unreported(world.replica, Match(0, 0)) is None
+
+
+def test_the_rank_is_named_when_there_are_several() -> None:
+    world = World()
+    world.holdings.apply("r", 1, stored(range(1, 4), size=SIZE))
+    assert world.match().rank == 0
+    world.apply(Cleared())
+    assert world.match().rank == 1

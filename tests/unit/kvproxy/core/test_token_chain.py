@@ -1,0 +1,94 @@
+from array import array
+
+from kvproxy.core.event_source import Grown, root
+from kvproxy.core.token_chain import TokenChains
+from tests.support.makers import make_chain
+
+SIZE = 16
+
+
+def nowhere(ours: int) -> None:
+    return None
+
+
+def grow(chains: TokenChains, request: str, parent: int, *hashes: int, replica: str = "r") -> None:
+    chains.grown(replica, Grown(request, parent, array("Q", hashes)), SIZE, nowhere)
+
+
+def test_a_turn_anchors_its_prompt_and_the_next_one_finds_it() -> None:
+    chains = TokenChains(2**20)
+    first, second = make_chain("one"), make_chain("one", "two")
+    chains.opened("a", "r", first)
+    grow(chains, "a", root(SIZE), 1, 2, 3)
+    assert chains.anchor(first) is None
+    chains.finished("a", 2 * SIZE + 5)
+    anchor = chains.anchor(second)
+    assert anchor is not None
+    assert (anchor.byte_blocks, anchor.tokens) == (1, 2 * SIZE + 5)
+    assert list(anchor.at.chain()) == [1, 2]
+    assert anchor.answer_end == 3
+
+    chains.opened("b", "r", second)
+    grow(chains, "b", 2, 4, 5)
+    chains.finished("b", 4 * SIZE)
+    anchor = chains.anchor(second)
+    assert anchor is not None
+    assert list(anchor.at.chain()) == [1, 2, 4, 5]
+    assert chains.made == 2
+
+
+def test_blocks_that_come_after_the_answer_complete_the_anchor() -> None:
+    chains, chain = TokenChains(2**20), make_chain("one")
+    chains.opened("a", "r", chain)
+    grow(chains, "a", root(SIZE), 1)
+    chains.finished("a", 2 * SIZE)
+    assert chains.anchor(chain) is None
+    grow(chains, "a", 1, 2)
+    anchor = chains.anchor(chain)
+    assert anchor is not None
+    assert list(anchor.at.chain()) == [1, 2]
+
+
+def test_without_an_anchor_the_way_back_is_asked_for() -> None:
+    chains, chain = TokenChains(2**20), make_chain("one")
+    chains.opened("a", "r", chain)
+    paths = {7: array("Q", [5, 6, 7])}
+    chains.grown("r", Grown("a", 7, array("Q", [8])), SIZE, paths.get)
+    chains.finished("a", 4 * SIZE)
+    anchor = chains.anchor(chain)
+    assert anchor is not None
+    assert list(anchor.at.chain()) == [5, 6, 7, 8]
+
+
+def test_what_cannot_be_tied_is_not() -> None:
+    chains, chain = TokenChains(2**20), make_chain("one")
+    chains.opened("a", "r", chain)
+    grow(chains, "a", 7, 8)
+    assert chains.missed == 1
+    grow(chains, "a", root(SIZE), 1, replica="other")
+    grow(chains, "never opened", root(SIZE), 1)
+    chains.finished("a", SIZE)
+    chains.finished("never opened", SIZE)
+    assert chains.anchor(chain) is None
+    assert len(chains) == 0
+
+
+def test_an_aborted_request_leaves_nothing() -> None:
+    chains = TokenChains(2**20)
+    chains.opened("a", "r", make_chain("one"))
+    grow(chains, "a", root(SIZE), 1, 2)
+    chains.finished("a", 0)
+    assert chains.bytes == 0
+
+
+def test_memory_is_bounded_however_many_conversations_come() -> None:
+    chains = TokenChains(50_000)
+    for number in range(2000):
+        chain = make_chain(f"conversation {number}")
+        chains.opened(str(number), "r", chain)
+        first = number * 100 + 1
+        grow(chains, str(number), root(SIZE), *range(first, first + 50))
+        chains.finished(str(number), 50 * SIZE)
+        assert chains.bytes <= 50_000 + 1000
+    assert chains.anchor(make_chain("conversation 1999")) is not None
+    assert chains.anchor(make_chain("conversation 0")) is None
