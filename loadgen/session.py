@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from loadgen.bound import InfiniteCache, PlayCache
 from loadgen.client import Client
@@ -46,6 +47,22 @@ class Asking:
 
     def output_tokens(self, turn: Turn) -> int:
         return max(1, min(turn.output_tokens, self.output_tokens_max or turn.output_tokens))
+
+
+class Entry(Protocol):
+    """What a user has to pass before every request."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def enter(self) -> bool: ...
+
+    async def wait_until(self, at: float) -> bool: ...
+
+    async def wait_closed(self) -> None: ...
+
+    async def seat(self, due: float) -> float:
+        """Wait for a seat; returns when the request is due, `due` if there was one."""
 
 
 class Gate:
@@ -89,13 +106,17 @@ class Gate:
     async def wait_closed(self) -> None:
         await self._closed.wait()
 
+    async def seat(self, due: float) -> float:
+        """There are always seats enough."""
+        return due
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Everything that the sessions of a run share."""
 
     client: Client
-    gate: Gate
+    gate: Entry
     asking: Asking
     timing: Timing
     pool: WordPool
@@ -110,7 +131,7 @@ class Session:
     the largest step of them: milliseconds that belong in front of the clock."""
 
     def __init__(self, stage: Stage, trace: Trace, play: int) -> None:
-        self._stage = stage
+        self.stage = stage
         self._trace = trace
         self._id = f"{trace.id}-{stage.content.seed}-{play}"
         self._conversation = Conversation(trace, stage.pool, stage.content, play)
@@ -130,7 +151,7 @@ class Session:
                         child = group.create_task(self._sub_agent(step, lane, ready))
                         children.append((step, child))
                         continue
-                    due = ready + (self._stage.timing.think_s(step) if turn else 0.0)
+                    due = ready + (self.stage.timing.think_s(step) if turn else 0.0)
                     joined = [task for agent, task in children if agent.waits]
                     if joined and any(not task.done() for task in joined):
                         await asyncio.wait(joined)
@@ -145,18 +166,21 @@ class Session:
     async def _sub_agent(self, agent: SubAgent, lane: int, at: float) -> None:
         ready = at
         for index, turn in enumerate(agent.turns):
-            due = ready + (self._stage.timing.think_s(turn) if index else 0.0)
+            due = ready + (self.stage.timing.think_s(turn) if index else 0.0)
             if not await self._turn(turn, lane, index, due, agent.agent_id):
                 return
             ready = time.monotonic()
 
     async def _turn(self, turn: Turn, lane: int, index: int, due: float, agent: str) -> bool:
         """One request at the monotonic time `due`; False when the run is over."""
-        stage = self._stage
+        stage = self.stage
         request = self._conversation.request(lane, index)
         # Rendered before the wait: nothing but joining bytes is left when it is time to send.
         prompt = self._conversation.prompt(request)
-        if not await stage.gate.wait_until(due) or not stage.gate.enter():
+        if not await stage.gate.wait_until(due):
+            return False
+        due = await stage.gate.seat(due)
+        if not stage.gate.enter():
             return False
         output_tokens = stage.asking.output_tokens(turn)
         sample = Sample(
