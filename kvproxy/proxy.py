@@ -166,7 +166,8 @@ class Proxy:
 
     async def _forward(self, record: Record, placement: Placement, body: bytes) -> None:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
-        exchange, watch = record.exchange, AnswerWatch()
+        exchange = record.exchange
+        watch = AnswerWatch(record.turn.dialect.preamble if record.turn else ())
         try:
             async with self.upstream.open(placement, exchange, body) as answer:
                 record.status = answer.status
