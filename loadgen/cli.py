@@ -30,6 +30,7 @@ __all__ = ["emulate", "loadgen"]
 
 T = TypeVar("T")
 
+EXIT_INVALID = 3
 TRACES = click.Path(exists=True, path_type=Path)
 
 
@@ -64,6 +65,9 @@ TRACES = click.Path(exists=True, path_type=Path)
 @click.option("--grace", default="30s", type=DURATION, show_default=True,
               help="Time for requests in flight at the end.")  # fmt: skip
 @ramp_options
+@click.option("--max-client-lag", type=DURATION,
+              help="Largest p99 of this client's own delay before the run counts as invalid "
+              "(exit status 3); default 5 ms or 1 % of the TTFT SLO.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False),
               help="Directory for run.json and requests.jsonl.")  # fmt: skip
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
@@ -136,6 +140,8 @@ def _replay(options: dict[str, object]) -> None:
     if isinstance(json_file, Path):
         arms = {"arms": [arm(policy_of(result), result.summary)]}
         json_file.write_bytes(orjson.dumps(arms, option=orjson.OPT_INDENT_2) + b"\n")
+    if not result.valid:
+        raise SystemExit(EXIT_INVALID)
 
 
 def _settings(url: str, given: dict[str, object]) -> RunSettings:
@@ -172,6 +178,7 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         grace_s=of(float, "grace"),
         slo=slo_of(given),
         ramp=ramp_of(given, of(int, "users")),
+        client_lag_max_s=maybe(float, "max_client_lag"),
     )
 
 

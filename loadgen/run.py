@@ -1,6 +1,7 @@
 """A run: N users replay traces against one endpoint until a time, a count or the traces end."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -10,8 +11,9 @@ import orjson
 
 from loadgen.bound import InfiniteCache
 from loadgen.client import Client, ClientSettings
-from loadgen.content import ContentSettings
+from loadgen.honesty import CpuMeter, allowed_lag_s, verdict
 from loadgen.layout import Overhead
+from loadgen.plan import ContentSettings, Plans
 from loadgen.probe import EndpointError, Probe, Pulse
 from loadgen.ramp.choose import RampRule, controller_of
 from loadgen.ramp.live import SeatGate, Steering
@@ -33,8 +35,9 @@ FAILURES_IN_A_ROW_MAX = 30
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """`duration_s` is real time. A `ramp` decides on the number of users instead of `users`, and
-    may end the run. With no ramp, `duration_s` or `requests` the run ends
-    when every trace has been played once; otherwise conversations are recycled."""
+    may end the run. With no ramp, `duration_s` or `requests` it ends when every trace has been
+    played once; otherwise conversations are recycled. A p99 of the client's own delay above
+    `client_lag_max_s` makes a run invalid; None: from the SLO's TTFT."""
 
     url: str
     users: int = 8
@@ -52,6 +55,7 @@ class RunSettings:
     timeout_s: float = 900.0
     slo: Slo | None = None
     ramp: RampRule | None = None
+    client_lag_max_s: float | None = None
 
     @property
     def recycles(self) -> bool:
@@ -87,6 +91,12 @@ class RunResult:
     record: dict[str, object]
     summary: dict[str, object]
     samples: list[Sample]
+
+    @property
+    def valid(self) -> bool:
+        """Whether the client kept up, so that the figures are the endpoint's."""
+        client = self.summary["client"]
+        return isinstance(client, dict) and client["valid"] is True
 
 
 OnStart = Callable[[Progress], None]
@@ -149,9 +159,11 @@ class _Run:
         asking: tuple[Asking, ContentSettings],
     ) -> None:
         self._settings = settings
+        self._traces = traces
         self._queue = TraceQueue(traces, settings.seed, settings.recycles)
         self._controller = controller_of(settings.ramp) if settings.ramp is not None else None
         self._pulse = Pulse()
+        self._cpu = CpuMeter()
         self._journal: Journal | None = None
         self._started = self._began = time.monotonic()
         self.gate = Gate(settings.requests)
@@ -163,20 +175,28 @@ class _Run:
             asking=asking[0],
             timing=settings.timing,
             pool=pool,
-            content=asking[1],
+            plans=Plans(asking[1]),
             cache=InfiniteCache(settings.engine_block_size),
             sent=self._sent,
             ended=self._ended,
         )
 
     async def play(self, output: Path | None) -> None:
-        # The first conversation of every user is laid out before any clock runs.
+        # Whatever takes long and can be known ahead is done before any clock runs.
+        for trace in self._traces:
+            self._stage.plans.of(trace)
         ramped = self._controller is not None
-        first = [self._next_session() for _ in range(0 if ramped else self._settings.users)]
+        count = 0 if ramped else self._settings.users
+        first = [await self._next_session(self._stage) for _ in range(count)]
         sessions = [session for session in first if session is not None]
+        # What lives as long as the run need not be searched for garbage during it.
+        gc.collect()
+        gc.freeze()
         self._began = time.monotonic()
+        self._cpu = CpuMeter()
         pulse = asyncio.create_task(self._pulse.beat())
-        users = asyncio.create_task(self._ramped_users() if ramped else self._users(sessions))
+        playing = self._ramped_users() if ramped else self._users(sessions)
+        users = asyncio.create_task(playing)
         try:
             if output is None:
                 await self._until_over(users)
@@ -184,6 +204,7 @@ class _Run:
                 with Journal(output / "requests.jsonl") as self._journal:
                     await self._until_over(users)
         finally:
+            gc.unfreeze()
             pulse.cancel()
             users.cancel()
             await asyncio.wait([pulse, users])
@@ -192,10 +213,15 @@ class _Run:
         summary = summarise(self.progress.samples, self._settings.engine_block_size)
         summary["duration_s"] = time.monotonic() - self._began
         summary["loop_lag_s"] = spread(self._pulse.lags_s)
-        if self._settings.slo is not None:
+        slo, scale = self._settings.slo, self._settings.timing.time_scale
+        if slo is not None:
             over_s = time.monotonic() - self._started
-            scale = self._settings.timing.time_scale
-            summary["slo"] = attainment(self.progress.samples, self._settings.slo, scale, over_s)
+            summary["slo"] = attainment(self.progress.samples, slo, scale, over_s)
+        allowed_s = self._settings.client_lag_max_s
+        if allowed_s is None:
+            allowed_s = allowed_lag_s(slo.most_s("ttft_s", 0) if slo else None, scale)
+        lags = [sample.lag_s for sample in self.progress.samples if sample.lag_s is not None]
+        summary["client"] = verdict(lags, self._pulse.lags_s, allowed_s) | self._cpu.read()
         return summary
 
     def ramp_record(self) -> dict[str, object] | None:
@@ -240,11 +266,14 @@ class _Run:
         assert self._controller is not None
         async with asyncio.TaskGroup() as group:
 
+            async def play(stage: Stage) -> None:
+                following = await self._next_session(stage)
+                assert following is not None, "with a ramp traces are recycled"
+                await self._user(*following, time.monotonic())
+
             def join(number: int) -> None:
                 gate = SeatGate(self.gate, steering.seats, number)
-                following = self._next_session(replace(self._stage, gate=gate))
-                assert following is not None, "with a ramp traces are recycled"
-                group.create_task(self._user(*following, time.monotonic()))
+                group.create_task(play(replace(self._stage, gate=gate)))
 
             scale = self._settings.timing.time_scale
             steering = Steering(self._controller, scale, self._started, join, self._seated)
@@ -258,15 +287,19 @@ class _Run:
                 await session.run(at)
             finally:
                 self._queue.give_back(trace)
-            following = None if self.gate.closed else self._next_session(session.stage)
+            following = None if self.gate.closed else await self._next_session(session.stage)
             if following is None:
                 return
             trace, session = following
             at = time.monotonic()
 
-    def _next_session(self, stage: Stage | None = None) -> tuple[Trace, Session] | None:
+    async def _next_session(self, stage: Stage) -> tuple[Trace, Session] | None:
         taken = self._queue.take()
-        return None if taken is None else (taken[0], Session(stage or self._stage, *taken))
+        if taken is None:
+            return None
+        session = Session(stage, *taken)
+        await session.prepare()
+        return taken[0], session
 
     def _seated(self, users: int) -> None:
         self.progress.users = users
