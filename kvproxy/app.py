@@ -5,7 +5,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import orjson
@@ -21,6 +21,7 @@ from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
 from kvproxy.admin.api import AdminApi
 from kvproxy.admin.regime_watch import RegimeWatch
+from kvproxy.core.access import CREDENTIALS, Access, Key, Realm
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.affinity import Affinity
 from kvproxy.core.allowance import AllowanceLimits
@@ -48,6 +49,10 @@ from kvproxy.settings.model import Settings
 _REGIME_INTERVAL_S = 60.0
 
 
+# Pages that load balancers and supervisors ask for.
+_OPEN = frozenset({"/healthz", "/readyz", "/health"})
+
+
 class App:
     """One proxy process. start() listens; stop() drains."""
 
@@ -59,6 +64,7 @@ class App:
         self.admin = AdminApi(self.router, time.monotonic)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
+        self.access = build_access(settings)
         api_keys = _api_keys(settings)
         self._upstream = AiohttpUpstream(
             UpstreamLimits(
@@ -67,6 +73,7 @@ class App:
                 settings.upstream.keepalive_s,
             ),
             api_keys,
+            kept=CREDENTIALS if self.access.closed else frozenset(),
         )
         self.probe = ReplicaProbe(
             self.router.replicas,
@@ -90,6 +97,7 @@ class App:
             clock=time.monotonic,
             observe=self._observe,
             doubt=self.probe.ask_soon,
+            access=self.access,
         )
         server = settings.server
         limits = Limits(
@@ -99,7 +107,7 @@ class App:
             server.keepalive_timeout_s,
             server.max_connections,
         )
-        self.server = HttpServer(self.proxy.handle, self._routes(), limits)
+        self.server = HttpServer(self.proxy.handle, self._routes(), limits, self._guard)
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
@@ -127,6 +135,13 @@ class App:
         await self.probe.close()
         await self.regime.close()
         await self._upstream.close()
+
+    def _guard(self, path: str, header: Mapping[str, str]) -> None:
+        """Own pages: health is for everybody, the rest for those who operate."""
+        if path in _OPEN or (path == "/metrics" and self.settings.access.metrics_open):
+            return
+        realm = Realm.USE if path == "/v1/models" else Realm.OPERATE
+        self.access.enter(header, realm, time.monotonic())
 
     def _replica_changed(self, replica: Replica) -> None:
         if replica.health is Health.EJECTED:
@@ -210,6 +225,22 @@ def build_router(settings: Settings) -> Router:
         holdings=holdings,
         seed=settings.policy.seed,
     )
+
+
+def build_access(settings: Settings) -> Access:
+    keys = [
+        Key(
+            key.name,
+            key.sha256,
+            key.tenant or key.name,
+            frozenset(key.models),
+            key.admin,
+            key.requests_per_min or math.inf,
+            key.tokens_per_min or math.inf,
+        )
+        for key in settings.access.keys
+    ]
+    return Access(keys, commands_open=settings.access.engine_commands)
 
 
 def build_events(settings: Settings, router: Router) -> tuple[KvEventFeed, KvDiscovery]:

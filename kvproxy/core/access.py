@@ -1,7 +1,7 @@
 """Who may do what: API keys, their tenants, models and limits.
 
 Only digests of keys are kept. A key is looked up by its digest, so how long the look-up takes says
-nothing about any key. Without keys everybody may send prompts, but nobody may command the engines.
+nothing about any key. Commands to engines need an admin key.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,8 @@ _USE_EXACTLY = frozenset(
         "/load",
     }
 )
+# Headers that keys come in.
+CREDENTIALS = frozenset({"authorization", "x-api-key"})
 _COMMANDS = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
 
 
@@ -69,7 +71,7 @@ class Caller:
 
     def may_use(self, model: str) -> None:
         """Raises ProxyError model_not_found, as if it did not exist: the list of models of others
-        is nobody's business."""
+        is nobody's business. An empty `model` is one that could not be read."""
         if self.key and self.key.models and model not in self.key.models:
             raise ProxyError(
                 "model_not_found",
@@ -83,9 +85,9 @@ class Caller:
 
 
 class Access:
-    """`commands_open`: without keys, commands to engines pass too."""
+    """`commands_open`: without keys, whatever an engine serves may be asked for."""
 
-    def __init__(self, keys: Sequence[Key] = (), *, commands_open: bool = False) -> None:
+    def __init__(self, keys: Sequence[Key] = (), *, commands_open: bool = True) -> None:
         self._callers = {
             key.digest: Caller(key, Bucket(key.requests_per_min), Bucket(key.tokens_per_min))
             for key in keys
@@ -102,7 +104,7 @@ class Access:
         """Raises ProxyError unauthorized, forbidden or rate_limited. Header names in lower case."""
         if not self.closed:
             if realm is Realm.COMMAND and not self._commands_open:
-                raise _forbidden("Commands to engines need a key with `admin: true` (access.keys)")
+                raise _forbidden("Engines take no commands through here (access.engine_commands)")
             return self._everybody
         caller = self._caller(header)
         assert caller.key is not None
@@ -126,7 +128,7 @@ class Access:
 def realm_of(path: str) -> Realm:
     """`path` as it stands in the request. Engines decode it, so what it decodes to counts."""
     plain = unquote(path)
-    if plain in _COMMANDS or plain.rstrip("/") in _COMMANDS:
+    if plain.rstrip("/") in _COMMANDS or "/.." in plain:
         return Realm.COMMAND
     if plain.startswith(_USE) or plain in _USE_EXACTLY:
         return Realm.USE

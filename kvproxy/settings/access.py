@@ -61,9 +61,10 @@ class AccessSettings(BaseModel):
         description="Serve /metrics without a key. Turn it off when the port is public.",
     )
     engine_commands: Switch = Field(
-        default=False,
+        default=True,
         description="Without keys, pass commands (sleep, LoRA adapters, cache resets, remote "
-        "calls) on to an engine. Turn it on only where everybody who reaches the port is trusted.",
+        "calls) on to an engine. Turn it off where not everybody who reaches the port is trusted; "
+        "with keys they need an admin key.",
     )
 
     @model_validator(mode="after")
