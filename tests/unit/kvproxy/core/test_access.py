@@ -7,7 +7,8 @@ from kvproxy.core.errors import ProxyError
 
 
 def made(name: str, **given: object) -> Key:
-    return Key(name, sha256(f"secret-{name}".encode()).hexdigest(), name, **given)  # type: ignore[arg-type]
+    digest = sha256(f"secret-{name}".encode()).hexdigest()
+    return Key(name, digest, name, **given)  # type: ignore[arg-type]
 
 
 ACCESS = Access([made("alice", models=frozenset({"m"})), made("root", admin=True)])
