@@ -1,11 +1,10 @@
 """Joins settings, core and adapters into a running server."""
 
 import asyncio
-import math
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import orjson
@@ -21,24 +20,13 @@ from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
 from kvproxy.admin.api import AdminApi
 from kvproxy.admin.regime_watch import RegimeWatch
-from kvproxy.core.admission import Admission, AdmissionLimits
-from kvproxy.core.affinity import Affinity
-from kvproxy.core.allowance import AllowanceLimits
-from kvproxy.core.canonical import Canonicaliser, Order
-from kvproxy.core.holdings import Holdings
+from kvproxy.build import build_access, build_admission, build_reader, build_router
+from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.identify import rules_for
 from kvproxy.core.kv_sources import KvSource
-from kvproxy.core.learn import PrefillRate
-from kvproxy.core.life_cycle import Health, LifeCycle, LifeLimits
-from kvproxy.core.policies import PolicyName
-from kvproxy.core.prefix_index import PrefixIndex
+from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
-from kvproxy.core.representatives import Representatives
 from kvproxy.core.router import Router
-from kvproxy.core.ruler import Ruler
-from kvproxy.core.score import Weights
-from kvproxy.core.token_chain import TokenChains
-from kvproxy.core.turn import TurnReader
 from kvproxy.ops.logs import log_access, log_learned, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.proxy import Proxy, Record
@@ -46,6 +34,10 @@ from kvproxy.settings.model import Settings
 
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
+
+
+# Pages that load balancers and supervisors ask for.
+_OPEN = frozenset({"/healthz", "/readyz", "/health"})
 
 
 class App:
@@ -59,6 +51,7 @@ class App:
         self.admin = AdminApi(self.router, time.monotonic)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
+        self.access = build_access(settings)
         api_keys = _api_keys(settings)
         self._upstream = AiohttpUpstream(
             UpstreamLimits(
@@ -67,6 +60,7 @@ class App:
                 settings.upstream.keepalive_s,
             ),
             api_keys,
+            kept=CREDENTIALS if self.access.closed else frozenset(),
         )
         self.probe = ReplicaProbe(
             self.router.replicas,
@@ -90,6 +84,7 @@ class App:
             clock=time.monotonic,
             observe=self._observe,
             doubt=self.probe.ask_soon,
+            access=self.access,
         )
         server = settings.server
         limits = Limits(
@@ -99,7 +94,7 @@ class App:
             server.keepalive_timeout_s,
             server.max_connections,
         )
-        self.server = HttpServer(self.proxy.handle, self._routes(), limits)
+        self.server = HttpServer(self.proxy.handle, self._routes(), limits, self._guard)
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
@@ -127,6 +122,13 @@ class App:
         await self.probe.close()
         await self.regime.close()
         await self._upstream.close()
+
+    def _guard(self, path: str, header: Mapping[str, str]) -> None:
+        """Own pages: health is for everybody, the rest for those who operate."""
+        if path in _OPEN or (path == "/metrics" and self.settings.access.metrics_open):
+            return
+        realm = Realm.USE if path == "/v1/models" else Realm.OPERATE
+        self.access.enter(header, realm, time.monotonic())
 
     def _replica_changed(self, replica: Replica) -> None:
         if replica.health is Health.EJECTED:
@@ -177,41 +179,6 @@ class App:
         return web.Response(body=body, content_type="application/json")
 
 
-def build_router(settings: Settings) -> Router:
-    limits = LifeLimits(settings.probe.unhealthy_after, settings.probe.cool_max_s)
-    replicas = [
-        Replica(
-            id=replica.id,
-            url=replica.url,
-            hbm_tokens=replica.hbm_tokens or settings.index.hbm_tokens_default,
-            rate=PrefillRate(settings.score.prefill_tok_s, settings.score.base_s),
-            weight=replica.weight,
-            life=LifeCycle(limits),
-        )
-        for replica in settings.replicas
-    ]
-    ruler = Ruler(settings.index.anchors_max)
-    holdings = Holdings(
-        ruler,
-        PrefixIndex(settings.events.index_max_bytes),
-        TokenChains(settings.events.anchors_max_bytes),
-    )
-    score = settings.score
-    return Router(
-        replicas,
-        PolicyName(settings.policy.name),
-        affinity=Affinity(settings.identify.max_sessions, settings.identify.idle_s),
-        ruler=ruler,
-        weights=Weights(
-            move_margin_s=score.move_margin_s,
-            dram_tok_s=score.dram_tok_s,
-            disk_tok_s=score.disk_tok_s,
-        ),
-        holdings=holdings,
-        seed=settings.policy.seed,
-    )
-
-
 def build_events(settings: Settings, router: Router) -> tuple[KvEventFeed, KvDiscovery]:
     events = settings.events
     feed = KvEventFeed(router.holdings, FeedLimits(events.idle_s, events.replay_timeout_s))
@@ -231,35 +198,6 @@ def build_events(settings: Settings, router: Router) -> tuple[KvEventFeed, KvDis
         api_keys=_api_keys(settings),
     )
     return feed, discovery
-
-
-def build_admission(settings: Settings, router: Router) -> Admission:
-    """Only kvproxy's own policy holds work back: the others are compared as others run them."""
-    limits = settings.admission
-    holds_back = router.policy is PolicyName.SECONDS
-    return Admission(
-        router,
-        AdmissionLimits(
-            AllowanceLimits(
-                limits.large_prefill_share, limits.large_prefill_burst_s, limits.small_prefill_s
-            ),
-            backlog_s=limits.backlog_s if holds_back else math.inf,
-            ageing_s=limits.ageing_s,
-            wait_max_s=limits.wait_max_s,
-            queue_max=limits.queue_max,
-            ttft_slo_s=math.inf if limits.ttft_slo_s is None else limits.ttft_slo_s,
-        ),
-    )
-
-
-def build_reader(settings: Settings) -> TurnReader:
-    order = Order(settings.canonical.order) if settings.canonical.enabled else Order.PRESERVE
-    representatives = Representatives(settings.canonical.representatives_max_bytes)
-    return TurnReader(
-        Canonicaliser(order, representatives),
-        settings.blocks.block_bytes,
-        settings.identify.max_sessions,
-    )
 
 
 def build_lmcache(settings: Settings) -> LmcacheDirectory | None:

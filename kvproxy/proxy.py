@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kvproxy.core.access import Access, Caller, realm_of
 from kvproxy.core.admission import Ticket
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dialects import dialect_of
@@ -90,6 +91,7 @@ class Record:
 
     exchange: Exchange
     began: float
+    caller: Caller = field(default_factory=Caller)
     identity: Identity | None = None
     turn: Turn | None = None
     placement: Placement | None = None
@@ -114,15 +116,20 @@ class Proxy:
     clock: Callable[[], float]
     observe: Callable[[Record], None]
     doubt: Callable[[Replica], None]
+    access: Access
     retries: RetryBudget = field(default_factory=RetryBudget)
 
     async def handle(self, exchange: Exchange) -> None:
         record = Record(exchange, self.clock())
         try:
+            realm = realm_of(exchange.path)
+            record.caller = self.access.enter(exchange.header, realm, record.began)
             body = await exchange.accept()
             dialect = dialect_of(exchange.method, exchange.path)
             if dialect is not None and "content-encoding" not in exchange.header:
                 body = self._read(record, dialect, body)
+            elif body:
+                record.caller.may_use("")
             await self._place_and_forward(record, body)
         except ProxyError as error:
             record.outcome, record.status = error.code, record.status or error.status
@@ -136,7 +143,7 @@ class Proxy:
 
     def _read(self, record: Record, dialect: Dialect, body: bytes) -> bytes:
         """Identify, canonicalise and hash: all that can be said before a replica is looked at."""
-        tenant = ""
+        tenant = record.caller.tenant
         headers = record.exchange.header
         if not headers.get("content-type", "").lower().startswith("application/json"):
             raise ProxyError(
@@ -144,6 +151,7 @@ class Proxy:
                 "Unsupported Media Type: send application/json.",
             )
         turn = self.reader.read(dialect, tenant, body)
+        record.caller.may_use(turn.model)
         record.turn = turn
         record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
         return apply(body, turn.splices)
@@ -226,5 +234,8 @@ class Proxy:
             self.gate.changed()
             raise
         record.usage = watch.usage() if record.turn and answer.status == 200 else None
+        if record.usage is not None:
+            used = record.usage.prompt_tokens + record.usage.completion_tokens
+            record.caller.used(used, self.clock())
         record.learned = self.router.finish(placement, record.usage, self.clock())
         self.gate.changed()

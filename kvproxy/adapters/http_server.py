@@ -35,6 +35,8 @@ _BACKLOG = 4096
 
 # kvproxy's own pages, by path; everything else belongs to the replicas.
 Route = Callable[[], Awaitable[web.Response]]
+# Raises ProxyError when whoever sent these headers may not see that page.
+Guard = Callable[[str, Mapping[str, str]], None]
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -65,8 +67,11 @@ class _TooMany(asyncio.Protocol):
 class HttpServer:
     """Serves `routes` itself and gives every other request to `handler`."""
 
-    def __init__(self, handler: Handler, routes: Mapping[str, Route], limits: Limits) -> None:
+    def __init__(
+        self, handler: Handler, routes: Mapping[str, Route], limits: Limits, guard: Guard
+    ) -> None:
         self._handler = handler
+        self._guard = guard
         self._routes = routes
         self._limits = limits
         self._http: web.Server | None = None
@@ -120,9 +125,13 @@ class HttpServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         route = self._routes.get(request.path) if request.method in ("GET", "HEAD") else None
-        if route is not None:
-            return await route()
         exchange = AiohttpExchange(request, self._limits)
+        if route is not None:
+            try:
+                self._guard(request.path, exchange.header)
+            except ProxyError as error:
+                return await exchange.refuse(error)
+            return await route()
         task = asyncio.current_task()
         assert task is not None
         self._running[task] = exchange
@@ -226,6 +235,8 @@ class AiohttpExchange:
             return self._response
         body = errors_of(self.path).error_body(error)
         headers = {"x-request-id": self.request_id, "x-kvproxy-error-code": error.code}
+        if error.code == "unauthorized":
+            headers["www-authenticate"] = "Bearer"
         if error.retry_after_s is not None:
             headers["retry-after"] = str(max(1, round(error.retry_after_s)))
         response = web.Response(

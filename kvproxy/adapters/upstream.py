@@ -48,11 +48,15 @@ class AiohttpAnswer:
 
 
 class AiohttpUpstream:
-    """`api_keys` maps replica ids to the bearer token that replaces the client's."""
+    """`api_keys` maps replica ids to the bearer token that replaces the client's; headers named in
+    `kept` are for kvproxy alone."""
 
-    def __init__(self, limits: UpstreamLimits, api_keys: dict[str, str]) -> None:
+    def __init__(
+        self, limits: UpstreamLimits, api_keys: dict[str, str], kept: frozenset[str] = frozenset()
+    ) -> None:
         self._limits = limits
         self._api_keys = api_keys
+        self._kept = _NOT_FORWARDED | kept
         self._session: aiohttp.ClientSession | None = None
         self._waiting: dict[str, set[asyncio.Timeout]] = {}
 
@@ -126,7 +130,7 @@ class AiohttpUpstream:
         headers = CIMultiDict(
             (name, value)
             for name, value in end_to_end(exchange.raw_headers)
-            if name.lower() not in _NOT_FORWARDED
+            if name.lower() not in self._kept
         )
         headers["x-request-id"] = exchange.request_id
         if placement.replica.kv_events and placing.request_id:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
+from kvproxy.settings.access import AccessSettings
 from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
@@ -306,6 +307,7 @@ class Settings(Section):
         description="The engines to send requests to; a plain URL is enough for each.",
     )
     upstream: UpstreamSettings = UpstreamSettings()
+    access: AccessSettings = AccessSettings()
     identify: IdentifySettings = IdentifySettings()
     canonical: CanonicalSettings = CanonicalSettings()
     blocks: BlocksSettings = BlocksSettings()

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+from kvproxy.core.access import Access
 from kvproxy.core.admission import Ticket
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import HEADER_RULES
@@ -175,6 +176,7 @@ class World:
             clock=self.clock,
             observe=self.records.append,
             doubt=self.doubted.append,
+            access=Access(),
         )
 
     def exchange(self, body: bytes, **given: object) -> FakeExchange:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
@@ -28,6 +28,11 @@ async def page() -> web.Response:
     return web.Response(text="own page\n")
 
 
+def guard(path: str, header: Mapping[str, str]) -> None:
+    if "x-banned" in header:
+        raise ProxyError("unauthorized", "no")
+
+
 @asynccontextmanager
 async def listening(
     handler: Handler,
@@ -37,7 +42,7 @@ async def listening(
     max_connections: int = 100,
 ) -> AsyncIterator[tuple[HttpServer, str]]:
     limits = Limits(max_body, 8192, body_timeout_s, 30.0, max_connections)
-    server = HttpServer(handler, {"/own": page}, limits)
+    server = HttpServer(handler, {"/own": page}, limits, guard)
     url = await server.start("127.0.0.1", 0)
     try:
         yield server, url
@@ -68,6 +73,12 @@ async def test_requests_go_to_the_handler_and_own_pages_do_not() -> None:
         assert (await ask(url, request("HEAD", "/own"))).body == b""
         assert (await ask(url, post(b"x", "/own"))).body == b"x"
         assert server.in_flight == 0
+
+
+async def test_own_pages_are_guarded() -> None:
+    async with listening(echo) as (_, url):
+        got = await ask(url, request("GET", "/own", [("X-Banned", "1")]))
+    assert (got.status, got.header(b"www-authenticate")) == (401, b"Bearer")
 
 
 async def test_a_request_without_an_id_gets_one() -> None:
