@@ -14,9 +14,6 @@ from aiohttp import web
 
 from kvproxy.adapters.gate import Gate
 from kvproxy.adapters.http_server import HttpServer, Limits, Route
-from kvproxy.adapters.kv_discovery import KvDiscovery
-from kvproxy.adapters.kv_event_feed import FeedLimits, KvEventFeed
-from kvproxy.adapters.lmcache import LmcacheDirectory, LmcacheLimits
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
 from kvproxy.admin.api import AdminApi
@@ -27,9 +24,9 @@ from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.canonical import Canonicaliser, Order
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.identify import rules_for
-from kvproxy.core.kv_sources import KvSource
 from kvproxy.core.learn import PrefillRate
 from kvproxy.core.life_cycle import Health, LifeCycle, LifeLimits
+from kvproxy.core.loadable import Loadable
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
@@ -41,8 +38,10 @@ from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
 from kvproxy.ops.logs import log_access, log_learned, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
+from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.proxy import Proxy, Record
 from kvproxy.settings.model import Settings
+from kvproxy.sources import Sources
 
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
@@ -78,8 +77,8 @@ class App:
             fixed_hbm=frozenset(r.id for r in settings.replicas if r.hbm_tokens is not None),
             api_keys=api_keys,
         )
-        self.lmcache = build_lmcache(settings)
-        self.feed, self.discovery = build_events(settings, self.router)
+        self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
+        self.metrics.add(SourceCounters(self.sources.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.proxy = Proxy(
             router=self.router,
@@ -106,10 +105,7 @@ class App:
         await self._upstream.start()
         await self.probe.start()
         self.regime.start()
-        if self.settings.events.enabled != "off":
-            await self.discovery.start()
-        if self.lmcache is not None:
-            await self.lmcache.start()
+        await self.sources.start()
         server = self.settings.server
         return await self.server.start(server.host, server.port)
 
@@ -120,10 +116,7 @@ class App:
 
     async def close(self) -> None:
         """Let go of the replicas."""
-        if self.lmcache is not None:
-            await self.lmcache.close()
-        await self.discovery.close()
-        await self.feed.close()
+        await self.sources.close()
         await self.probe.close()
         await self.regime.close()
         await self._upstream.close()
@@ -135,6 +128,7 @@ class App:
 
     def _observe(self, record: Record) -> None:
         self.metrics.observe(record)
+        self.sources.answered(record)
         log_learned(record)
         if self.settings.log.access:
             log_access(record)
@@ -195,6 +189,7 @@ def build_router(settings: Settings) -> Router:
         ruler,
         PrefixIndex(settings.events.index_max_bytes),
         TokenChains(settings.events.anchors_max_bytes),
+        Loadable(settings.lmcache.prompts_max),
     )
     score = settings.score
     return Router(
@@ -210,27 +205,6 @@ def build_router(settings: Settings) -> Router:
         holdings=holdings,
         seed=settings.policy.seed,
     )
-
-
-def build_events(settings: Settings, router: Router) -> tuple[KvEventFeed, KvDiscovery]:
-    events = settings.events
-    feed = KvEventFeed(router.holdings, FeedLimits(events.idle_s, events.replay_timeout_s))
-    fixed = {
-        r.id: KvSource(r.id, 0, r.events_endpoint, r.events_replay_endpoint, r.events_topic)
-        for r in settings.replicas
-        if r.events_endpoint
-    }
-    discovery = KvDiscovery(
-        router.replicas,
-        feed.follow,
-        feed.forget,
-        fixed=fixed,
-        interval_s=events.discover_s,
-        timeout_s=settings.probe.timeout_s,
-        expected=events.enabled == "on",
-        api_keys=_api_keys(settings),
-    )
-    return feed, discovery
 
 
 def build_admission(settings: Settings, router: Router) -> Admission:
@@ -260,20 +234,6 @@ def build_reader(settings: Settings) -> TurnReader:
         settings.blocks.block_bytes,
         settings.identify.max_sessions,
     )
-
-
-def build_lmcache(settings: Settings) -> LmcacheDirectory | None:
-    lmcache = settings.lmcache
-    if not lmcache.coordinator_url and not lmcache.controller_url:
-        return None
-    limits = LmcacheLimits(
-        lmcache.chunk_tokens,
-        lmcache.dram_tokens,
-        lmcache.world_size,
-        lmcache.interval_s,
-        lmcache.timeout_s,
-    )
-    return LmcacheDirectory(lmcache.coordinator_url, lmcache.controller_url, limits)
 
 
 def _api_keys(settings: Settings) -> dict[str, str]:

@@ -86,7 +86,8 @@ class Gate(Protocol):
 
 @dataclass(slots=True)
 class Record:
-    """One request, for metrics and the access log. Times in seconds, sizes in tokens."""
+    """One request, for metrics and the access log. Times in seconds, sizes in tokens; `body` is
+    what was forwarded of a prompt."""
 
     exchange: Exchange
     began: float
@@ -102,6 +103,7 @@ class Record:
     lost: int = 0
     waited_s: float = 0.0
     learned: Outcome | None = None
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,8 @@ class Proxy:
         turn = self.reader.read(dialect, tenant, body)
         record.turn = turn
         record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
-        return apply(body, turn.splices)
+        record.body = apply(body, turn.splices)
+        return record.body
 
     async def _place_and_forward(self, record: Record, body: bytes) -> None:
         """Try replicas until one answers; nothing is tried twice, and nothing after its start."""
