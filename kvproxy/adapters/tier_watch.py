@@ -17,7 +17,7 @@ import aiohttp
 from kvproxy.core.lmcache import Instance, Keys, Lookup, by_replica
 from kvproxy.core.loadable import Loadable, Told
 from kvproxy.core.replica import Replica
-from kvproxy.core.tokenise import question
+from kvproxy.core.tokenise import Question, question
 from kvproxy.core.types import Chain
 
 log = logging.getLogger("kvproxy.lmcache")
@@ -60,7 +60,7 @@ class Directory(Protocol):
     async def again(self, keys: Keys) -> Lookup | None: ...
 
 
-TokensOf = Callable[[Replica, bytes], Awaitable["array[int]"]]
+TokensOf = Callable[[Replica, Question], Awaitable["array[int]"]]
 
 
 @dataclass(slots=True)
@@ -174,8 +174,9 @@ class TierWatch:
         if prompt.replica.id not in self._said:
             self._said.add(prompt.replica.id)
             log.warning(
-                "replica %s does not tell the tokens of a prompt (/tokenize: %s), so LMCache "
-                "cannot be asked about it", prompt.replica.id, why,
+                "replica %s does not tell the tokens of a prompt (%s), so LMCache cannot be asked "
+                "about it; for messages and responses it needs --enable-scale-out",
+                prompt.replica.id, why,
             )  # fmt: skip
 
 

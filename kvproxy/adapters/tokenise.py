@@ -1,4 +1,4 @@
-"""Asking a replica for the token ids of a prompt: `POST /tokenize`, off the request's path."""
+"""Asking a replica for the token ids of a prompt, off the request's path."""
 
 from array import array
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import aiohttp
 
 from kvproxy.core.replica import Replica
-from kvproxy.core.tokenise import read_tokens
+from kvproxy.core.tokenise import Question, read_tokens
 
 _ANSWER_BYTES_MAX = 16 * 2**20
 
@@ -26,19 +26,19 @@ class Tokenise:
         if self._session is not None:
             await self._session.close()
 
-    async def tokens(self, replica: Replica, question: bytes) -> "array[int]":
+    async def tokens(self, replica: Replica, question: Question) -> "array[int]":
         """Raises aiohttp.ClientError, TimeoutError, or ValueError for what is no answer."""
         assert self._session is not None
         headers = {"content-type": "application/json"}
         if replica.id in self._api_keys:
             headers["authorization"] = f"Bearer {self._api_keys[replica.id]}"
-        url = f"{replica.url}/tokenize"
-        async with self._session.post(url, data=question, headers=headers) as response:
+        url = replica.url + question.path
+        async with self._session.post(url, data=question.body, headers=headers) as response:
             if response.status != 200:
-                raise ValueError(f"/tokenize answered {response.status}")
+                raise ValueError(f"{question.path} answered {response.status}")
             answer = bytearray()
             async for chunk in response.content.iter_any():
                 answer += chunk
                 if len(answer) > _ANSWER_BYTES_MAX:
-                    raise ValueError(f"/tokenize answered more than {_ANSWER_BYTES_MAX} bytes")
+                    raise ValueError(f"{question.path} answered over {_ANSWER_BYTES_MAX} bytes")
             return read_tokens(bytes(answer))

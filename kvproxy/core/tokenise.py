@@ -1,6 +1,7 @@
-"""What to ask an engine's `/tokenize` for the token ids of a prompt, off the request's path."""
+"""What to ask an engine for the token ids of a prompt, off the request's path."""
 
 from array import array
+from typing import NamedTuple
 
 import msgspec
 
@@ -12,25 +13,35 @@ _RENDERED = (
     *("model", "messages", "tools", "prompt", "add_generation_prompt", "continue_final_message"),
     *("add_special_tokens", "chat_template", "chat_template_kwargs", "mm_processor_kwargs"),
 )
-_PATHS = ("/v1/chat/completions", "/v1/completions")
+_TOKENISED = ("/v1/chat/completions", "/v1/completions")
+# For these there is no /tokenize; engines since vLLM 0.30 render them with --enable-scale-out.
+_RENDER_ONLY = ("/v1/messages", "/v1/responses")
+
+
+class Question(NamedTuple):
+    path: str
+    body: bytes
 
 
 class _Answer(msgspec.Struct):
-    tokens: list[int]
+    tokens: list[int] | None = None
+    token_ids: list[int] | None = None
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
 
 
-def question(path: str, body: bytes) -> bytes | None:
-    """The body that asks for the prompt of a request as it was forwarded; None where the engine
-    cannot be asked for it."""
-    spans = object_spans(body) if path in _PATHS else None
+def question(path: str, body: bytes) -> Question | None:
+    """What asks for the prompt of a request as it was forwarded; None where the engine cannot be
+    asked for it."""
+    if path in _RENDER_ONLY:
+        return Question(f"{path}/render", body)
+    spans = object_spans(body) if path in _TOKENISED else None
     members = {name: spans[name].raw for name in _RENDERED if name in spans} if spans else {}
     if not members or not members.get("prompt", b'"').startswith(b'"'):
         return None
     parts = [b'"%s":%s' % (name.encode(), raw) for name, raw in members.items()]
-    return b"{" + b",".join(parts) + b"}"
+    return Question("/tokenize", b"{" + b",".join(parts) + b"}")
 
 
 def salt_of(turn: Turn) -> str:
@@ -42,6 +53,10 @@ def salt_of(turn: Turn) -> str:
 def read_tokens(answer: bytes) -> "array[int]":
     """Raises ValueError."""
     try:
-        return array("I", _ANSWER.decode(answer).tokens)
+        read = _ANSWER.decode(answer)
+        tokens = read.token_ids if read.tokens is None else read.tokens
+        if tokens is not None:
+            return array("I", tokens)
     except (msgspec.DecodeError, OverflowError) as error:
         raise ValueError(f"not a list of tokens: {error}") from error
+    raise ValueError("not a list of tokens: there is none")

@@ -166,11 +166,9 @@ class Metrics:
             ["replica", "source"],
             registry=registry,
         )
+        by_tier = ["replica", "tier"]
         self._tiers = Counter(
-            "kvproxy_predicted_tokens_total",
-            "Cached prompt tokens of answers with usage, as predicted, by the tier that holds them",
-            ["replica", "tier"],
-            registry=registry,
+            "kvproxy_predicted_tokens_total", "Cached, as predicted", by_tier, registry=registry
         )
         self._error = Histogram(
             "kvproxy_cache_prediction_error_tokens",

@@ -12,6 +12,7 @@ from kvproxy.adapters.tier_watch import Prompt, Request, TierWatch
 from kvproxy.core.lmcache import Instance, Keys, Lookup
 from kvproxy.core.loadable import Loadable
 from kvproxy.core.replica import Replica
+from kvproxy.core.tokenise import Question
 from kvproxy.core.types import Chain, Tier
 from tests.support.makers import make_chain, make_replica
 from tests.support.proxies import eventually
@@ -42,8 +43,8 @@ class Directory:
         return Lookup({"node-1": {Tier.DRAM: self.held}}, 1, KEYS) if self.heard else None
 
 
-async def tokens_of(replica: Replica, question: bytes) -> "array[int]":
-    text = orjson.loads(question)["prompt"]
+async def tokens_of(replica: Replica, question: Question) -> "array[int]":
+    text = orjson.loads(question.body)["prompt"]
     if text == "refused":
         raise ValueError("/tokenize answered 404")
     return array("I", range(int(text)))
@@ -136,4 +137,4 @@ async def test_a_replica_that_counts_other_tokens_is_named_once(
             assert len(loadable) == 0
     assert directory.lookups == []
     [said] = [record.message for record in caplog.records]
-    assert said.startswith("replica r does not tell the tokens of a prompt (/tokenize: 599 tokens")
+    assert said.startswith("replica r does not tell the tokens of a prompt (599 tokens")

@@ -4,14 +4,15 @@ import pytest
 from aiohttp import web
 
 from kvproxy.adapters.tokenise import Tokenise
+from kvproxy.core.tokenise import Question
 from tests.support.makers import make_replica
 
 
 async def test_a_replica_is_asked_with_its_key() -> None:
-    seen: list[tuple[bytes, str | None]] = []
+    seen: list[tuple[str, bytes, str | None]] = []
 
     async def answer(request: web.BaseRequest) -> web.Response:
-        seen.append((await request.read(), request.headers.get("authorization")))
+        seen.append((request.path, await request.read(), request.headers.get("authorization")))
         status = 200 if len(seen) == 1 else 404
         return web.json_response({"count": 2, "tokens": [7, 8]}, status=status)
 
@@ -23,10 +24,10 @@ async def test_a_replica_is_asked_with_its_key() -> None:
     asked = Tokenise(2.0, {"r": "secret"})
     await asked.start()
     try:
-        assert await asked.tokens(replica, b"{}") == array("I", [7, 8])
-        assert seen == [(b"{}", "Bearer secret")]
-        with pytest.raises(ValueError, match="answered 404"):
-            await asked.tokens(replica, b"{}")
+        assert await asked.tokens(replica, Question("/tokenize", b"{}")) == array("I", [7, 8])
+        assert seen == [("/tokenize", b"{}", "Bearer secret")]
+        with pytest.raises(ValueError, match="/tokenize answered 404"):
+            await asked.tokens(replica, Question("/tokenize", b"{}"))
     finally:
         await asked.close()
         await runner.cleanup()
