@@ -13,9 +13,6 @@ from aiohttp import web
 
 from kvproxy.adapters.gate import Gate
 from kvproxy.adapters.http_server import HttpServer, Limits, Route
-from kvproxy.adapters.kv_discovery import KvDiscovery
-from kvproxy.adapters.kv_event_feed import FeedLimits, KvEventFeed
-from kvproxy.adapters.lmcache import LmcacheDirectory, LmcacheLimits
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
 from kvproxy.admin.api import AdminApi
@@ -23,14 +20,14 @@ from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import build_access, build_admission, build_reader, build_router
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.identify import rules_for
-from kvproxy.core.kv_sources import KvSource
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
-from kvproxy.core.router import Router
 from kvproxy.ops.logs import log_access, log_learned, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
+from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.proxy import Proxy, Record
 from kvproxy.settings.model import Settings
+from kvproxy.sources import Sources
 
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
@@ -72,8 +69,8 @@ class App:
             fixed_hbm=frozenset(r.id for r in settings.replicas if r.hbm_tokens is not None),
             api_keys=api_keys,
         )
-        self.lmcache = build_lmcache(settings)
-        self.feed, self.discovery = build_events(settings, self.router)
+        self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
+        self.metrics.add(SourceCounters(self.sources.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.proxy = Proxy(
             router=self.router,
@@ -101,10 +98,7 @@ class App:
         await self._upstream.start()
         await self.probe.start()
         self.regime.start()
-        if self.settings.events.enabled != "off":
-            await self.discovery.start()
-        if self.lmcache is not None:
-            await self.lmcache.start()
+        await self.sources.start()
         server = self.settings.server
         return await self.server.start(server.host, server.port)
 
@@ -115,10 +109,7 @@ class App:
 
     async def close(self) -> None:
         """Let go of the replicas."""
-        if self.lmcache is not None:
-            await self.lmcache.close()
-        await self.discovery.close()
-        await self.feed.close()
+        await self.sources.close()
         await self.probe.close()
         await self.regime.close()
         await self._upstream.close()
@@ -137,6 +128,7 @@ class App:
 
     def _observe(self, record: Record) -> None:
         self.metrics.observe(record)
+        self.sources.answered(record)
         log_learned(record)
         if self.settings.log.access:
             log_access(record)
@@ -177,41 +169,6 @@ class App:
         }
         body = orjson.dumps({"object": "list", "data": list(cards.values())})
         return web.Response(body=body, content_type="application/json")
-
-
-def build_events(settings: Settings, router: Router) -> tuple[KvEventFeed, KvDiscovery]:
-    events = settings.events
-    feed = KvEventFeed(router.holdings, FeedLimits(events.idle_s, events.replay_timeout_s))
-    fixed = {
-        r.id: KvSource(r.id, 0, r.events_endpoint, r.events_replay_endpoint, r.events_topic)
-        for r in settings.replicas
-        if r.events_endpoint
-    }
-    discovery = KvDiscovery(
-        router.replicas,
-        feed.follow,
-        feed.forget,
-        fixed=fixed,
-        interval_s=events.discover_s,
-        timeout_s=settings.probe.timeout_s,
-        expected=events.enabled == "on",
-        api_keys=_api_keys(settings),
-    )
-    return feed, discovery
-
-
-def build_lmcache(settings: Settings) -> LmcacheDirectory | None:
-    lmcache = settings.lmcache
-    if not lmcache.coordinator_url and not lmcache.controller_url:
-        return None
-    limits = LmcacheLimits(
-        lmcache.chunk_tokens,
-        lmcache.dram_tokens,
-        lmcache.world_size,
-        lmcache.interval_s,
-        lmcache.timeout_s,
-    )
-    return LmcacheDirectory(lmcache.coordinator_url, lmcache.controller_url, limits)
 
 
 def _api_keys(settings: Settings) -> dict[str, str]:

@@ -10,6 +10,7 @@ from kvproxy.core.canonical import Canonicaliser, Order
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.learn import PrefillRate
 from kvproxy.core.life_cycle import LifeCycle, LifeLimits
+from kvproxy.core.loadable import Loadable
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
@@ -40,6 +41,7 @@ def build_router(settings: Settings) -> Router:
         ruler,
         PrefixIndex(settings.events.index_max_bytes),
         TokenChains(settings.events.anchors_max_bytes),
+        Loadable(settings.lmcache.prompts_max),
     )
     score = settings.score
     return Router(

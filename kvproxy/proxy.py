@@ -87,7 +87,8 @@ class Gate(Protocol):
 
 @dataclass(slots=True)
 class Record:
-    """One request, for metrics and the access log. Times in seconds, sizes in tokens."""
+    """One request, for metrics and the access log. Times in seconds, sizes in tokens; `body` is
+    what was forwarded of a prompt."""
 
     exchange: Exchange
     began: float
@@ -104,6 +105,7 @@ class Record:
     lost: int = 0
     waited_s: float = 0.0
     learned: Outcome | None = None
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,8 @@ class Proxy:
         record.caller.may_use(turn.model)
         record.turn = turn
         record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
-        return apply(body, turn.splices)
+        record.body = apply(body, turn.splices)
+        return record.body
 
     async def _place_and_forward(self, record: Record, body: bytes) -> None:
         """Try replicas until one answers; nothing is tried twice, and nothing after its start."""

@@ -62,6 +62,12 @@ from loadgen.emulator import EmulatorSettings, Fleet
     show_default=True,
     help="Publish KV events on free ports; GET /kv_event_sources tells them.",
 )
+@click.option(
+    "--lmcache/--no-lmcache",
+    default=False,
+    show_default=True,
+    help="An LMCache coordinator on a free port that knows the DRAM tiers.",
+)
 @click.option("--access-log/--no-access-log", default=False, show_default=True)
 def emulate(host: str, port: int, replicas: int, **options: object) -> None:
     """Emulate vLLM replicas: their HTTP API, timing, prefix cache and metrics, without a GPU."""
@@ -88,6 +94,8 @@ async def _serve(fleet: Fleet) -> None:
     await fleet.start()
     for url in fleet.urls:
         click.echo(f"ready {url}")
+    if fleet.coordinator is not None:
+        click.echo(f"coordinator {fleet.coordinator.url}")
     sys.stdout.flush()
     await stopped.wait()
     await fleet.stop()

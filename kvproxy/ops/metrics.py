@@ -166,6 +166,10 @@ class Metrics:
             ["replica", "source"],
             registry=registry,
         )
+        by_tier = ["replica", "tier"]
+        self._tiers = Counter(
+            "kvproxy_predicted_tokens_total", "Cached, as predicted", by_tier, registry=registry
+        )
         self._error = Histogram(
             "kvproxy_cache_prediction_error_tokens",
             "Distance between predicted and reported cached tokens, by source of knowledge",
@@ -182,6 +186,9 @@ class Metrics:
             ["evidence"],
             registry=registry,
         )
+
+    def add(self, collector: Collector) -> None:
+        self._registry.register(collector)
 
     def page(self) -> bytes:
         return generate_latest(self._registry)
@@ -214,7 +221,14 @@ class Metrics:
             self._cached.labels(replica, "reported").inc(usage.cached_tokens)
             self._error.labels("used").observe(abs(predicted - usage.cached_tokens))
             match = placement.placing.match
-            for source, value in (("events", match.by_events), ("history", match.by_history)):
+            by_source = {
+                "events": match.by_events,
+                "history": match.by_history,
+                "coordinator": match.by_coordinator,
+            }
+            for tier in ("hbm", "dram", "disk"):
+                self._tiers.labels(replica, tier).inc(getattr(match, tier))
+            for source, value in by_source.items():
                 if value is not None:
                     self._error.labels(source).observe(abs(value - usage.cached_tokens))
 

@@ -13,6 +13,7 @@ from typing import Any
 from loadgen.emulator.block_events import BlockEvents, Prompt
 from loadgen.emulator.metrics import ReplicaMetrics
 from loadgen.emulator.settings import EmulatorSettings
+from loadgen.engine.dram_tier import DramTier
 from loadgen.engine_model import Emission, Engine, Finished, Gauges, Request
 
 
@@ -132,6 +133,10 @@ class Replica:
     @property
     def inflight_count(self) -> int:
         return len(self._inflight)
+
+    @property
+    def dram(self) -> DramTier | None:
+        return self._engine.dram
 
     def reset_prefix_cache(self, *, external: bool) -> bool:
         done = self._engine.reset_prefix_cache(self._now(), external=external)

@@ -12,9 +12,9 @@ VLLM_VERSION = "0.32.0"  # the version whose wire format is reproduced
 class EmulatorSettings:
     """Tokens and seconds. `time_scale` virtual seconds pass in one real second;
     `chunk_interval_s` (real) is the least time between two chunks of a stream, 0 = one chunk per
-    token; `kv_events` publishes
-    what the caches hold, in the style of vLLM from 0.24 on or before it, keeping so many batches
-    for replay; `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser."""
+    token; `kv_events` publishes what the caches hold, in the style of vLLM from 0.24 on or before
+    it, keeping so many batches for replay; `lmcache` adds a coordinator that knows the DRAM tiers;
+    `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser."""
 
     model: str = "emu"
     hbm_tokens: int = 1_000_000
@@ -39,11 +39,14 @@ class EmulatorSettings:
     kv_events_style: Style = "map"
     kv_events_hashes: HashForm = "int"
     kv_events_buffer: int = 10_000
+    lmcache: bool = False
     body_bytes_max: int = 256 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if self.time_scale <= 0:
             raise ValueError("time_scale must be positive")
+        if self.lmcache and not self.dram_tokens:
+            raise ValueError("an LMCache coordinator needs replicas with dram_tokens")
         self.rates(), self.limits()  # both check their numbers
 
     @property
