@@ -27,9 +27,9 @@ from loadgen.simulate.presets import (
     preset_table,
 )
 from loadgen.simulate.run import Arm, Setup
+from loadgen.traces.errors import TraceError
 from loadgen.traces.load import load_traces
 from loadgen.traces.model import Trace
-from loadgen.traces.weka import TraceError
 
 _TRACES = click.Path(exists=True, path_type=Path)
 _NAMES = ", ".join(PolicyName)
