@@ -3,14 +3,13 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from loadgen.calibration import report, result
+from loadgen.calibration.model_shape import ConfigError, ModelShape
+from loadgen.calibration.records import KV_BYTES, Options
 from loadgen.cli_types import COUNT
-
-if TYPE_CHECKING:
-    from loadgen.calibration.run import Options
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -53,14 +52,13 @@ def calibrate(
         import torch  # noqa: PLC0415  # hundreds of megabytes that no other command needs
     except ImportError as error:
         raise click.ClickException("torch is missing: pip install 'kvproxy[calibrate]'") from error
-    from loadgen.calibration import report, result, run, smoke  # noqa: PLC0415
-    from loadgen.calibration.model_shape import ConfigError, ModelShape  # noqa: PLC0415
+    from loadgen.calibration import run, smoke  # noqa: PLC0415
 
     try:
         shape = ModelShape.from_config(json.loads(model_config.read_text()))
     except (ConfigError, json.JSONDecodeError) as error:
         raise click.ClickException(f"{model_config}: {error}") from error
-    chosen: Options = run.Options(
+    chosen = Options(
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         **options,  # type: ignore[arg-type]  # click checked the types
     )
@@ -73,7 +71,7 @@ def calibrate(
     except torch.OutOfMemoryError as error:
         raise click.ClickException(f"the device's memory is too small: {error}") from error
     laws = result.laws_of(measured)
-    kv_bytes = shape.kv_bytes_per_token(run.KV_BYTES[chosen.kv_dtype])
+    kv_bytes = shape.kv_bytes_per_token(KV_BYTES[chosen.kv_dtype])
     hbm = result.hbm_tokens(shape, chosen, measured, memory_utilization)
     costs = result.tier_costs(measured, laws, kv_bytes, hbm)
     command = " ".join(["kvproxy calibrate", *sys.argv[1:]])

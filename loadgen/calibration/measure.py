@@ -1,7 +1,6 @@
 """Runs the plan on a device: one function for each kind of measurement, each giving rows."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -10,58 +9,12 @@ from torch import Tensor
 from loadgen.calibration.decoder import Decoder
 from loadgen.calibration.host_tier import LAYOUTS, HostTier
 from loadgen.calibration.plan import BLOCKS, Plan
-from loadgen.calibration.timing import Span, Stopwatch, Timed, captured
+from loadgen.calibration.records import Decode, Load, Overlap, Prefill, Prompt, Timed
+from loadgen.calibration.timing import Span, Stopwatch, captured
 
 Tell = Callable[[str], None]
 # Steps of so few tokens are launched as graphs by engines.
 _GRAPH_TOKENS_MAX = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Prefill:
-    new: int
-    context: int
-    time: Timed
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A whole prompt from nothing, in steps of `chunk`."""
-
-    tokens: int
-    chunk: int
-    time: Timed
-
-
-@dataclass(frozen=True, slots=True)
-class Decode:
-    batch: int
-    context: int
-    time: Timed
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """From pinned memory into pages of the cache, or for `store` the other way."""
-
-    kind: str
-    block: int
-    tokens: int
-    copied_bytes: int
-    time: Timed
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """A load beside a prefill that outlasts it: seconds of each alone and with the other."""
-
-    kind: str
-    block: int
-    tokens: int
-    load_alone_s: float
-    load_s: float
-    prefill_alone_s: float
-    prefill_s: float
 
 
 def prefills(decoder: Decoder, plan: Plan, watch: Stopwatch) -> Iterator[Prefill]:

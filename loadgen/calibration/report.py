@@ -6,6 +6,7 @@ from kvproxy.core.tier_costs import TierCosts
 from loadgen.calibration.break_even import shortest_worth_loading
 from loadgen.calibration.fit import LoadLaw, Residuals
 from loadgen.calibration.model_shape import ModelShape
+from loadgen.calibration.records import Measured
 from loadgen.calibration.result import (
     Laws,
     as_prefixes,
@@ -13,7 +14,6 @@ from loadgen.calibration.result import (
     store_slowdown,
     tiers_pay,
 )
-from loadgen.calibration.run import Measured
 
 
 def report(shape: ModelShape, measured: Measured, laws: Laws, costs: TierCosts) -> str:

@@ -16,7 +16,7 @@ from loadgen.calibration.fit import (
     residuals,
 )
 from loadgen.calibration.model_shape import ModelShape
-from loadgen.calibration.run import KV_BYTES, Measured, Options
+from loadgen.calibration.records import KV_BYTES, Measured, Options
 
 # Smaller steps cost what reading the weights takes, whatever they compute; the law that the
 # proxy learns from leaves them out too.

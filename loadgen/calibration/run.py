@@ -1,7 +1,6 @@
 """One calibration: the model built, everything measured, nothing interpreted yet."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,44 +11,11 @@ from loadgen.calibration.decoder import Decoder
 from loadgen.calibration.device import clocks, describe, matmul_flops_per_s
 from loadgen.calibration.model_shape import ModelShape
 from loadgen.calibration.plan import Plan
+from loadgen.calibration.records import KV_BYTES, Measured, Options
 from loadgen.calibration.timing import Stopwatch, own_stream
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-KV_BYTES = {"fp8": 1, "bf16": 2, "fp16": 2, "fp32": 4}
 Row = TypeVar("Row")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """`kv_dtype` fp8 halves what is copied and kept; attention still reads `dtype`."""
-
-    device: str
-    dtype: str = "bf16"
-    kv_dtype: str = "bf16"
-    max_context: int = 131_072
-    repeats: int = 5
-    fuse: bool = True
-    seed: int = 0
-
-
-@dataclass(slots=True)
-class Measured:
-    """Everything that was timed, and with what. `rates` are bytes and operations per second."""
-
-    device: dict[str, object]
-    attention: str
-    attention_candidates: dict[str, str]
-    page_copies: str
-    weight_bytes: int
-    activation_bytes: int
-    plan: Plan
-    rates: dict[str, float] = field(default_factory=dict)
-    clocks: dict[str, dict[str, str]] = field(default_factory=dict)
-    prefill: list[measure.Prefill] = field(default_factory=list)
-    prompts: list[measure.Prompt] = field(default_factory=list)
-    decode: list[measure.Decode] = field(default_factory=list)
-    loads: list[measure.Load] = field(default_factory=list)
-    overlaps: list[measure.Overlap] = field(default_factory=list)
 
 
 def calibrate(shape: ModelShape, options: Options, tell: Callable[[str], None]) -> Measured:

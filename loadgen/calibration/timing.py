@@ -3,23 +3,14 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import torch
 
+from loadgen.calibration.records import Timed
+
 Work = Callable[[], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Timed:
-    """Seconds of one piece of work over its repeats."""
-
-    median_s: float
-    least_s: float
-    most_s: float
-    repeats: int
 
 
 class Stopwatch:
