@@ -29,6 +29,7 @@ __all__ = ["emulate", "loadgen"]
 
 T = TypeVar("T")
 
+EXIT_INVALID = 3
 TRACES = click.Path(exists=True, path_type=Path)
 
 
@@ -62,6 +63,9 @@ TRACES = click.Path(exists=True, path_type=Path)
               help="Tokens in a block of the engines' caches, for the bound.")  # fmt: skip
 @click.option("--grace", default="30s", type=DURATION, show_default=True,
               help="Time for requests in flight at the end.")  # fmt: skip
+@click.option("--max-client-lag", type=DURATION,
+              help="Largest p99 of this client's own delay before the run counts as invalid "
+              "(exit status 3); default 5 ms or 1 % of the TTFT SLO.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False),
               help="Directory for run.json and requests.jsonl.")  # fmt: skip
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
@@ -131,6 +135,8 @@ def _replay(options: dict[str, object]) -> None:
     if isinstance(json_file, Path):
         arms = {"arms": [arm(policy_of(result), result.summary)]}
         json_file.write_bytes(orjson.dumps(arms, option=orjson.OPT_INDENT_2) + b"\n")
+    if not result.valid:
+        raise SystemExit(EXIT_INVALID)
 
 
 def _settings(url: str, given: dict[str, object]) -> RunSettings:
@@ -165,6 +171,7 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         engine_extras=of(bool, "engine_extras"),
         engine_block_size=of(int, "engine_block_size"),
         grace_s=of(float, "grace"),
+        client_lag_max_s=maybe(float, "max_client_lag"),
     )
 
 

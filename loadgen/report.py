@@ -81,6 +81,7 @@ def summary_table(summary: Mapping[str, object]) -> Table:
         "client lag",
         f"send {_lag(summary['client_lag_s'])}, event loop {_lag(summary['loop_lag_s'])}",
     )
+    table.add_row("client", _client(summary["client"]))
     for replica, row in _rows(summary["replicas"]):
         table.add_row(f"replica {replica}", row)
     return table
@@ -118,6 +119,20 @@ def _fidelity(fidelity: object) -> str:
     return (
         f"{pct(fidelity['exact'])} of prompts exactly as long as the trace; "
         f"off by p99 {fidelity['off_p99']:.0f}, at most {fidelity['off_max']} tokens"
+    )
+
+
+def _client(client: object) -> str:
+    if not isinstance(client, dict):
+        return "–"
+    text = f"{pct(client['cpu'])} of a core"
+    if client["cpu_wait"] is not None:
+        text += f", kept from one {pct(client['cpu_wait'])} of the time"
+    if client["valid"]:
+        return text
+    return (
+        f"[bold red]INVALID[/bold red]: own delay p99 {seconds(client['lag_p99_s'])}, "
+        f"allowed {seconds(client['lag_allowed_s'])}; {text}"
     )
 
 

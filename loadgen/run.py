@@ -1,6 +1,7 @@
 """A run: N users replay traces against one endpoint until a time, a count or the traces end."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -10,8 +11,9 @@ import orjson
 
 from loadgen.bound import InfiniteCache
 from loadgen.client import Client, ClientSettings
-from loadgen.content import ContentSettings
+from loadgen.honesty import CpuMeter, allowed_lag_s, verdict
 from loadgen.layout import Overhead
+from loadgen.plan import ContentSettings, Plans
 from loadgen.probe import EndpointError, Probe, Pulse
 from loadgen.sample import Journal, Sample
 from loadgen.schedule import Timing, TraceQueue
@@ -29,7 +31,9 @@ FAILURES_IN_A_ROW_MAX = 30
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """`duration_s` is real time. With neither `duration_s` nor `requests` the run ends when
-    every trace has been played once; otherwise conversations are recycled."""
+    every trace has been played once; otherwise conversations are recycled. A p99 of the client's
+    own delay above `client_lag_max_s` makes a run invalid; None: from `ttft_slo_s`, engine seconds.
+    """
 
     url: str
     users: int = 8
@@ -45,6 +49,8 @@ class RunSettings:
     engine_block_size: int = 16
     grace_s: float = 30.0
     timeout_s: float = 900.0
+    ttft_slo_s: float | None = None
+    client_lag_max_s: float | None = None
 
     @property
     def recycles(self) -> bool:
@@ -76,6 +82,12 @@ class RunResult:
     record: dict[str, object]
     summary: dict[str, object]
     samples: list[Sample]
+
+    @property
+    def valid(self) -> bool:
+        """Whether the client kept up, so that the figures are the endpoint's."""
+        client = self.summary["client"]
+        return isinstance(client, dict) and client["valid"] is True
 
 
 OnStart = Callable[[Progress], None]
@@ -137,8 +149,10 @@ class _Run:
         asking: tuple[Asking, ContentSettings],
     ) -> None:
         self._settings = settings
+        self._traces = traces
         self._queue = TraceQueue(traces, settings.seed, settings.recycles)
         self._pulse = Pulse()
+        self._cpu = CpuMeter()
         self._journal: Journal | None = None
         self._started = self._began = time.monotonic()
         self.gate = Gate(settings.requests)
@@ -150,17 +164,23 @@ class _Run:
             asking=asking[0],
             timing=settings.timing,
             pool=pool,
-            content=asking[1],
+            plans=Plans(asking[1]),
             cache=InfiniteCache(settings.engine_block_size),
             sent=self._sent,
             ended=self._ended,
         )
 
     async def play(self, output: Path | None) -> None:
-        # The first conversation of every user is laid out before any clock runs.
-        first = [self._next_session() for _ in range(self._settings.users)]
+        # Whatever takes long and can be known ahead is done before any clock runs.
+        for trace in self._traces:
+            self._stage.plans.of(trace)
+        first = [await self._next_session() for _ in range(self._settings.users)]
         sessions = [session for session in first if session is not None]
+        # What lives as long as the run need not be searched for garbage during it.
+        gc.collect()
+        gc.freeze()
         self._began = time.monotonic()
+        self._cpu = CpuMeter()
         pulse = asyncio.create_task(self._pulse.beat())
         users = asyncio.create_task(self._users(sessions))
         try:
@@ -170,6 +190,7 @@ class _Run:
                 with Journal(output / "requests.jsonl") as self._journal:
                     await self._until_over(users)
         finally:
+            gc.unfreeze()
             pulse.cancel()
             users.cancel()
             await asyncio.wait([pulse, users])
@@ -178,6 +199,12 @@ class _Run:
         summary = summarise(self.progress.samples, self._settings.engine_block_size)
         summary["duration_s"] = time.monotonic() - self._began
         summary["loop_lag_s"] = spread(self._pulse.lags_s)
+        allowed_s = self._settings.client_lag_max_s
+        if allowed_s is None:
+            scale = self._settings.timing.time_scale
+            allowed_s = allowed_lag_s(self._settings.ttft_slo_s, scale)
+        lags = [sample.lag_s for sample in self.progress.samples if sample.lag_s is not None]
+        summary["client"] = verdict(lags, self._pulse.lags_s, allowed_s) | self._cpu.read()
         return summary
 
     async def _until_over(self, users: "asyncio.Task[None]") -> None:
@@ -219,15 +246,19 @@ class _Run:
                 await session.run(at)
             finally:
                 self._queue.give_back(trace)
-            following = None if self.gate.closed else self._next_session()
+            following = None if self.gate.closed else await self._next_session()
             if following is None:
                 return
             trace, session = following
             at = time.monotonic()
 
-    def _next_session(self) -> tuple[Trace, Session] | None:
+    async def _next_session(self) -> tuple[Trace, Session] | None:
         taken = self._queue.take()
-        return None if taken is None else (taken[0], Session(self._stage, *taken))
+        if taken is None:
+            return None
+        session = Session(self._stage, *taken)
+        await session.prepare()
+        return taken[0], session
 
     def _sent(self, sample: Sample) -> None:
         self.progress.sent += 1

@@ -1,5 +1,6 @@
 """Requests to replicas, on one aiohttp session without a connection cap."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from yarl import URL
 
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import end_to_end
+from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
 from kvproxy.proxy import Exchange, Headers
 
@@ -52,6 +54,12 @@ class AiohttpUpstream:
         self._limits = limits
         self._api_keys = api_keys
         self._session: aiohttp.ClientSession | None = None
+        self._waiting: dict[str, set[asyncio.Timeout]] = {}
+
+    def abandon(self, replica: Replica) -> None:
+        now = asyncio.get_running_loop().time()
+        for patience in list(self._waiting.get(replica.id, ())):
+            patience.reschedule(now)
 
     async def start(self) -> None:
         self._session = aiohttp.ClientSession(
@@ -77,21 +85,34 @@ class AiohttpUpstream:
         """Leaving the block before the answer's end closes the connection, so the engine stops."""
         assert self._session is not None
         replica = placement.replica
+        patience = asyncio.timeout(None)
         try:
-            response = await self._session.request(
-                exchange.method,
-                URL(replica.url + exchange.target, encoded=True),
-                data=body if body or exchange.method not in _NO_BODY else None,
-                headers=self._headers(placement, exchange),
-                allow_redirects=False,
-            )
+            async with patience:
+                waiting = self._waiting.setdefault(replica.id, set())
+                waiting.add(patience)
+                try:
+                    response = await self._session.request(
+                        exchange.method,
+                        URL(replica.url + exchange.target, encoded=True),
+                        data=body if body or exchange.method not in _NO_BODY else None,
+                        headers=self._headers(placement, exchange),
+                        allow_redirects=False,
+                    )
+                finally:
+                    waiting.discard(patience)
         except TimeoutError as error:
+            if patience.expired():
+                lost = f"Replica {replica.id} was given up before it answered."
+                raise ProxyError("upstream_lost", lost, retry_after_s=1.0) from error
             if isinstance(error, aiohttp.ConnectionTimeoutError):
                 raise _unreachable(replica.id, error) from error
             silent = f"Replica {replica.id} sent nothing for {self._limits.idle_timeout_s:g} s."
             raise ProxyError("upstream_timeout", silent) from error
-        except aiohttp.ClientError as error:
+        except aiohttp.ClientConnectorError as error:
             raise _unreachable(replica.id, error) from error
+        except aiohttp.ClientError as error:
+            lost = f"Replica {replica.id} broke off before it answered ({type(error).__name__})."
+            raise ProxyError("upstream_lost", lost, retry_after_s=1.0) from error
         try:
             yield AiohttpAnswer(response)
         finally:

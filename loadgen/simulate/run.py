@@ -10,9 +10,10 @@ from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.affinity import Affinity
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.learn import PrefillRate
+from kvproxy.core.life_cycle import Health, LifeCycle
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.prefix_tree import PrefixTree
-from kvproxy.core.replica import Health, Replica
+from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
 from kvproxy.core.score import Weights
 from loadgen.engine_model import Engine, EngineLimits, EngineRates
@@ -115,7 +116,7 @@ def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> 
             hbm_tokens=setup.limits.hbm_tokens,
             rate=PrefillRate(int(setup.rates.prefill_tok_s), setup.rates.step_base_s),
             block_size=setup.limits.block_size,
-            health=Health.READY,
+            life=LifeCycle(health=Health.READY),
             dram=_dram(setup.limits),
         )
         for index in range(setup.replicas)
