@@ -106,6 +106,7 @@ def tier_costs(measured: Measured, laws: Laws, kv_bytes: int, hbm: int) -> TierC
         dram_tok_s=1 / (laws.loads[_TIER][0].s_per_tok * max(1.0, slower)),
         kv_bytes_per_token=kv_bytes,
         hbm_tokens=hbm,
+        dram_write_share=store_slowdown(measured),
     )
 
 

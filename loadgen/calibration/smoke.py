@@ -71,7 +71,8 @@ def _decoder_is_right(
 def _copies_are_right(
     block: int, options: Options, watch: Stopwatch, tell: Callable[[str], None]
 ) -> bool:
-    tier = HostTier(8, 2048, tokens=32_768, block=block, device=options.device)
+    tokens = 32_768 if watch.on_gpu else 1024
+    tier = HostTier(8, 2048, tokens=tokens, block=block, device=options.device)
     right = True
     for layout in LAYOUTS:
         tier.pages.zero_()
