@@ -1,10 +1,10 @@
 """Command `calibrate`: measures what a model's work costs on the device at hand."""
 
 import json
-import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from loadgen.calibration import report, result
 from loadgen.calibration.model_shape import ConfigError, ModelShape
@@ -74,10 +74,24 @@ def calibrate(
     kv_bytes = shape.kv_bytes_per_token(KV_BYTES[chosen.kv_dtype])
     hbm = result.hbm_tokens(shape, chosen, measured, memory_utilization)
     costs = result.tier_costs(measured, laws, kv_bytes, hbm)
-    command = " ".join(["kvproxy calibrate", *sys.argv[1:]])
     if json_file is not None:
         found = result.as_json(
-            command, shape=shape, options=chosen, measured=measured, laws=laws, costs=costs
+            _command(), shape=shape, options=chosen, measured=measured, laws=laws, costs=costs
         )
         json_file.write_text(json.dumps(found, indent=1) + "\n")
     click.echo(report.report(shape, measured, laws, costs))
+
+
+def _command() -> str:
+    """What was asked for, without where the answer went: the file may travel."""
+    ctx = click.get_current_context()
+    words = ["kvproxy calibrate"]
+    for option in ctx.command.params:
+        name = option.name or ""
+        given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name != "json_file":
+            value = ctx.params[name]
+            no = value is False and bool(option.secondary_opts)
+            words.append(option.secondary_opts[0] if no else option.opts[0])
+            words += [] if isinstance(value, bool) else [str(value)]
+    return " ".join(words)

@@ -37,13 +37,14 @@ def test_without_torch_it_says_what_to_install(config: Path) -> None:
 @pytest.mark.skipif(not HAS_TORCH, reason="torch is optional: pip install kvproxy[calibrate]")
 def test_a_file_is_written_that_others_read(config: Path, tmp_path: Path) -> None:
     file = tmp_path / "found.txt"
-    words = ["--model-config", str(config), "--device", "cpu", "--max-context", "512",
-             "--repeats", "1", "--dtype", "fp32", "--kv-dtype", "fp32"]  # fmt: skip
+    words = ["--model-config", str(config), "--dtype", "fp32", "--kv-dtype", "fp32",
+             "--max-context", "512", "--device", "cpu", "--repeats", "1"]  # fmt: skip
     result = CliRunner().invoke(calibrate, [*words, "--json", str(file)])
     assert result.exit_code == 0, result.output
     found = json.loads(file.read_text())
     assert TierCosts.from_json(found).kv_bytes_per_token == 2 * 2 * 2 * 16 * 4
     assert found["model"]["layers"] == 2
+    assert found["command"] == " ".join(["kvproxy calibrate", *words])
     assert "Where a DRAM tier pays" in result.output
     config.write_text(json.dumps(CONFIG | {"kv_lora_rank": 4}))
     refused = CliRunner().invoke(calibrate, words)
