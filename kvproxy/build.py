@@ -30,7 +30,11 @@ def build_router(settings: Settings) -> Router:
             id=replica.id,
             url=replica.url,
             hbm_tokens=replica.hbm_tokens or settings.index.hbm_tokens_default,
-            rate=PrefillRate(settings.score.prefill_tok_s, settings.score.base_s),
+            rate=PrefillRate(
+                settings.score.prefill_tok_s,
+                settings.score.base_s,
+                settings.score.attn_s_per_tok2,
+            ),
             weight=replica.weight,
             life=LifeCycle(limits),
         )

@@ -12,6 +12,7 @@ COMMANDS = {
     "loadgen": Lazy("loadgen.cli:loadgen", "Replay agentic traces against an endpoint."),
     "emulate": Lazy("loadgen.cli:emulate", "Stand in for an engine."),
     "simulate": Lazy("loadgen.simulate_cli:simulate", "Compare policies in virtual time."),
+    "calibrate": Lazy("loadgen.calibration.cli:calibrate", "Measure a model's costs on a device."),
     "demo": Lazy("loadgen.demo:demo", "See kvproxy beside round robin, on this machine."),
 }
 

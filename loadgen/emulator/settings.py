@@ -27,6 +27,7 @@ class EmulatorSettings:
     attn_s_per_tok2: float = 0.0
     decode_step_s: float = 0.015
     decode_seq_s: float = 0.0
+    decode_kv_s_per_tok: float = 0.0
     dram_tok_s: float = 200_000.0
     step_base_s: float = 0.0
     max_num_batched_tokens: int = 8192
@@ -67,6 +68,7 @@ class EmulatorSettings:
             attn_s_per_tok2=self.attn_s_per_tok2,
             decode_step_s=self.decode_step_s,
             decode_seq_s=self.decode_seq_s,
+            decode_kv_s_per_tok=self.decode_kv_s_per_tok,
             dram_tok_s=self.dram_tok_s,
             step_base_s=self.step_base_s,
         )
