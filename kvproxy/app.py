@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import signal
 import sys
 import time
@@ -25,6 +26,7 @@ from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.affinity import Affinity
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.canonical import Canonicaliser, Order
+from kvproxy.core.dry_run import DryReader, Reader
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.identify import rules_for
 from kvproxy.core.kv_sources import KvSource
@@ -39,6 +41,7 @@ from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Weights
 from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
+from kvproxy.core.volatile import BILLING_LINE, Action, Rule, Volatile, Where
 from kvproxy.ops.logs import log_access, log_learned, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.proxy import Proxy, Record
@@ -252,14 +255,25 @@ def build_admission(settings: Settings, router: Router) -> Admission:
     )
 
 
-def build_reader(settings: Settings) -> TurnReader:
-    order = Order(settings.canonical.order) if settings.canonical.enabled else Order.PRESERVE
-    representatives = Representatives(settings.canonical.representatives_max_bytes)
-    return TurnReader(
-        Canonicaliser(order, representatives),
-        settings.blocks.block_bytes,
-        settings.identify.max_sessions,
-    )
+def build_reader(settings: Settings) -> Reader:
+    asked = settings.canonical
+    kept = Representatives(asked.representatives_max_bytes)
+    patterns = {Action.FREEZE: asked.freeze, Action.DROP: asked.drop}
+    rules = [
+        Rule(f"{action}_{index}", where, re.compile(pattern), action)
+        for action, listed in patterns.items()
+        for index, pattern in enumerate(listed)
+        for where in Where
+    ]
+    if asked.billing_line:
+        rules.insert(0, BILLING_LINE)
+    block_bytes, points = settings.blocks.block_bytes, settings.identify.max_sessions
+    plain = TurnReader(Canonicaliser(Order.PRESERVE, Representatives(0)), block_bytes, points)
+    if not asked.enabled:
+        return plain
+    acting = Canonicaliser(Order(asked.order), kept, Volatile(rules))
+    reader = TurnReader(acting, block_bytes, points)
+    return DryReader(plain, reader) if asked.dry_run else reader
 
 
 def build_lmcache(settings: Settings) -> LmcacheDirectory | None:
