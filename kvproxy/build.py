@@ -1,12 +1,14 @@
 """From settings to the core: what each part is made with."""
 
 import math
+import re
 
 from kvproxy.core.access import Access, Key
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.affinity import Affinity
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.canonical import Canonicaliser, Order
+from kvproxy.core.dry_run import DryReader, Reader
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.learn import PrefillRate
 from kvproxy.core.life_cycle import LifeCycle, LifeLimits
@@ -20,6 +22,7 @@ from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Weights
 from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
+from kvproxy.core.volatile import BILLING_LINE, Action, Rule, Volatile, Where
 from kvproxy.settings.model import Settings
 
 
@@ -98,11 +101,22 @@ def build_admission(settings: Settings, router: Router) -> Admission:
     )
 
 
-def build_reader(settings: Settings) -> TurnReader:
-    order = Order(settings.canonical.order) if settings.canonical.enabled else Order.PRESERVE
-    representatives = Representatives(settings.canonical.representatives_max_bytes)
-    return TurnReader(
-        Canonicaliser(order, representatives),
-        settings.blocks.block_bytes,
-        settings.identify.max_sessions,
-    )
+def build_reader(settings: Settings) -> Reader:
+    asked = settings.canonical
+    kept = Representatives(asked.representatives_max_bytes)
+    patterns = {Action.FREEZE: asked.freeze, Action.DROP: asked.drop}
+    rules = [
+        Rule(f"{action}_{index}", where, re.compile(pattern), action)
+        for action, listed in patterns.items()
+        for index, pattern in enumerate(listed)
+        for where in Where
+    ]
+    if asked.billing_line:
+        rules.insert(0, BILLING_LINE)
+    block_bytes, points = settings.blocks.block_bytes, settings.identify.max_sessions
+    plain = TurnReader(Canonicaliser(Order.PRESERVE, Representatives(0)), block_bytes, points)
+    if not asked.enabled:
+        return plain
+    acting = Canonicaliser(Order(asked.order), kept, Volatile(rules))
+    reader = TurnReader(acting, block_bytes, points)
+    return DryReader(plain, reader) if asked.dry_run else reader

@@ -13,15 +13,16 @@ from kvproxy.core.admission import Ticket
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
+from kvproxy.core.dry_run import Reader
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import priority_of
 from kvproxy.core.holdings import Outcome
-from kvproxy.core.identify import HeaderRule, identify
+from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.replica import Replica
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router
-from kvproxy.core.turn import Turn, TurnReader, apply
+from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -112,7 +113,7 @@ class Record:
 class Proxy:
     router: Router
     gate: Gate
-    reader: TurnReader
+    reader: Reader
     upstream: Upstream
     rules: Sequence[HeaderRule]
     clock: Callable[[], float]
@@ -145,14 +146,15 @@ class Proxy:
 
     def _read(self, record: Record, dialect: Dialect, body: bytes) -> bytes:
         """Identify, canonicalise and hash: all that can be said before a replica is looked at."""
-        tenant = record.caller.tenant
         headers = record.exchange.header
+        tenant = record.caller.tenant or tenant_of(headers)
         if not headers.get("content-type", "").lower().startswith("application/json"):
             raise ProxyError(
                 "unsupported_media_type",
                 "Unsupported Media Type: send application/json.",
             )
-        turn = self.reader.read(dialect, tenant, body)
+        named = identify(tenant, "", headers, {}, self.rules)
+        turn = self.reader.read(dialect, tenant, body, named.session)
         record.caller.may_use(turn.model)
         record.turn = turn
         record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)

@@ -178,7 +178,10 @@ class Metrics:
             registry=registry,
         )
         self._splices = Counter(
-            "kvproxy_splices_total", "Changes to forwarded bodies", ["kind"], registry=registry
+            "kvproxy_splices_total",
+            "Changes to forwarded bodies, by kind and whether they were made",
+            ["kind", "mode"],
+            registry=registry,
         )
         self._evidence = Counter(
             "kvproxy_session_evidence_total",
@@ -207,7 +210,9 @@ class Metrics:
         if record.identity is not None:
             self._evidence.labels(record.identity.evidence).inc()
         for splice in record.turn.splices:
-            self._splices.labels(splice.kind).inc()
+            self._splices.labels(splice.kind, "applied").inc()
+        for splice in record.turn.not_applied:
+            self._splices.labels(splice.kind, "dry_run").inc()
         self._observe_usage(record, replica)
 
     def _observe_usage(self, record: Record, replica: str) -> None:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
 from kvproxy.settings.access import AccessSettings
+from kvproxy.settings.canonical import CanonicalSettings
 from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
@@ -20,7 +21,6 @@ from kvproxy.settings.score import ScoreSettings
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
 ]
-Order = Literal["first_seen", "sorted", "preserve"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "text", "json"]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
@@ -126,28 +126,6 @@ class IdentifySettings(Section):
         gt=0,
         description="A conversation unused for this long is forgotten. Raise it when people come "
         "back later and the replicas' slower tiers still hold their blocks.",
-    )
-
-
-class CanonicalSettings(Section):
-    """Keeping the prefix byte-identical from turn to turn."""
-
-    enabled: Switch = Field(
-        default=True,
-        description="Splice earlier bytes into bodies that mean the same. Turn it off to rule "
-        "kvproxy out when an answer looks wrong.",
-    )
-    order: Order = Field(
-        default="first_seen",
-        description="Which order of JSON keys and tools is sent: first_seen keeps the first "
-        "client's; sorted is the same on every proxy, but changes the order in which guided "
-        "decoding writes fields; preserve leaves each request as it is.",
-    )
-    representatives_max_bytes: Count = Field(
-        default=64 * 2**20,
-        ge=2**16,
-        description="Memory for first-seen bytes. Raise it when many different tool sets are in "
-        "use and the eviction counter grows.",
     )
 
 
