@@ -20,7 +20,8 @@ FAST = Timing(think_scale=0.001, start_spread_s=0.01)
 
 
 def sample(conversation: str, turn: int, **fields: object) -> Sample:
-    return Sample(conversation, conversation.partition("-")[0], turn, **fields)  # type: ignore[arg-type]
+    trace = conversation.partition("-")[0]
+    return Sample(conversation, trace, turn, **fields)  # type: ignore[arg-type]
 
 
 def test_what_was_cut_off_is_not_behind_us() -> None:
