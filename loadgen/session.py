@@ -15,6 +15,7 @@ from loadgen.bound import InfiniteCache, PlayCache
 from loadgen.client import Client
 from loadgen.content import Conversation
 from loadgen.plan import Plans
+from loadgen.resume import Past
 from loadgen.sample import Sample
 from loadgen.schedule import Timing
 from loadgen.text import WordPool
@@ -125,6 +126,7 @@ class Stage:
     cache: InfiniteCache
     sent: Callable[[Sample], None]
     ended: Callable[[Sample], None]
+    past: Past = field(default_factory=Past)
 
 
 class Session:
@@ -156,6 +158,9 @@ class Session:
                         child = group.create_task(self._sub_agent(step, lane, ready))
                         children.append((step, child))
                         continue
+                    if self._past("", (0, turn)):
+                        turn += 1
+                        continue
                     due = ready + (self.stage.timing.think_s(step) if turn else 0.0)
                     joined = [task for agent, task in children if agent.waits]
                     if joined and any(not task.done() for task in joined):
@@ -171,11 +176,20 @@ class Session:
     async def _sub_agent(self, agent: SubAgent, lane: int, at: float) -> None:
         ready = at
         for index, turn in enumerate(agent.turns):
+            if self._past(agent.agent_id, (lane, index)):
+                continue
             due = ready + (self.stage.timing.think_s(turn) if index else 0.0)
             ended = await self._turn(turn, (lane, index), due, agent.agent_id)
             if ended is None:
                 return
             ready = ended
+
+    def _past(self, agent: str, place: tuple[int, int]) -> bool:
+        """Whether the run, before it was interrupted, had this request behind it."""
+        if (agent, place[1]) not in self.stage.past.done.get(self._id, ()):
+            return False
+        self._cache.send(self._conversation.plan.request(*place))
+        return True
 
     async def _turn(
         self, turn: Turn, place: tuple[int, int], due: float, agent: str
