@@ -10,6 +10,8 @@ from kvproxy.core.types import Usage
 
 # A usage object is some 200 bytes; what vLLM writes behind it is shorter than this.
 _TAIL_BYTES = 8192
+# What may come before a first token: white space and whole comment lines.
+_QUIET = re.compile(rb"(?:[ \t\r\n]+|:[^\r\n]*[\r\n])*")
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _NUMBER = {
     name: re.compile(rb'"' + name + rb'"\s*:\s*(\d+)')
@@ -22,19 +24,26 @@ class AnswerWatch:
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
         self.started = False
-        self.body_bytes = 0
+        self._in_comment = False
 
     def feed(self, chunk: bytes) -> bool:
         """Whether the first token arrived with this chunk; keep-alive comments carry none."""
-        self.body_bytes += len(chunk)
         self._tail.append(chunk)
         self._tail_bytes += len(chunk)
         while self._tail_bytes - len(self._tail[0]) >= _TAIL_BYTES:
             self._tail_bytes -= len(self._tail.popleft())
-        if self.started or (chunk.startswith(b":") and b"data:" not in chunk):
-            return False
-        self.started = True
-        return True
+        if not self.started:
+            self.started = self._starts(chunk)
+            return self.started
+        return False
+
+    def _starts(self, chunk: bytes) -> bool:
+        """A comment may be cut anywhere: inside one everything up to the line's end is quiet."""
+        text = b":" + chunk if self._in_comment else chunk
+        quiet = _QUIET.match(text)
+        loud = text[quiet.end() :] if quiet else text
+        self._in_comment = loud.startswith(b":")
+        return bool(loud) and not self._in_comment
 
     def usage(self) -> Usage | None:
         """What the engine reported. A quote inside generated text is escaped, so the last
