@@ -29,6 +29,7 @@ from kvproxy.core.holdings import Holdings
 from kvproxy.core.identify import rules_for
 from kvproxy.core.kv_sources import KvSource
 from kvproxy.core.learn import PrefillRate
+from kvproxy.core.life_cycle import Health, LifeCycle, LifeLimits
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
@@ -71,20 +72,24 @@ class App:
             self.router.replicas,
             interval_s=settings.probe.interval_s,
             timeout_s=settings.probe.timeout_s,
-            unhealthy_after=settings.probe.unhealthy_after,
+            stall_s=settings.probe.stall_s,
+            clock=time.monotonic,
+            changed=self._replica_changed,
             fixed_hbm=frozenset(r.id for r in settings.replicas if r.hbm_tokens is not None),
             api_keys=api_keys,
         )
         self.lmcache = build_lmcache(settings)
         self.feed, self.discovery = build_events(settings, self.router)
+        self.gate = Gate(self.router, self.admission, time.monotonic)
         self.proxy = Proxy(
             router=self.router,
-            gate=Gate(self.router, self.admission, time.monotonic),
+            gate=self.gate,
             reader=build_reader(settings),
             upstream=self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
             observe=self._observe,
+            doubt=self.probe.ask_soon,
         )
         server = settings.server
         limits = Limits(
@@ -123,6 +128,11 @@ class App:
         await self.regime.close()
         await self._upstream.close()
 
+    def _replica_changed(self, replica: Replica) -> None:
+        if replica.health is Health.EJECTED:
+            self._upstream.abandon(replica)
+        self.gate.changed()
+
     def _observe(self, record: Record) -> None:
         self.metrics.observe(record)
         log_learned(record)
@@ -143,7 +153,7 @@ class App:
         return Page(b"ok\n", "text/plain; charset=utf-8")
 
     async def _readyz(self) -> Page:
-        ready = len(self.router.ready())
+        ready = sum(replica.up for replica in self.router.replicas)
         body = {
             "ready": bool(ready) and not self.draining,
             "draining": self.draining,
@@ -159,13 +169,15 @@ class App:
         """Models of all ready replicas; of a model that several serve, one card."""
         cards = {
             str(card["id"]): card
-            for replica in self.router.ready()
+            for replica in self.router.replicas
+            if replica.up
             for card in self.probe.model_cards.get(replica.id, [])
         }
         return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
 
 
 def build_router(settings: Settings) -> Router:
+    limits = LifeLimits(settings.probe.unhealthy_after, settings.probe.cool_max_s)
     replicas = [
         Replica(
             id=replica.id,
@@ -173,6 +185,7 @@ def build_router(settings: Settings) -> Router:
             hbm_tokens=replica.hbm_tokens or settings.index.hbm_tokens_default,
             rate=PrefillRate(settings.score.prefill_tok_s, settings.score.base_s),
             weight=replica.weight,
+            life=LifeCycle(limits),
         )
         for replica in settings.replicas
     ]

@@ -6,7 +6,7 @@ The ports below are what the outside must offer; adapters implement them, app.py
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from kvproxy.core.admission import Ticket
@@ -17,11 +17,21 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import priority_of
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify
+from kvproxy.core.life_cycle import Evidence
+from kvproxy.core.replica import Replica
+from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.turn import Turn, TurnReader, apply
 from kvproxy.core.types import Identity, Usage
 
 Headers = Sequence[tuple[bytes, bytes]]
+
+# No byte of an answer came, so the client has seen nothing and another replica may be asked.
+_NO_ANSWER = frozenset({"upstream_unreachable", "upstream_lost"})
+# Statuses that another replica may not answer with, and those that say the engine is not well.
+_DECLINES = frozenset({429, 500, 502, 503, 504})
+_ILL = frozenset({500, 502, 503, 504})
+_LOST_MAX = 2
 
 
 class Exchange(Protocol):
@@ -63,7 +73,11 @@ class Upstream(Protocol):
     def open(
         self, placement: Placement, exchange: Exchange, body: bytes
     ) -> AbstractAsyncContextManager[Answer]:
-        """Raises ProxyError upstream_unreachable when no byte of an answer came."""
+        """Raises ProxyError upstream_unreachable when the request was not sent, upstream_lost when
+        it was and no byte of an answer came."""
+
+    def abandon(self, replica: Replica) -> None:
+        """Nothing will come from there any more: whoever waits for a byte of it fails at once."""
 
 
 class Gate(Protocol):
@@ -89,6 +103,7 @@ class Record:
     ttft_s: float | None = None
     total_s: float = 0.0
     attempts: int = 0
+    lost: int = 0
     waited_s: float = 0.0
     learned: Outcome | None = None
 
@@ -102,7 +117,8 @@ class Proxy:
     rules: Sequence[HeaderRule]
     clock: Callable[[], float]
     observe: Callable[[Record], None]
-    attempts_max: int = 3
+    doubt: Callable[[Replica], None]
+    retries: RetryBudget = field(default_factory=RetryBudget)
 
     async def handle(self, exchange: Exchange) -> None:
         record = Record(exchange, self.clock())
@@ -141,16 +157,22 @@ class Proxy:
 
     async def _place_and_forward(self, record: Record, body: bytes) -> None:
         """Try replicas until one answers; nothing is tried twice, and nothing after its start."""
-        failed: frozenset[str] = frozenset()
+        tried: frozenset[str] = frozenset()
+        self.retries.earn()
         while True:
             record.attempts += 1
-            placement = await self._admit(record, failed)
+            placement = await self._admit(record, tried)
+            tried |= {placement.replica.id}
             try:
-                await self._forward(record, placement, body)
+                await self._forward(record, placement, body, tried)
                 return
             except ProxyError as error:
-                failed |= {placement.replica.id}
-                if error.code != "upstream_unreachable" or not self._may_retry(record, failed):
+                if error.code == "upstream_declined":
+                    continue
+                if error.code in _NO_ANSWER:
+                    self._seen(placement.replica, Evidence.FAILED)
+                    record.lost += error.code == "upstream_lost"
+                if error.code not in _NO_ANSWER or not self._may_retry(record, tried):
                     raise
 
     async def _admit(self, record: Record, failed: frozenset[str]) -> Placement:
@@ -167,13 +189,27 @@ class Proxy:
             record.waited_s += self.clock() - now
         return record.placement
 
-    def _may_retry(self, record: Record, failed: frozenset[str]) -> bool:
-        left = any(replica.id not in failed for replica in self.router.ready())
-        return left and record.attempts < self.attempts_max
+    def _may_retry(self, record: Record, tried: frozenset[str]) -> bool:
+        """Whether somebody is left to try. A request that came to nothing on two replicas may be
+        what ends engines: it is not shown to a third."""
+        if record.lost >= _LOST_MAX:
+            return False
+        model = record.identity.model if record.identity else ""
+        return bool(self.router.usable(model, tried)) and self.retries.spend()
 
-    async def _forward(self, record: Record, placement: Placement, body: bytes) -> None:
+    def _seen(self, replica: Replica, evidence: Evidence) -> None:
+        changed = replica.see(evidence, self.clock())
+        if evidence is Evidence.FAILED:
+            self.doubt(replica)
+        if changed:
+            self.gate.changed()
+
+    async def _forward(
+        self, record: Record, placement: Placement, body: bytes, tried: frozenset[str]
+    ) -> None:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
-        exchange, watch = record.exchange, AnswerWatch()
+        exchange = record.exchange
+        watch = AnswerWatch(record.turn.dialect.preamble if record.turn else ())
 
         def pass_on(chunk: bytes) -> None:
             if watch.feed(chunk):
@@ -185,6 +221,12 @@ class Proxy:
 
         try:
             async with self.upstream.open(placement, exchange, body) as answer:
+                ill = answer.status in _ILL
+                self._seen(placement.replica, Evidence.FAILED if ill else Evidence.ANSWERED)
+                record.lost += answer.status == 500
+                if answer.status in _DECLINES and self._may_retry(record, tried):
+                    declined = f"Replica {placement.replica.id} answered {answer.status}."
+                    raise ProxyError("upstream_declined", declined)
                 record.status = answer.status
                 if answer.status >= 500:
                     record.outcome = "upstream_error"

@@ -1,6 +1,6 @@
 """The hit rate that a cache without limit would have had for exactly what was sent."""
 
-from loadgen.content import Conversation
+from loadgen.plan import Plan
 
 
 class InfiniteCache:
@@ -14,9 +14,9 @@ class InfiniteCache:
         self._block_size = engine_block_size
         self._warm: dict[str, int] = {}
 
-    def play(self, conversation: Conversation) -> "PlayCache":
-        """The cache as one play of a conversation sees it; drop it when the play ends."""
-        return PlayCache(self, conversation)
+    def play(self, plan: Plan) -> "PlayCache":
+        """The cache as one play of a trace sees it; drop it when the play ends."""
+        return PlayCache(self, plan)
 
     def floored(self, shared: int, prompt_tokens: int) -> int:
         shared = min(shared, prompt_tokens - 1)
@@ -32,23 +32,23 @@ class InfiniteCache:
 class PlayCache:
     """What one play has sent so far, as the furthest token on each of its branches."""
 
-    def __init__(self, cache: InfiniteCache, conversation: Conversation) -> None:
+    def __init__(self, cache: InfiniteCache, plan: Plan) -> None:
         self._cache = cache
-        self._conversation = conversation
-        self._seen = [0] * len(conversation.tree.branches)
+        self._plan = plan
+        self._seen = [0] * len(plan.tree.branches)
 
     def send(self, request: int) -> int:
         """Cached tokens an unlimited cache would report for this request, sent now."""
-        conversation = self._conversation
-        prompt_tokens = conversation.planned_tokens(request)
-        place = conversation.layout.places[request]
+        plan = self._plan
+        prompt_tokens = plan.planned_tokens(request)
+        place = plan.layout.places[request]
         shared, unbroken = 0, True
         for branch in place.branch.path()[1:]:
             last = branch is place.branch
-            reached = prompt_tokens if last else conversation.layout.stop[branch.number]
+            reached = prompt_tokens if last else plan.layout.stop[branch.number]
             if unbroken:
                 shared = max(shared, min(self._seen[branch.number], reached))
                 unbroken = self._seen[branch.number] >= reached
             self._seen[branch.number] = max(self._seen[branch.number], reached)
-        shared = max(shared, self._cache.share_warm(*conversation.warm_tokens(request)))
+        shared = max(shared, self._cache.share_warm(*plan.warm_tokens(request)))
         return self._cache.floored(shared, prompt_tokens)

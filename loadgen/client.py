@@ -6,18 +6,18 @@ delay of this client, and from the moment it was written to the wire.
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
+from loadgen.answer import Answer
 from loadgen.sample import Sample
-from loadgen.sse import DONE, EventStream, StreamError, Usage, parse_event
+from loadgen.sse import StreamError
 from loadgen.wire import Exchange, Wire, WireError
 
 ATTEMPTS_MAX = 6
 BACKOFF_S = 0.5
 BACKOFF_MAX_S = 30.0
-ERROR_BODY_BYTES_MAX = 4096
 
 
 class _Decision(msgspec.Struct):
@@ -27,35 +27,6 @@ class _Decision(msgspec.Struct):
     evidence: str = ""
     queue_s: float | None = None
     waited_s: float | None = None
-
-
-@dataclass(slots=True)
-class Answer:
-    """The streamed answer as it arrives; `sizes` are the bytes of text in each chunk."""
-
-    stream: EventStream = field(default_factory=EventStream)
-    times: list[float] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    usage: Usage | None = None
-    done: bool = False
-    error: str = ""
-    head: bytes = b""
-
-    def feed(self, now: float, data: bytes) -> None:
-        if len(self.head) < ERROR_BODY_BYTES_MAX:
-            self.head += data[:ERROR_BODY_BYTES_MAX]
-        for payload in self.stream.feed(data):
-            if payload == DONE:
-                self.done = True
-                continue
-            event = parse_event(payload)
-            self.error = self.error or event.failure()
-            if event.usage is not None:
-                self.usage = event.usage
-            size = event.size()
-            if size:
-                self.times.append(now)
-                self.sizes.append(size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +45,11 @@ class Client:
         self._wire = wire
         self._settings = settings
         self._start = start
+
+    def ended_at(self, sample: Sample) -> float:
+        """The monotonic time at which the last byte of the answer came."""
+        assert sample.t_end is not None, "the request has not ended"
+        return self._start + sample.t_end
 
     async def send(
         self, sample: Sample, headers: dict[str, str], body: bytes, intended: float
@@ -99,10 +75,17 @@ class Client:
         began = time.monotonic()
         if sample.lag_s is None:
             sample.lag_s = round(began - self._start - sample.t_intended, 6)
+
+        def feed(now: float, piece: bytes) -> None:
+            answer.feed(now, piece)
+            if sample.t_first_token is None and answer.times:
+                # At once: who waits too long is known while requests are still in flight.
+                sample.t_first_token = self._since(answer.times[0])
+
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 return await self._wire.exchange(
-                    "POST", "/v1/chat/completions", headers, data, answer.feed
+                    "POST", "/v1/chat/completions", headers, data, feed
                 )
         except WireError as error:
             after_token = error.kind == "disconnect" and answer.times

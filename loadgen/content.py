@@ -5,26 +5,17 @@ again. Equal (seed, trace, play, block) always give equal bytes; another play of
 shares only the warm prefix.
 """
 
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
 from math import floor
 
-from loadgen.layout import Layout, Message, Overhead, Shape
-from loadgen.prefix_tree import Branch, PrefixTree
+from loadgen.layout import Message
+from loadgen.plan import Plan
+from loadgen.prefix_tree import Branch
 from loadgen.text import WordPool, owner_id
-from loadgen.traces.model import Trace, Turn
-from loadgen.warm import Warm
 
 _TOOL = "run"
-
-
-@dataclass(frozen=True, slots=True)
-class ContentSettings:
-    """How prompts are made. `tokens_per_word` is measured for a real tokeniser (≥ 1)."""
-
-    seed: int = 1
-    warm: Warm = field(default_factory=Warm)
-    overhead: Overhead = field(default_factory=Overhead)
-    tokens_per_word: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,105 +27,46 @@ class Prompt:
 
 
 class Conversation:
-    """One play of one trace. `lanes` numbers its requests: lane 0 is the conversation itself,
-    lane k its k-th sub-agent; `request(lane, turn)` is the number of a turn."""
+    """One play of one trace: the prompts of a plan, in words of this play's own."""
 
-    def __init__(
-        self, trace: Trace, pool: WordPool, settings: ContentSettings, play: int = 0
-    ) -> None:
-        self.trace = trace
+    def __init__(self, plan: Plan, pool: WordPool, play: int = 0) -> None:
+        self.plan = plan
+        self.trace = plan.trace
         self.play = play
         self._pool = pool
-        self._settings = settings
-        self._owner = owner_id(settings.seed, trace.id, play)
-        if trace.shared_ids:
-            self._owner = owner_id(settings.seed, "", play)
-        lanes = [(trace.turns, trace.fixed_tokens)]
-        lanes += [(agent.turns, agent.fixed_tokens) for agent in trace.sub_agents]
-        warm = [
-            settings.warm.blocks(fixed, trace.block_size, sub_agent=lane > 0)
-            for lane, (_, fixed) in enumerate(lanes)
-        ]
-        self._first = [0]
-        turns: list[Turn] = []
-        shapes: list[Shape] = []
-        for (lane_turns, fixed), shared in zip(lanes, warm, strict=True):
-            turns += lane_turns
-            # The system message is what is shared; what is one's own follows in the next message.
-            system = shared * trace.block_size or fixed
-            shapes += [Shape(turn.output_tokens, turn.tool_result, system) for turn in lane_turns]
-            self._first.append(len(turns))
-        over = settings.overhead
-        self.tree = PrefixTree(
-            [(turn.input_tokens, turn.blocks) for turn in turns],
-            trace.block_size,
-            over.generation,
-        )
-        self.layout = Layout(self.tree, shapes, over)
-        self._warm = self._warm_blocks(turns, warm)
+        # Equal ids of scope "global" are equal text in all traces.
+        name = "" if plan.trace.shared_ids else plan.trace.id
+        self._owner = owner_id(plan.settings.seed, name, play)
         self._rendered: list[list[bytes | None]] = [
-            [None] * len(messages) for messages in self.layout.messages
+            [None] * len(messages) for messages in plan.layout.messages
         ]
 
-    def request(self, lane: int, turn: int) -> int:
-        return self._first[lane] + turn
+    async def prepare(self, request: int) -> None:
+        """Render what a prompt adds, a message at a time, so that others get their turns."""
+        for branch, index in self._messages(request):
+            if self._rendered[branch.number][index] is None:
+                self._fragment(branch, index)
+                await asyncio.sleep(0)
 
     def prompt(self, request: int) -> Prompt:
-        place = self.layout.places[request]
-        fragments: list[bytes] = []
-        for branch in place.branch.path():
-            count = len(self.layout.messages[branch.number])
-            if branch is place.branch:
-                count = place.messages
-            fragments += [self._fragment(branch, index) for index in range(count)]
+        fragments = [self._fragment(branch, index) for branch, index in self._messages(request)]
         if not fragments:  # a recorded prompt of no tokens still has to ask something
             fragments = [b'{"role":"user","content":" the"}']
-        return Prompt(fragments, self.planned_tokens(request))
+        return Prompt(fragments, self.plan.planned_tokens(request))
 
-    def planned_tokens(self, request: int) -> int:
-        """Prompt tokens of a request as the template overhead predicts them."""
-        over = self._settings.overhead
-        return (self.layout.places[request].tokens or over.base + over.user + 1) + over.generation
-
-    def warm_tokens(self, request: int) -> tuple[str, int]:
-        """How many leading tokens of this prompt every conversation shares, and with whom:
-        conversations share one warm prefix, sub-agents another."""
-        kind = "main" if request < self._first[1] else "subagent"
-        path = self.layout.places[request].branch.path()
-        if len(path) < 2 or not path[1].ids or path[1].ids[0] not in self._warm:
-            return kind, 0
-        blocks = 0
-        for branch in path[1:]:
-            warm = [block in self._warm for block in branch.ids]
-            blocks += warm.index(False) if False in warm else len(warm)
-            if False in warm:
-                break
-        opening = self.layout.messages[path[1].number]
-        whole = opening[0].end if opening else 0
-        return kind, min(blocks * self.trace.block_size, whole)
-
-    def _warm_blocks(self, turns: list[Turn], shares: list[int]) -> dict[int, tuple[int, int]]:
-        """Block id → (owner, position) for the blocks that all conversations share.
-
-        Only the first to claim a position gets it: two sub-agents of a trace whose first
-        blocks differ must not become equal.
-        """
-        warm: dict[int, tuple[int, int]] = {}
-        claimed: set[tuple[int, int]] = set()
-        for lane, share in enumerate(shares):
-            owner = owner_id(self._settings.seed, "warm", "main" if lane == 0 else "subagent")
-            if self._first[lane] == self._first[lane + 1]:
-                continue
-            for position, block in enumerate(turns[self._first[lane]].blocks.prefix(share)):
-                if block not in warm and (owner, position) not in claimed:
-                    claimed.add((owner, position))
-                    warm[block] = (owner, position)
-        return warm
+    def _messages(self, request: int) -> Iterator[tuple[Branch, int]]:
+        """The messages of a prompt in order, each as its branch and its index there."""
+        layout = self.plan.layout
+        place = layout.places[request]
+        for branch in place.branch.path():
+            last = branch is place.branch
+            count = place.messages if last else len(layout.messages[branch.number])
+            yield from ((branch, index) for index in range(count))
 
     def _fragment(self, branch: Branch, index: int) -> bytes:
         done = self._rendered[branch.number][index]
         if done is None:
-            message = self.layout.messages[branch.number][index]
+            message = self.plan.layout.messages[branch.number][index]
             done = self._rendered[branch.number][index] = self._render(branch, message)
         return done
 
@@ -154,7 +86,7 @@ class Conversation:
 
     def _words(self, branch: Branch, start: int, end: int) -> bytes:
         """The text of token positions `start` … `end` on the way to (and in) `branch`."""
-        size, per_word = self.trace.block_size, self._settings.tokens_per_word
+        size, per_word = self.trace.block_size, self.plan.settings.tokens_per_word
         parts: list[bytes] = []
         for index in range(start // size, -(-end // size)):
             while index < branch.first and branch.parent is not None:
@@ -168,5 +100,5 @@ class Conversation:
         return b"".join(parts)
 
     def _block(self, block: int, words: int) -> bytes:
-        owner, position = self._warm.get(block, (self._owner, block))
+        owner, position = self.plan.warm.get(block, (self._owner, block))
         return self._pool.block_text(owner, position, words)

@@ -39,6 +39,7 @@ def live_text(progress: Progress, goal: str, engine_block_size: int) -> Text:
     parts = [
         f"{time.monotonic() - progress.started:.0f} s",
         f"{len(progress.samples)}{goal} requests",
+        f"{progress.users} users",
         f"{progress.in_flight} in flight",
         f"{failed} failed",
     ]
@@ -75,12 +76,15 @@ def summary_table(summary: Mapping[str, object]) -> Table:
     for name in ("ttft", "itl", "e2e"):
         figures = [f"{key} {seconds(summary[f'{name}_{key}_s'])}" for key in _LATENCY]
         table.add_row(name, "  ".join(figures))
+    if isinstance(slo := summary.get("slo"), dict):
+        table.add_row("SLO", _slo(slo))
     table.add_row("hit rate", _hit_rates(summary))
     table.add_row("prompt fidelity", _fidelity(summary["fidelity"]))
     table.add_row(
         "client lag",
         f"send {_lag(summary['client_lag_s'])}, event loop {_lag(summary['loop_lag_s'])}",
     )
+    table.add_row("client", _client(summary["client"]))
     for replica, row in _rows(summary["replicas"]):
         table.add_row(f"replica {replica}", row)
     return table
@@ -101,6 +105,29 @@ def _requests(summary: Mapping[str, object]) -> str:
     return text
 
 
+def ramp_text(ramp: Mapping[str, object]) -> str:
+    """What a ramp found, for a person."""
+    users, failed = ramp["users"], ramp.get("not_users")
+    if ramp["kind"] == "classic":
+        return f"{users} users when the run ended"
+    if users is None:
+        return "the run ended before a number of users was certified"
+    if not users:
+        return "not even one user is served in time"
+    beyond = f"; {failed} are too many" if failed is not None else ", the most it was to try"
+    interval = f"{pct(ramp['attainment_low'])} to {pct(ramp['attainment_high'])}"
+    held = f"{seconds(ramp['held_s'])}: {pct(ramp['attainment'])} in time"
+    return f"{users} users certified{beyond}. Held {held} (95 % interval {interval})"
+
+
+def _slo(slo: Mapping[str, object]) -> str:
+    limits = slo["limits"]
+    assert isinstance(limits, list)
+    goodput = slo["goodput_per_s"]
+    text = f"{', '.join(limits)}: {pct(slo['attainment'])} in time"
+    return text + (f", goodput {goodput:.2f}/s" if isinstance(goodput, float) else "")
+
+
 def _hit_rates(summary: Mapping[str, object]) -> str:
     text = (
         f"predicted {pct(summary['hit_rate_predicted'])}  "
@@ -118,6 +145,20 @@ def _fidelity(fidelity: object) -> str:
     return (
         f"{pct(fidelity['exact'])} of prompts exactly as long as the trace; "
         f"off by p99 {fidelity['off_p99']:.0f}, at most {fidelity['off_max']} tokens"
+    )
+
+
+def _client(client: object) -> str:
+    if not isinstance(client, dict):
+        return "–"
+    text = f"{pct(client['cpu'])} of a core"
+    if client["cpu_wait"] is not None:
+        text += f", kept from one {pct(client['cpu_wait'])} of the time"
+    if client["valid"]:
+        return text
+    return (
+        f"[bold red]INVALID[/bold red]: own delay p99 {seconds(client['lag_p99_s'])}, "
+        f"allowed {seconds(client['lag_allowed_s'])}; {text}"
     )
 
 

@@ -9,10 +9,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from loadgen.bound import InfiniteCache, PlayCache
 from loadgen.client import Client
-from loadgen.content import ContentSettings, Conversation
+from loadgen.content import Conversation
+from loadgen.plan import Plans
 from loadgen.sample import Sample
 from loadgen.schedule import Timing
 from loadgen.text import WordPool
@@ -46,6 +48,22 @@ class Asking:
 
     def output_tokens(self, turn: Turn) -> int:
         return max(1, min(turn.output_tokens, self.output_tokens_max or turn.output_tokens))
+
+
+class Entry(Protocol):
+    """What a user has to pass before every request."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def enter(self) -> bool: ...
+
+    async def wait_until(self, at: float) -> bool: ...
+
+    async def wait_closed(self) -> None: ...
+
+    async def seat(self, due: float) -> float:
+        """Wait for a seat; returns when the request is due, `due` if there was one."""
 
 
 class Gate:
@@ -89,33 +107,40 @@ class Gate:
     async def wait_closed(self) -> None:
         await self._closed.wait()
 
+    async def seat(self, due: float) -> float:
+        """There are always seats enough."""
+        return due
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Everything that the sessions of a run share."""
 
     client: Client
-    gate: Gate
+    gate: Entry
     asking: Asking
     timing: Timing
     pool: WordPool
-    content: ContentSettings
+    plans: Plans
     cache: InfiniteCache
     sent: Callable[[Sample], None]
     ended: Callable[[Sample], None]
 
 
 class Session:
-    """One play of one trace. Making it lays out all its prompts and renders the first, by far
-    the largest step of them: milliseconds that belong in front of the clock."""
+    """One play of one trace. `prepare` renders its first prompt, by far the largest step of them,
+    before it has a time to keep; the others are rendered while the answer before comes in."""
 
     def __init__(self, stage: Stage, trace: Trace, play: int) -> None:
-        self._stage = stage
+        self.stage = stage
         self._trace = trace
-        self._id = f"{trace.id}-{stage.content.seed}-{play}"
-        self._conversation = Conversation(trace, stage.pool, stage.content, play)
-        self._conversation.prompt(0)
-        self._cache: PlayCache = stage.cache.play(self._conversation)
+        plan = stage.plans.of(trace)
+        self._id = f"{trace.id}-{stage.plans.settings.seed}-{play}"
+        self._conversation = Conversation(plan, stage.pool, play)
+        self._cache: PlayCache = stage.cache.play(plan)
+
+    async def prepare(self) -> None:
+        await self._conversation.prepare(0)
 
     async def run(self, at: float) -> None:
         """Play the whole conversation, its first turn at the monotonic time `at`."""
@@ -130,39 +155,45 @@ class Session:
                         child = group.create_task(self._sub_agent(step, lane, ready))
                         children.append((step, child))
                         continue
-                    due = ready + (self._stage.timing.think_s(step) if turn else 0.0)
+                    due = ready + (self.stage.timing.think_s(step) if turn else 0.0)
                     joined = [task for agent, task in children if agent.waits]
                     if joined and any(not task.done() for task in joined):
                         await asyncio.wait(joined)
                         due = max(due, time.monotonic())
-                    if not await self._turn(step, 0, turn, due, ""):
+                    ended = await self._turn(step, (0, turn), due, "")
+                    if ended is None:
                         break
-                    turn += 1
-                    ready = time.monotonic()
+                    turn, ready = turn + 1, ended
         except BaseExceptionGroup as error:
             raise error.exceptions[0] from error
 
     async def _sub_agent(self, agent: SubAgent, lane: int, at: float) -> None:
         ready = at
         for index, turn in enumerate(agent.turns):
-            due = ready + (self._stage.timing.think_s(turn) if index else 0.0)
-            if not await self._turn(turn, lane, index, due, agent.agent_id):
+            due = ready + (self.stage.timing.think_s(turn) if index else 0.0)
+            ended = await self._turn(turn, (lane, index), due, agent.agent_id)
+            if ended is None:
                 return
-            ready = time.monotonic()
+            ready = ended
 
-    async def _turn(self, turn: Turn, lane: int, index: int, due: float, agent: str) -> bool:
-        """One request at the monotonic time `due`; False when the run is over."""
-        stage = self._stage
-        request = self._conversation.request(lane, index)
-        # Rendered before the wait: nothing but joining bytes is left when it is time to send.
-        prompt = self._conversation.prompt(request)
-        if not await stage.gate.wait_until(due) or not stage.gate.enter():
-            return False
+    async def _turn(
+        self, turn: Turn, place: tuple[int, int], due: float, agent: str
+    ) -> float | None:
+        """One request, the one at (lane, index), at the monotonic time `due`: when its answer
+        had ended, None when the run is over."""
+        stage, conversation = self.stage, self._conversation
+        request = conversation.plan.request(*place)
+        prompt = conversation.prompt(request)
+        if not await stage.gate.wait_until(due):
+            return None
+        due = await stage.gate.seat(due)
+        if not stage.gate.enter():
+            return None
         output_tokens = stage.asking.output_tokens(turn)
         sample = Sample(
             conversation=self._id,
             trace=self._trace.id,
-            turn=index,
+            turn=place[1],
             agent=agent,
             trace_tokens=turn.input_tokens,
             planned_tokens=prompt.tokens,
@@ -174,11 +205,18 @@ class Session:
             headers["X-Session-ID"] = f"{self._id}.{agent}"
             headers["X-Parent-Session-ID"] = self._id
         stage.sent(sample)
+        body = stage.asking.body(prompt.fragments, output_tokens)
+        following = conversation.plan.following(request)
+        ahead = asyncio.create_task(conversation.prepare(following))
         try:
-            body = stage.asking.body(prompt.fragments, output_tokens)
             await stage.client.send(sample, headers, body, due)
+        except asyncio.CancelledError:
+            ahead.cancel()
+            raise
         finally:
             stage.ended(sample)
+        await ahead
         if sample.error and not sample.status:
             await stage.gate.wait_until(time.monotonic() + FAILURE_PAUSE_S)
-        return True
+            return time.monotonic()
+        return stage.client.ended_at(sample)

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from kvproxy.core.kv_sources import KvSource, SourceError, read_sglang, read_vllm
-from kvproxy.core.replica import Health, Replica
+from kvproxy.core.life_cycle import Health
+from kvproxy.core.replica import Replica
 
 log = logging.getLogger("kvproxy.events")
 

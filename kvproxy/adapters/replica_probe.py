@@ -1,13 +1,15 @@
 """Asking replicas how they are: /health, /metrics and /v1/models, each on its own beat."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import aiohttp
 import orjson
 
-from kvproxy.core.replica import Health, Replica
+from kvproxy.core.life_cycle import Evidence, Health
+from kvproxy.core.replica import Replica
 from kvproxy.core.scrape import read_metrics
 
 log = logging.getLogger("kvproxy.probe")
@@ -16,8 +18,16 @@ log = logging.getLogger("kvproxy.probe")
 _PAGE_BYTES_MAX = 8 * 2**20
 
 
+_WHY = {
+    Evidence.STALLED: ": it holds requests and makes no progress, though /health is fine",
+    Evidence.SLEEPS: ": the engine sleeps; POST /wake_up wakes it",
+}
+
+
 class ReplicaProbe:
-    """Keeps health, cache size and models of `replicas` current; `fixed_hbm` overrides sizes."""
+    """Keeps health, cache size and models of `replicas` current; `fixed_hbm` overrides sizes.
+
+    `changed` is called when a replica's state did."""
 
     def __init__(
         self,
@@ -25,14 +35,19 @@ class ReplicaProbe:
         *,
         interval_s: float,
         timeout_s: float,
-        unhealthy_after: int,
+        stall_s: float,
+        clock: Callable[[], float],
+        changed: Callable[[Replica], None],
         fixed_hbm: frozenset[str],
         api_keys: dict[str, str],
     ) -> None:
         self._replicas = replicas
         self._interval_s = interval_s
         self._timeout_s = timeout_s
-        self._unhealthy_after = unhealthy_after
+        self._stall_s = stall_s
+        self._clock = clock
+        self._changed = changed
+        self._soon = {replica.id: asyncio.Event() for replica in replicas}
         self._fixed_hbm = fixed_hbm
         self._api_keys = api_keys
         self._session: aiohttp.ClientSession | None = None
@@ -52,11 +67,19 @@ class ReplicaProbe:
         if self._session is not None:
             await self._session.close()
 
+    def ask_soon(self, replica: Replica) -> None:
+        """A request failed there: whether it is the replica's fault is worth knowing at once."""
+        self._soon[replica.id].set()
+
     async def _watch(self, replica: Replica) -> None:
+        soon = self._soon[replica.id]
         while True:
-            # A replica that just came up or went away is looked at again soon.
-            soon = replica.health in (Health.STARTING, Health.DOWN)
-            await asyncio.sleep(min(1.0, self._interval_s) if soon else self._interval_s)
+            # A replica that is not well is looked at again sooner.
+            well = replica.health in (Health.READY, Health.DRAINING)
+            wait_s = self._interval_s if well else min(1.0, self._interval_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(soon.wait(), wait_s)
+            soon.clear()
             await self._probe(replica)
 
     async def _probe(self, replica: Replica) -> None:
@@ -65,14 +88,15 @@ class ReplicaProbe:
             await self._get(replica, "/health")
             if replica.id not in self.model_cards or was is not Health.READY:
                 await self._ask_models(replica)
-            await self._ask_metrics(replica)
+            evidence = await self._ask_metrics(replica)
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
-            if replica.probe_failed(self._unhealthy_after):
-                log.warning("replica %s is down: %s: %s", replica.id, type(error).__name__, error)
-            return
-        replica.probe_succeeded()
-        if was is not replica.health:
-            log.info("replica %s is %s", replica.id, replica.health)
+            evidence, why = Evidence.PROBE_FAILED, f": {type(error).__name__}: {error}"
+        else:
+            why = _WHY.get(evidence, "")
+        if replica.see(evidence, self._clock()):
+            level = logging.INFO if replica.health is Health.READY else logging.WARNING
+            log.log(level, "replica %s is %s (was %s)%s", replica.id, replica.health, was, why)
+            self._changed(replica)
 
     async def _ask_models(self, replica: Replica) -> None:
         listing = orjson.loads(await self._get(replica, "/v1/models"))
@@ -82,7 +106,7 @@ class ReplicaProbe:
         self.model_cards[replica.id] = cards
         replica.models = tuple(str(card["id"]) for card in cards)
 
-    async def _ask_metrics(self, replica: Replica) -> None:
+    async def _ask_metrics(self, replica: Replica) -> Evidence:
         scrape = read_metrics((await self._get(replica, "/metrics")).decode(errors="replace"))
         replica.running, replica.waiting = scrape.running, scrape.waiting
         replica.load.scraped(scrape.running, scrape.waiting)
@@ -91,6 +115,12 @@ class ReplicaProbe:
             replica.fit(0)
         elif scrape.hbm_tokens is not None and replica.id not in self._fixed_hbm:
             replica.fit(scrape.hbm_tokens)
+        if replica.began(scrape.process_began):
+            log.warning("replica %s was restarted: its cache is empty", replica.id)
+        if scrape.asleep:
+            return Evidence.SLEEPS
+        stalled_s = replica.progress.stalled_s(scrape.running, scrape.work, self._clock())
+        return Evidence.STALLED if stalled_s >= self._stall_s else Evidence.PROBE_OK
 
     async def _get(self, replica: Replica, path: str) -> bytes:
         assert self._session is not None

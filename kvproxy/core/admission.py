@@ -103,9 +103,11 @@ class Admission:
         if not self.length:
             return []
         placed = self._leave_lost(now)
-        for replica in self._router.ready():
+        for replica in self._router.replicas:
             waiting = self._waiting.get(replica.id)
-            while waiting and replica.load.queue_s(now) < self._limits.backlog_s:
+            while waiting and replica.may_try:
+                if replica.load.queue_s(now) >= self._limits.backlog_s:
+                    break
                 ticket = self._next(waiting, replica, now)
                 if ticket is None:
                     break
@@ -140,7 +142,7 @@ class Admission:
         if self._limits.backlog_s == inf:
             return first
         allowance = self._allowance(replica, now)
-        permitted = allowance.permits(first.score.prefill_s, replica.load.in_flight, now)
+        permitted = allowance.permits(first.score.prefill_s, replica.pinned, now)
         return first if permitted else None
 
     def _among(self, waiting: list[Ticket]) -> list[Ticket]:
@@ -161,7 +163,8 @@ class Admission:
         return found
 
     def _leave_lost(self, now: float) -> list[tuple[Ticket, Placement | ProxyError]]:
-        """Tickets that wait for a replica which takes no new work look for another one."""
+        """Tickets that wait for a replica which is not well look for another one; the same may
+        still be the best there is."""
         ready = {replica.id for replica in self._router.ready()}
         outcomes: list[tuple[Ticket, Placement | ProxyError]] = []
         for lost in [name for name in self._waiting if name not in ready]:

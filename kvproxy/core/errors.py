@@ -31,6 +31,8 @@ ERRORS: dict[str, ErrorKind] = {
     "no_replica": ErrorKind(503, "ServiceUnavailableError", "overloaded_error"),
     "draining": ErrorKind(503, "ServiceUnavailableError", "overloaded_error"),
     "upstream_unreachable": ErrorKind(502, "BadGatewayError", "api_error"),
+    "upstream_lost": ErrorKind(502, "BadGatewayError", "api_error"),
+    "upstream_declined": ErrorKind(503, "ServiceUnavailableError", "overloaded_error"),
     "upstream_timeout": ErrorKind(504, "GatewayTimeoutError", "api_error"),
     "upstream_broke": ErrorKind(502, "BadGatewayError", "api_error"),
     "internal": ErrorKind(500, "InternalServerError", "api_error"),

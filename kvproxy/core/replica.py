@@ -1,27 +1,20 @@
 """All that the router knows of one replica: identity, health, load, cache model, rates."""
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from kvproxy.core.learn import PrefillRate
+from kvproxy.core.life_cycle import Evidence, Health, LifeCycle
 from kvproxy.core.load import Load
 from kvproxy.core.prefix_tree import PrefixTree
-
-
-class Health(StrEnum):
-    """`starting` until the first successful probe; only `ready` replicas are placed on."""
-
-    STARTING = "starting"
-    READY = "ready"
-    DOWN = "down"
-    DRAINING = "draining"
+from kvproxy.core.progress import Progress
 
 
 @dataclass(slots=True, eq=False)
 class Replica:
     """One engine process. `hbm` models its prefix cache, in tokens; `models` empty = serves any;
     `kv_events`: its announcements are listened to. `dram` models a second tier, in tokens too, that
-    stores all it computes; replicas of one cache instance may share one."""
+    stores all it computes; replicas of one cache instance may share one. `held_tokens`: prompts of
+    the requests under way, by which the router keeps it."""
 
     id: str
     url: str
@@ -31,14 +24,16 @@ class Replica:
     weight: float = 1.0
     block_size: int = 16
     models: tuple[str, ...] = ()
-    health: Health = Health.STARTING
+    life: LifeCycle = field(default_factory=LifeCycle)
     load: Load = field(default_factory=Load)
-    probe_failures: int = 0
     running: int = 0
     waiting: int = 0
     kv_events: bool = False
     answer_tokens: float = 0.0
+    held_tokens: int = 0
     dram: PrefixTree | None = None
+    process_began: float | None = None
+    progress: Progress = field(default_factory=Progress)
 
     def __post_init__(self) -> None:
         self.hbm = PrefixTree(self.hbm_tokens)
@@ -57,19 +52,45 @@ class Replica:
         """An answer of so many tokens has ended."""
         self.answer_tokens += 0.1 * (tokens - self.answer_tokens)
 
+    @property
+    def pinned(self) -> float:
+        """Share of the cache that requests under way hold, text they have in common counted for
+        each."""
+        return self.held_tokens / self.hbm_tokens if self.hbm_tokens else 1.0
+
     def serves(self, model: str) -> bool:
         return not model or not self.models or model in self.models
 
-    def probe_succeeded(self) -> None:
-        self.probe_failures = 0
-        if self.health in (Health.STARTING, Health.DOWN):
-            self.health = Health.READY
+    @property
+    def health(self) -> Health:
+        return self.life.health
 
-    def probe_failed(self, unhealthy_after: int) -> bool:
-        """Whether this failure takes the replica out: its cache did not survive what happened."""
-        self.probe_failures += 1
-        if self.health is not Health.READY or self.probe_failures < unhealthy_after:
-            return False
-        self.health = Health.DOWN
-        self.hbm.clear()
-        return True
+    @property
+    def up(self) -> bool:
+        """Whether it takes work, be it to prove itself."""
+        return self.health in (Health.READY, Health.SUSPECT, Health.PROBING)
+
+    @property
+    def may_try(self) -> bool:
+        """Whether work that was placed here may go: a replica that has to prove itself is given
+        one request at a time."""
+        return self.health is not Health.PROBING or not self.load.in_flight
+
+    def see(self, evidence: Evidence, now: float) -> bool:
+        """Whether it changed the replica's state."""
+        changed = self.life.see(evidence, now)
+        if changed and self.health is Health.EJECTED and self.process_began is None:
+            # It does not say when it began, so a restart while it was away would go unnoticed.
+            self.hbm.clear()
+        return changed
+
+    def began(self, process_began: float | None) -> bool:
+        """What the engine's process says about its start; whether it is another process now, whose
+        cache is empty."""
+        another = None not in (process_began, self.process_began) and (
+            process_began != self.process_began
+        )
+        if another:
+            self.hbm.clear()
+        self.process_began = process_began
+        return another

@@ -10,11 +10,12 @@ from kvproxy.core.affinity import Affinity, Home
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Known, Outcome
+from kvproxy.core.life_cycle import Health
 from kvproxy.core.load import Hold
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree, Run
-from kvproxy.core.replica import Health, Replica
+from kvproxy.core.replica import Replica
 from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Asked, Match, Score, Weights, score
@@ -27,6 +28,11 @@ _LIVE_S = 900.0
 
 # Block hash of an answer kept behind its prompt: it takes room but no prompt will ask for it.
 _ANSWER_MASK = 0x5DEECE66D
+
+
+# Whom to ask for replicas, best first.
+_BEST = (Health.READY, Health.PROBING)
+_PREFERENCE = (_BEST, (Health.PROBING, Health.SUSPECT), (Health.EJECTED,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +184,7 @@ class Router:
         ends = self.ruler.token_ends(chain, held, identity.model, end.end)
         end = replica.hbm.extend(end, chain.hashes[held:], ends)
         self.held.add(placing.prompt_tokens, now)
+        replica.held_tokens += placing.prompt_tokens
         if replica.dram is not None:
             self._store(replica.dram, chain, identity.model, now)
         if identity.session:
@@ -215,6 +222,17 @@ class Router:
     def ready(self) -> list[Replica]:
         return [replica for replica in self.replicas if replica.health is Health.READY]
 
+    def usable(self, model: str = "", exclude: frozenset[str] = frozenset()) -> list[Replica]:
+        """The best replicas there are for `model`. Those that look ill are tried when all do: then
+        it is the evidence that is doubtful, and an attempt that fails costs less than a request
+        that is not served."""
+        there = [r for r in self.replicas if r.id not in exclude and r.serves(model)]
+        for wanted in _PREFERENCE:
+            found = [r for r in there if r.health in wanted and (r.may_try or wanted != _BEST)]
+            if found:
+                return found
+        return []
+
     def first_token(self, placement: Placement, now: float) -> None:
         placement.replica.load.first_token(placement.hold, now)
 
@@ -243,6 +261,7 @@ class Router:
         replica.load.release(placement.hold, now)
         replica.make_room()
         self.held.add(-placement.placing.prompt_tokens, now)
+        replica.held_tokens -= placement.placing.prompt_tokens
         chain = placement.placing.chain
         if answer_tokens and len(chain):
             _keep_answer(replica, chain.end, answer_tokens)
@@ -283,21 +302,13 @@ class Router:
         return self.holdings.match(replica, identity.model, chain, prompt_tokens, known)
 
     def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
-        ready = [replica for replica in self.ready() if replica.id not in exclude]
-        if not ready:
+        usable = self.usable(model, exclude)
+        if usable:
+            return usable
+        if not model or any(replica.serves(model) for replica in self.replicas):
+            serving = f"that serves `{model}` " if model else f"of {len(self.replicas)} "
             raise ProxyError(
-                "no_replica",
-                f"none of {len(self.replicas)} replicas is ready; see /readyz",
-                retry_after_s=1.0,
-            )
-        serving = [replica for replica in ready if replica.serves(model)]
-        if serving:
-            return serving
-        if any(replica.serves(model) for replica in self.replicas):
-            raise ProxyError(
-                "no_replica",
-                f"no replica that serves `{model}` is ready; see /readyz",
-                retry_after_s=1.0,
+                "no_replica", f"no replica {serving}is ready; see /readyz", retry_after_s=1.0
             )
         raise ProxyError("model_not_found", f"The model `{model}` does not exist.", param="model")
 

@@ -6,6 +6,17 @@ from math import isfinite
 
 _CONFIG = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_BEGAN = re.compile(r"^process_start_time_seconds ([0-9.eE+-]+)", re.MULTILINE)
+_ASLEEP = re.compile(
+    r'^vllm:engine_sleep_state\{[^}]*sleep_state="(?:weights_offloaded|discard_all)"[^}]*\} 1',
+    re.MULTILINE,
+)
+# All that a step moves: a long prefill yields no token for seconds, but each of its steps counts.
+_WORK = re.compile(
+    r"^vllm:(?:prompt_tokens_total|generation_tokens_total|iteration_tokens_total_count)"
+    r"(?:\{[^}]*\})? ([0-9.eE+-]+)",
+    re.MULTILINE,
+)
 _GAUGES = re.compile(
     r"^vllm:(num_requests_running|num_requests_waiting)(?:\{[^}]*\})? ([0-9.eE+-]+)", re.MULTILINE
 )
@@ -13,13 +24,17 @@ _GAUGES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """Tokens and requests; None where the page does not say."""
+    """Tokens and requests; None where the page does not say. `process_began` in Unix seconds;
+    `work` is a sum of counters that grows whenever the engine gets something done."""
 
     hbm_tokens: int | None
     block_size: int | None
     prefix_caching: bool | None
     running: int
     waiting: int
+    process_began: float | None = None
+    asleep: bool = False
+    work: float | None = None
 
 
 def read_metrics(page: str) -> Scrape:
@@ -39,12 +54,17 @@ def read_metrics(page: str) -> Scrape:
     gauges = {"num_requests_running": 0, "num_requests_waiting": 0}
     for name, value in _GAUGES.findall(page):
         gauges[name] += _requests(value)
+    work = [float(value) for value in _WORK.findall(page)]
+    began = _BEGAN.search(page)
     return Scrape(
         hbm_tokens=hbm_tokens or None,
         block_size=block_size,
         prefix_caching=prefix_caching,
         running=gauges["num_requests_running"],
         waiting=gauges["num_requests_waiting"],
+        process_began=float(began[1]) if began else None,
+        asleep=_ASLEEP.search(page) is not None,
+        work=sum(work) if work else None,
     )
 
 

@@ -35,7 +35,7 @@ class ReplicaGauges(Collector):
         now = self._clock()
         replicas = self._router.replicas
         gauges: dict[str, tuple[str, Callable[[Replica], float]]] = {
-            "up": ("1 if the replica is ready for new work", lambda r: r.health == "ready"),
+            "up": ("1 if the replica is ready for new work", lambda r: r.up),
             "in_flight": ("requests being answered", lambda r: r.load.in_flight),
             "queue_seconds": ("prefill it owes us", lambda r: r.load.queue_s(now)),
             "hbm_capacity_tokens": ("size of its prefix cache", lambda r: r.hbm_tokens),

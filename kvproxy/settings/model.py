@@ -224,7 +224,7 @@ class AdmissionSettings(Section):
         "with Retry-After at once; unset: it waits. Set it when clients would rather go elsewhere.",
     )
     large_prefill_share: Number = Field(
-        default=0.25,
+        default=0.3,
         gt=0,
         le=1,
         description="Cached prefixes that prefills above small_prefill_s may push out of a replica "
@@ -265,8 +265,20 @@ class ProbeSettings(Section):
     unhealthy_after: Count = Field(
         default=3,
         ge=1,
-        description="Failed probes in a row before a replica gets no new work. Raise it when "
-        "replicas are taken out without need.",
+        description="Failures in a row, of probes or of requests, before a replica gets no new "
+        "work. Raise it when replicas are taken out without need.",
+    )
+    stall_s: Seconds = Field(
+        default=60.0,
+        gt=0,
+        description="A replica that holds requests and moves none of its counters for this long "
+        "is taken out although /health answers. Raise it for engines with very long steps.",
+    )
+    cool_max_s: Seconds = Field(
+        default=60.0,
+        ge=0,
+        description="Longest time a replica that keeps failing stays out after it looks well "
+        "again. Lower it when few replicas carry everything.",
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import orjson
 import pytest
 
-from kvproxy.core.replica import Health
+from kvproxy.core.life_cycle import Health
 from loadgen.emulator import EmulatorSettings, Fleet
 from loadgen.emulator.replica import Replica
 from tests.support.proxies import eventually, proxied, settled
@@ -69,7 +69,7 @@ async def test_all_dead_is_a_clear_error() -> None:
         assert (error["type"], error["code"]) == ("BadGatewayError", 502)
 
 
-async def test_known_to_be_dead_is_503_and_back_when_restarted() -> None:
+async def test_the_only_one_is_tried_though_it_looks_dead_and_back_when_restarted() -> None:
     async with (
         recording(1) as [replica],
         proxied([replica.url], probe=FAST_PROBE) as (app, url),
@@ -77,25 +77,55 @@ async def test_known_to_be_dead_is_503_and_back_when_restarted() -> None:
         assert (await ask(url, post(CHAT))).status == 200
         port = replica.port
         await replica.stop()
-        await eventually(lambda: app.router.replicas[0].health is Health.DOWN)
+        await eventually(lambda: app.router.replicas[0].health is Health.EJECTED)
         got = await ask(url, post(CHAT))
-        assert got.status == 503
+        assert got.status == 502
         assert got.header(b"retry-after")
-        assert orjson.loads(got.body)["error"]["type"] == "ServiceUnavailableError"
+        assert orjson.loads(got.body)["error"]["type"] == "BadGatewayError"
         assert (await ask(url, request("GET", "/readyz"))).status == 503
         await replica.start(port)
-        await eventually(lambda: app.router.replicas[0].health is Health.READY)
+        await eventually(lambda: app.router.replicas[0].health is Health.PROBING)
+        assert (await ask(url, request("GET", "/readyz"))).status == 200
         assert (await ask(url, post(CHAT))).status == 200
+        assert app.router.replicas[0].health is Health.READY
         await settled(app)
 
 
-async def test_an_error_answer_is_the_replicas_own_and_not_retried() -> None:
-    async with recording(2) as replicas:
+async def test_what_fails_on_two_engines_is_not_shown_to_a_third() -> None:
+    async with recording(3) as replicas:
         for replica in replicas:
             replica.script = lambda received: answer(b'{"error":{}}', status="500 Oops")
-        async with proxied([r.url for r in replicas]) as (_, url):
-            assert (await ask(url, post(CHAT))).status == 500
-    assert sum(len(replica.received) for replica in replicas) == 1
+        async with proxied([r.url for r in replicas]) as (app, url):
+            got = await ask(url, post(CHAT))
+            await settled(app)
+    assert (got.status, got.body) == (500, b'{"error":{}}')
+    assert sum(len(replica.received) for replica in replicas) == 2
+
+
+@pytest.mark.parametrize("status", ["429 Slow down", "503 Later"])
+async def test_what_one_engine_declines_another_may_serve(status: str) -> None:
+    async with recording(2) as replicas, proxied([r.url for r in replicas]) as (app, url):
+        first = await ask(url, post(CHAT))
+        home = next(r for r in replicas if r.received)
+        assert first.status == 200
+        home.script = lambda received: answer(b"{}", status=status)
+        assert (await ask(url, post(CHAT))).status == 200
+        for replica in replicas:
+            replica.script = lambda received: answer(b'{"busy":1}', status=status)
+        refused = await ask(url, post(CHAT))
+        await settled(app)
+    assert (refused.status, refused.body) == (int(status[:3]), b'{"busy":1}')
+
+
+async def test_a_request_that_two_engines_break_off_on_is_not_shown_to_a_third() -> None:
+    async with recording(4) as replicas:
+        for replica in replicas:
+            replica.script = lambda received: [Mark.CUT]
+        async with proxied([r.url for r in replicas], probe=SLOW_PROBE) as (app, url):
+            got = await ask(url, post(CHAT))
+            await settled(app)
+    assert got.status == 502
+    assert sum(len(replica.received) for replica in replicas) == 2
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -183,10 +213,10 @@ async def test_an_engine_that_crashes_and_restarts() -> None:
             got = await stream
             assert got.body.endswith(b"data: [DONE]\n\n")
             assert b'"error"' in got.body[-300:]
-            await eventually(lambda: replica.health is Health.DOWN)
-            assert replica.hbm.runs == 0
+            await eventually(lambda: replica.health is Health.EJECTED)
             await listener.restart()
-            await eventually(lambda: replica.health is Health.READY)
+            await eventually(lambda: replica.health is Health.PROBING)
+            assert replica.hbm.runs == 0
             assert (await ask(url, post(PLAIN))).status == 200
             await settled(app)
     finally:

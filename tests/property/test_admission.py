@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kvproxy.core.admission import Admission, AdmissionLimits, Ticket
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.replica import Health
+from kvproxy.core.life_cycle import Health
 from kvproxy.core.router import Placement
 from kvproxy.core.types import Identity
 from tests.support.makers import make_chain, make_replica, make_router
@@ -87,8 +87,8 @@ class Machine:
             case ("tick", int(ticks)):
                 self.now += ticks * TICK_S
             case ("down" | "up" as verb, int(which)):
-                health = Health.READY if verb == "up" else Health.DOWN
-                self.router.replicas[which].health = health
+                health = Health.READY if verb == "up" else Health.PAUSED
+                self.router.replicas[which].life.health = health
 
     def check(self) -> None:
         assert self.admission.length == len(self.waiting) <= QUEUE_MAX
@@ -110,7 +110,7 @@ def test_bounds_hold_and_holds_are_released(actions: list[tuple[object, ...]]) -
         machine.poll()
         machine.check()
     for replica in machine.router.replicas:
-        replica.health = Health.READY
+        replica.life.health = Health.READY
     # Everyone gets a turn, however the queue looks.
     for _ in range(10_000):
         if not machine.waiting and not machine.running:

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.life_cycle import Health
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.prefix_tree import Run
-from kvproxy.core.replica import Health
+from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.types import Chain, Identity, Usage
 from tests.support.makers import make_chain, make_replica, make_router
@@ -44,7 +45,7 @@ class Life:
             self.end(self.open.pop(self.random.randrange(len(self.open)))[0])
         if self.random.random() < 0.1:
             replica = self.random.choice(self.router.replicas)
-            replica.health = self.random.choice(list(Health))
+            replica.life.health = self.random.choice(list(Health))
             if self.random.random() < 0.3:
                 replica.hbm.clear()
 
@@ -53,13 +54,12 @@ class Life:
         names = [replica.id for replica in self.router.replicas]
         exclude = frozenset(random.sample(names, random.choice([0, 0, 0, 1, 2])))
         model = random.choice(["", "m", "m", "other", "third"])
-        eligible = {
-            replica.id
+        serving = [
+            replica
             for replica in self.router.replicas
-            if replica.health is Health.READY
-            and replica.id not in exclude
-            and replica.serves(model)
-        }
+            if replica.id not in exclude and replica.serves(model)
+        ]
+        eligible = best(serving)
         try:
             if not model:
                 placement = self.router.place_anywhere(self.now, exclude)
@@ -69,13 +69,11 @@ class Life:
         except ProxyError as error:
             self.refused(error, eligible)
             return
-        assert placement.replica.health is Health.READY
-        assert placement.replica.id not in exclude
-        assert placement.replica.serves(model)
+        assert placement.replica in eligible
         self.decisions.append((placement.replica.id, placement.placing.score.terms()))
         self.open.append((placement, False))
 
-    def refused(self, error: ProxyError, eligible: set[str]) -> None:
+    def refused(self, error: ProxyError, eligible: list[Replica]) -> None:
         assert error.code in ("no_replica", "model_not_found")
         assert not eligible
         self.decisions.append(error.code)
@@ -94,6 +92,20 @@ class Life:
     def end_all(self) -> None:
         while self.open:
             self.end(self.open.pop()[0])
+
+
+def best(replicas: list[Replica]) -> list[Replica]:
+    """Those that are well; else those that may be; else those that are not."""
+    by_health: dict[Health, list[Replica]] = {}
+    for replica in replicas:
+        by_health.setdefault(replica.health, []).append(replica)
+    proving = by_health.get(Health.PROBING, [])
+    idle = [replica for replica in proving if not replica.load.in_flight]
+    return (
+        by_health.get(Health.READY, []) + idle
+        or proving + by_health.get(Health.SUSPECT, [])
+        or by_health.get(Health.EJECTED, [])
+    )
 
 
 def some_chain(random: Random) -> Chain:

@@ -10,6 +10,7 @@ from itertools import count
 from kvproxy.core.admission import Ticket
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import HEADER_RULES
+from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Router
 from kvproxy.proxy import Headers, Proxy, Record
 from tests.support.makers import make_reader, make_router
@@ -163,6 +164,7 @@ class World:
         self.upstream = FakeUpstream(self.steps, parts, unreachable, status)
         self.clock = Clock()
         self.records: list[Record] = []
+        self.doubted: list[Replica] = []
         self.proxy = Proxy(
             router=self.router,
             gate=FakeGate(self.steps, self.router, self.clock),
@@ -171,6 +173,7 @@ class World:
             rules=HEADER_RULES,
             clock=self.clock,
             observe=self.records.append,
+            doubt=self.doubted.append,
         )
 
     def exchange(self, body: bytes, **given: object) -> FakeExchange:

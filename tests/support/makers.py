@@ -6,8 +6,9 @@ from kvproxy.core.affinity import Affinity
 from kvproxy.core.blocks import extend
 from kvproxy.core.canonical import Canonicaliser, Order
 from kvproxy.core.learn import PrefillRate
+from kvproxy.core.life_cycle import Health, LifeCycle
 from kvproxy.core.policies import PolicyName
-from kvproxy.core.replica import Health, Replica
+from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.router import Router
 from kvproxy.core.ruler import Ruler
@@ -34,7 +35,7 @@ def make_replica(
         url=url or f"http://{name}",
         hbm_tokens=hbm_tokens,
         rate=PrefillRate(tok_s, 0.0),
-        health=health,
+        life=LifeCycle(health=health),
         models=models,
         weight=weight,
     )

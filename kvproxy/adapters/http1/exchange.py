@@ -8,8 +8,8 @@ from typing import Protocol
 
 from kvproxy.adapters.http1.heads import answer_head
 from kvproxy.adapters.http1.incoming import Incoming
-from kvproxy.core.dialects import dialect_of
-from kvproxy.core.errors import ProxyError, openai_body
+from kvproxy.core.dialects import dialect_of, errors_of
+from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
 from kvproxy.core.headers import end_to_end
 from kvproxy.core.router import Placement
@@ -136,12 +136,12 @@ class ClientExchange:
 
     def refuse(self, error: ProxyError) -> None:
         """Answer with the error in the client's dialect, or cut a started answer short."""
-        dialect = dialect_of(self.method, self.path)
         if not self.started:
-            body = dialect.error_body(error) if dialect is not None else openai_body(error)
+            body = errors_of(self.path).error_body(error)
             self.answer(error.status, body, error_headers(error, self.request_id))
         elif not self.ended:
             self.last = True
+            dialect = dialect_of(self.method, self.path)
             if dialect is not None and self._events:
                 # An event that was cut in two is ended first, or it would swallow this one.
                 whole = not self._sent_last or self._sent_last.endswith((b"\n\n", b"\r\n\r\n"))

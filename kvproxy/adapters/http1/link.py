@@ -22,15 +22,14 @@ class Phase(Enum):
 
 
 class Link(asyncio.Protocol):
-    """`heard`: bytes came since it was asked; `used`: how often it was asked before that."""
+    """`stale`: the replica closed it before it knew of the request, as far as can be told."""
 
     def __init__(self, replica: str, idle_timeout_s: float, deadlines: Deadlines) -> None:
         self.replica = replica
         self.phase = Phase.IDLE
         self.deadline = math.inf
         self.idle_since = 0.0
-        self.used = -1
-        self.heard = False
+        self.stale = False
         self.status = 0
         self.headers: Headers = ()
         self._idle_timeout_s = idle_timeout_s
@@ -40,6 +39,8 @@ class Link(asyncio.Protocol):
         self._failure: ProxyError | None = None
         self._feed: Callable[[bytes], None] | None = None
         self._paused = False
+        self._used = -1
+        self._heard = False
         self._method = ""
         self._received: list[tuple[bytes, bytes]] = []
         self._keeps = False
@@ -52,8 +53,8 @@ class Link(asyncio.Protocol):
     def ask(self, method: str, head: bytes, body: bytes) -> None:
         assert self.phase is Phase.IDLE
         self.phase = Phase.ASKED
-        self.used += 1
-        self.heard = self._over = False
+        self._used += 1
+        self._heard = self._over = False
         self.status = 0
         self._method = method
         self._received = []
@@ -63,7 +64,7 @@ class Link(asyncio.Protocol):
     async def answered(self) -> None:
         """Returns when `status` and `headers` are there.
 
-        Raises ProxyError upstream_unreachable, upstream_timeout, upstream_broke.
+        Raises ProxyError upstream_lost, upstream_timeout, upstream_broke.
         """
         await self._while(Phase.ASKED)
         if self._failure is not None and not self.status:
@@ -94,10 +95,17 @@ class Link(asyncio.Protocol):
         self.phase = Phase.IDLE
         self.deadline = math.inf
         self.idle_since = self._loop.time()
+        # An answer that nobody wanted must not become part of the next.
+        self._parts.clear()
         if self._method == "HEAD":
             # It waits for a body that does not come.
             self._parser = httptools.HttpResponseParser(self)
         return True
+
+    def give_up(self) -> None:
+        """Nothing will come: whoever waits for a first byte fails at once."""
+        if self.phase is Phase.ASKED and not self._heard:
+            self._fail("upstream_lost", "was given up before it answered")
 
     @property
     def closing(self) -> bool:
@@ -121,7 +129,7 @@ class Link(asyncio.Protocol):
             # Nobody asked for this.
             self.close()
             return
-        self.heard = True
+        self._heard = True
         self.deadline = self._loop.time() + self._idle_timeout_s
         fault = None
         try:
@@ -142,7 +150,8 @@ class Link(asyncio.Protocol):
         elif self.phase is Phase.ANSWER:
             self._fail("upstream_broke", "broke off its answer")
         elif self.phase is Phase.ASKED:
-            self._fail("upstream_unreachable", "closed the connection without an answer")
+            self.stale = self._used > 0 and not self._heard
+            self._fail("upstream_lost", "closed the connection without an answer")
         # It refers back to this object: only the collector would find both.
         del self._parser
 

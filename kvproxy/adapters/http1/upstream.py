@@ -40,11 +40,15 @@ class Http1Upstream:
 
     async def close(self) -> None:
         self._deadlines.stop()
-        for link in list(self._deadlines.members):
-            assert isinstance(link, Link)
+        for link in self._links():
             link.close()
         # The ends are noticed in the next turn of the loop.
         await asyncio.sleep(0)
+
+    def abandon(self, replica: Replica) -> None:
+        for link in self._links():
+            if link.replica == replica.id:
+                link.give_up()
 
     @asynccontextmanager
     async def open(
@@ -62,12 +66,14 @@ class Http1Upstream:
                 yield link
                 return
             except ProxyError:
-                if fresh or link.heard or not link.used:
+                if not link.stale:
                     raise
-                # The replica closed it while the request was on its way.
                 fresh = True
             finally:
                 pool.give_back(link)
+
+    def _links(self) -> list[Link]:
+        return [link for link in self._deadlines.members if isinstance(link, Link)]
 
     def _pool(self, replica: Replica) -> Pool:
         pool = self._pools.get(replica.id)

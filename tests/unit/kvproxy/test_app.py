@@ -8,8 +8,8 @@ import pytest
 
 from kvproxy.app import App, build_admission, build_reader, build_router
 from kvproxy.core.dialects.chat import Chat
+from kvproxy.core.life_cycle import Health
 from kvproxy.core.policies import PolicyName
-from kvproxy.core.replica import Health
 from kvproxy.settings.model import Settings
 from tests.support.proxies import proxied, settled
 from tests.support.recording import recording
@@ -57,7 +57,7 @@ async def test_models_are_those_of_the_ready_replicas_each_once() -> None:
         assert (status, listing["object"]) == (200, "list")
         assert [card["id"] for card in listing["data"]] == ["m", "n"]
         for replica in app.router.replicas:
-            replica.health = Health.DOWN
+            replica.life.health = Health.EJECTED
         assert (await page(url, "/v1/models"))[1]["data"] == []
 
 

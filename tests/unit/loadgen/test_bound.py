@@ -1,7 +1,8 @@
 from hypothesis import given
 
 from loadgen.bound import InfiniteCache
-from loadgen.content import ContentSettings, Conversation
+from loadgen.content import Conversation
+from loadgen.plan import ContentSettings, Plan
 from loadgen.text import WordPool
 from loadgen.traces.model import Trace
 from loadgen.warm import Warm
@@ -14,8 +15,9 @@ COLD = ContentSettings()
 
 @given(random_traces())
 def test_bound_is_the_longest_prefix_of_anything_sent_before(made: Trace) -> None:
-    conversation = Conversation(made, POOL, COLD)
-    cache = InfiniteCache(4).play(conversation)
+    plan = Plan(made, COLD)
+    conversation = Conversation(plan, POOL)
+    cache = InfiniteCache(4).play(plan)
     sent: list[bytes] = []
     for request, asked in enumerate(made.turns):
         bound = cache.send(request)
@@ -30,17 +32,17 @@ def test_bound_is_the_longest_prefix_of_anything_sent_before(made: Trace) -> Non
 
 
 def test_the_last_token_is_always_computed() -> None:
-    conversation = Conversation(growing("a", [64, 64]), POOL, COLD)
-    cache = InfiniteCache(16).play(conversation)
+    plan = Plan(growing("a", [64, 64]), COLD)
+    cache = InfiniteCache(16).play(plan)
     assert [cache.send(0), cache.send(1)] == [0, 48]
 
 
 def test_a_tail_counts_in_blocks_of_the_engine() -> None:
-    conversation = Conversation(growing("a", [70, 200], size=64), POOL, COLD)
-    cache = InfiniteCache(16).play(conversation)
+    plan = Plan(growing("a", [70, 200], size=64), COLD)
+    cache = InfiniteCache(16).play(plan)
     assert [cache.send(0), cache.send(1)] == [0, 64]
-    conversation = Conversation(growing("a", [90, 200], size=64), POOL, COLD)
-    cache = InfiniteCache(16).play(conversation)
+    plan = Plan(growing("a", [90, 200], size=64), COLD)
+    cache = InfiniteCache(16).play(plan)
     assert [cache.send(0), cache.send(1)] == [0, 80]
 
 
@@ -49,13 +51,12 @@ def test_the_warm_prefix_hits_across_conversations() -> None:
     bounds = []
     for number in (1, 50):
         made = trace([turn(160, range(number, number + 10))], f"t{number}", fixed=80)
-        conversation = Conversation(made, POOL, ContentSettings(warm=Warm(80)))
-        bounds.append(everyone.play(conversation).send(0))
+        plan = Plan(made, ContentSettings(warm=Warm(80)))
+        bounds.append(everyone.play(plan).send(0))
     assert bounds == [0, 80]
 
 
 def test_another_play_of_a_trace_hits_nothing_of_the_first() -> None:
     everyone = InfiniteCache(16)
-    for play in (0, 1):
-        conversation = Conversation(growing("a", [160]), POOL, COLD, play)
-        assert everyone.play(conversation).send(0) == 0
+    plan = Plan(growing("a", [160]), COLD)
+    assert [everyone.play(plan).send(0) for _ in range(2)] == [0, 0]

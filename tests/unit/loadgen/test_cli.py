@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from loadgen.cli import emulate, loadgen
+from loadgen.cli import EXIT_INVALID, emulate, loadgen
 from tests.support.chat_mock import chat_mock
 from tests.support.traces import weka_bytes
 
@@ -44,15 +44,17 @@ def endpoint() -> Iterator[str]:
     loop.close()
 
 
-def test_a_replay_writes_its_files_and_prints_a_summary(
-    traces: Path, endpoint: str, tmp_path: Path
+@pytest.mark.parametrize(("lag", "status"), [("1h", 0), ("0", EXIT_INVALID)])
+def test_a_replay_writes_its_files_prints_a_summary_and_says_whether_it_kept_up(
+    traces: Path, endpoint: str, tmp_path: Path, lag: str, status: int
 ) -> None:
     out, arms = tmp_path / "out", tmp_path / "arms.json"
     done = run(
-        "--traces", traces, "--url", endpoint, "--users", 1, "--think-scale", 0.001,
+        "--traces", traces, "--url", endpoint, "--users", 1, "--think-scale", 0.01,
         "--start-spread", "0", "--max-context", "1k", "--output", out, "--json", arms,
+        "--max-client-lag", lag,
     )  # fmt: skip
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == status, done.output
     assert "2 ended, 2 ok" in done.output
     assert len((out / "requests.jsonl").read_bytes().splitlines()) == 2
     (arm,) = json.loads(arms.read_bytes())["arms"]

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 
 from loadgen.chat_template import ChatTemplate
-from loadgen.content import ContentSettings, Conversation
+from loadgen.content import Conversation
 from loadgen.layout import Overhead
+from loadgen.plan import ContentSettings, Plan
 from loadgen.text import WordPool
 from loadgen.tokens import StandInTokeniser, render
 from loadgen.traces.load import load_traces
@@ -51,7 +52,7 @@ def common_tokens(a: bytes, b: bytes) -> int:
 @settings(max_examples=200)
 @given(random_traces())
 def test_prompts_share_exactly_the_blocks_that_ids_share(made: Trace) -> None:
-    conversation = Conversation(made, POOL, PLAIN)
+    conversation = Conversation(Plan(made, PLAIN), POOL)
     size = made.block_size
     # A recorded prompt of no tokens is sent as one word, which shares nothing.
     asked = [(i, t) for i, t in enumerate(made.turns) if t.input_tokens]
@@ -65,20 +66,20 @@ def test_prompts_share_exactly_the_blocks_that_ids_share(made: Trace) -> None:
 
 @given(random_traces())
 def test_planned_tokens_are_what_the_template_makes(made: Trace) -> None:
-    conversation = Conversation(made, POOL, TEMPLATED)
+    conversation = Conversation(Plan(made, TEMPLATED), POOL)
     for request in range(len(made.turns)):
         assert conversation.prompt(request).tokens == len(tokens(conversation, request)) // 4
 
 
 def test_extending_a_prompt_resends_its_messages_byte_for_byte() -> None:
-    conversation = Conversation(growing("a", [70, 150, 260]), POOL, TEMPLATED)
+    conversation = Conversation(Plan(growing("a", [70, 150, 260]), TEMPLATED), POOL)
     first, second, third = (conversation.prompt(i).fragments for i in range(3))
     assert second[: len(first)] == first
     assert third[: len(second)] == second
 
 
 def test_an_extended_prompt_keeps_its_tail() -> None:
-    conversation = Conversation(growing("a", [70, 150]), POOL, TEMPLATED)
+    conversation = Conversation(Plan(growing("a", [70, 150]), TEMPLATED), POOL)
     # 64 tokens are whole blocks; the other six have no id, and still are the same text.
     assert common_tokens(tokens(conversation, 0), tokens(conversation, 1)) >= 70
 
@@ -88,7 +89,7 @@ def test_seed_and_play_change_the_text_and_nothing_else_does() -> None:
 
     def text(seed: int, play: int) -> bytes:
         chosen = ContentSettings(seed)
-        return words(Conversation(made, WordPool(seed), chosen, play), 1)
+        return words(Conversation(Plan(made, chosen), WordPool(seed), play), 1)
 
     assert text(1, 0) == text(1, 0)
     assert len({text(1, 0), text(1, 1), text(2, 0)}) == 3
@@ -99,37 +100,37 @@ def test_seed_and_play_change_the_text_and_nothing_else_does() -> None:
 def test_conversations_share_the_warm_part_of_tools_and_system(share: float, blocks: int) -> None:
     made = [trace([turn(160, range(n, n + 10))], f"t{n}", fixed=80) for n in (1, 50)]
     chosen = ContentSettings(warm=Warm.of(made, share))
-    one, other = (Conversation(t, POOL, chosen) for t in made)
+    one, other = (Conversation(Plan(t, chosen), POOL) for t in made)
     assert common_tokens(words(one, 0), words(other, 0)) // 16 == blocks
-    assert one.warm_tokens(0) == ("main", blocks * 16)
+    assert one.plan.warm_tokens(0) == ("main", blocks * 16)
 
 
 def test_sub_agents_share_with_sub_agents_and_not_with_parents() -> None:
     inner = SubAgent("s", 0.0, (turn(96, range(50, 56)),), 64)
     made = trace([turn(96, range(1, 7)), inner, turn(112, range(1, 8))], fixed=64)
     chosen = ContentSettings(warm=Warm.of([made], 1.0))
-    one, other = Conversation(made, POOL, chosen), Conversation(made, POOL, chosen, play=1)
-    agent = one.request(1, 0)
+    one, other = Conversation(Plan(made, chosen), POOL), Conversation(Plan(made, chosen), POOL, 1)
+    agent = one.plan.request(1, 0)
     assert common_tokens(words(one, agent), words(other, agent)) // 16 == 4
     assert common_tokens(words(one, agent), words(one, 0)) // 16 == 0
-    assert one.warm_tokens(agent)[0] == "subagent"
+    assert one.plan.warm_tokens(agent)[0] == "subagent"
 
 
 def test_tokens_per_word_shortens_the_text() -> None:
     made = growing("a", [1600])
-    conversation = Conversation(made, POOL, ContentSettings(tokens_per_word=1.25))
+    conversation = Conversation(Plan(made, ContentSettings(tokens_per_word=1.25)), POOL)
     assert len(words(conversation, 0)) == pytest.approx(4 * 1600 / 1.25, abs=8)
 
 
 def test_real_traces_share_what_their_ids_share() -> None:
     size = 64
     for made in load_traces(shared_path("traces", "traces"), 128_000)[:12]:
-        conversation = Conversation(made, POOL, TEMPLATED)
+        conversation = Conversation(Plan(made, TEMPLATED), POOL)
         lanes = [made.turns, *(agent.turns for agent in made.sub_agents)]
         for lane, turns in enumerate(lanes):
             before = b""
             for index, asked in enumerate(turns[:40]):
-                now = tokens(conversation, conversation.request(lane, index))
+                now = tokens(conversation, conversation.plan.request(lane, index))
                 assert abs(len(now) // 4 - asked.input_tokens) < STAND_IN.closing
                 if index:
                     shared = asked.blocks.common_prefix(turns[index - 1].blocks)

@@ -5,6 +5,7 @@ import time
 import pytest
 from rich.console import Console
 
+from loadgen.honesty import verdict
 from loadgen.report import live_text, seconds, show_progress, summary_table
 from loadgen.run import Progress
 from loadgen.sample import Sample
@@ -18,8 +19,9 @@ def sample(**fields: object) -> Sample:
 GOOD = sample(ttft_s=0.5, prompt_tokens=100, cached_tokens=80, bound_tokens=90, replica="r1")
 
 
-def text_of(samples: list[Sample]) -> str:
+def text_of(samples: list[Sample], loop_lag_s: float = 0.001) -> str:
     summary = summarise(samples, 16) | {"loop_lag_s": spread([0.001])}
+    summary["client"] = verdict([], [loop_lag_s], 0.005) | {"cpu": 0.5, "cpu_wait": None}
     console = Console(file=io.StringIO(), width=200)
     console.print(summary_table(summary))
     assert isinstance(console.file, io.StringIO)
@@ -45,10 +47,16 @@ def test_a_run_without_answers_has_a_summary() -> None:
     assert "0 ended" in text_of([])
 
 
+def test_a_run_whose_client_was_late_is_marked() -> None:
+    assert "INVALID" not in text_of([GOOD])
+    assert "INVALID: own delay p99 20.0 ms, allowed 5.0 ms" in text_of([GOOD], loop_lag_s=0.02)
+
+
 def test_the_live_line() -> None:
-    progress = Progress(time.monotonic(), 4, in_flight=3, samples=[GOOD, sample(error="timeout")])
+    flying = {number: sample() for number in range(3)}
+    progress = Progress(time.monotonic(), 4, 0, 0, flying, [GOOD, sample(error="timeout")])
     line = str(live_text(progress, " of 9", 16))
-    assert "2 of 9 requests · 3 in flight · 1 failed · ttft p50 0.50 s" in line
+    assert "2 of 9 requests · 4 users · 3 in flight · 1 failed · ttft p50 0.50 s" in line
     assert "hit 80.0% of 90.0% possible" in line
 
 

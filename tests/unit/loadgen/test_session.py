@@ -7,7 +7,7 @@ from aiohttp import web
 
 from loadgen.bound import InfiniteCache
 from loadgen.client import Client, ClientSettings
-from loadgen.content import ContentSettings
+from loadgen.plan import ContentSettings, Plans
 from loadgen.sample import Sample
 from loadgen.schedule import Timing
 from loadgen.session import Asking, Gate, Session, Stage
@@ -31,7 +31,7 @@ async def play(
             asking=asking or Asking("m"),
             timing=Timing(think_scale=0.001),
             pool=WordPool(1),
-            content=ContentSettings(),
+            plans=Plans(ContentSettings()),
             cache=InfiniteCache(16),
             sent=lambda sample: None,
             ended=ended.append,
@@ -140,7 +140,7 @@ async def test_an_own_bug_is_not_hidden_in_a_group() -> None:
         wire = Wire(Endpoint(mock.url))
         stage = Stage(
             Client(wire, ClientSettings(), time.monotonic()), Gate(), Asking("m"), Timing(),
-            WordPool(1), ContentSettings(), InfiniteCache(16), fail, lambda sample: None,
+            WordPool(1), Plans(ContentSettings()), InfiniteCache(16), fail, lambda sample: None,
         )  # fmt: skip
         with pytest.raises(RuntimeError, match="bug"):
             await Session(stage, growing("a", [64]), 0).run(time.monotonic())

@@ -8,7 +8,7 @@ from kvproxy.adapters.gate import Gate
 from kvproxy.core.admission import Admission, AdmissionLimits, Ticket
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.replica import Health
+from kvproxy.core.life_cycle import Health
 from kvproxy.core.router import Placement
 from kvproxy.core.types import Identity
 from tests.support.makers import make_chain, make_router
@@ -100,7 +100,7 @@ async def test_a_lost_replica_is_told_to_those_who_wait() -> None:
     world = World()
     first = await world.placed("a")
     second = await world.waiting("b")
-    world.router.replicas[0].health = Health.DOWN
+    world.router.replicas[0].life.health = Health.PAUSED
     world.gate.changed()
     with pytest.raises(ProxyError) as raised:
         await second

@@ -1,5 +1,6 @@
 """Probes against a replica that comes, goes and lies."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -7,7 +8,8 @@ import pytest
 from aiohttp import web
 
 from kvproxy.adapters.replica_probe import ReplicaProbe
-from kvproxy.core.replica import Health, Replica
+from kvproxy.core.life_cycle import Evidence, Health, LifeLimits
+from kvproxy.core.replica import Replica
 from tests.support.makers import make_chain, make_replica
 from tests.support.proxies import eventually
 
@@ -57,15 +59,20 @@ async def engine() -> AsyncIterator[Engine]:
 async def probing(
     *replicas: Replica,
     unhealthy_after: int = 2,
+    stall_s: float = 60.0,
     fixed: frozenset[str] = frozenset(),
     keys: dict[str, str] | None = None,
     interval_s: float = 0.002,
 ) -> AsyncIterator[ReplicaProbe]:
+    for replica in replicas:
+        replica.life.limits = LifeLimits(unhealthy_after)
     probe = ReplicaProbe(
         replicas,
         interval_s=interval_s,
         timeout_s=5.0,
-        unhealthy_after=unhealthy_after,
+        stall_s=stall_s,
+        clock=time.monotonic,
+        changed=lambda replica: None,
         fixed_hbm=fixed,
         api_keys=keys or {},
     )
@@ -100,11 +107,10 @@ async def test_down_and_up_again_without_its_cache() -> None:
             end, _ = replica.hbm.pin(chain.hashes)
             replica.hbm.release(replica.hbm.extend(end, chain.hashes, chain.text_bytes))
             made.pages["/health"] = 503
-            await eventually(lambda: replica.health is Health.DOWN)
-            assert replica.probe_failures >= 3
+            await eventually(lambda: replica.health is Health.EJECTED)
             assert replica.hbm.match(chain.hashes) == 0
             made.pages |= {"/health": "", "/v1/models": '{"data":[{"id":"new"}]}'}
-            await eventually(lambda: replica.health is Health.READY)
+            await eventually(lambda: replica.health is Health.PROBING)
             assert replica.models == ("new",)
 
 
@@ -113,17 +119,17 @@ async def test_one_failure_is_not_down() -> None:
         replica = starting(made)
         async with probing(replica, unhealthy_after=10**9):
             made.pages["/health"] = 500
-            await eventually(lambda: replica.probe_failures > 2)
+            await eventually(lambda: replica.life.strikes(Evidence.PROBE_FAILED) > 2)
             assert replica.health is Health.READY
             made.pages["/health"] = ""
-            await eventually(lambda: replica.probe_failures == 0)
+            await eventually(lambda: not replica.life.strikes(Evidence.PROBE_FAILED))
 
 
 async def test_nobody_there_stays_starting() -> None:
     replica = make_replica("r0", url="http://127.0.0.1:9", health=Health.STARTING)
     async with probing(replica):
         assert replica.health is Health.STARTING
-        assert replica.probe_failures >= 1
+        assert replica.life.strikes(Evidence.PROBE_FAILED)
 
 
 async def test_sizes_from_the_settings_stay() -> None:
@@ -162,7 +168,7 @@ async def test_bad_pages_are_failed_probes_until_they_are_good(path: str, page: 
         replica = starting(made)
         async with probing(replica):
             assert replica.health is Health.STARTING
-            assert replica.probe_failures >= 1
+            assert replica.life.strikes(Evidence.PROBE_FAILED)
             made.pages[path] = good
             await eventually(lambda: replica.health is Health.READY)
 

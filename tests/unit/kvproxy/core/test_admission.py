@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kvproxy.core.admission import Admission, AdmissionLimits, Ticket
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.replica import Health
+from kvproxy.core.life_cycle import Health
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.types import Identity
 from tests.support.makers import make_chain, make_replica, make_router
@@ -104,7 +104,7 @@ def test_a_full_queue_sheds() -> None:
 
 def test_nothing_is_queued_where_nothing_is_eligible() -> None:
     router = make_router(1)
-    router.replicas[0].health = Health.DOWN
+    router.replicas[0].life.health = Health.PAUSED
     admission = Admission(router, LIMITS)
     with pytest.raises(ProxyError, match="ready"):
         enter(admission, "a", 1)
@@ -124,7 +124,7 @@ def test_tickets_for_a_lost_replica_look_for_another() -> None:
     router = make_router(2)
     admission = Admission(router, LIMITS)
     tickets = [enter(admission, f"s{index}", 100) for index in range(8)]
-    router.replicas[0].health = Health.DOWN
+    router.replicas[0].life.health = Health.PAUSED
     placed = [placement for _, placement in admission.poll(0.0)]
     assert all(isinstance(placement, Placement) for placement in placed)
     assert {placement.replica.id for placement in placed if isinstance(placement, Placement)} == {
@@ -132,7 +132,7 @@ def test_tickets_for_a_lost_replica_look_for_another() -> None:
     }
     assert {entered.replica.id for entered in tickets if entered.replica} == {"r1"}
     assert admission.length == 7
-    router.replicas[1].health = Health.DOWN
+    router.replicas[1].life.health = Health.PAUSED
     outcomes = [outcome for _, outcome in admission.poll(1.0)]
     assert [outcome.code for outcome in outcomes if isinstance(outcome, ProxyError)] == (
         ["no_replica"] * 7

@@ -1,6 +1,7 @@
-import pytest
+from collections.abc import Sequence
 
-from kvproxy.core.replica import Health
+from kvproxy.core.life_cycle import Evidence, Health
+from kvproxy.core.replica import Replica
 from tests.support.makers import make_chain, make_replica
 
 
@@ -18,37 +19,35 @@ def test_no_models_means_any() -> None:
     assert make_replica(models=("a",)).serves("")
 
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (Health.STARTING, Health.READY),
-        (Health.DOWN, Health.READY),
-        (Health.READY, Health.READY),
-        (Health.DRAINING, Health.DRAINING),
-    ],
-)
-def test_a_good_probe(before: Health, after: Health) -> None:
-    replica = make_replica(health=before)
-    replica.probe_failures = 2
-    replica.probe_succeeded()
-    assert (replica.health, replica.probe_failures) == (after, 0)
-
-
-def test_failures_in_a_row_take_it_out_with_its_cache() -> None:
-    replica = make_replica()
-    chain = make_chain("x" * 640)
+def filled() -> tuple[Replica, Sequence[int]]:
+    replica, chain = make_replica(), make_chain("x" * 640)
     end, _ = replica.hbm.pin(chain.hashes)
     replica.hbm.release(replica.hbm.extend(end, chain.hashes, chain.text_bytes))
-    assert not replica.probe_failed(3)
-    assert not replica.probe_failed(3)
-    replica.probe_succeeded()
-    assert [replica.probe_failed(3) for _ in range(4)] == [False, False, True, False]
-    assert replica.health is Health.DOWN
-    assert replica.hbm.match(chain.hashes) == 0
+    return replica, chain.hashes
 
 
-@pytest.mark.parametrize("health", [Health.STARTING, Health.DOWN, Health.DRAINING])
-def test_only_what_was_ready_goes_down(health: Health) -> None:
-    replica = make_replica(health=health)
-    assert not any(replica.probe_failed(1) for _ in range(3))
-    assert replica.health is health
+def test_a_replica_that_does_not_say_when_it_began_loses_its_cache_with_its_place() -> None:
+    replica, hashes = filled()
+    assert replica.see(Evidence.STALLED, 1.0)
+    assert replica.hbm.match(hashes) == 0
+
+
+def test_one_that_does_keeps_it_until_another_process_answers() -> None:
+    replica, hashes = filled()
+    assert not replica.began(1000.5)
+    replica.see(Evidence.STALLED, 1.0)
+    assert not replica.began(1000.5)
+    assert replica.hbm.match(hashes) == len(hashes)
+    assert replica.began(2000.5)
+    assert replica.hbm.match(hashes) == 0
+
+
+def test_one_request_at_a_time_proves_a_replica() -> None:
+    replica = make_replica(health=Health.PROBING)
+    assert replica.up
+    assert replica.may_try
+    hold = replica.load.reserve(replica.id, 1.0, 0.0)
+    assert not replica.may_try
+    replica.see(Evidence.ANSWERED, 1.0)
+    assert replica.may_try
+    replica.load.release(hold, 2.0)

@@ -3,8 +3,8 @@
 import pytest
 
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.life_cycle import Health
 from kvproxy.core.policies import PolicyName
-from kvproxy.core.replica import Health
 from kvproxy.core.router import Router
 from kvproxy.core.score import Weights
 from kvproxy.core.types import Chain, Identity, Usage
@@ -28,15 +28,15 @@ def session(name: str) -> Identity:
 
 
 def test_no_ready_replica() -> None:
-    router = make_router([make_replica(health=Health.DOWN), make_replica("r1")])
+    router = make_router([make_replica(health=Health.PAUSED), make_replica("r1")])
     with pytest.raises(ProxyError) as raised:
         router.place(SESSION, make_chain(TURN), 0.0, frozenset({"r1"}))
     assert (raised.value.code, raised.value.retry_after_s) == ("no_replica", 1.0)
-    with pytest.raises(ProxyError, match="none of 2"):
+    with pytest.raises(ProxyError, match="no replica of 2"):
         router.place_anywhere(0.0, frozenset({"r1"}))
 
 
-@pytest.mark.parametrize("health", [Health.STARTING, Health.DOWN, Health.DRAINING])
+@pytest.mark.parametrize("health", [Health.STARTING, Health.PAUSED, Health.DRAINING])
 def test_only_ready_replicas_are_placed_on(health: Health) -> None:
     router = make_router([make_replica("r0", health=health), make_replica("r1")])
     for policy in PolicyName:
@@ -62,7 +62,7 @@ def test_a_model_whose_replicas_are_away_does_exist() -> None:
     with pytest.raises(ProxyError) as raised:
         router.place(SESSION, make_chain(TURN), 0.0, frozenset({"r0"}))
     assert (raised.value.code, raised.value.retry_after_s) == ("no_replica", 1.0)
-    router.replicas[0].health = Health.DOWN
+    router.replicas[0].life.health = Health.PAUSED
     with pytest.raises(ProxyError, match="serves `m`"):
         router.place(SESSION, make_chain(TURN), 0.0)
 

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.replica import Health
+from kvproxy.core.life_cycle import Health
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from tests.support.fake_ports import World, stream
 
@@ -52,7 +52,7 @@ async def observed(world: World, raw: bytes, **header: str) -> Samples:
 
 def test_every_replica_has_its_gauges_from_the_start() -> None:
     world = World([], replicas=2)
-    world.router.replicas[1].health = Health.DOWN
+    world.router.replicas[1].life.health = Health.EJECTED
     samples = read(metrics_of(world))
     assert samples["kvproxy_replica_up", (("replica", "r0"),)] == 1
     assert samples["kvproxy_replica_up", (("replica", "r1"),)] == 0

@@ -128,8 +128,8 @@ async def test_the_end_of_the_connection_ends_what_has_no_other_end() -> None:
 @pytest.mark.parametrize(
     ("raw", "code"),
     [
-        (b"", "upstream_unreachable"),
-        (b"HTTP/1.1 200 O", "upstream_unreachable"),
+        (b"", "upstream_lost"),
+        (b"HTTP/1.1 200 O", "upstream_lost"),
         (LENGTH + b"abc", "upstream_broke"),
         (CHUNKED + b"2\r\nab\r\n", "upstream_broke"),
     ],
@@ -142,7 +142,7 @@ async def test_an_answer_that_stops_early(raw: bytes, code: str) -> None:
     with pytest.raises(ProxyError) as raised:
         await answer_of(link)
     assert raised.value.code == code
-    assert link.heard is bool(raw)
+    assert not link.stale
 
 
 @pytest.mark.parametrize(
@@ -191,3 +191,25 @@ async def test_bytes_that_nobody_asked_for_close_it() -> None:
     assert link.rest()
     link.data_received(LENGTH)
     assert (link.phase, paper.aborted) == (Phase.BROKEN, True)
+
+
+async def test_whoever_waits_for_a_first_byte_can_be_told_to_give_up() -> None:
+    link, paper = await asked()
+    link.give_up()
+    with pytest.raises(ProxyError) as raised:
+        await link.answered()
+    assert (raised.value.code, link.stale, paper.aborted) == ("upstream_lost", False, True)
+    link, paper = await asked()
+    link.data_received(b"HTTP/1.1 200 O")
+    link.give_up()
+    assert not paper.aborted
+
+
+async def test_an_answer_that_nobody_wanted_is_no_part_of_the_next() -> None:
+    link, _ = await asked()
+    link.data_received(LENGTH + b"old!")
+    await link.answered()
+    assert link.rest()
+    link.ask("GET", b"", b"")
+    link.data_received(LENGTH + b"new!")
+    assert await answer_of(link) == b"new!"

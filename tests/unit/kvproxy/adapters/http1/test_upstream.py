@@ -183,7 +183,7 @@ async def test_a_connection_that_ends_before_the_answer() -> None:
         replica.script = lambda received: [Mark.CUT]
         with pytest.raises(ProxyError) as raised:
             await fetch(sender, replica, asking())
-        assert raised.value.code == "upstream_unreachable"
+        assert raised.value.code == "upstream_lost"
 
 
 async def test_an_answer_that_breaks_off() -> None:
