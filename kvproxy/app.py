@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 
 import orjson
 import uvloop
-from aiohttp import web
 
 from kvproxy.adapters.gate import Gate
-from kvproxy.adapters.http_server import HttpServer, Limits, Route
+from kvproxy.adapters.http1.incoming import Limits
+from kvproxy.adapters.http1.listener import HttpServer, Page, Route
+from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
 from kvproxy.adapters.replica_probe import ReplicaProbe
-from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
 from kvproxy.admin.api import AdminApi
 from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import build_access, build_admission, build_reader, build_router
@@ -50,7 +50,7 @@ class App:
         self.draining = False
         self.access = build_access(settings)
         api_keys = _api_keys(settings)
-        self._upstream = AiohttpUpstream(
+        self._upstream = Http1Upstream(
             UpstreamLimits(
                 settings.upstream.connect_timeout_s,
                 settings.upstream.idle_timeout_s,
@@ -143,10 +143,10 @@ class App:
             "/admin/regime": self.admin.regime,
         }
 
-    async def _healthz(self) -> web.Response:
-        return web.Response(text="ok\n")
+    async def _healthz(self) -> Page:
+        return Page(b"ok\n", "text/plain; charset=utf-8")
 
-    async def _readyz(self) -> web.Response:
+    async def _readyz(self) -> Page:
         ready = sum(replica.up for replica in self.router.replicas)
         body = {
             "ready": bool(ready) and not self.draining,
@@ -154,12 +154,12 @@ class App:
             "replicas": {replica.id: replica.health for replica in self.router.replicas},
         }
         status = 200 if body["ready"] else 503
-        return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")
+        return Page(orjson.dumps(body), status=status)
 
-    async def _metrics(self) -> web.Response:
-        return web.Response(body=self.metrics.page(), headers={"content-type": CONTENT_TYPE})
+    async def _metrics(self) -> Page:
+        return Page(self.metrics.page(), CONTENT_TYPE)
 
-    async def _models(self) -> web.Response:
+    async def _models(self) -> Page:
         """Models of all ready replicas; of a model that several serve, one card."""
         cards = {
             str(card["id"]): card
@@ -167,8 +167,7 @@ class App:
             if replica.up
             for card in self.probe.model_cards.get(replica.id, [])
         }
-        body = orjson.dumps({"object": "list", "data": list(cards.values())})
-        return web.Response(body=body, content_type="application/json")
+        return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
 
 
 def _api_keys(settings: Settings) -> dict[str, str]:

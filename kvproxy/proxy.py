@@ -3,7 +3,8 @@
 The ports below are what the outside must offer; adapters implement them, app.py joins them.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -36,7 +37,9 @@ _LOST_MAX = 2
 
 
 class Exchange(Protocol):
-    """The client's side of one request. `header` has lower-case names, the last value wins."""
+    """The client's side of one request. `header` has lower-case names, the last value wins.
+
+    `congested`: it takes no more for now; when that changes `press` is called with what is so."""
 
     method: str
     target: str
@@ -44,27 +47,28 @@ class Exchange(Protocol):
     request_id: str
     header: Mapping[str, str]
     raw_headers: Headers
+    press: Callable[[bool], None] | None
 
     @property
-    def started(self) -> bool: ...
+    def congested(self) -> bool: ...
 
     async def accept(self) -> bytes:
         """The whole body, bounded; raises ProxyError body_too_large, request_timeout, …"""
 
-    async def start(self, status: int, headers: Headers, placement: Placement) -> None: ...
+    def start(self, status: int, headers: Headers, placement: Placement) -> None: ...
 
-    async def send(self, chunk: bytes) -> None:
-        """Returns when the client can take more."""
+    def send(self, chunk: bytes) -> None: ...
 
-    async def end(self) -> None: ...
+    def end(self) -> None: ...
 
 
 class Answer(Protocol):
     status: int
     headers: Headers
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Body bytes as they arrive; raises ProxyError upstream_broke if they stop early."""
+    async def relay(self, feed: Callable[[bytes], None], exchange: Exchange) -> None:
+        """Gives the body to `feed` in the very call in which it arrives, no faster than `exchange`
+        takes it; raises ProxyError upstream_broke if it stops early."""
 
 
 class Upstream(Protocol):
@@ -137,8 +141,11 @@ class Proxy:
         except ProxyError as error:
             record.outcome, record.status = error.code, record.status or error.status
             raise
-        except BaseException:
+        except asyncio.CancelledError:
             record.outcome = "client_gone"
+            raise
+        except BaseException:
+            record.outcome = "internal"
             raise
         finally:
             record.total_s = self.clock() - record.began
@@ -216,6 +223,15 @@ class Proxy:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
         exchange = record.exchange
         watch = AnswerWatch(record.turn.dialect.preamble if record.turn else ())
+
+        def pass_on(chunk: bytes) -> None:
+            if watch.feed(chunk):
+                now = self.clock()
+                record.ttft_s = now - record.began
+                self.router.first_token(placement, now)
+                self.gate.changed()
+            exchange.send(chunk)
+
         try:
             async with self.upstream.open(placement, exchange, body) as answer:
                 ill = answer.status in _ILL
@@ -225,15 +241,11 @@ class Proxy:
                     declined = f"Replica {placement.replica.id} answered {answer.status}."
                     raise ProxyError("upstream_declined", declined)
                 record.status = answer.status
-                await exchange.start(answer.status, answer.headers, placement)
-                async for chunk in answer.chunks():
-                    if watch.feed(chunk):
-                        now = self.clock()
-                        record.ttft_s = now - record.began
-                        self.router.first_token(placement, now)
-                        self.gate.changed()
-                    await exchange.send(chunk)
-                await exchange.end()
+                if answer.status >= 500:
+                    record.outcome = "upstream_error"
+                exchange.start(answer.status, answer.headers, placement)
+                await answer.relay(pass_on, exchange)
+                exchange.end()
         except BaseException:
             self.router.abort(placement, self.clock())
             self.gate.changed()

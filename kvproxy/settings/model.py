@@ -57,7 +57,8 @@ class ServerSettings(Section):
     body_timeout_s: Seconds = Field(
         default=60.0,
         gt=0,
-        description="Time for a client to send its body. Raise it for slow uplinks.",
+        description="Time for a client to send a request, and longest time it may take nothing of "
+        "an answer. Raise it for slow uplinks.",
     )
     keepalive_timeout_s: Seconds = Field(
         default=75.0,

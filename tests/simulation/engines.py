@@ -1,7 +1,7 @@
 """Engines that fail on schedule, seen from the proxy's side of the wire."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -70,15 +70,15 @@ class Answering:
     status: int = 200
     headers: Headers = ()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def relay(self, feed: Callable[[bytes], None], exchange: object) -> None:
         if self.status != 200:
-            yield b"{}"
+            feed(b"{}")
             return
         try:
             for _ in range(self.tokens):
-                yield b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
+                feed(b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n')
                 await self.attempt.work(ITL_S)
-            yield b"data: [DONE]\n\n"
+            feed(b"data: [DONE]\n\n")
         except ConnectionError:
             raise ProxyError("upstream_broke", "it crashed") from None
 

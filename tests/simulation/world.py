@@ -1,7 +1,7 @@
 """The real core, engines that fail, clients that leave: all from one seed, in virtual time."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -37,6 +37,8 @@ class Client:
     target: str = "/v1/chat/completions"
     raw_headers: Headers = ()
     status: int = 0
+    press: Callable[[bool], None] | None = None
+    congested: bool = False
     received: int = 0
     ended: bool = False
 
@@ -48,13 +50,13 @@ class Client:
         await asyncio.sleep(0)
         return self.body
 
-    async def start(self, status: int, headers: Headers, placement: Placement) -> None:
+    def start(self, status: int, headers: Headers, placement: Placement) -> None:
         self.status = status
 
-    async def send(self, chunk: bytes) -> None:
+    def send(self, chunk: bytes) -> None:
         self.received += 1
 
-    async def end(self) -> None:
+    def end(self) -> None:
         self.ended = True
 
 
