@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadgen.cli_types import COUNT, DURATION, row_format, row_options
+from loadgen.dialects import DIALECTS
 from loadgen.emulate_cli import emulate
 from loadgen.probe import EndpointError
 from loadgen.report import show_progress, summary_table
@@ -58,6 +59,8 @@ TRACES = click.Path(exists=True, path_type=Path)
 @click.option("--seed", default=1, show_default=True, help="Fixes content and order.")
 @click.option("--model", help="Model name; default: the endpoint's first.")
 @click.option("--api-key-env", metavar="VAR", help="Environment variable with the API key.")
+@click.option("--dialect", default="chat", type=click.Choice(sorted(DIALECTS)), show_default=True,
+              help="API to speak.")  # fmt: skip
 @click.option("--engine-extras/--no-engine-extras", default=True, show_default=True,
               help="Ask for the exact output length (ignore_eos, min_tokens).")  # fmt: skip
 @click.option("--engine-block-size", default=16, type=click.IntRange(1), show_default=True,
@@ -192,6 +195,7 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         engine_block_size=of(int, "engine_block_size"),
         grace_s=of(float, "grace"),
         client_lag_max_s=maybe(float, "max_client_lag"),
+        dialect=of(str, "dialect"),
     )
 
 

@@ -11,6 +11,7 @@ import orjson
 
 from loadgen.bound import InfiniteCache
 from loadgen.client import Client, ClientSettings
+from loadgen.dialects import DIALECTS
 from loadgen.honesty import CpuMeter, allowed_lag_s, verdict
 from loadgen.layout import Overhead
 from loadgen.plan import ContentSettings, Plans
@@ -51,6 +52,7 @@ class RunSettings:
     timeout_s: float = 900.0
     ttft_slo_s: float | None = None
     client_lag_max_s: float | None = None
+    dialect: str = "chat"
 
     @property
     def recycles(self) -> bool:
@@ -115,9 +117,17 @@ async def run_load(
         version = await probe.version()
         measured = await probe.template(model, pool)
         overhead, per_word = measured or (Overhead(), 1.0)
+        if settings.dialect == "completions":  # no template stands between the words
+            overhead = Overhead()
         warm = Warm.of(traces, settings.warm_prefix_pct)
         content = ContentSettings(settings.seed, warm, overhead, per_word)
-        asking = Asking(model, headers, settings.output_tokens_max, settings.engine_extras)
+        asking = Asking(
+            model,
+            headers,
+            settings.output_tokens_max,
+            settings.engine_extras,
+            DIALECTS[settings.dialect],
+        )
         run = _Run(settings, traces, wire, pool, (asking, content))
         if on_start is not None:
             on_start(run.progress)
@@ -157,7 +167,8 @@ class _Run:
         self._started = self._began = time.monotonic()
         self.gate = Gate(settings.requests)
         self.progress = Progress(self._started, settings.users)
-        client = ClientSettings(settings.timing.time_scale, settings.timeout_s)
+        path = DIALECTS[settings.dialect].path
+        client = ClientSettings(settings.timing.time_scale, settings.timeout_s, path=path)
         self._stage = Stage(
             client=Client(wire, client, self._started),
             gate=self.gate,

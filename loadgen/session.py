@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from loadgen.bound import InfiniteCache, PlayCache
 from loadgen.client import Client
-from loadgen.content import Conversation
+from loadgen.content import Conversation, Prompt
+from loadgen.dialects import DIALECTS, Asked, Dialect
 from loadgen.plan import Plans
 from loadgen.sample import Sample
 from loadgen.schedule import Timing
@@ -31,19 +32,12 @@ class Asking:
     headers: dict[str, str] = field(default_factory=dict)
     output_tokens_max: int | None = None
     engine_extras: bool = True
+    dialect: Dialect = DIALECTS["chat"]
 
-    def body(self, messages: list[bytes], output_tokens: int) -> bytes:
-        """`messages` are JSON fragments. `engine_extras` asks an engine for exactly
-        `output_tokens` tokens; other endpoints refuse those fields."""
-        extras = b""
-        if self.engine_extras:
-            extras = b',"min_tokens":%d,"ignore_eos":true' % output_tokens
-        head = b'{"model":"%s","messages":[' % self.model.encode()
-        tail = (
-            b'],"max_tokens":%d%s,"temperature":0,"stream":true,'
-            b'"stream_options":{"include_usage":true}}' % (output_tokens, extras)
-        )
-        return head + b",".join(messages) + tail
+    def body(self, prompt: Prompt, output_tokens: int) -> bytes:
+        exact = self.engine_extras
+        fields = (prompt.fragments, prompt.tools, prompt.opens, output_tokens, exact)
+        return self.dialect.body(Asked(self.model, *fields))
 
     def output_tokens(self, turn: Turn) -> int:
         return max(1, min(turn.output_tokens, self.output_tokens_max or turn.output_tokens))
@@ -116,7 +110,7 @@ class Session:
         plan = stage.plans.of(trace)
         self._id = f"{trace.id}-{stage.plans.settings.seed}-{play}"
         self._lane = plan.lane_of(trace)
-        self._conversation = Conversation(plan, stage.pool, play)
+        self._conversation = Conversation(plan, stage.pool, play, stage.asking.dialect)
         self._cache: PlayCache = stage.cache.play(plan, play)
 
     async def prepare(self) -> None:
@@ -182,7 +176,7 @@ class Session:
             headers["X-Session-ID"] = f"{self._id}.{agent}"
             headers["X-Parent-Session-ID"] = self._id
         stage.sent(sample)
-        body = stage.asking.body(prompt.fragments, output_tokens)
+        body = stage.asking.body(prompt, output_tokens)
         following = conversation.plan.following(request)
         ahead = asyncio.create_task(conversation.prepare(following))
         try:

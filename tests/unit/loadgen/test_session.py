@@ -7,6 +7,7 @@ from aiohttp import web
 
 from loadgen.bound import InfiniteCache
 from loadgen.client import Client, ClientSettings
+from loadgen.content import Prompt
 from loadgen.plan import ContentSettings, Plans
 from loadgen.sample import Sample
 from loadgen.schedule import Timing
@@ -68,7 +69,7 @@ async def test_a_body_asks_for_the_recorded_length() -> None:
 
 
 def test_other_endpoints_are_not_asked_for_engine_extras() -> None:
-    body = json.loads(Asking("m", engine_extras=False).body([b'{"role":"user"}'], 5))
+    body = json.loads(Asking("m", engine_extras=False).body(Prompt([b'{"role":"user"}'], 9), 5))
     assert not {"min_tokens", "ignore_eos"} & body.keys()
     assert body["messages"] == [{"role": "user"}]
 
