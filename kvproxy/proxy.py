@@ -201,7 +201,8 @@ class Proxy:
         self, record: Record, placement: Placement, body: bytes, tried: frozenset[str]
     ) -> None:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
-        exchange, watch = record.exchange, AnswerWatch()
+        exchange = record.exchange
+        watch = AnswerWatch(record.turn.dialect.preamble if record.turn else ())
         try:
             async with self.upstream.open(placement, exchange, body) as answer:
                 ill = answer.status in _ILL

@@ -13,6 +13,8 @@ _TEXT_FIELDS = (
     b'"content":"', b'"reasoning_content":"', b'"reasoning":"', b'"text":"', b'"thinking":"',
     b'"delta":"',
 )  # fmt: skip
+# Where it follows at once, this field is empty and another may have the text.
+_QUOTE = ord('"')
 
 
 @dataclass(slots=True)
@@ -40,6 +42,7 @@ class Answer:
                 size > 0
                 and self._before
                 and payload.startswith(self._before)
+                and payload[len(self._before)] != _QUOTE
                 and payload.endswith(self._after)
             ):
                 self.times.append(now)

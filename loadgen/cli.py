@@ -15,7 +15,8 @@ from loadgen.cli_types import COUNT, DURATION, row_format, row_options
 from loadgen.dialects import DIALECTS
 from loadgen.emulate_cli import emulate
 from loadgen.probe import EndpointError
-from loadgen.report import show_progress, summary_table
+from loadgen.ramp.options import ramp_of, ramp_options, slo_of
+from loadgen.report import ramp_text, show_progress, summary_table
 from loadgen.run import Progress, RunResult, RunSettings, run_load
 from loadgen.schedule import Timing
 from loadgen.stats import arm
@@ -39,7 +40,7 @@ TRACES = click.Path(exists=True, path_type=Path)
 @click.option("--traces", type=TRACES, help="Directory of trace files, or one file.")
 @click.option("--url", help="Endpoint to load, e.g. http://127.0.0.1:8080.")
 @click.option("--users", default=8, type=click.IntRange(1, 100_000), show_default=True,
-              help="Conversations at a time; stays the same for the whole run.")  # fmt: skip
+              help="Conversations at a time all along; a ramp begins with them.")  # fmt: skip
 @click.option("--duration", type=DURATION, help="Stop sending after this real time (90s, 10m).")
 @click.option("--requests", type=COUNT, help="Stop after this many requests.")
 @click.option("--think-scale", default=1.0, type=click.FloatRange(min=0), show_default=True,
@@ -67,6 +68,7 @@ TRACES = click.Path(exists=True, path_type=Path)
               help="Tokens in a block of the engines' caches, for the bound.")  # fmt: skip
 @click.option("--grace", default="30s", type=DURATION, show_default=True,
               help="Time for requests in flight at the end.")  # fmt: skip
+@ramp_options
 @click.option("--max-client-lag", type=DURATION,
               help="Largest p99 of this client's own delay before the run counts as invalid "
               "(exit status 3); default 5 ms or 1 % of the TTFT SLO.")  # fmt: skip
@@ -154,7 +156,10 @@ def _replay(options: dict[str, object]) -> None:
         raise click.ClickException(f"{url}: {error}") from error
     except KeyboardInterrupt as error:
         raise click.Abort from error
-    Console().print(summary_table(result.summary))
+    out = Console()
+    out.print(summary_table(result.summary))
+    if isinstance(ramp := result.record["ramp"], dict):
+        out.print(ramp_text(ramp), highlight=False)
     if isinstance(json_file, Path):
         arms = {"arms": [arm(policy_of(result), result.summary)]}
         json_file.write_bytes(orjson.dumps(arms, option=orjson.OPT_INDENT_2) + b"\n")
@@ -194,6 +199,8 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         engine_extras=of(bool, "engine_extras"),
         engine_block_size=of(int, "engine_block_size"),
         grace_s=of(float, "grace"),
+        slo=slo_of(given),
+        ramp=ramp_of(given, of(int, "users")),
         client_lag_max_s=maybe(float, "max_client_lag"),
         dialect=of(str, "dialect"),
     )

@@ -62,6 +62,21 @@ from loadgen.emulator import EmulatorSettings, Fleet
     show_default=True,
     help="Publish KV events on free ports; GET /kv_event_sources tells them.",
 )
+@click.option(
+    "--responses-stored",
+    default=0,
+    show_default=True,
+    help="Answers of /v1/responses that another can continue; 0 = none, as vLLM's default.",
+)
+@click.option(
+    "--scale-out/--no-scale-out", default=False, show_default=True, help="Open the /render routes."
+)
+@click.option(
+    "--keeps-billing/--drops-billing",
+    default=False,
+    show_default=True,
+    help="Let Claude Code's billing line into the prompt, as vLLM before 0.32 did.",
+)
 @click.option("--access-log/--no-access-log", default=False, show_default=True)
 def emulate(host: str, port: int, replicas: int, **options: object) -> None:
     """Emulate vLLM replicas: their HTTP API, timing, prefix cache and metrics, without a GPU."""

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import orjson
@@ -16,6 +16,10 @@ from loadgen.honesty import CpuMeter, allowed_lag_s, verdict
 from loadgen.layout import Overhead
 from loadgen.plan import ContentSettings, Plans
 from loadgen.probe import EndpointError, Probe, Pulse
+from loadgen.ramp.choose import RampRule, controller_of
+from loadgen.ramp.live import SeatGate, Steering
+from loadgen.ramp.observe import attainment
+from loadgen.ramp.slo import Slo
 from loadgen.sample import Journal, Sample
 from loadgen.schedule import Timing, TraceQueue
 from loadgen.session import Asking, Gate, Session, Stage
@@ -31,10 +35,10 @@ FAILURES_IN_A_ROW_MAX = 30
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """`duration_s` is real time. With neither `duration_s` nor `requests` the run ends when
-    every trace has been played once; otherwise conversations are recycled. A p99 of the client's
-    own delay above `client_lag_max_s` makes a run invalid; None: from `ttft_slo_s`, engine seconds.
-    """
+    """`duration_s` is real time. A `ramp` decides on the number of users instead of `users`, and
+    may end the run. With no ramp, `duration_s` or `requests` it ends when every trace has been
+    played once; otherwise conversations are recycled. A p99 of the client's own delay above
+    `client_lag_max_s` makes a run invalid; None: from the SLO's TTFT."""
 
     url: str
     users: int = 8
@@ -50,13 +54,14 @@ class RunSettings:
     engine_block_size: int = 16
     grace_s: float = 30.0
     timeout_s: float = 900.0
-    ttft_slo_s: float | None = None
+    slo: Slo | None = None
+    ramp: RampRule | None = None
     client_lag_max_s: float | None = None
     dialect: str = "chat"
 
     @property
     def recycles(self) -> bool:
-        return self.duration_s is not None or self.requests is not None
+        return any(goal is not None for goal in (self.duration_s, self.requests, self.ramp))
 
     def public(self) -> dict[str, object]:
         """The settings as run.json keeps them: everything but the key."""
@@ -71,10 +76,14 @@ class Progress:
 
     started: float
     users: int
-    in_flight: int = 0
     sent: int = 0
     failures_in_a_row: int = 0
+    flying: dict[int, Sample] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.flying)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +150,7 @@ async def run_load(
         "template_measured": measured is not None,
         "template": asdict(overhead) | {"tokens_per_word": per_word},
         "ended_because": run.gate.reason,
+        "ramp": run.ramp_record(),
         "summary": summary,
     }
     if output is not None:
@@ -161,6 +171,7 @@ class _Run:
         self._settings = settings
         self._traces = traces
         self._queue = TraceQueue(traces, settings.seed, settings.recycles)
+        self._controller = controller_of(settings.ramp) if settings.ramp is not None else None
         self._pulse = Pulse()
         self._cpu = CpuMeter()
         self._journal: Journal | None = None
@@ -185,7 +196,9 @@ class _Run:
         # Whatever takes long and can be known ahead is done before any clock runs.
         for trace in self._traces:
             self._stage.plans.of(trace)
-        first = [await self._next_session() for _ in range(self._settings.users)]
+        ramped = self._controller is not None
+        count = 0 if ramped else self._settings.users
+        first = [await self._next_session(self._stage) for _ in range(count)]
         sessions = [session for session in first if session is not None]
         # What lives as long as the run need not be searched for garbage during it.
         gc.collect()
@@ -193,7 +206,8 @@ class _Run:
         self._began = time.monotonic()
         self._cpu = CpuMeter()
         pulse = asyncio.create_task(self._pulse.beat())
-        users = asyncio.create_task(self._users(sessions))
+        playing = self._ramped_users() if ramped else self._users(sessions)
+        users = asyncio.create_task(playing)
         try:
             if output is None:
                 await self._until_over(users)
@@ -210,13 +224,22 @@ class _Run:
         summary = summarise(self.progress.samples, self._settings.engine_block_size)
         summary["duration_s"] = time.monotonic() - self._began
         summary["loop_lag_s"] = spread(self._pulse.lags_s)
+        slo, scale = self._settings.slo, self._settings.timing.time_scale
+        if slo is not None:
+            over_s = time.monotonic() - self._started
+            summary["slo"] = attainment(self.progress.samples, slo, scale, over_s)
         allowed_s = self._settings.client_lag_max_s
         if allowed_s is None:
-            scale = self._settings.timing.time_scale
-            allowed_s = allowed_lag_s(self._settings.ttft_slo_s, scale)
+            allowed_s = allowed_lag_s(slo.most_s("ttft_s", 0) if slo else None, scale)
         lags = [sample.lag_s for sample in self.progress.samples if sample.lag_s is not None]
         summary["client"] = verdict(lags, self._pulse.lags_s, allowed_s) | self._cpu.read()
         return summary
+
+    def ramp_record(self) -> dict[str, object] | None:
+        controller = self._controller
+        if controller is None:
+            return None
+        return controller.result() | {"notes": [asdict(note) for note in controller.notes]}
 
     async def _until_over(self, users: "asyncio.Task[None]") -> None:
         """Wait for the users; at the end of the run give what is in flight `grace_s`."""
@@ -250,6 +273,24 @@ class _Run:
             for start_s, (trace, session) in zip(starts, sessions, strict=True):
                 group.create_task(self._user(trace, session, now + start_s))
 
+    async def _ramped_users(self) -> None:
+        assert self._controller is not None
+        async with asyncio.TaskGroup() as group:
+
+            async def play(stage: Stage) -> None:
+                following = await self._next_session(stage)
+                assert following is not None, "with a ramp traces are recycled"
+                await self._user(*following, time.monotonic())
+
+            def join(number: int) -> None:
+                gate = SeatGate(self.gate, steering.seats, number)
+                group.create_task(play(replace(self._stage, gate=gate)))
+
+            scale = self._settings.timing.time_scale
+            steering = Steering(self._controller, scale, self._started, join, self._seated)
+            await steering.steer(self.progress.samples, self.progress.flying.values())
+            self.gate.close("ramp done")
+
     async def _user(self, trace: Trace, session: Session, at: float) -> None:
         """One user: a conversation at a time, a new one as soon as the last has ended."""
         while True:
@@ -257,27 +298,30 @@ class _Run:
                 await session.run(at)
             finally:
                 self._queue.give_back(trace)
-            following = None if self.gate.closed else await self._next_session()
+            following = None if self.gate.closed else await self._next_session(session.stage)
             if following is None:
                 return
             trace, session = following
             at = time.monotonic()
 
-    async def _next_session(self) -> tuple[Trace, Session] | None:
+    async def _next_session(self, stage: Stage) -> tuple[Trace, Session] | None:
         taken = self._queue.take()
         if taken is None:
             return None
-        session = Session(self._stage, *taken)
+        session = Session(stage, *taken)
         await session.prepare()
         return taken[0], session
 
+    def _seated(self, users: int) -> None:
+        self.progress.users = users
+
     def _sent(self, sample: Sample) -> None:
         self.progress.sent += 1
-        self.progress.in_flight += 1
+        self.progress.flying[id(sample)] = sample
 
     def _ended(self, sample: Sample) -> None:
         progress = self.progress
-        progress.in_flight -= 1
+        del progress.flying[id(sample)]
         if self._journal is not None:
             self._journal.append(sample)
         # On disk by now; in memory they would outgrow everything else.

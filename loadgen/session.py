@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from loadgen.bound import InfiniteCache, PlayCache
 from loadgen.client import Client
@@ -41,6 +42,22 @@ class Asking:
 
     def output_tokens(self, turn: Turn) -> int:
         return max(1, min(turn.output_tokens, self.output_tokens_max or turn.output_tokens))
+
+
+class Entry(Protocol):
+    """What a user has to pass before every request."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def enter(self) -> bool: ...
+
+    async def wait_until(self, at: float) -> bool: ...
+
+    async def wait_closed(self) -> None: ...
+
+    async def seat(self, due: float) -> float:
+        """Wait for a seat; returns when the request is due, `due` if there was one."""
 
 
 class Gate:
@@ -84,13 +101,17 @@ class Gate:
     async def wait_closed(self) -> None:
         await self._closed.wait()
 
+    async def seat(self, due: float) -> float:
+        """There are always seats enough."""
+        return due
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Everything that the sessions of a run share."""
 
     client: Client
-    gate: Gate
+    gate: Entry
     asking: Asking
     timing: Timing
     pool: WordPool
@@ -105,7 +126,7 @@ class Session:
     before it has a time to keep; the others are rendered while the answer before comes in."""
 
     def __init__(self, stage: Stage, trace: Trace, play: int) -> None:
-        self._stage = stage
+        self.stage = stage
         self._trace = trace
         plan = stage.plans.of(trace)
         self._id = f"{trace.id}-{stage.plans.settings.seed}-{play}"
@@ -129,7 +150,7 @@ class Session:
                         child = group.create_task(self._sub_agent(step, lane, ready))
                         children.append((step, child))
                         continue
-                    due = ready + (self._stage.timing.think_s(step) if turn else 0.0)
+                    due = ready + (self.stage.timing.think_s(step) if turn else 0.0)
                     joined = [task for agent, task in children if agent.waits]
                     if joined and any(not task.done() for task in joined):
                         await asyncio.wait(joined)
@@ -144,7 +165,7 @@ class Session:
     async def _sub_agent(self, agent: SubAgent, lane: int, at: float) -> None:
         ready = at
         for index, turn in enumerate(agent.turns):
-            due = ready + (self._stage.timing.think_s(turn) if index else 0.0)
+            due = ready + (self.stage.timing.think_s(turn) if index else 0.0)
             ended = await self._turn(turn, (lane, index), due, agent.agent_id)
             if ended is None:
                 return
@@ -155,10 +176,13 @@ class Session:
     ) -> float | None:
         """One request, the one at (lane, index), at the monotonic time `due`: when its answer
         had ended, None when the run is over."""
-        stage, conversation = self._stage, self._conversation
+        stage, conversation = self.stage, self._conversation
         request = conversation.plan.request(self._lane + place[0], place[1])
         prompt = conversation.prompt(request)
-        if not await stage.gate.wait_until(due) or not stage.gate.enter():
+        if not await stage.gate.wait_until(due):
+            return None
+        due = await stage.gate.seat(due)
+        if not stage.gate.enter():
             return None
         output_tokens = stage.asking.output_tokens(turn)
         sample = Sample(

@@ -14,7 +14,7 @@ from uuid import uuid4
 from aiohttp import web
 from multidict import CIMultiDict
 
-from kvproxy.core.dialects import dialect_of
+from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.errors import ProxyError, openai_body
 from kvproxy.core.explain import describe
@@ -221,11 +221,10 @@ class AiohttpExchange:
 
     async def refuse(self, error: ProxyError) -> web.StreamResponse:
         """Answer with the error in the client's dialect, or cut a started answer short."""
-        dialect = dialect_of(self.method, self.path)
         if self._response is not None:
-            await self._cut_short(dialect, error)
+            await self._cut_short(dialect_of(self.method, self.path), error)
             return self._response
-        body = dialect.error_body(error) if dialect is not None else openai_body(error)
+        body = errors_of(self.path).error_body(error)
         headers = {"x-request-id": self.request_id, "x-kvproxy-error-code": error.code}
         if error.retry_after_s is not None:
             headers["retry-after"] = str(max(1, round(error.retry_after_s)))

@@ -8,6 +8,7 @@ prompt. So only those values are touched, by splices into the client's own bytes
 from enum import StrEnum
 
 import msgspec
+from xxhash import xxh3_128_digest
 
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.segments import sorted_json
@@ -56,9 +57,14 @@ class Edits:
         canonical = sorted_json(parsed)
         if self._order is Order.SORTED:
             return canonical, raw if is_sorted(parsed) else canonical
-        if not order_matters(parsed):
+        if b"," not in raw:
+            # No object in it has two keys, so there is but one order.
             return canonical, raw
-        return canonical, self._representatives.intern(self._tenant, canonical, raw)
+        first = self._representatives.intern(self._tenant, canonical, raw)
+        if first == raw or msgspec.json.encode(_ANY.decode(first)) == msgspec.json.encode(parsed):
+            # White space and escapes never reach the prompt.
+            return canonical, raw
+        return canonical, first
 
     def listing(self, canonicals: list[bytes]) -> list[int]:
         """The order in which to forward list elements that have these canonical forms."""
@@ -68,19 +74,12 @@ class Edits:
         ranked = sorted(natural, key=lambda i: canonicals[i])
         if self._order is Order.SORTED:
             return ranked
-        key = b"list" + sorted_json([canonicals[i].decode() for i in ranked])
+        key = b"list" + b"".join(xxh3_128_digest(canonicals[i]) for i in ranked)
         # The spelling of a list is its permutation: rank of each element in first-seen order.
         rank = {index: position for position, index in enumerate(ranked)}
         spelling = msgspec.json.encode([rank[i] for i in natural])
         chosen: list[int] = _ANY.decode(self._representatives.intern(self._tenant, key, spelling))
         return [ranked[position] for position in chosen]
-
-
-def order_matters(value: object) -> bool:
-    """Whether any object in `value` has two keys or more, so that it has several spellings."""
-    if isinstance(value, dict):
-        return len(value) > 1 or any(order_matters(v) for v in value.values())
-    return isinstance(value, list) and any(order_matters(v) for v in value)
 
 
 def is_sorted(value: object) -> bool:

@@ -1,19 +1,20 @@
 """Where reading may resume: a conversation's earlier turn found inside the new body, by content.
 
 A point says: the first `offset` bytes of a body with this digest end right behind an element of its
-growing list, and up to there the chain is this one. Hashing runs at memory speed, so comparing one
-digest replaces parsing everything again. No body is kept. Points are found without any session id:
-each is filed under a hash of its first 2^k bytes, the largest k that fits.
+growing list, and up to there the chain begins like this one. Hashing runs at memory speed, so one
+digest over what is known replaces parsing it again. No body is kept. Points are found without any
+session id: each is filed under a hash of the bytes that end at its largest power of two.
 """
 
 from collections import OrderedDict
 from typing import NamedTuple
 
-from xxhash import xxh3_64_intdigest, xxh3_128_digest
+from xxhash import xxh3_64_intdigest, xxh3_128
 
 from kvproxy.core.types import Chain, Splice
 
 _SMALLEST_LOG2 = 9
+_KEY_BYTES = 4096
 # Conversations that begin alike share a key until they pass the next power of two: those with the
 # same tools and system text, and forks. The newest are kept.
 _POINTS_PER_KEY = 64
@@ -21,7 +22,9 @@ _ENDING_BYTES = 64
 
 
 class Point(NamedTuple):
-    """`members` stood before the growing list; `chain` and `splices` cover the body up to offset.
+    """`members` stood before the growing list, whose first element is `lead` if that belongs to the
+    head; the first `blocks` of `chain` and `splices` cover the body up to `offset`, which is
+    `elements` elements in.
 
     Members are kept as places alone: tools are as large as a conversation, and the next body has
     them at the same place. `splices` are those of list elements only: the head's are found anew
@@ -30,12 +33,22 @@ class Point(NamedTuple):
     """
 
     offset: int
+    elements: int
     digest: bytes
     ending: bytes
     members: dict[str, tuple[int, int]]
+    lead: tuple[int, int] | None
     head_hash: int
     chain: Chain
+    blocks: int
     splices: list[Splice]
+
+
+class Begun(NamedTuple):
+    """A point found in a body, and the hash state there, so that the next one hashes on."""
+
+    point: Point
+    hashed: xxh3_128
 
 
 class ResumePoints:
@@ -49,22 +62,26 @@ class ResumePoints:
     def __len__(self) -> int:
         return self._count
 
-    def find(self, scope: str, body: bytes) -> Point | None:
+    def find(self, scope: str, body: bytes) -> Begun | None:
         """The longest filed point that `body` begins with; `scope` keeps tenants apart."""
+        if not self._filed:
+            return None
         for size_log2 in range(len(body).bit_length() - 1, _SMALLEST_LOG2 - 1, -1):
             key = _key(scope, body, size_log2)
             points = self._filed.get(key)
             if points is None:
                 continue
-            found = [point for point in points if _begins_with(body, point)]
-            if found:
-                self._filed.move_to_end(key)
-                return max(found, key=lambda point: point.offset)
+            for point in sorted(points, key=lambda point: -point.offset):
+                begun = _begun(body, point)
+                if begun is not None:
+                    self._filed.move_to_end(key)
+                    return begun
         return None
 
-    def file(self, scope: str, body: bytes, point: Point, instead_of: Point) -> None:
+    def file(self, scope: str, body: bytes, point: Point, instead_of: Point | None) -> None:
         """Keep `point`, which was read from `body`, in place of the one it continued."""
-        self._drop(scope, body, instead_of)
+        if instead_of is not None:
+            self._drop(scope, body, instead_of)
         if point.offset < 1 << _SMALLEST_LOG2:
             return
         key = _key(scope, body, point.offset.bit_length() - 1)
@@ -91,18 +108,26 @@ class ResumePoints:
             self._filed.pop(key, None)
 
 
-def digest(body: bytes, offset: int) -> bytes:
-    return xxh3_128_digest(memoryview(body)[:offset])
+def hash_on(body: bytes, offset: int, begun: Begun | None) -> xxh3_128:
+    """The hash state of the first `offset` bytes, from where `begun` left off."""
+    if begun is None:
+        return xxh3_128(memoryview(body)[:offset])
+    hashed = begun.hashed.copy()
+    hashed.update(memoryview(body)[begun.point.offset : offset])
+    return hashed
 
 
 def ending(body: bytes, offset: int) -> bytes:
     return body[max(0, offset - _ENDING_BYTES) : offset]
 
 
-def _begins_with(body: bytes, point: Point) -> bool:
-    offset = point.offset
-    return point.ending == ending(body, offset) and point.digest == digest(body, offset)
+def _begun(body: bytes, point: Point) -> Begun | None:
+    if point.ending != ending(body, point.offset):
+        return None
+    hashed = hash_on(body, point.offset, None)
+    return Begun(point, hashed) if hashed.digest() == point.digest else None
 
 
 def _key(scope: str, body: bytes, size_log2: int) -> tuple[str, int, int]:
-    return (scope, size_log2, xxh3_64_intdigest(memoryview(body)[: 1 << size_log2]))
+    end = 1 << size_log2
+    return (scope, size_log2, xxh3_64_intdigest(body[max(0, end - _KEY_BYTES) : end]))

@@ -184,6 +184,7 @@ class Router:
         ends = self.ruler.token_ends(chain, held, identity.model, end.end)
         end = replica.hbm.extend(end, chain.hashes[held:], ends)
         self.held.add(placing.prompt_tokens, now)
+        replica.held_tokens += placing.prompt_tokens
         if replica.dram is not None:
             self._store(replica.dram, chain, identity.model, now)
         if identity.session:
@@ -260,6 +261,7 @@ class Router:
         replica.load.release(placement.hold, now)
         replica.make_room()
         self.held.add(-placement.placing.prompt_tokens, now)
+        replica.held_tokens -= placement.placing.prompt_tokens
         chain = placement.placing.chain
         if answer_tokens and len(chain):
             _keep_answer(replica, chain.end, answer_tokens)

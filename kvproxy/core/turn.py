@@ -4,25 +4,21 @@ The first time a conversation is seen all of it is parsed; later turns resume be
 and do work in proportion to what is new (core/resume).
 """
 
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
-from xxhash import xxh3_128_digest
 
-from kvproxy.core.blocks import FINE_TEXT_BYTES, extend, root
+from kvproxy.core.blocks import FINE_TEXT_BYTES, extend
 from kvproxy.core.canonical import Canonicaliser
 from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.resume import Point, ResumePoints, digest, ending
+from kvproxy.core.heads import Head, Heads
+from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_on
 from kvproxy.core.spans import Span, array_spans, object_spans
 from kvproxy.core.types import Chain, Splice
 
-_HEADS_MAX = 256
-# Dialect and tenant, the members there were, their digests joined.
-_HeadKey = tuple[str, tuple[str, ...], bytes]
 # The last elements of a list are read again next turn: clients move cache marks about in them.
 _REREAD_ELEMENTS = 3
 
@@ -31,19 +27,13 @@ _REREAD_ELEMENTS = 3
 class Turn:
     """`chain` is empty when the shape is unknown: such a body is forwarded as it is."""
 
+    dialect: Dialect
     model: str
     stream: bool
     members: Mapping[str, Span]
     chain: Chain
     splices: list[Splice]
     resumed_at: int
-
-
-class _Head(NamedTuple):
-    """What precedes the growing list; splices are relative to the start of `tools`."""
-
-    chain: Chain
-    splices: list[Splice]
 
 
 class _Reading(NamedTuple):
@@ -65,14 +55,14 @@ class TurnReader:
         self._canon = canon
         self._block_bytes = block_bytes
         self._points = ResumePoints(max_points)
-        self._heads: OrderedDict[_HeadKey, _Head] = OrderedDict()
+        self._heads = Heads(canon, block_bytes)
 
     def read(self, dialect: Dialect, tenant: str, body: bytes) -> Turn:
         """Raises ProxyError invalid_json / invalid_body for what no engine would take either."""
         reading = _Reading(dialect, tenant, body)
         try:
-            point = self._points.find(reading.scope, body) if dialect.growing else None
-            turn = self._resume(reading, point) if point is not None else None
+            begun = self._points.find(reading.scope, body) if dialect.growing else None
+            turn = self._resume(reading, begun) if begun is not None else None
             return turn if turn is not None else self._read_all(reading)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProxyError("invalid_json", f"The body is not valid JSON: {error}") from error
@@ -82,104 +72,86 @@ class TurnReader:
     def _read_all(self, reading: _Reading) -> Turn:
         members = object_spans(reading.body)
         if members is None:
-            return _unread(reading.body)
+            return _unread(reading)
         try:
-            if not reading.dialect.growing:
-                whole = self._new_head(reading, members)
-                return _turn(members, whole.chain, whole.splices, 0)
-            head = self._head(reading, members)
-            name = reading.dialect.growing
-            if name not in members:
-                return _turn(members, head.chain, head.splices, 0)
-            growing = members[name]
-            elements = array_spans(growing.raw, growing.start)
-            if elements is None:
-                raise UnknownShapeError(f"{name} is not a list")
+            growing = members.get(reading.dialect.growing)
+            elements = _elements(growing) if growing is not None else []
+            lead = elements[0] if elements and reading.dialect.leads(elements[0]) else None
+            head = self._head(reading, members, lead)
+            if growing is None or not elements:
+                return _turn(reading, members, head.chain, head.splices, 0)
             before = {
                 name: (span.start, span.end)
                 for name, span in members.items()
                 if span.start < growing.start
             }
-            start = Point(0, b"", b"", before, head.chain.end, head.chain, [])
-            chain, splices = self._grow(reading, start, elements)
+            place = (lead.start, lead.end) if lead is not None else None
+            end = head.chain.end
+            start = Point(0, 0, b"", b"", before, place, end, head.chain, len(head.chain), [])
+            chain, splices = self._grow(reading, start, None, elements)
         except UnknownShapeError:
-            return _turn(members, Chain(), [], 0)
-        return _turn(members, chain, head.splices + splices, 0)
+            return _turn(reading, members, Chain(), [], 0)
+        return _turn(reading, members, chain, head.splices + splices, 0)
 
-    def _resume(self, reading: _Reading, point: Point) -> Turn | None:
+    def _resume(self, reading: _Reading, begun: Begun) -> Turn | None:
         """None where the point does not carry over after all: then everything is read."""
+        point, body = begun.point, reading.body
         opening = b'{"' + reading.dialect.growing.encode() + b'":[0'
         try:
-            tail = object_spans(opening + reading.body[point.offset :], point.offset - len(opening))
+            tail = object_spans(opening + body[point.offset :], point.offset - len(opening))
         except msgspec.DecodeError:
             return None
         if tail is None or not tail.keys().isdisjoint(point.members):
             return None
         growing = tail.pop(reading.dialect.growing)
-        before = {
-            name: Span(reading.body[start:end], start, end)
-            for name, (start, end) in point.members.items()
-        }
-        members = {**before, **tail}
+        members = {name: _span(body, at) for name, at in point.members.items()} | tail
+        lead = _span(body, point.lead) if point.lead is not None else None
         try:
-            head = self._head(reading, members)
+            head = self._head(reading, members, lead)
             if head.chain.end != point.head_hash:
                 return None
             elements = array_spans(growing.raw, growing.start)
             assert elements, "the opening is an element"
-            chain, splices = self._grow(reading, point, elements[1:])
+            chain, splices = self._grow(reading, point, begun, elements[1:])
         except UnknownShapeError:
             return None
-        return _turn(members, chain, head.splices + splices, point.offset)
+        return _turn(reading, members, chain, head.splices + splices, point.offset)
 
     def _grow(
-        self, reading: _Reading, start: Point, elements: list[Span]
+        self, reading: _Reading, start: Point, begun: Begun | None, elements: Sequence[Span]
     ) -> tuple[Chain, list[Splice]]:
         """Extend the chain at `start` by `elements`; files the point the next turn resumes at."""
-        chain, edits = start.chain.copy(), self._canon.edits(reading.tenant)
+        chain, edits = start.chain.until(start.blocks), self._canon.edits(reading.tenant)
         edits.splices = list(start.splices)
         resume_behind = max(len(elements) - _REREAD_ELEMENTS, min(len(elements), 1)) - 1
         for index, element in enumerate(elements):
-            item = reading.dialect.item(element, edits)
-            extend(chain, [item], self._block_bytes, FINE_TEXT_BYTES)
+            if index or start.elements or start.lead is None:
+                items = reading.dialect.items(element, edits)
+                extend(chain, items, self._block_bytes, FINE_TEXT_BYTES)
             if index == resume_behind:
                 offset = element.end
+                hashed = hash_on(reading.body, offset, begun)
                 point = start._replace(
                     offset=offset,
-                    digest=digest(reading.body, offset),
+                    elements=start.elements + index + 1,
+                    digest=hashed.digest(),
                     ending=ending(reading.body, offset),
-                    chain=chain.copy(),
+                    chain=chain,
+                    blocks=len(chain),
                     splices=list(edits.splices),
                 )
-                self._points.file(reading.scope, reading.body, point, instead_of=start)
+                self._points.file(reading.scope, reading.body, point, begun and begun.point)
         return chain, edits.splices
 
-    def _head(self, reading: _Reading, members: Members) -> _Head:
-        """The chain of what stands before the growing list, remembered by its exact bytes."""
-        names = [name for name in reading.dialect.head_members if name in members]
-        text = b"".join(xxh3_128_digest(members[name].raw) for name in names)
-        key = (reading.scope, tuple(names), text)
-        head = self._heads.get(key)
-        if head is None:
-            head = self._heads[key] = self._new_head(reading, members)
-            while len(self._heads) > _HEADS_MAX:
-                self._heads.popitem(last=False)
-        self._heads.move_to_end(key)
-        base = _base(members)
-        return _Head(head.chain, [_shift(splice, base) for splice in head.splices])
-
-    def _new_head(self, reading: _Reading, members: Members) -> _Head:
-        edits = self._canon.edits(reading.tenant)
-        chain = Chain(root=root(reading.tenant, _text(members, "model")))
-        head = reading.dialect.head(members, edits)
-        extend(chain, head, self._block_bytes, FINE_TEXT_BYTES)
-        base = _base(members)
-        return _Head(chain, [_shift(splice, -base) for splice in edits.splices])
-
-
-def _base(members: Members) -> int:
-    """Splices of a head all lie in `tools`, wherever those stand in the body."""
-    return members["tools"].start if "tools" in members else 0
+    def _head(self, reading: _Reading, members: Members, lead: Span | None) -> Head:
+        """`lead` stands for the growing list among the members of the head."""
+        dialect = reading.dialect
+        present = []
+        for name in dialect.head_members:
+            span = lead if name == dialect.growing else members.get(name)
+            if span is not None:
+                present.append((name, span))
+        return self._heads.head(dialect, reading.tenant, _text(members, "model"), present)
 
 
 def apply(body: bytes, splices: list[Splice]) -> bytes:
@@ -196,26 +168,34 @@ def apply(body: bytes, splices: list[Splice]) -> bytes:
     return b"".join([*parts, view[at:]])
 
 
-def _turn(members: Members, chain: Chain, splices: list[Splice], resumed_at: int) -> Turn:
+def _elements(growing: Span) -> list[Span]:
+    """A text in place of the list counts as its only element."""
+    elements = array_spans(growing.raw, growing.start)
+    return [growing] if elements is None else elements
+
+
+def _span(body: bytes, place: tuple[int, int]) -> Span:
+    return Span(body[place[0] : place[1]], *place)
+
+
+def _turn(
+    reading: _Reading, members: Members, chain: Chain, splices: list[Splice], resumed_at: int
+) -> Turn:
     stream = "stream" in members and members["stream"].raw == b"true"
-    return Turn(_text(members, "model"), stream, members, chain, splices, resumed_at)
+    model = _text(members, "model")
+    return Turn(reading.dialect, model, stream, members, chain, splices, resumed_at)
 
 
-def _unread(body: bytes) -> Turn:
+def _unread(reading: _Reading) -> Turn:
     """JSON whose layout has no spans: only what placement needs is looked at."""
-    value = msgspec.json.decode(body)
+    value = msgspec.json.decode(reading.body)
     if not isinstance(value, dict):
         raise ProxyError("invalid_body", "The body must be a JSON object.")
     model = value.get("model")
-    return Turn(
-        model if isinstance(model, str) else "", value.get("stream") is True, {}, Chain(), [], 0
-    )
+    model = model if isinstance(model, str) else ""
+    return Turn(reading.dialect, model, value.get("stream") is True, {}, Chain(), [], 0)
 
 
 def _text(members: Members, name: str) -> str:
     raw = members[name].raw if name in members else b'""'
     return msgspec.json.decode(raw, type=str) if raw.startswith(b'"') else ""
-
-
-def _shift(splice: Splice, by: int) -> Splice:
-    return Splice(splice.start + by, splice.end + by, splice.new, splice.kind)

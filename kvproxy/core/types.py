@@ -53,8 +53,11 @@ class Chain:
         """The hash that covers everything."""
         return self.hashes[-1] if self.hashes else self.root
 
-    def copy(self) -> "Chain":
-        return Chain(self.root, self.hashes[:], self.text_bytes[:], self.segments[:])
+    def until(self, blocks: int) -> "Chain":
+        """A chain of its own with the first `blocks` of this one."""
+        return Chain(
+            self.root, self.hashes[:blocks], self.text_bytes[:blocks], self.segments[:blocks]
+        )
 
 
 @dataclass(frozen=True, slots=True)

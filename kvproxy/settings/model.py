@@ -223,7 +223,7 @@ class AdmissionSettings(Section):
         "with Retry-After at once; unset: it waits. Set it when clients would rather go elsewhere.",
     )
     large_prefill_share: Number = Field(
-        default=0.25,
+        default=0.3,
         gt=0,
         le=1,
         description="Cached prefixes that prefills above small_prefill_s may push out of a replica "

@@ -14,7 +14,10 @@ class EmulatorSettings:
     `chunk_interval_s` (real) is the least time between two chunks of a stream, 0 = one chunk per
     token; `kv_events` publishes
     what the caches hold, in the style of vLLM from 0.24 on or before it, keeping so many batches
-    for replay; `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser."""
+    for replay; `responses_stored` is how many of /v1/responses can be continued by id, 0 as vLLM's
+    default; `scale_out` opens the /render routes; `keeps_billing` prints Claude Code's changing
+    billing line into the prompt, as vLLM before 0.32 did; `tokenizer` is a directory with a
+    tokenizer.json, None = the stand-in tokeniser."""
 
     model: str = "emu"
     hbm_tokens: int = 1_000_000
@@ -39,6 +42,9 @@ class EmulatorSettings:
     kv_events_style: Style = "map"
     kv_events_hashes: HashForm = "int"
     kv_events_buffer: int = 10_000
+    responses_stored: int = 0
+    scale_out: bool = False
+    keeps_billing: bool = False
     body_bytes_max: int = 256 * 1024 * 1024
 
     def __post_init__(self) -> None:

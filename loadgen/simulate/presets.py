@@ -13,7 +13,7 @@ from rich.table import Table
 
 from kvproxy.core.policies import PolicyName
 from loadgen.engine_model import EngineLimits, EngineRates
-from loadgen.simulate.ramp import RampRule
+from loadgen.ramp.classic import ClassicRule
 from loadgen.simulate.run import Arm, Setup, Summary, simulate, summarise
 from loadgen.simulate.world import Sample
 from loadgen.traces.model import Trace
@@ -44,7 +44,7 @@ class Load:
     memory_share: float
     max_context: int
     duration_s: float
-    ramp: RampRule
+    ramp: ClassicRule
     published: dict[str, Published]
 
     @property
@@ -53,10 +53,10 @@ class Load:
 
 
 LOADS = (
-    Load("base", 0.85, 32_000, 600.0, RampRule(30.0, 8), {
+    Load("base", 0.85, 32_000, 600.0, ClassicRule(30.0, 8, value="p95", cooldown=True), {
         "vanilla": Published(9, 30.05), "hbm": Published(52, 16.66), "dram": Published(25, 24.29),
     }),
-    Load("stress", 0.78, 100_000, 1200.0, RampRule(60.0, 32), {
+    Load("stress", 0.78, 100_000, 1200.0, ClassicRule(60.0, 32, value="p95", cooldown=True), {
         "vanilla": Published(18, 150.84), "hbm": Published(12, 102.17),
         "dram": Published(28, 34.59),
     }),

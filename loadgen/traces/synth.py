@@ -27,7 +27,7 @@ NEW_TOKENS: Quantiles = (
 )  # fmt: skip
 NEW_TOKENS_MEAN = 1500
 # A short conversation grows to its largest prompt in large steps, a long one starts over instead.
-PACE_MAX = 3.5
+PACE_MAX = 2.7
 OUTPUT: Quantiles = (
     (0, 20), (0.05, 89), (0.25, 137), (0.5, 216), (0.75, 429), (0.95, 1543), (0.99, 2.6e3),
     (0.999, 6e3), (1, 18195),

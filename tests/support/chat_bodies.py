@@ -221,7 +221,11 @@ def prompt_view(body: bytes) -> tuple[str, list[str]]:
         for message in value["messages"]
         for call in message.get("tool_calls") or ()
     ]
-    return json.dumps(value.get("tools")), arguments
+    printed = [
+        [tool["function"].get(fact) for fact in ("name", "description", "parameters")]
+        for tool in value.get("tools", [])
+    ]
+    return json.dumps(printed), arguments
 
 
 def unordered(body: bytes) -> Any:

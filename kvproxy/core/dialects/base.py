@@ -15,9 +15,20 @@ class UnknownShapeError(Exception):
     """Valid JSON that this dialect does not understand: it passes untouched and unhashed."""
 
 
-class Dialect(Protocol):
-    """`growing` names the member that turns append to, or "" when nothing grows; `head_members`
-    are all members that head() looks at, and the model."""
+class ErrorShape(Protocol):
+    """How the clients of one dialect are told that something failed."""
+
+    def error_body(self, error: ProxyError) -> bytes: ...
+
+    def stream_error(self, error: ProxyError) -> bytes:
+        """The bytes that end a started stream with an error these clients notice."""
+
+
+class Dialect(ErrorShape, Protocol):
+    """`growing` names the member that turns append to, or "" when nothing grows. `head_members`
+    are those before it in the prompt, in the order a template prints them; the name of the growing
+    one stands for its first element, where that leads the prompt. `preamble` are the events a
+    stream may open with before the engine has computed anything."""
 
     @property
     def name(self) -> str: ...
@@ -28,13 +39,14 @@ class Dialect(Protocol):
     @property
     def growing(self) -> str: ...
 
-    def head(self, members: Members, edits: Edits) -> list[Segment]:
-        """Segments that stand before the growing list in the prompt."""
+    @property
+    def preamble(self) -> tuple[bytes, ...]: ...
 
-    def item(self, element: Span, edits: Edits) -> Segment:
-        """The segment of one element of the growing list."""
+    def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
+        """Segments of one of the head members."""
 
-    def error_body(self, error: ProxyError) -> bytes: ...
+    def leads(self, element: Span) -> bool:
+        """Whether this first element of the growing list is printed with the head."""
 
-    def stream_error(self, error: ProxyError) -> bytes:
-        """The bytes that end a started stream with an error this dialect's clients notice."""
+    def items(self, element: Span, edits: Edits) -> list[Segment]:
+        """The segments of one element of the growing list."""

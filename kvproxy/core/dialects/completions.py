@@ -5,38 +5,35 @@ from typing import Any
 import msgspec
 
 from kvproxy.core.canonical import Edits
-from kvproxy.core.dialects.base import Members, UnknownShapeError
-from kvproxy.core.dialects.openai_shapes import stream_error
-from kvproxy.core.errors import ProxyError, openai_body
+from kvproxy.core.dialects.base import UnknownShapeError
+from kvproxy.core.dialects.openai_shapes import OpenAiErrors
+from kvproxy.core.dialects.prompt import frame
 from kvproxy.core.segments import Segment, segment
 from kvproxy.core.spans import Span
 
 _PROMPT = msgspec.json.Decoder(str | list[str | int])
 
 
-class Completions:
+class Completions(OpenAiErrors):
     name = "completions"
-    head_members = ("model", "prompt", "cache_salt")
+    head_members = ("cache_salt", "prompt")
     growing = ""
+    preamble = ()
 
-    def head(self, members: Members, edits: Edits) -> list[Segment]:
-        salt = members["cache_salt"].raw.decode() if "cache_salt" in members else ""
-        if "prompt" not in members:
-            return []
+    def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
+        if name != "prompt":
+            return frame(name, member)
         try:
-            prompt = _PROMPT.decode(members["prompt"].raw)
+            prompt = _PROMPT.decode(member.raw)
         except msgspec.ValidationError as error:
             raise UnknownShapeError(f"prompt: {error}") from error
-        return [segment(salt, [_text(prompt)])]
+        return [segment("", [_text(prompt)])]
 
-    def item(self, element: Span, edits: Edits) -> Segment:
+    def leads(self, element: Span) -> bool:
+        return False
+
+    def items(self, element: Span, edits: Edits) -> list[Segment]:
         raise AssertionError("a completion prompt is no list of messages")
-
-    def error_body(self, error: ProxyError) -> bytes:
-        return openai_body(error)
-
-    def stream_error(self, error: ProxyError) -> bytes:
-        return stream_error(error)
 
 
 def _text(prompt: str | list[Any]) -> bytes:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.types import Usage
+from tests.support.shared import shared_path
 
 TEXTS = st.text(max_size=40) | st.just('{"usage": {"prompt_tokens": 7, "completion_tokens": 8}}')
 USAGES = st.builds(
@@ -39,6 +40,58 @@ def stream_body(texts: list[str], usage: Usage | None) -> bytes:
     if usage is not None:
         lines.append(b"data: " + json.dumps({"choices": [], "usage": usage_json(usage)}).encode())
     return b"\n\n".join([*lines, b"data: [DONE]\n\n"])
+
+
+def test_usage_of_captured_answers() -> None:
+    """Streams and bodies of every dialect, as a real engine wrote them."""
+    folder = shared_path("vllm-samples", "http")
+    reported = {
+        "anthropic_1st": Usage(1691, 8, 1664),
+        "anthropic_stream": Usage(1691, 8, 1664),
+        "anthropic_count_tokens": None,
+        "chat_2nd": Usage(1691, 8, 1664),
+        "chat_stream_usage": Usage(1691, 8, 1664),
+        "responses_2nd": Usage(1462, 8, 1440),
+        "responses_stream": Usage(1462, 8, 1440),
+    }
+    found = {}
+    for name in reported:
+        watch = AnswerWatch()
+        watch.feed((folder / f"{name}.body").read_bytes())
+        found[name] = watch.usage()
+    assert found == reported
+
+
+def test_the_first_usage_of_a_message_stream_does_not_count() -> None:
+    """message_start has the whole prompt as input_tokens, the end has it split."""
+    start = b'data: {"message":{"usage":{"input_tokens":100,"output_tokens":0}}}'
+    split = b'"cache_read_input_tokens":64,"cache_creation_input_tokens":32'
+    end = b'data: {"usage":{"input_tokens":4,"output_tokens":5,%b}}' % split
+    watch = AnswerWatch()
+    watch.feed(b"event: message_start\n" + start + b"\n\nevent: message_delta\n" + end + b"\n\n")
+    assert watch.usage() == Usage(100, 5, 64)
+    whole = AnswerWatch()
+    whole.feed(b'{"usage":{"input_tokens":100,"output_tokens":5}}')
+    assert whole.usage() == Usage(100, 5, None)
+
+
+@given(st.lists(st.integers(1, 30), max_size=40))
+def test_a_preamble_is_no_first_token(sizes: list[int]) -> None:
+    events = [b"response.created", b"response.in_progress", b"response.output_text.delta"]
+    stream = b"".join(b'event: %b\ndata: {"t":"event: x"}\n\n' % event for event in events)
+    watch, at, first = AnswerWatch(events[:2]), 0, -1
+    for size in [*sizes, len(stream)]:
+        if stream[at : at + size] and watch.feed(stream[at : at + size]):
+            assert first < 0
+            first = at + size
+        at += size
+    named = stream.index(events[2]) + len(events[2]) + 1
+    assert first >= named
+    assert first - named < max([*sizes, len(stream)])
+
+
+def test_an_answer_that_is_no_stream_has_no_preamble() -> None:
+    assert AnswerWatch([b"response.created"]).feed(b'{"id":"resp_1"')
 
 
 def watched(body: bytes, borders: list[int]) -> AnswerWatch:

@@ -1,10 +1,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.resume import Point, ResumePoints, digest, ending
+from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_on
 from kvproxy.core.types import Chain
 
-NOTHING = Point(0, b"", b"", {}, 0, Chain(), [])
+NOTHING = Point(0, 0, b"", b"", {}, None, 0, Chain(), 0, [])
 
 
 def body_of(seed: int, length: int) -> bytes:
@@ -12,7 +12,13 @@ def body_of(seed: int, length: int) -> bytes:
 
 
 def point_of(body: bytes, offset: int) -> Point:
-    return NOTHING._replace(offset=offset, digest=digest(body, offset), ending=ending(body, offset))
+    hashed = hash_on(body, offset, None).digest()
+    return NOTHING._replace(offset=offset, digest=hashed, ending=ending(body, offset))
+
+
+def found_in(points: ResumePoints, scope: str, body: bytes) -> Point | None:
+    begun = points.find(scope, body)
+    return begun.point if begun is not None else None
 
 
 def test_a_point_is_found_in_any_body_that_begins_alike() -> None:
@@ -20,18 +26,18 @@ def test_a_point_is_found_in_any_body_that_begins_alike() -> None:
     body = body_of(1, 5000)
     point = point_of(body, 3000)
     points.file("t", body, point, NOTHING)
-    assert points.find("t", body[:3000]) is point
-    assert points.find("t", body[:3000] + b"x" * 100_000) is point
-    assert points.find("t", body[:2999]) is None
-    assert points.find("t", b"y" + body[1:]) is None
-    assert points.find("t", body[:2500] + b"y" + body[2501:]) is None
+    assert found_in(points, "t", body[:3000]) is point
+    assert found_in(points, "t", body[:3000] + b"x" * 100_000) is point
+    assert found_in(points, "t", body[:2999]) is None
+    assert found_in(points, "t", b"y" + body[1:]) is None
+    assert found_in(points, "t", body[:2500] + b"y" + body[2501:]) is None
 
 
 def test_scopes_share_nothing() -> None:
     points = ResumePoints(10)
     body = body_of(1, 2000)
     points.file("chat\0a", body, point_of(body, 1000), NOTHING)
-    assert points.find("chat\0b", body) is None
+    assert found_in(points, "chat\0b", body) is None
 
 
 def test_the_longest_of_different_sizes_is_found() -> None:
@@ -39,7 +45,7 @@ def test_the_longest_of_different_sizes_is_found() -> None:
     body = body_of(1, 9000)
     for offset in (5000, 600, 2500):
         points.file("t", body, point_of(body, offset), NOTHING)
-    found = [points.find("t", body[:length]) for length in (599, 700, 2600, 9000)]
+    found = [found_in(points, "t", body[:length]) for length in (599, 700, 2600, 9000)]
     assert [point.offset if point else 0 for point in found] == [0, 600, 2500, 5000]
 
 
@@ -51,8 +57,8 @@ def test_a_turn_replaces_the_point_it_continued() -> None:
         continued, point = point, point_of(body, offset)
         points.file("t", body, point, instead_of=continued)
     assert len(points) == 1
-    assert points.find("t", body[:7000]) is None
-    assert points.find("t", body) is point
+    assert found_in(points, "t", body[:7000]) is None
+    assert found_in(points, "t", body) is point
 
 
 def test_bodies_too_short_to_matter_are_not_kept() -> None:
@@ -60,8 +66,8 @@ def test_bodies_too_short_to_matter_are_not_kept() -> None:
     body = body_of(1, 600)
     points.file("t", body, point_of(body, 511), NOTHING)
     assert len(points) == 0
-    assert points.find("t", body) is None
-    assert points.find("t", b"") is None
+    assert found_in(points, "t", body) is None
+    assert found_in(points, "t", b"") is None
 
 
 @given(
@@ -72,10 +78,18 @@ def test_bounded_and_never_wrong(asked: list[tuple[int, int, bool]], max_points:
     points = ResumePoints(max_points)
     for seed, offset, replace in asked:
         body = body_of(seed, 3000)
-        found = points.find("t", body)
-        assert found is None or digest(body, found.offset) == found.digest
+        found = found_in(points, "t", body)
+        assert found is None or point_of(body, found.offset).digest == found.digest
         continued = found if replace and found is not None else NOTHING
         points.file("t", body, point_of(body, offset), continued)
         assert len(points) <= max_points
         assert len(points) == sum(len(filed) for filed in points._filed.values())
         assert all(0 < len(filed) <= 8 for filed in points._filed.values())
+
+
+@given(st.binary(max_size=9000), st.integers(0, 9000), st.integers(0, 9000))
+def test_hashing_goes_on_where_it_left_off(body: bytes, first: int, second: int) -> None:
+    first, second = sorted((min(first, len(body)), min(second, len(body))))
+    begun = Begun(NOTHING._replace(offset=first), hash_on(body, first, None))
+    on = [hash_on(body, second, begun).digest() for _ in range(2)]
+    assert on == [hash_on(body, second, None).digest()] * 2

@@ -11,9 +11,11 @@ def test_an_empty_chain_ends_at_its_root() -> None:
     assert len(Chain(7)) == 0
 
 
-def test_a_copy_is_its_own() -> None:
+def test_a_beginning_is_a_chain_of_its_own() -> None:
     chain = make_chain("a", "b", root=3)
-    copied = chain.copy()
+    assert chain.until(0).end == 3
+    assert chain.until(1) == make_chain("a", root=3)
+    copied = chain.until(2)
     assert copied == chain
     copied.hashes.append(1)
     assert copied.end == 1 != chain.end

@@ -60,7 +60,7 @@ def test_bytes_that_are_no_text_are_not_json() -> None:
 def test_a_prompt_is_no_list_of_messages() -> None:
     edits = Canonicaliser(Order.PRESERVE, Representatives(0)).edits("")
     with pytest.raises(AssertionError):
-        DIALECT.item(Span(b"{}", 0, 2), edits)
+        DIALECT.items(Span(b"{}", 0, 2), edits)
 
 
 def test_errors_speak_openai() -> None:

@@ -1,0 +1,180 @@
+"""/v1/messages: Anthropic's blocks, as the chat messages that an engine makes of them.
+
+Blocks of the system text are joined; a tool result in a user's message becomes a message of its own
+before the rest of it; thinking becomes reasoning. Signatures, redacted thinking, cache_control and
+members the engine does not know are invisible to the model.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from kvproxy.core.canonical import Edits
+from kvproxy.core.dialects.anthropic_shapes import AnthropicErrors
+from kvproxy.core.dialects.base import UnknownShapeError
+from kvproxy.core.dialects.prompt import NOTHING, Call, arguments, frame, media, message, place
+from kvproxy.core.dialects.tools import Tool, tools
+from kvproxy.core.segments import Segment, segment
+from kvproxy.core.spans import Span
+
+_NO_INPUT = msgspec.Raw(b"{}")
+
+
+class _Block(msgspec.Struct):
+    type: str
+    text: str | None = None
+    thinking: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: msgspec.Raw = _NO_INPUT
+    tool_use_id: str | None = None
+    content: str | list[dict[str, Any]] | None = None
+    source: dict[str, Any] | None = None
+    tool: Any = None
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: str | list[_Block]
+
+
+class _Tool(msgspec.Struct):
+    name: str
+    input_schema: msgspec.Raw
+    description: str | None = None
+    strict: bool | None = None
+    defer_loading: bool | None = None
+
+
+class _Thinking(msgspec.Struct):
+    type: str = ""
+
+
+class _OutputConfig(msgspec.Struct):
+    effort: str | None = None
+
+
+_MESSAGE = msgspec.json.Decoder(_Message)
+_SYSTEM = msgspec.json.Decoder(str | list[_Block])
+_TOOLS = msgspec.json.Decoder(list[_Tool])
+_THINKING = msgspec.json.Decoder(_Thinking)
+_OUTPUT_CONFIG = msgspec.json.Decoder(_OutputConfig)
+
+
+class Messages(AnthropicErrors):
+    name = "messages"
+    head_members = (
+        "cache_salt",
+        "chat_template_kwargs",
+        "thinking",
+        "output_config",
+        "system",
+        "tools",
+    )
+    growing = "messages"
+    preamble = ()
+
+    def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
+        try:
+            if name == "system":
+                return _system(member)
+            if name == "tools":
+                return tools(member, _declared(member), ("input_schema",), edits)
+            return _frame(name, member)
+        except msgspec.ValidationError as error:
+            raise UnknownShapeError(f"{name}: {error}") from error
+
+    def leads(self, element: Span) -> bool:
+        return False
+
+    def items(self, element: Span, edits: Edits) -> list[Segment]:
+        try:
+            given = _MESSAGE.decode(element.raw)
+        except msgspec.ValidationError as error:
+            raise UnknownShapeError(f"message: {error}") from error
+        if isinstance(given.content, str):
+            return [message(given.role, [given.content.encode()])]
+        if given.role == "system":
+            text = "".join(block.text or "" for block in given.content)
+            return [message(given.role, [text.encode()])]
+        return _blocks(given.role, given.content, element, edits)
+
+
+def _system(member: Span) -> list[Segment]:
+    if member.raw in NOTHING:
+        return []
+    given = _SYSTEM.decode(member.raw)
+    text = given if isinstance(given, str) else "".join(block.text or "" for block in given)
+    return [message("system", [text.encode()])]
+
+
+def _frame(name: str, member: Span) -> list[Segment]:
+    """Switched-off thinking and effort reach a template as its reasoning effort."""
+    if member.raw in NOTHING:
+        return []
+    if name == "thinking":
+        off = _THINKING.decode(member.raw).type == "disabled"
+        return [segment(["reasoning_effort", "none"], [])] if off else []
+    if name == "output_config":
+        effort = _OUTPUT_CONFIG.decode(member.raw).effort
+        return [segment(["reasoning_effort", effort], [])] if effort else []
+    return frame(name, member)
+
+
+def _declared(member: Span) -> list[Tool] | None:
+    if member.raw in NOTHING:
+        return []
+    try:
+        given = _TOOLS.decode(member.raw)
+    except msgspec.ValidationError:
+        return None
+    return [
+        Tool(
+            ["function", each.name, each.description, each.strict, each.defer_loading],
+            bytes(each.input_schema),
+        )
+        for each in given
+    ]
+
+
+def _blocks(role: str, blocks: Sequence[_Block], element: Span, edits: Edits) -> list[Segment]:
+    contents: list[bytes] = []
+    calls: list[Call] = []
+    results: list[Segment] = []
+    thinking = ""
+    for index, block in enumerate(blocks):
+        if block.type == "text":
+            if block.text:
+                contents.append(block.text.encode())
+        elif block.type == "thinking":
+            thinking += block.thinking or ""
+        elif block.type == "tool_use":
+            calls.append(_call(block, index, element, edits))
+        elif block.type == "tool_result" and role == "user":
+            results.append(_result(block))
+        elif block.type not in ("redacted_thinking", "tool_reference"):
+            contents.append(media([block.type, block.source, block.content, block.tool]))
+    if contents or role != "user":
+        results.append(message(role, contents, reasoning=thinking, calls=calls))
+    return results
+
+
+def _result(block: _Block) -> Segment:
+    """Texts of a result are joined by line breaks, as the engine does."""
+    if not isinstance(block.content, list):
+        return message("tool", [(block.content or "").encode()], tool_call_id=block.tool_use_id)
+    texts = [str(part.get("text", "")) for part in block.content if part.get("type") == "text"]
+    others = [media(part) for part in block.content if part.get("type") != "text"]
+    contents = ["\n".join(texts).encode(), *others]
+    return message("tool", contents, tool_call_id=block.tool_use_id)
+
+
+def _call(block: _Block, index: int, element: Span, edits: Edits) -> Call:
+    given = bytes(block.input)
+    canonical, forward = arguments(given, edits)
+    if forward != given:
+        span = place(element, ("content", index, "input"))
+        if span is not None:
+            edits.replace(span, forward, "argument_order")
+    return Call(block.id, block.name or "", canonical)

@@ -1,0 +1,90 @@
+"""The list of declared tools: what a template prints of it, and in which spelling to forward it.
+
+Engines print the facts of a tool in an order of their own, but the keys of its schema and the tools
+themselves in the client's. So only those two are ever spliced; what else a tool says passes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from kvproxy.core.canonical import Edits
+from kvproxy.core.dialects.base import UnknownShapeError
+from kvproxy.core.dialects.prompt import NOTHING, place
+from kvproxy.core.segments import Segment, segment
+from kvproxy.core.spans import Span, array_spans
+
+_ANY = msgspec.json.Decoder()
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class Tool(NamedTuple):
+    """`facts` in fixed order and the schema as it came; a tool without one counts as a whole."""
+
+    facts: list[Any]
+    schema: bytes | None
+
+
+class _Spelled(NamedTuple):
+    """`new` replaces the schema, or the whole tool where `whole`; None leaves it as it is."""
+
+    canonical: bytes
+    new: bytes | None
+    whole: bool
+
+
+def tools(
+    member: Span, declared: Sequence[Tool] | None, path: Sequence[str], edits: Edits
+) -> list[Segment]:
+    """Segments of the tools in the order to forward; splices where another spelling is known.
+
+    `declared` is None for a list with tools of unknown shape; `path` leads to a tool's schema.
+    """
+    if member.raw in NOTHING:
+        return []
+    if declared is None:
+        declared = [Tool([], None) for _ in _elements(member)]
+    spelled = [_spell(member, index, tool, edits) for index, tool in enumerate(declared)]
+    order = edits.listing([tool.canonical for tool in spelled])
+    if order != list(range(len(order))):
+        parts = _respelled(member, spelled, path)
+        listing = b"[" + b",".join(parts[index] for index in order) + b"]"
+        edits.replace(member, listing, "tool_order")
+    elif any(tool.new is not None for tool in spelled):
+        for span, tool in zip(_elements(member), spelled, strict=True):
+            at = _place(span, tool, path)
+            if at is not None and tool.new is not None:
+                edits.replace(at, tool.new, "schema_order")
+    return [segment("tool", [spelled[index].canonical]) for index in order]
+
+
+def _spell(member: Span, index: int, tool: Tool, edits: Edits) -> _Spelled:
+    raw = tool.schema if tool.schema is not None else _elements(member)[index].raw
+    canonical, forward = edits.value(raw, _ANY.decode(raw))
+    if tool.facts:
+        canonical = _ENCODE(tool.facts) + canonical
+    return _Spelled(canonical, None if forward == raw else forward, tool.schema is None)
+
+
+def _respelled(member: Span, spelled: Sequence[_Spelled], path: Sequence[str]) -> list[bytes]:
+    parts = []
+    for span, tool in zip(_elements(member), spelled, strict=True):
+        at = _place(span, tool, path)
+        if at is None or tool.new is None:
+            parts.append(span.raw)
+        else:
+            before, behind = at.start - span.start, at.end - span.start
+            parts.append(span.raw[:before] + tool.new + span.raw[behind:])
+    return parts
+
+
+def _place(span: Span, tool: _Spelled, path: Sequence[str]) -> Span | None:
+    return span if tool.whole else place(span, path)
+
+
+def _elements(member: Span) -> list[Span]:
+    spans = array_spans(member.raw, member.start)
+    if spans is None:
+        raise UnknownShapeError("tools is not a list")
+    return spans

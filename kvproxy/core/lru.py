@@ -1,0 +1,49 @@
+"""A mapping that forgets its least recently used entries once they take too many bytes."""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class ByteLru(Generic[K, V]):
+    """At most `max_bytes`, by the sizes given with the entries."""
+
+    def __init__(self, max_bytes: int) -> None:
+        assert max_bytes >= 0
+        self._max_bytes = max_bytes
+        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self.size_bytes = 0
+        self.evicted = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: K) -> V | None:
+        """The entry, which counts as used now."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        self._entries.move_to_end(key)
+        return entry[0]
+
+    def put(self, key: K, value: V, size_bytes: int) -> None:
+        """Keep `value`; one that is larger than everything allowed is not kept."""
+        self.pop(key)
+        if size_bytes > self._max_bytes:
+            return
+        self._entries[key] = (value, size_bytes)
+        self.size_bytes += size_bytes
+        while self.size_bytes > self._max_bytes:
+            _, (_, freed) = self._entries.popitem(last=False)
+            self.size_bytes -= freed
+            self.evicted += 1
+
+    def pop(self, key: K) -> V | None:
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return None
+        self.size_bytes -= entry[1]
+        return entry[0]

@@ -1,0 +1,85 @@
+import json
+
+import pytest
+
+from kvproxy.core.canonical import Canonicaliser, Edits, Order
+from kvproxy.core.dialects.prompt import Call, arguments, frame, media, message, place
+from kvproxy.core.representatives import Representatives
+from kvproxy.core.spans import Span
+
+
+def edits(kept: Representatives | None = None) -> Edits:
+    kept = Representatives(2**20) if kept is None else kept
+    return Canonicaliser(Order.FIRST_SEEN, kept).edits("")
+
+
+def span(raw: bytes, start: int = 0) -> Span:
+    return Span(raw, start, start + len(raw))
+
+
+def test_messages_differ_in_all_that_a_template_prints() -> None:
+    made = [
+        message("user", [b"text"]),
+        message("user", [b"te", b"xt"]),
+        message("tool", [b"text"]),
+        message("user", [b"text"], name="ann"),
+        message("tool", [b"text"], tool_call_id="c"),
+        message("user", [b"text"], reasoning="why"),
+        message("user", [b"text"], calls=[Call("c", "f", b"{}")]),
+        message("user", [b"text"], calls=[Call("d", "f", b"{}")]),
+        message("user", [b"text"], calls=[Call("c", "f", b"{}"), Call("c", "f", b"{}")]),
+        message("user", [b"textf{}"]),
+    ]
+    assert len({segment.data for segment in made}) == len(made)
+
+
+def test_no_content_is_empty_content() -> None:
+    assert message("user", []) == message("user", [b""])
+
+
+def test_texts_are_measured() -> None:
+    made = message("user", [b"abc"], reasoning="de", calls=[Call("c", "f", b"{}")])
+    assert made.text_bytes == 8
+    assert made.data[made.text_start :].startswith(b"abcde")
+
+
+@pytest.mark.parametrize("raw", [b"null", b"[]", b'""', b"{}"])
+def test_nothing_is_no_segment(raw: bytes) -> None:
+    assert frame("documents", span(raw)) == []
+
+
+def test_a_frame_is_its_name_and_value() -> None:
+    [one] = frame("documents", span(b'{"a":1,"b":2}'))
+    assert frame("documents", span(b'{ "b":2,"a":1 }')) == [one]
+    assert frame("other", span(b'{"a":1,"b":2}')) != [one]
+
+
+def test_media_are_told_from_text_and_their_marks_ignored() -> None:
+    assert media({"u": 1, "cache_control": {}}) == media({"u": 1})
+    assert media({"u": 1}) != b'{"u":1}'
+
+
+@pytest.mark.parametrize("given", [b"", b"not json", b"[1,2]", b"7", b'{"a":1} x', b'{"a":1'])
+def test_arguments_that_are_no_object_stay(given: bytes) -> None:
+    assert arguments(given, edits()) == (given, given)
+
+
+def test_arguments_get_their_first_spelling() -> None:
+    kept = Representatives(2**20)
+    canonical, _ = arguments(b'{"b":1,"a":2}', edits(kept))
+    assert arguments(b'{"a":2,"b":1}', edits(kept)) == (canonical, b'{"b":1,"a":2}')
+    # What differs in white space alone is left as it is.
+    assert arguments(b'{ "b":1, "a":2 }', edits(kept)) == (canonical, b'{ "b":1, "a":2 }')
+
+
+def test_places_lie_where_their_bytes_do() -> None:
+    body = b'  {"a": [1, {"b" : {"c":[true]}}]}'
+    found = place(span(body[2:], 2), ("a", 1, "b", "c"))
+    assert found is not None
+    assert body[found.start : found.end] == found.raw == b"[true]"
+
+
+@pytest.mark.parametrize("path", [("x",), ("a", "x"), (0,), ("a", 1, "b", 0)])
+def test_no_place_where_the_layout_is_another(path: tuple[str | int, ...]) -> None:
+    value = {"a": [1, {"b": {}}]}
+    assert place(span(json.dumps(value).encode()), path) is None
