@@ -5,10 +5,12 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import orjson
 
+from loadgen.arrivals import Arrivals, begin_each
 from loadgen.bound import InfiniteCache
 from loadgen.client import Client, ClientSettings
 from loadgen.dialects import DIALECTS
@@ -36,9 +38,10 @@ FAILURES_IN_A_ROW_MAX = 30
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """`duration_s` is real time. A `ramp` decides on the number of users instead of `users`, and
-    may end the run. With no ramp, `duration_s` or `requests` it ends when every trace has been
-    played once; otherwise conversations are recycled. A p99 of the client's own delay above
-    `client_lag_max_s` makes a run invalid; None: from the SLO's TTFT."""
+    may end the run; with `arrivals` conversations begin whether or not others have ended. With
+    no ramp, `duration_s` or `requests` it ends when every trace has been played once; otherwise
+    conversations are recycled. A p99 of the client's own delay above `client_lag_max_s` makes a
+    run invalid; None: from the SLO's TTFT."""
 
     url: str
     users: int = 8
@@ -58,6 +61,7 @@ class RunSettings:
     ramp: RampRule | None = None
     client_lag_max_s: float | None = None
     dialect: str = "chat"
+    arrivals: Arrivals | None = None
 
     @property
     def recycles(self) -> bool:
@@ -130,13 +134,8 @@ async def run_load(
             overhead = Overhead()
         warm = Warm.of(traces, settings.warm_prefix_pct)
         content = ContentSettings(settings.seed, warm, overhead, per_word)
-        asking = Asking(
-            model,
-            headers,
-            settings.output_tokens_max,
-            settings.engine_extras,
-            DIALECTS[settings.dialect],
-        )
+        lengths = (settings.output_tokens_max, settings.engine_extras)
+        asking = Asking(model, headers, *lengths, DIALECTS[settings.dialect])
         run = _Run(settings, traces, wire, pool, (asking, content))
         if on_start is not None:
             on_start(run.progress)
@@ -170,7 +169,8 @@ class _Run:
     ) -> None:
         self._settings = settings
         self._traces = traces
-        self._queue = TraceQueue(traces, settings.seed, settings.recycles)
+        recorded = settings.arrivals is not None and settings.arrivals.kind == "recorded"
+        self._queue = TraceQueue(traces, settings.seed, settings.recycles, as_recorded=recorded)
         self._controller = controller_of(settings.ramp) if settings.ramp is not None else None
         self._pulse = Pulse()
         self._cpu = CpuMeter()
@@ -196,9 +196,9 @@ class _Run:
         # Whatever takes long and can be known ahead is done before any clock runs.
         for trace in self._traces:
             self._stage.plans.of(trace)
-        ramped = self._controller is not None
-        count = 0 if ramped else self._settings.users
-        first = [await self._next_session(self._stage) for _ in range(count)]
+        ramped, arrivals = self._controller is not None, self._settings.arrivals
+        count = 0 if ramped or arrivals is not None else self._settings.users
+        first = [await self._next_session(self._stage, advance=True) for _ in range(count)]
         sessions = [session for session in first if session is not None]
         # What lives as long as the run need not be searched for garbage during it.
         gc.collect()
@@ -206,7 +206,10 @@ class _Run:
         self._began = time.monotonic()
         self._cpu = CpuMeter()
         pulse = asyncio.create_task(self._pulse.beat())
-        playing = self._ramped_users() if ramped else self._users(sessions)
+        if arrivals is not None:
+            playing = self._arriving_users(arrivals)
+        else:
+            playing = self._ramped_users() if ramped else self._users(sessions)
         users = asyncio.create_task(playing)
         try:
             if output is None:
@@ -228,9 +231,8 @@ class _Run:
         if slo is not None:
             over_s = time.monotonic() - self._started
             summary["slo"] = attainment(self.progress.samples, slo, scale, over_s)
-        allowed_s = self._settings.client_lag_max_s
-        if allowed_s is None:
-            allowed_s = allowed_lag_s(slo.most_s("ttft_s", 0) if slo else None, scale)
+        ttft_slo_s = slo.most_s("ttft_s", 0) if slo else None
+        allowed_s = self._settings.client_lag_max_s or allowed_lag_s(ttft_slo_s, scale)
         lags = [sample.lag_s for sample in self.progress.samples if sample.lag_s is not None]
         summary["client"] = verdict(lags, self._pulse.lags_s, allowed_s) | self._cpu.read()
         return summary
@@ -273,6 +275,19 @@ class _Run:
             for start_s, (trace, session) in zip(starts, sessions, strict=True):
                 group.create_task(self._user(trace, session, now + start_s))
 
+    async def _arriving_users(self, arrivals: Arrivals) -> None:
+        scale, seed = self._settings.timing.time_scale, self._settings.seed
+        starts = (start / scale for start in arrivals.starts_s(self._traces, seed))
+        following = partial(self._next_session, self._stage)
+        if not await begin_each(starts, following, self.gate, self._one):
+            self.gate.close("too many conversations at a time")
+
+    async def _one(self, trace: Trace, session: Session, at: float) -> None:
+        try:
+            await session.run(at)
+        finally:
+            self._queue.give_back(trace)
+
     async def _ramped_users(self) -> None:
         assert self._controller is not None
         async with asyncio.TaskGroup() as group:
@@ -294,21 +309,21 @@ class _Run:
     async def _user(self, trace: Trace, session: Session, at: float) -> None:
         """One user: a conversation at a time, a new one as soon as the last has ended."""
         while True:
-            try:
-                await session.run(at)
-            finally:
-                self._queue.give_back(trace)
+            await self._one(trace, session, at)
             following = None if self.gate.closed else await self._next_session(session.stage)
             if following is None:
                 return
             trace, session = following
             at = time.monotonic()
 
-    async def _next_session(self, stage: Stage) -> tuple[Trace, Session] | None:
+    async def _next_session(
+        self, stage: Stage, *, advance: bool = False
+    ) -> tuple[Trace, Session] | None:
         taken = self._queue.take()
         if taken is None:
             return None
-        session = Session(stage, *taken)
+        first = self._settings.timing.first_turn(taken[0], self._settings.seed) if advance else 0
+        session = Session(stage, *taken, first)
         await session.prepare()
         return taken[0], session
 

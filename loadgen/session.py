@@ -125,51 +125,61 @@ class Session:
     """One play of one trace. `prepare` renders its first prompt, by far the largest step of them,
     before it has a time to keep; the others are rendered while the answer before comes in."""
 
-    def __init__(self, stage: Stage, trace: Trace, play: int) -> None:
+    def __init__(self, stage: Stage, trace: Trace, play: int, first_turn: int = 0) -> None:
         self.stage = stage
         self._trace = trace
         plan = stage.plans.of(trace)
         self._id = f"{trace.id}-{stage.plans.settings.seed}-{play}"
         self._lane = plan.lane_of(trace)
+        self._first_turn = first_turn
         self._conversation = Conversation(plan, stage.pool, play, stage.asking.dialect)
         self._cache: PlayCache = stage.cache.play(plan, play)
 
     async def prepare(self) -> None:
-        await self._conversation.prepare(self._conversation.plan.request(self._lane, 0))
+        first = self._conversation.plan.request(self._lane, self._first_turn)
+        await self._conversation.prepare(first)
 
     async def run(self, at: float) -> None:
-        """Play the whole conversation, its first turn at the monotonic time `at`."""
+        """Play the conversation from its first turn, which is at the monotonic time `at`. Of what
+        lies before a later first turn nothing is asked: its prompt holds all of it."""
         children: list[tuple[SubAgent, asyncio.Task[None]]] = []
         lane = turn = 0
-        ready = at
+        due = ended = at
+        before: Turn | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for step in self._trace.steps:
                     if isinstance(step, SubAgent):
                         lane += 1
-                        child = group.create_task(self._sub_agent(step, lane, ready))
-                        children.append((step, child))
+                        if turn > self._first_turn or not self._first_turn:
+                            child = group.create_task(self._sub_agent(step, lane, ended))
+                            children.append((step, child))
                         continue
-                    due = ready + (self.stage.timing.think_s(step) if turn else 0.0)
+                    turn += 1
+                    if turn <= self._first_turn:
+                        continue
+                    if before is not None:
+                        due = self.stage.timing.due(step, before, due, ended)
                     joined = [task for agent, task in children if agent.waits]
                     if joined and any(not task.done() for task in joined):
                         await asyncio.wait(joined)
                         due = max(due, time.monotonic())
-                    ended = await self._turn(step, (0, turn), due, "")
-                    if ended is None:
+                    done = await self._turn(step, (0, turn - 1), due, "")
+                    if done is None:
                         break
-                    turn, ready = turn + 1, ended
+                    before, ended = step, done
         except BaseExceptionGroup as error:
             raise error.exceptions[0] from error
 
     async def _sub_agent(self, agent: SubAgent, lane: int, at: float) -> None:
-        ready = at
+        due = ended = at
         for index, turn in enumerate(agent.turns):
-            due = ready + (self.stage.timing.think_s(turn) if index else 0.0)
-            ended = await self._turn(turn, (lane, index), due, agent.agent_id)
-            if ended is None:
+            if index:
+                due = self.stage.timing.due(turn, agent.turns[index - 1], due, ended)
+            done = await self._turn(turn, (lane, index), due, agent.agent_id)
+            if done is None:
                 return
-            ready = ended
+            ended = done
 
     async def _turn(
         self, turn: Turn, place: tuple[int, int], due: float, agent: str
