@@ -12,13 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from loadgen.arrivals import Arrivals, Kind
-from loadgen.cli_types import COUNT, DURATION, row_format, row_options
+from loadgen.cli_rows import row_format, row_options
+from loadgen.cli_types import COUNT, DURATION
 from loadgen.dialects import DIALECTS
 from loadgen.emulate_cli import emulate
 from loadgen.probe import EndpointError
 from loadgen.ramp.options import ramp_of, ramp_options, slo_of
 from loadgen.report import ramp_text, show_progress, summary_table
-from loadgen.run import Progress, RunResult, RunSettings, run_load
+from loadgen.resume import ResumeError
+from loadgen.run import run_load
+from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.schedule import Strategy, Timing
 from loadgen.stats import arm
 from loadgen.traces.errors import TraceError
@@ -90,6 +93,7 @@ TRACES = click.Path(exists=True, path_type=Path)
               "(exit status 3); default 5 ms or 1 % of the TTFT SLO.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False),
               help="Directory for run.json and requests.jsonl.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run under --output.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
               help="File for the result in the shape that comparisons use.")  # fmt: skip
 @click.pass_context
@@ -165,9 +169,14 @@ def _replay(options: dict[str, object]) -> None:
     traces = _load(traces_path, context)
     output, json_file = options["output"], options["json_file"]
     assert output is None or isinstance(output, Path)
+    if options["resume"] and output is None:
+        raise click.UsageError("--resume needs the --output of the run to go on with")
     console = Console(stderr=True)
     try:
-        result = uvloop.run(_with_progress(console, settings, traces, output))
+        resume = bool(options["resume"])
+        result = uvloop.run(_with_progress(console, settings, traces, output, resume))
+    except ResumeError as error:
+        raise click.UsageError(str(error)) from error
     except EndpointError as error:
         raise click.ClickException(f"{url}: {error}") from error
     except KeyboardInterrupt as error:
@@ -233,7 +242,11 @@ def policy_of(result: RunResult) -> str:
 
 
 async def _with_progress(
-    console: Console, settings: RunSettings, traces: list[Trace], output: Path | None
+    console: Console,
+    settings: RunSettings,
+    traces: list[Trace],
+    output: Path | None,
+    resume: bool,
 ) -> RunResult:
     shown: list[asyncio.Task[None]] = []
     goal = f" of {settings.requests}" if settings.requests else ""
@@ -243,7 +256,7 @@ async def _with_progress(
         shown.append(asyncio.create_task(line))
 
     try:
-        return await run_load(settings, traces, output, start)
+        return await run_load(settings, traces, output, start, resume=resume)
     finally:
         for task in shown:
             task.cancel()

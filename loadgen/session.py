@@ -16,6 +16,7 @@ from loadgen.client import Client
 from loadgen.content import Conversation, Prompt
 from loadgen.dialects import DIALECTS, Asked, Dialect
 from loadgen.plan import Plans
+from loadgen.resume import Past
 from loadgen.sample import Sample
 from loadgen.schedule import Timing
 from loadgen.text import WordPool
@@ -119,6 +120,7 @@ class Stage:
     cache: InfiniteCache
     sent: Callable[[Sample], None]
     ended: Callable[[Sample], None]
+    past: Past = field(default_factory=Past)
 
 
 class Session:
@@ -131,7 +133,8 @@ class Session:
         plan = stage.plans.of(trace)
         self._id = f"{trace.id}-{stage.plans.settings.seed}-{play}"
         self._lane = plan.lane_of(trace)
-        self._first_turn = first_turn
+        played = [at for agent, at in stage.past.done.get(self._id, ()) if not agent]
+        self._first_turn = min(played, default=first_turn)
         self._conversation = Conversation(plan, stage.pool, play, stage.asking.dialect)
         self._cache: PlayCache = stage.cache.play(plan, play)
 
@@ -158,6 +161,9 @@ class Session:
                     turn += 1
                     if turn <= self._first_turn:
                         continue
+                    if self._past("", (0, turn - 1)):
+                        before = step
+                        continue
                     if before is not None:
                         due = self.stage.timing.due(step, before, due, ended)
                     joined = [task for agent, task in children if agent.waits]
@@ -174,12 +180,21 @@ class Session:
     async def _sub_agent(self, agent: SubAgent, lane: int, at: float) -> None:
         due = ended = at
         for index, turn in enumerate(agent.turns):
+            if self._past(agent.agent_id, (lane, index)):
+                continue
             if index:
                 due = self.stage.timing.due(turn, agent.turns[index - 1], due, ended)
             done = await self._turn(turn, (lane, index), due, agent.agent_id)
             if done is None:
                 return
             ended = done
+
+    def _past(self, agent: str, place: tuple[int, int]) -> bool:
+        """Whether the run, before it was interrupted, had this request behind it."""
+        if (agent, place[1]) not in self.stage.past.done.get(self._id, ()):
+            return False
+        self._cache.send(self._conversation.plan.request(self._lane + place[0], place[1]))
+        return True
 
     async def _turn(
         self, turn: Turn, place: tuple[int, int], due: float, agent: str
