@@ -62,7 +62,7 @@ async def test_an_open_loop_does_not_wait_for_answers() -> None:
     async with chat_mock(silence) as mock:
         arrivals = Arrivals("recorded")
         settings = RunSettings(
-            mock.url, users=1, grace_s=0.1, duration_s=0.5, timing=FAST, arrivals=arrivals
+            mock.url, users=1, grace_s=0.1, duration_s=1.5, timing=FAST, arrivals=arrivals
         )
         result = await run_load(settings, traces)
         assert mock.in_flight_max == len(traces)
