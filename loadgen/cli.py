@@ -3,7 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 import orjson
@@ -11,6 +11,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from loadgen.cli_rows import row_format, row_options
 from loadgen.cli_types import COUNT, DURATION, Human
 from loadgen.emulate_cli import emulate
 from loadgen.output.thresholds import EXIT_FAILED, parse_threshold
@@ -22,11 +23,12 @@ from loadgen.run import run_load
 from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.schedule import Timing
 from loadgen.stats import arm
+from loadgen.traces.errors import TraceError
 from loadgen.traces.inspect import QUANTILES, inspect_traces
-from loadgen.traces.load import load_traces
+from loadgen.traces.load import RowFormat, load_traces
 from loadgen.traces.model import Trace
+from loadgen.traces.packed import write_packed
 from loadgen.traces.synth import write_traces
-from loadgen.traces.weka import TraceError
 from loadgen.wire import Endpoint
 
 __all__ = ["emulate", "loadgen"]
@@ -105,22 +107,41 @@ def synth(conversations: int, seed: int, out: Path) -> None:
 
 @loadgen.command()
 @click.option("--traces", required=True, type=TRACES)
+@row_options
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
-def inspect(traces: Path, as_json: bool) -> None:
+def inspect(traces: Path, as_json: bool, **rows: Any) -> None:
     """Print the sizes, times and sharing of a set of traces as quantiles."""
-    figures = inspect_traces(_load(traces, None))
+    figures = inspect_traces(_load(traces, None, row_format(**rows)))
     if as_json:
         click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
         return
-    rows = figures.pop("quantiles")
-    assert isinstance(rows, dict)
-    table = Table(title=", ".join(f"{value} {name}" for name, value in figures.items()))
+    quantiles, models = figures.pop("quantiles"), figures.pop("models")
+    assert isinstance(quantiles, dict)
+    assert isinstance(models, dict)
+    table = Table()
     table.add_column("")
     for q in QUANTILES:
         table.add_column("max" if q == 1 else f"p{q * 100:g}", justify="right")
-    for name, values in rows.items():
+    for name, values in quantiles.items():
         table.add_row(name, *(_short(value) for value in values or ()))
-    Console().print(table)
+    console = Console()
+    counts = ", ".join(f"{_count(value)} {name}" for name, value in figures.items())
+    console.print(counts.replace("_", " "), highlight=False)
+    console.print("models: " + ", ".join(f"{name} {n}" for name, n in models.items()))
+    console.print(table)
+
+
+@loadgen.command()
+@click.option("--traces", required=True, type=TRACES)
+@row_options
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False),
+              help="A .jsonl file; --traces reads it like any other.")  # fmt: skip
+def pack(traces: Path, out: Path, **rows: Any) -> None:
+    """Write traces of any format as runs of block ids, about a hundredth of their size."""
+    if not out.name.endswith(".jsonl"):
+        raise click.UsageError("--out must end in .jsonl")
+    count = write_packed(_load(traces, None, row_format(**rows)), out)
+    click.echo(f"{count} traces, {out.stat().st_size} bytes in {out}")
 
 
 def _replay(options: dict[str, object]) -> None:
@@ -238,11 +259,15 @@ async def _with_progress(
             task.cancel()
 
 
-def _load(path: Path, context_tokens_max: int | None) -> list[Trace]:
+def _load(path: Path, context_tokens_max: int | None, rows: RowFormat | None = None) -> list[Trace]:
     try:
-        return load_traces(path, context_tokens_max)
+        return load_traces(path, context_tokens_max, rows)
     except TraceError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _count(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _short(value: float) -> str:

@@ -26,10 +26,10 @@ from loadgen.run import run_load
 from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.schedule import Timing
 from loadgen.stats import arm
+from loadgen.traces.errors import TraceError
 from loadgen.traces.load import load_traces
 from loadgen.traces.model import Trace, head
 from loadgen.traces.synth import write_traces
-from loadgen.traces.weka import TraceError
 from loadgen.wire import Endpoint, Wire
 
 POLICIES = ("round_robin", "seconds")

@@ -140,7 +140,7 @@ class _Run:
             asking=asking[0],
             timing=settings.timing,
             pool=pool,
-            plans=Plans(asking[1]),
+            plans=Plans(asking[1], traces),
             cache=InfiniteCache(settings.engine_block_size),
             sent=self._sent,
             ended=self._ended,

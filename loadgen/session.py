@@ -138,11 +138,12 @@ class Session:
         self._trace = trace
         plan = stage.plans.of(trace)
         self._id = f"{trace.id}-{stage.plans.settings.seed}-{play}"
+        self._lane = plan.lane_of(trace)
         self._conversation = Conversation(plan, stage.pool, play)
-        self._cache: PlayCache = stage.cache.play(plan)
+        self._cache: PlayCache = stage.cache.play(plan, play)
 
     async def prepare(self) -> None:
-        await self._conversation.prepare(0)
+        await self._conversation.prepare(self._conversation.plan.request(self._lane, 0))
 
     async def run(self, at: float) -> None:
         """Play the whole conversation, its first turn at the monotonic time `at`."""
@@ -196,7 +197,7 @@ class Session:
         """One request, the one at (lane, index), at the monotonic time `due`: when its answer
         had ended, None when the run is over."""
         stage, conversation = self.stage, self._conversation
-        request = conversation.plan.request(*place)
+        request = conversation.plan.request(self._lane + place[0], place[1])
         prompt = conversation.prompt(request)
         if not await stage.gate.wait_until(due):
             return None
