@@ -13,6 +13,7 @@ from rich.table import Table
 
 from loadgen.cli_rows import row_format, row_options
 from loadgen.cli_types import COUNT, DURATION, Human
+from loadgen.compare_cli import compare
 from loadgen.emulate_cli import emulate
 from loadgen.output.thresholds import EXIT_FAILED, parse_threshold
 from loadgen.probe import EndpointError
@@ -93,6 +94,9 @@ def loadgen(ctx: click.Context, /, **options: object) -> None:
     """
     if ctx.invoked_subcommand is None:
         _replay(options)
+
+
+loadgen.add_command(compare)
 
 
 @loadgen.command()
