@@ -15,7 +15,8 @@ class RunSettings:
     may end the run; with `arrivals` conversations begin whether or not others have ended. With
     no ramp, `duration_s` or `requests` it ends when every trace has been played once; otherwise
     conversations are recycled. A p99 of the client's own delay above `client_lag_max_s` makes a
-    run invalid; None: from the SLO's TTFT."""
+    run invalid; None: from the SLO's TTFT. `scrape` are URLs of replicas whose /metrics are read
+    on the way."""
 
     url: str
     users: int = 8
@@ -36,6 +37,7 @@ class RunSettings:
     client_lag_max_s: float | None = None
     dialect: str = "chat"
     arrivals: Arrivals | None = None
+    scrape: tuple[str, ...] = ()
 
     @property
     def recycles(self) -> bool:
