@@ -139,7 +139,9 @@ class EventStream:
     def feed(self, data: bytes) -> list[bytes]:
         if self._rest:
             data = self._rest + data
-        elif data.startswith(b"data: {") and data.find(b"\n") == len(data) - 2:
+        elif (
+            data.startswith(b"data: {") and data.find(b"\n") == data.find(b"\n\n") == len(data) - 2
+        ):
             return [data[6:-2]]  # one whole event, as most pieces are
         lines = data.split(b"\n")
         self._rest = lines.pop()
