@@ -84,6 +84,16 @@ class PrefixTree:
             run = child
         return at
 
+    def parts(self, hashes: Sequence[int], blocks: int) -> bool:
+        """Whether both `hashes` and another held chain go on behind the first `blocks` blocks."""
+        run, at = self._root, 0
+        while at < blocks:
+            child = run.children.get(hashes[at])
+            if child is None or child.common(hashes, at) < len(child.hashes):
+                return False
+            run, at = child, at + len(child.hashes)
+        return at == blocks and len(run.children) > 1
+
     def pin(self, hashes: Sequence[int]) -> tuple[Run, int]:
         """Keep the longest held prefix of `hashes` from eviction; (its end, its blocks).
 

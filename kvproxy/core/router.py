@@ -279,7 +279,10 @@ class Router:
         if cached is None:
             return
         predicted = placement.placing.match
-        near = max(2 * replica.block_size, 0.02 * cached)
+        # Where chains part it is certain how many blocks were held, if not how many tokens; where
+        # one just ends, part of it may have been evicted unseen.
+        parts = replica.hbm.parts(chain.hashes, predicted.blocks)
+        near = max(2 * replica.block_size, (0.25 if parts else 0.02) * cached)
         by_history = predicted.source == "history" and predicted.blocks < len(chain)
         if cached and by_history and abs(cached - predicted.tokens) <= near:
             # Reported hits are whole engine blocks: the true end lies half a block on, on average.

@@ -206,6 +206,19 @@ def test_reported_hits_become_anchors_in_the_middle() -> None:
     assert router.ruler.tokens_at(chain, 40, "m") == near + 8
 
 
+@pytest.mark.parametrize(("parting", "learned"), [(True, True), (False, False)])
+def test_a_hit_far_off_is_an_anchor_where_chains_part_alone(parting: bool, learned: bool) -> None:
+    """Where one just ends, the engine may have evicted what lay beyond."""
+    router = make_router(1)
+    shared = [TURN] * 40
+    finish(router, SESSION, make_chain(*shared, *["a" * 64] * parting), 0.0)
+    chain = make_chain(*shared, "b" * 64)
+    placement = router.place(SESSION, chain, 1.0)
+    far = placement.predicted_cached_tokens - 96
+    router.finish(placement, Usage(656, 5, far), 2.0)
+    assert (router.ruler.tokens_at(chain, 40, "m") == far + 8) == learned
+
+
 def test_engines_without_usage_teach_nothing() -> None:
     router = make_router(1)
     chain = make_chain(*[TURN] * 200)
