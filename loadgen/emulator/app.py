@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from loadgen.emulator import errors, requests
+from loadgen.emulator import errors, requests, sglang
 from loadgen.emulator.errors import ApiError
 from loadgen.emulator.exposition import exposition
 from loadgen.emulator.generate import Generator
@@ -51,7 +51,10 @@ class ReplicaApp:
         app.router.add_get("/version", self._version, allow_head=False)
         app.router.add_get("/load", self._load, allow_head=False)
         app.router.add_get("/metrics", self._metrics, allow_head=False)
-        app.router.add_get("/kv_event_sources", self._kv_event_sources, allow_head=False)
+        if self._settings.engine == "sglang":
+            app.router.add_get("/server_info", self._server_info, allow_head=False)
+        else:
+            app.router.add_get("/kv_event_sources", self._kv_event_sources, allow_head=False)
         app.router.add_get("/v1/models", self._models, allow_head=False)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/v1/completions", self._completion)
@@ -77,9 +80,15 @@ class ReplicaApp:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         gauges = self._replica.gauges()
-        text = exposition(self._settings, gauges, self._replica.metrics)
+        if self._settings.engine == "sglang":
+            text = sglang.metrics_page(self._settings, gauges)
+        else:
+            text = exposition(self._settings, gauges, self._replica.metrics)
         content_type = "text/plain; version=1.0.0; charset=utf-8"
         return web.Response(body=text, headers={"content-type": content_type})
+
+    async def _server_info(self, request: web.Request) -> web.Response:
+        return _json(sglang.server_info(self._settings, self._publisher))
 
     async def _kv_event_sources(self, request: web.Request) -> web.Response:
         publisher = self._publisher

@@ -84,9 +84,9 @@ async def test_a_conversation_goes_where_dram_holds_it(kind: str) -> None:
             assert again["predicted_tiers"]["dram"] > PROMPT_TOKENS - 512
             assert abs(again["predicted_cached_tokens"] - again["reported"]) <= ENGINE.block_size
         page = app.metrics.page().decode()
-        [told] = re.findall(r'kvproxy_lmcache_prompts_total\{outcome="asked"\} (\S+)', page)
+        [told] = re.findall(r'kvproxy_tokenised_prompts_total\{outcome="asked"\} (\S+)', page)
         assert float(told) >= len(texts)
-        assert 'kvproxy_lmcache_prompts_total{outcome="unlike"} 0.0' in page
+        assert 'kvproxy_tokenised_prompts_total{outcome="unlike"} 0.0' in page
         tiers = re.findall(r'kvproxy_predicted_tokens_total\{.*tier="dram"\} (\S+)', page)
         assert sum(map(float, tiers)) > len(texts) * (PROMPT_TOKENS - 512)
 
