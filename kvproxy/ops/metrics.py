@@ -131,9 +131,7 @@ class Metrics:
             ["replica", "outcome"],
             registry=registry,
         )
-        self._attempts = Counter(
-            "kvproxy_retries_total", "Attempts after the first", registry=registry
-        )
+        self._attempts = Counter("kvproxy_retries_total", "Further attempts", registry=registry)
         self._ttft = Histogram(
             "kvproxy_ttft_seconds",
             "From the request's head to the first token",
@@ -178,7 +176,10 @@ class Metrics:
             registry=registry,
         )
         self._splices = Counter(
-            "kvproxy_splices_total", "Changes to forwarded bodies", ["kind"], registry=registry
+            "kvproxy_splices_total",
+            "Changes to forwarded bodies, by kind and whether they were made",
+            ["kind", "mode"],
+            registry=registry,
         )
         self._evidence = Counter(
             "kvproxy_session_evidence_total",
@@ -207,7 +208,9 @@ class Metrics:
         if record.identity is not None:
             self._evidence.labels(record.identity.evidence).inc()
         for splice in record.turn.splices:
-            self._splices.labels(splice.kind).inc()
+            self._splices.labels(splice.kind, "applied").inc()
+        for splice in record.turn.not_applied:
+            self._splices.labels(splice.kind, "dry_run").inc()
         self._observe_usage(record, replica)
 
     def _observe_usage(self, record: Record, replica: str) -> None:
