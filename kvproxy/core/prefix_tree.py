@@ -129,6 +129,16 @@ class PrefixTree:
             self.runs += 1
         return run
 
+    def correct(self, end: Run, position: int) -> None:
+        """The chain that ends with `end`, which is pinned, is so long and not as was believed; its
+        last block bears the difference. Not when others go on behind it."""
+        if not end.hashes or end.children:
+            return
+        before = end.ends[-2] if len(end.ends) > 1 else end.start
+        position = max(position, before)
+        self.size += position - end.ends[-1]
+        end.ends[-1] = position
+
     def release(self, end: Run, at: float = 0.0) -> None:
         """Unpin what pin() or extend() returned; the whole path becomes most recently used.
 

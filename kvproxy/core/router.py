@@ -240,6 +240,8 @@ class Router:
         """The answer ended; `usage` is None where the engine did not say. Returns what came
         of the prediction, if that can be told."""
         self._learn(placement, usage)
+        if usage is not None and len(placement.placing.chain):
+            placement.replica.hbm.correct(placement.end, usage.prompt_tokens)
         answer = _answer_room(usage, placement.replica.block_size) if usage else 0
         self._settle(placement, answer, now)
         placing, holdings = placement.placing, self.holdings

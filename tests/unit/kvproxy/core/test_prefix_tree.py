@@ -40,6 +40,16 @@ def test_a_fork_shares_its_prefix() -> None:
     assert tree.match([1, 2, 7, 8]) == 4
 
 
+def test_a_chain_whose_length_was_misjudged_is_put_right() -> None:
+    tree = PrefixTree(100)
+    end, _ = tree.pin([1, 2])
+    end = tree.extend(end, [1, 2], [10, 20])
+    tree.correct(end, 23)
+    assert (tree.size, list(end.ends)) == (23, [10, 23])
+    tree.correct(end, 7)
+    assert (tree.size, list(end.ends)) == (10, [10, 10]), "no shorter than what lies before"
+
+
 def test_where_chains_part() -> None:
     tree = PrefixTree(10)
     use(tree, 1, 2, 3)
