@@ -24,6 +24,8 @@ _DRAWN = re.compile(
     rb"|\b((?:chatcmpl-tool|call|resp|msg|rs|fc|modelperm|cmpl|chatcmpl)[-_])[0-9a-f]{16,32}"
     rb'|("(?:request_id|item_id|id)":")(?!chatcmpl-)[^"]*'
 )
+# Asked twice, one that draws its words says other things.
+SURE = [case for case in ANSWERED if not case.calls_once]
 _OURS = (b"x-request-id", b"x-kvproxy-replica", b"date")
 # The engine puts two tokens into one chunk of a stream whenever its front end is late, so where
 # text goes on in the next chunk is not part of an answer. Chunks that say more are asked again.
@@ -49,7 +51,7 @@ def _headers(headers: RawHeaders) -> RawHeaders:
     return [(name, b"" if name == b"content-length" else value) for name, value in kept]
 
 
-@pytest.mark.parametrize("case", [*ANSWERED, *REFUSED], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*SURE, *REFUSED], ids=lambda case: case.name)
 async def test_answers_are_the_engines_own(engines: list[Engine], case: Case) -> None:
     engine = engines[0]
     if case in ANSWERED:
