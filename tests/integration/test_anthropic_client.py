@@ -12,6 +12,7 @@ from loadgen.emulator import EmulatorSettings, emulated
 from tests.support.proxies import proxied, settled
 
 MODEL = "emu"
+# Prompts this short may as well go anywhere, and some tests ask twice.
 SESSION = {"x-claude-code-session-id": "one"}
 QUESTION: list[Any] = [{"role": "user", "content": "What is the weather? Use get_weather."}]
 WEATHER: Any = {

@@ -12,6 +12,7 @@ from loadgen.emulator import EmulatorSettings, emulated
 from tests.support.proxies import proxied, settled
 
 MODEL = "emu"
+# Prompts this short may as well go anywhere, and some tests ask twice.
 THREAD = {"thread-id": "one"}
 QUESTION = "What is the weather? Use get_weather."
 WEATHER: Any = {
