@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from loadgen.run import Progress
+from loadgen.run_values import Progress
 from loadgen.stats import hit_rates, quantile
 
 REFRESH_S = 0.5

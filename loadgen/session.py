@@ -15,6 +15,7 @@ from loadgen.bound import InfiniteCache, PlayCache
 from loadgen.client import Client
 from loadgen.content import Conversation
 from loadgen.plan import Plans
+from loadgen.resume import Past
 from loadgen.sample import Sample
 from loadgen.schedule import Timing
 from loadgen.text import WordPool
@@ -125,6 +126,7 @@ class Stage:
     cache: InfiniteCache
     sent: Callable[[Sample], None]
     ended: Callable[[Sample], None]
+    past: Past = field(default_factory=Past)
 
 
 class Session:
@@ -136,11 +138,12 @@ class Session:
         self._trace = trace
         plan = stage.plans.of(trace)
         self._id = f"{trace.id}-{stage.plans.settings.seed}-{play}"
+        self._lane = plan.lane_of(trace)
         self._conversation = Conversation(plan, stage.pool, play)
-        self._cache: PlayCache = stage.cache.play(plan)
+        self._cache: PlayCache = stage.cache.play(plan, play)
 
     async def prepare(self) -> None:
-        await self._conversation.prepare(0)
+        await self._conversation.prepare(self._conversation.plan.request(self._lane, 0))
 
     async def run(self, at: float) -> None:
         """Play the whole conversation, its first turn at the monotonic time `at`."""
@@ -154,6 +157,9 @@ class Session:
                         lane += 1
                         child = group.create_task(self._sub_agent(step, lane, ready))
                         children.append((step, child))
+                        continue
+                    if self._past("", (0, turn)):
+                        turn += 1
                         continue
                     due = ready + (self.stage.timing.think_s(step) if turn else 0.0)
                     joined = [task for agent, task in children if agent.waits]
@@ -170,11 +176,20 @@ class Session:
     async def _sub_agent(self, agent: SubAgent, lane: int, at: float) -> None:
         ready = at
         for index, turn in enumerate(agent.turns):
+            if self._past(agent.agent_id, (lane, index)):
+                continue
             due = ready + (self.stage.timing.think_s(turn) if index else 0.0)
             ended = await self._turn(turn, (lane, index), due, agent.agent_id)
             if ended is None:
                 return
             ready = ended
+
+    def _past(self, agent: str, place: tuple[int, int]) -> bool:
+        """Whether the run, before it was interrupted, had this request behind it."""
+        if (agent, place[1]) not in self.stage.past.done.get(self._id, ()):
+            return False
+        self._cache.send(self._conversation.plan.request(*place))
+        return True
 
     async def _turn(
         self, turn: Turn, place: tuple[int, int], due: float, agent: str
@@ -182,7 +197,7 @@ class Session:
         """One request, the one at (lane, index), at the monotonic time `due`: when its answer
         had ended, None when the run is over."""
         stage, conversation = self.stage, self._conversation
-        request = conversation.plan.request(*place)
+        request = conversation.plan.request(self._lane + place[0], place[1])
         prompt = conversation.prompt(request)
         if not await stage.gate.wait_until(due):
             return None

@@ -14,6 +14,7 @@ from typing import Any
 from loadgen.emulator.block_events import BlockEvents, Prompt
 from loadgen.emulator.metrics import ReplicaMetrics
 from loadgen.emulator.settings import EmulatorSettings
+from loadgen.engine.dram_tier import DramTier
 from loadgen.engine_model import Emission, Engine, Finished, FinishReason, Gauges, Request
 
 
@@ -151,6 +152,10 @@ class Replica:
     def inflight_count(self) -> int:
         """Requests of clients, however many answers each wants."""
         return len(set(self._inflight.values()))
+
+    @property
+    def dram(self) -> DramTier | None:
+        return self._engine.dram
 
     def reset_prefix_cache(self, *, external: bool) -> bool:
         done = self._engine.reset_prefix_cache(self._now(), external=external)

@@ -120,7 +120,9 @@ def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> 
             id=f"replica-{index}",
             url="",
             hbm_tokens=setup.limits.hbm_tokens,
-            rate=PrefillRate(int(setup.rates.prefill_tok_s), setup.rates.step_base_s),
+            rate=PrefillRate(
+                setup.rates.prefill_tok_s, setup.rates.step_base_s, setup.rates.attn_s_per_tok2
+            ),
             block_size=setup.limits.block_size,
             life=LifeCycle(health=Health.READY),
             dram=_dram(setup.limits),
@@ -134,7 +136,7 @@ def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> 
         arm.policy,
         affinity=Affinity(_SESSIONS_MAX, inf),
         ruler=ruler,
-        weights=arm.weights,
+        weights=replace(arm.weights, dram_tok_s=setup.rates.dram_tok_s),
         seed=setup.seed,
         holdings=Oracle(ruler, dict(zip(names, engines, strict=True))) if setup.oracle else None,
     )
