@@ -11,7 +11,8 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from loadgen.cli_types import COUNT, DURATION, row_format, row_options
+from loadgen.cli_rows import row_format, row_options
+from loadgen.cli_types import COUNT, DURATION
 from loadgen.emulate_cli import emulate
 from loadgen.probe import EndpointError
 from loadgen.ramp.options import ramp_of, ramp_options, slo_of
