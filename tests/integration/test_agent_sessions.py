@@ -84,11 +84,13 @@ async def direct(requests: list[AgentRequest]) -> list[Reported]:
         return await play(url, requests)
 
 
-async def through(*sessions: list[AgentRequest], replicas: int = 1) -> list[Reported]:
+async def through(
+    *sessions: list[AgentRequest], replicas: int = 1, policy: str = "seconds"
+) -> list[Reported]:
     """All sessions at once."""
     async with (
         emulated(ENGINE, n=replicas) as urls,
-        proxied(urls, score=SCORE) as (app, url),
+        proxied(urls, score=SCORE, policy={"name": policy}) as (app, url),
     ):
         played = await asyncio.gather(*(play(url, session) for session in sessions))
         await settled(app)
@@ -125,11 +127,12 @@ async def test_what_is_cached_is_known_beforehand(name: str) -> None:
 
 
 async def test_sessions_of_all_kinds_at_once_on_a_fleet() -> None:
-    def all_of(*, tidy: bool) -> list[list[AgentRequest]]:
-        return [make(seed, tidy=tidy).requests() for make in SESSIONS.values() for seed in (3, 4)]
-
-    tidy = await through(*all_of(tidy=True), replicas=3)
-    untidy = await through(*all_of(tidy=False), replicas=3)
-    print(f"\nfleet: tidy {hit_rate(tidy):.2f} %, untidy {hit_rate(untidy):.2f} %")
-    # Where a conversation is placed first depends on what else runs, and first prompts share some.
-    assert hit_rate(untidy) >= hit_rate(tidy) - 2.0
+    """Whatever runs beside it, an untidy session hits at least what a tidy one hits alone."""
+    sessions = [(make, seed) for make in SESSIONS.values() for seed in (3, 4)]
+    alone = [each for make, seed in sessions
+             for each in await direct(make(seed, tidy=True).requests())]  # fmt: skip
+    untidy = [make(seed, tidy=False).requests() for make, seed in sessions]
+    # A policy that never moves a conversation: how long a busy machine takes is no matter here.
+    fleet = await through(*untidy, replicas=3, policy="sticky_least_loaded")
+    print(f"\nfleet: {hit_rate(fleet):.2f} %, tidy and alone {hit_rate(alone):.2f} %")
+    assert hit_rate(fleet) >= hit_rate(alone) - 0.5
