@@ -26,6 +26,7 @@ from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.affinity import Affinity
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.canonical import Canonicaliser, Order
+from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.dry_run import DryReader, Reader
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.identify import rules_for
@@ -42,6 +43,7 @@ from kvproxy.core.score import Weights
 from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
 from kvproxy.core.volatile import BILLING_LINE, Action, Rule, Volatile, Where
+from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.proxy import Proxy, Record
@@ -61,6 +63,7 @@ class App:
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
         self.admin = AdminApi(self.router, time.monotonic)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
+        self.explanations = Explanations(settings.explain.requests_max_bytes)
         self.draining = False
         api_keys = _api_keys(settings)
         self._upstream = AiohttpUpstream(
@@ -88,6 +91,7 @@ class App:
             router=self.router,
             gate=self.gate,
             reader=build_reader(settings),
+            diagnosis=Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
             upstream=self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
@@ -137,6 +141,7 @@ class App:
         self.gate.changed()
 
     def _observe(self, record: Record) -> None:
+        self.explanations.add(record)
         self.metrics.observe(record)
         log_learned(record)
         if self.settings.log.access:

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from kvproxy.core.admission import Ticket
 from kvproxy.core.answer import AnswerWatch
+from kvproxy.core.breaks import Cause
+from kvproxy.core.diagnosis import NOTHING, Diagnosis, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.dry_run import Reader
@@ -21,6 +23,7 @@ from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.replica import Replica
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router
+from kvproxy.core.threads import Step
 from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
 
@@ -95,6 +98,8 @@ class Record:
     turn: Turn | None = None
     placement: Placement | None = None
     usage: Usage | None = None
+    step: Step | None = None
+    verdict: Verdict = NOTHING
     status: int = 0
     outcome: str = "ok"
     ttft_s: float | None = None
@@ -110,6 +115,7 @@ class Proxy:
     router: Router
     gate: Gate
     reader: Reader
+    diagnosis: Diagnosis
     upstream: Upstream
     rules: Sequence[HeaderRule]
     clock: Callable[[], float]
@@ -148,6 +154,10 @@ class Proxy:
         turn = self.reader.read(dialect, tenant, body, named.session)
         record.turn = turn
         record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
+        record.step = self.diagnosis.follow(record.identity, turn)
+        if record.step is not None and record.step.cause is Cause.COMPACTION:
+            # Most of its blocks are of no more use: it may as well go where there is room.
+            self.router.affinity.forget(record.identity.key)
         return apply(body, turn.splices)
 
     async def _place_and_forward(self, record: Record, body: bytes) -> None:
@@ -228,5 +238,9 @@ class Proxy:
             self.gate.changed()
             raise
         record.usage = watch.usage() if record.turn and answer.status == 200 else None
+        if record.turn is not None and record.identity is not None:
+            record.verdict = self.diagnosis.conclude(
+                record.identity, record.turn, record.step, placement.replica.id, record.usage
+            )
         record.learned = self.router.finish(placement, record.usage, self.clock())
         self.gate.changed()

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from xxhash import xxh3_64_intdigest
 
+from kvproxy.core.items import item
 from kvproxy.core.segments import Segment
 from kvproxy.core.types import Chain
 
@@ -29,20 +30,30 @@ def extend(
     fine_bytes = max(1, block_bytes // _FINER)
     parent = chain.end
     text = chain.text_bytes[-1] if chain.text_bytes else 0
-    count = chain.segments[-1] if chain.segments else 0
     for data, text_start, text_bytes in segments:
-        start, measured = 0, text
-        while start < len(data) or not start:
-            end = start + (fine_bytes if measured < fine_text_bytes else block_bytes)
-            parent = xxh3_64_intdigest(data[start:end], parent)
-            measured = text + min(max(0, end - text_start), text_bytes)
-            chain.hashes.append(parent)
-            chain.text_bytes.append(measured)
-            chain.segments.append(count)
-            start = end
-        text += text_bytes
-        count += 1
-        chain.segments[-1] = count
+        size = len(data)
+        # Blocks are fine as long as they begin before this offset of the segment.
+        fine_until = min(size, text_start + fine_text_bytes - text) if text < fine_text_bytes else 0
+        starts = [*range(0, fine_until, fine_bytes)]
+        coarse_from = starts[-1] + fine_bytes if starts else 0
+        starts += range(coarse_from, size, block_bytes)
+        if not starts:
+            starts.append(0)
+        ends = [*starts[1:], size]
+        chain.hashes.extend(
+            [
+                parent := xxh3_64_intdigest(data[a:b], parent)
+                for a, b in zip(starts, ends, strict=True)
+            ]
+        )
+        last = text + text_bytes
+        begin = text - text_start
+        chain.text_bytes.extend([max(text, min(begin + end, last)) for end in ends])
+        count = len(chain.items)
+        chain.segments.extend([count] * (len(ends) - 1))
+        chain.segments.append(count + 1)
+        chain.items.append(item(data, text_start))
+        text = last
 
 
 def root(*parts: str) -> int:

@@ -27,14 +27,17 @@ class _Part(NamedTuple):
     """One member: `meaning` is a digest of its segments, splices are relative to its start."""
 
     meaning: bytes
+    segments: int
     splices: list[Splice]
 
 
 class Head(NamedTuple):
-    """`skip` spans the splices of text that changes by itself; it is empty where there is none."""
+    """`parts` are the members in prompt order and how many segments each has; `skip` spans the
+    splices of text that changes by itself, and is empty where there is none."""
 
     chain: Chain
     splices: list[Splice]
+    parts: list[tuple[str, int]]
     skip: tuple[int, int]
 
 
@@ -51,6 +54,7 @@ class Heads:
         """`members` in prompt order, by name. The chain is shared: copy it before it grows."""
         splices: list[Splice] = []
         meanings = []
+        parts = []
         scope = self._canon.scope(dialect.name, whose)
         read: dict[str, list[Segment]] = {}
         for name, span in members:
@@ -61,6 +65,7 @@ class Heads:
                 size = sum(len(splice.new) for splice in part.splices)
                 self._parts.put(key, part, size + _ENTRY_BYTES)
             meanings.append(part.meaning)
+            parts.append((name, part.segments))
             splices += [shifted(splice, span.start) for splice in part.splices]
         whole = (whose.tenant, model, b"".join(meanings))
         chain = self._chains.get(whole)
@@ -70,7 +75,7 @@ class Heads:
                 segments = read.get(name) or self._read(dialect, whose, name, span)[1]
                 extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
             self._chains.put(whole, chain, len(chain) * _BLOCK_BYTES + _ENTRY_BYTES)
-        return Head(chain, splices, self._skip(splices))
+        return Head(chain, splices, parts, self._skip(splices))
 
     def _skip(self, splices: Sequence[Splice]) -> tuple[int, int]:
         moving = [each for each in splices if each.kind in self._canon.volatile.names]
@@ -85,7 +90,7 @@ class Heads:
         segments = dialect.part(name, span, edits)
         meaning = xxh3_128_digest(b"".join(segment.data for segment in segments))
         splices = [shifted(splice, -span.start) for splice in edits.splices]
-        return _Part(meaning, splices), segments
+        return _Part(meaning, len(segments), splices), segments
 
 
 def shifted(splice: Splice, by: int) -> Splice:

@@ -5,7 +5,7 @@ and do work in proportion to what is new (core/resume).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +15,7 @@ from kvproxy.core.canonical import Canonicaliser, Whose
 from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.heads import Head, Heads
+from kvproxy.core.layout import NOWHERE, Layout
 from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_first, hash_on
 from kvproxy.core.spans import Span, array_spans, object_spans
 from kvproxy.core.types import Chain, Splice
@@ -36,6 +37,15 @@ class Turn:
     splices: list[Splice]
     resumed_at: int
     not_applied: Sequence[Splice] = ()
+    layout: Layout = NOWHERE
+
+
+class _Read(NamedTuple):
+    """What reading a list came to: `elements` are (first segment, index, start) of those read."""
+
+    chain: Chain
+    splices: list[Splice]
+    elements: list[tuple[int, int, int]]
 
 
 class _Reading(NamedTuple):
@@ -90,10 +100,10 @@ class TurnReader:
             start = Point(
                 0, 0, b"", head.skip, b"", before, place, end, head.chain, len(head.chain), []
             )
-            chain, splices = self._grow(reading, start, None, elements)
+            read = self._grow(reading, start, None, elements)
         except UnknownShapeError:
             return _turn(reading, members, Chain(), [], 0)
-        return _turn(reading, members, chain, head.splices + splices, 0)
+        return _grown(reading, members, head, read, 0)
 
     def _resume(self, reading: _Reading, begun: Begun) -> Turn | None:
         """None where the point does not carry over after all: then everything is read."""
@@ -114,19 +124,21 @@ class TurnReader:
                 return None
             elements = array_spans(growing.raw, growing.start)
             assert elements, "the opening is an element"
-            chain, splices = self._grow(reading, point, begun, elements[1:])
+            read = self._grow(reading, point, begun, elements[1:])
         except UnknownShapeError:
             return None
-        return _turn(reading, members, chain, head.splices + splices, point.offset)
+        return _grown(reading, members, head, read, point.offset)
 
     def _grow(
         self, reading: _Reading, start: Point, begun: Begun | None, elements: Sequence[Span]
-    ) -> tuple[Chain, list[Splice]]:
+    ) -> _Read:
         """Extend the chain at `start` by `elements`; files the point the next turn resumes at."""
         chain, edits = start.chain.until(start.blocks), self._canon.edits(reading.whose)
         edits.splices = list(start.splices)
         resume_behind = max(len(elements) - _REREAD_ELEMENTS, min(len(elements), 1)) - 1
+        read = []
         for index, element in enumerate(elements):
+            read.append((len(chain.items), start.elements + index, element.start))
             if index or start.elements or start.lead is None:
                 items = reading.dialect.items(element, edits)
                 extend(chain, items, self._block_bytes, FINE_TEXT_BYTES)
@@ -146,7 +158,7 @@ class TurnReader:
                     splices=list(edits.splices),
                 )
                 self._points.file(reading.scope, reading.body, point, begun and begun.point)
-        return chain, edits.splices
+        return _Read(chain, edits.splices, read)
 
     def _head(self, reading: _Reading, members: Members, lead: Span | None) -> Head:
         """`lead` stands for the growing list among the members of the head."""
@@ -181,6 +193,11 @@ def _elements(growing: Span) -> list[Span]:
 
 def _span(body: bytes, place: tuple[int, int]) -> Span:
     return Span(body[place[0] : place[1]], *place)
+
+
+def _grown(reading: _Reading, members: Members, head: Head, read: _Read, resumed_at: int) -> Turn:
+    turn = _turn(reading, members, read.chain, head.splices + read.splices, resumed_at)
+    return replace(turn, layout=Layout(head.parts, read.elements))
 
 
 def _turn(
