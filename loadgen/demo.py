@@ -22,13 +22,14 @@ from loadgen.children import ChildError, kvproxy_child
 from loadgen.cli_types import COUNT
 from loadgen.probe import EndpointError, Probe
 from loadgen.report import pct, seconds, show_progress
-from loadgen.run import Progress, RunResult, RunSettings, run_load
+from loadgen.run import run_load
+from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.schedule import Timing
 from loadgen.stats import arm
+from loadgen.traces.errors import TraceError
 from loadgen.traces.load import load_traces
 from loadgen.traces.model import Trace, head
 from loadgen.traces.synth import write_traces
-from loadgen.traces.weka import TraceError
 from loadgen.wire import Endpoint, Wire
 
 POLICIES = ("round_robin", "seconds")

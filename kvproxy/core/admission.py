@@ -142,7 +142,7 @@ class Admission:
         if self._limits.backlog_s == inf:
             return first
         allowance = self._allowance(replica, now)
-        permitted = allowance.permits(first.score.prefill_s, replica.load.in_flight, now)
+        permitted = allowance.permits(first.score.prefill_s, replica.pinned, now)
         return first if permitted else None
 
     def _among(self, waiting: list[Ticket]) -> list[Ticket]:

@@ -5,7 +5,9 @@ every answer under way crawls, keeps its blocks pinned, and pushes out the prefi
 think; they come back as large prefills themselves. Past the cliff that spiral costs more throughput
 than an idle engine would. So a prefill beyond `small_s` draws on an allowance that grows at `share`
 seconds per second up to `burst_s`, by the harm it does: the expected recompute of what it pushes
-out. Where caches hold all that comes back, there is no harm and nobody waits.
+out. Where caches hold all that comes back, there is no harm and nobody waits. And the more of the
+cache running requests pin, the more must have been saved: large prefills wait for a moment when
+little is under way that they could slow down.
 """
 
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AllowanceLimits:
-    share: float = 0.25
+    share: float = 0.3
     burst_s: float = 10.0
     small_s: float = 1.0
 
@@ -26,12 +28,14 @@ class Allowance:
     left_s: float
     at: float
 
-    def permits(self, prefill_s: float, in_flight: int, now: float) -> bool:
-        """Whether a prefill may start: small ones always, any one on an idle replica."""
-        if prefill_s <= self.limits.small_s or not in_flight:
+    def permits(self, prefill_s: float, pinned: float, now: float) -> bool:
+        """Whether a prefill may start: small ones always, any one on an idle replica. `pinned` is
+        the share of its cache that running requests hold, 0 for an idle one."""
+        if prefill_s <= self.limits.small_s or pinned <= 0:
             return True
         self._grow(now)
-        return self.left_s > 0
+        saved = min(1.0, pinned / (1 - pinned)) if pinned < 0.5 else 1.0
+        return self.left_s > 0 and self.left_s >= saved * self.limits.burst_s
 
     def spend(self, harm_s: float, now: float) -> None:
         self._grow(now)

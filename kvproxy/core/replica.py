@@ -13,7 +13,8 @@ from kvproxy.core.progress import Progress
 class Replica:
     """One engine process. `hbm` models its prefix cache, in tokens; `models` empty = serves any;
     `kv_events`: its announcements are listened to. `dram` models a second tier, in tokens too, that
-    stores all it computes; replicas of one cache instance may share one."""
+    stores all it computes; replicas of one cache instance may share one. `held_tokens`: prompts of
+    the requests under way, by which the router keeps it."""
 
     id: str
     url: str
@@ -29,6 +30,7 @@ class Replica:
     waiting: int = 0
     kv_events: bool = False
     answer_tokens: float = 0.0
+    held_tokens: int = 0
     dram: PrefixTree | None = None
     process_began: float | None = None
     progress: Progress = field(default_factory=Progress)
@@ -49,6 +51,12 @@ class Replica:
     def answered(self, tokens: int) -> None:
         """An answer of so many tokens has ended."""
         self.answer_tokens += 0.1 * (tokens - self.answer_tokens)
+
+    @property
+    def pinned(self) -> float:
+        """Share of the cache that requests under way hold, text they have in common counted for
+        each."""
+        return self.held_tokens / self.hbm_tokens if self.hbm_tokens else 1.0
 
     def serves(self, model: str) -> bool:
         return not model or not self.models or model in self.models

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kvproxy.core.affinity import Affinity, Home
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.held import HeldTokens
-from kvproxy.core.holdings import Holdings, Known, Outcome
+from kvproxy.core.holdings import Facts, Holdings, Outcome
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.load import Hold
 from kvproxy.core.policies import POLICIES, PolicyName, View
@@ -109,9 +109,9 @@ class Router:
         """Raises ProxyError no_replica / model_not_found when nothing is eligible."""
         candidates = self._eligible(identity.model, exclude)
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
-        known = self.holdings.known(chain)
+        facts = self.holdings.facts(chain)
         matches = [
-            self._match(replica, identity, chain, prompt_tokens, known) for replica in candidates
+            self._match(replica, identity, chain, prompt_tokens, facts) for replica in candidates
         ]
         return Lookup(candidates, matches, prompt_tokens, self._home(identity, now))
 
@@ -172,8 +172,8 @@ class Router:
     def match(self, replica: Replica, identity: Identity, chain: Chain) -> tuple[Match, int]:
         """What `replica` holds of the prompt now, and the prompt's estimated tokens."""
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
-        known = self.holdings.known(chain)
-        return self._match(replica, identity, chain, prompt_tokens, known), prompt_tokens
+        facts = self.holdings.facts(chain)
+        return self._match(replica, identity, chain, prompt_tokens, facts), prompt_tokens
 
     def reserve(self, placing: Placing, now: float) -> Placement:
         """Load, cache model and affinity change together; finish or abort settles it."""
@@ -184,6 +184,7 @@ class Router:
         ends = self.ruler.token_ends(chain, held, identity.model, end.end)
         end = replica.hbm.extend(end, chain.hashes[held:], ends)
         self.held.add(placing.prompt_tokens, now)
+        replica.held_tokens += placing.prompt_tokens
         if replica.dram is not None:
             self._store(replica.dram, chain, identity.model, now)
         if identity.session:
@@ -260,6 +261,7 @@ class Router:
         replica.load.release(placement.hold, now)
         replica.make_room()
         self.held.add(-placement.placing.prompt_tokens, now)
+        replica.held_tokens -= placement.placing.prompt_tokens
         chain = placement.placing.chain
         if answer_tokens and len(chain):
             _keep_answer(replica, chain.end, answer_tokens)
@@ -295,9 +297,9 @@ class Router:
         identity: Identity,
         chain: Chain,
         prompt_tokens: int,
-        known: Known | None,
+        facts: Facts,
     ) -> Match:
-        return self.holdings.match(replica, identity.model, chain, prompt_tokens, known)
+        return self.holdings.match(replica, identity.model, chain, prompt_tokens, facts)
 
     def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
         usable = self.usable(model, exclude)

@@ -167,6 +167,10 @@ class Metrics:
             ["replica", "source"],
             registry=registry,
         )
+        by_tier = ["replica", "tier"]
+        self._tiers = Counter(
+            "kvproxy_predicted_tokens_total", "Cached, as predicted", by_tier, registry=registry
+        )
         self._error = Histogram(
             "kvproxy_cache_prediction_error_tokens",
             "Distance between predicted and reported cached tokens, by source of knowledge",
@@ -174,6 +178,9 @@ class Metrics:
             buckets=_TOKENS,
             registry=registry,
         )
+        self._add_prefix_counters(registry)
+
+    def _add_prefix_counters(self, registry: CollectorRegistry) -> None:
         self._splices = Counter(
             "kvproxy_splices_total",
             "Changes to forwarded bodies, by kind and whether they were made",
@@ -186,10 +193,6 @@ class Metrics:
             ["evidence"],
             registry=registry,
         )
-
-        self._add_breaks(registry)
-
-    def _add_breaks(self, registry: CollectorRegistry) -> None:
         self._breaks = Counter(
             "kvproxy_prefix_breaks_total",
             "Turns that could not use all of the prefix before them, by cause and client",
@@ -202,6 +205,9 @@ class Metrics:
             ["cause", "client"],
             registry=registry,
         )
+
+    def add(self, collector: Collector) -> None:
+        self._registry.register(collector)
 
     def page(self) -> bytes:
         return generate_latest(self._registry)
@@ -240,7 +246,14 @@ class Metrics:
             self._cached.labels(replica, "reported").inc(usage.cached_tokens)
             self._error.labels("used").observe(abs(predicted - usage.cached_tokens))
             match = placement.placing.match
-            for source, value in (("events", match.by_events), ("history", match.by_history)):
+            by_source = {
+                "events": match.by_events,
+                "history": match.by_history,
+                "coordinator": match.by_coordinator,
+            }
+            for tier in ("hbm", "dram", "disk"):
+                self._tiers.labels(replica, tier).inc(getattr(match, tier))
+            for source, value in by_source.items():
                 if value is not None:
                     self._error.labels(source).observe(abs(value - usage.cached_tokens))
 

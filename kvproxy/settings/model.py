@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
+from kvproxy.settings.access import AccessSettings
 from kvproxy.settings.canonical import CanonicalSettings
 from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Switch
@@ -56,7 +57,8 @@ class ServerSettings(Section):
     body_timeout_s: Seconds = Field(
         default=60.0,
         gt=0,
-        description="Time for a client to send its body. Raise it for slow uplinks.",
+        description="Time for a client to send a request, and longest time it may take nothing of "
+        "an answer. Raise it for slow uplinks.",
     )
     keepalive_timeout_s: Seconds = Field(
         default=75.0,
@@ -218,7 +220,7 @@ class AdmissionSettings(Section):
         "with Retry-After at once; unset: it waits. Set it when clients would rather go elsewhere.",
     )
     large_prefill_share: Number = Field(
-        default=0.25,
+        default=0.3,
         gt=0,
         le=1,
         description="Cached prefixes that prefills above small_prefill_s may push out of a replica "
@@ -301,6 +303,7 @@ class Settings(Section):
         description="The engines to send requests to; a plain URL is enough for each.",
     )
     upstream: UpstreamSettings = UpstreamSettings()
+    access: AccessSettings = AccessSettings()
     identify: IdentifySettings = IdentifySettings()
     canonical: CanonicalSettings = CanonicalSettings()
     explain: ExplainSettings = ExplainSettings()

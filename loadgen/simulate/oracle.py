@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kvproxy.core.holdings import Holdings, Known
+from kvproxy.core.holdings import Facts, Holdings
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
@@ -21,7 +21,7 @@ class Oracle(Holdings):
         self._engines = engines
 
     def match(
-        self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, known: Known | None
+        self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, facts: Facts
     ) -> Match:
         blocks, hbm = self._engines[replica.id].match(chain.hashes.tobytes())
         whole = (prompt_tokens - 1) // replica.block_size
