@@ -30,30 +30,44 @@ def extend(
     fine_bytes = max(1, block_bytes // _FINER)
     parent = chain.end
     text = chain.text_bytes[-1] if chain.text_bytes else 0
+    append = chain.hashes.append
     for data, text_start, text_bytes in segments:
-        size = len(data)
-        # Blocks are fine as long as they begin before this offset of the segment.
-        fine_until = min(size, text_start + fine_text_bytes - text) if text < fine_text_bytes else 0
-        starts = [*range(0, fine_until, fine_bytes)]
-        coarse_from = starts[-1] + fine_bytes if starts else 0
-        starts += range(coarse_from, size, block_bytes)
-        if not starts:
-            starts.append(0)
-        ends = [*starts[1:], size]
-        chain.hashes.extend(
-            [
-                parent := xxh3_64_intdigest(data[a:b], parent)
-                for a, b in zip(starts, ends, strict=True)
-            ]
-        )
+        fine_until = text_start + fine_text_bytes - text if text < fine_text_bytes else 0
+        ends = _ends(len(data), fine_until, fine_bytes, block_bytes)
+        start = 0
+        for end in ends:
+            parent = xxh3_64_intdigest(data[start:end], parent)
+            append(parent)
+            start = end
+        # Text up to the end of each block: none before it begins, no more where it has ended.
+        measured = [text - text_start + end for end in ends]
         last = text + text_bytes
-        begin = text - text_start
-        chain.text_bytes.extend([max(text, min(begin + end, last)) for end in ends])
+        for index in range(len(ends)):
+            if measured[index] >= text:
+                break
+            measured[index] = text
+        for index in range(len(ends) - 1, -1, -1):
+            if measured[index] <= last:
+                break
+            measured[index] = last
+        chain.text_bytes.extend(measured)
         count = len(chain.items)
         chain.segments.extend([count] * (len(ends) - 1))
         chain.segments.append(count + 1)
         chain.items.append(item(data, text_start))
         text = last
+
+
+def _ends(size: int, fine_until: int, fine_bytes: int, block_bytes: int) -> list[int]:
+    """Where the blocks of a segment end: fine ones as long as they begin before `fine_until`."""
+    if size <= fine_bytes or (fine_until <= 0 and size <= block_bytes):
+        return [size]
+    ends = list(range(fine_bytes, min(size, fine_until) + fine_bytes, fine_bytes))
+    ends += range((ends[-1] if ends else 0) + block_bytes, size + block_bytes, block_bytes)
+    while len(ends) > 1 and ends[-2] >= size:
+        ends.pop()
+    ends[-1] = size
+    return ends
 
 
 def root(*parts: str) -> int:

@@ -5,7 +5,7 @@ and do work in proportion to what is new (core/resume).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -102,7 +102,7 @@ class TurnReader:
             )
             read = self._grow(reading, start, None, elements)
         except UnknownShapeError:
-            return _turn(reading, members, Chain(), [], 0)
+            return _turn(reading, members, Chain(), [])
         return _grown(reading, members, head, read, 0)
 
     def _resume(self, reading: _Reading, begun: Begun) -> Turn | None:
@@ -196,16 +196,23 @@ def _span(body: bytes, place: tuple[int, int]) -> Span:
 
 
 def _grown(reading: _Reading, members: Members, head: Head, read: _Read, resumed_at: int) -> Turn:
-    turn = _turn(reading, members, read.chain, head.splices + read.splices, resumed_at)
-    return replace(turn, layout=Layout(head.parts, read.elements))
+    layout = Layout(head.parts, read.elements)
+    splices = head.splices + read.splices
+    return _turn(reading, members, read.chain, splices, resumed_at, layout=layout)
 
 
 def _turn(
-    reading: _Reading, members: Members, chain: Chain, splices: list[Splice], resumed_at: int
+    reading: _Reading,
+    members: Members,
+    chain: Chain,
+    splices: list[Splice],
+    resumed_at: int = 0,
+    *,
+    layout: Layout = NOWHERE,
 ) -> Turn:
     stream = "stream" in members and members["stream"].raw == b"true"
     model = _text(members, "model")
-    return Turn(reading.dialect, model, stream, members, chain, splices, resumed_at)
+    return Turn(reading.dialect, model, stream, members, chain, splices, resumed_at, layout=layout)
 
 
 def _unread(reading: _Reading) -> Turn:
