@@ -22,6 +22,7 @@ from kvproxy.core.headers import priority_of
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
+from kvproxy.core.passing import model_of
 from kvproxy.core.replica import Replica
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router
@@ -105,6 +106,7 @@ class Record:
     turn: Turn | None = None
     placement: Placement | None = None
     usage: Usage | None = None
+    passing_model: str = ""
     step: Step | None = None
     verdict: Verdict = NOTHING
     status: int = 0
@@ -142,7 +144,8 @@ class Proxy:
             if dialect is not None and "content-encoding" not in exchange.header:
                 body = self._read(record, dialect, body)
             elif body:
-                record.caller.may_use("")
+                record.passing_model = model_of(body, exchange.header.get("content-type", ""))
+                record.caller.may_use(record.passing_model)
             await self._place_and_forward(record, body)
         except ProxyError as error:
             record.outcome, record.status = error.code, record.status or error.status
@@ -203,7 +206,7 @@ class Proxy:
         now = self.clock()
         turn, identity = record.turn, record.identity
         if turn is None or identity is None:
-            record.placement = self.router.place_anywhere(now, failed)
+            record.placement = self.router.place_anywhere(now, failed, record.passing_model)
         else:
             priority = priority_of(record.exchange.header)
             ticket = Ticket(identity, turn.chain, now, failed, priority)

@@ -38,7 +38,8 @@ def sorted_json(value: object) -> bytes:
 def segment(opening: object, texts: Sequence[bytes], closing: object = None) -> Segment:
     """`opening` is known before the text (a role), `closing` is everything else that matters."""
     lengths = [len(text) for text in texts]
+    text = b"\0".join(texts)
     role = _ROLES.get(opening) if isinstance(opening, str) else None
     head = role or sorted_json(opening) + b"\0"
-    data = b"".join((head, *texts, b"\0", sorted_json([closing, lengths])))
-    return Segment(data, len(head), sum(lengths))
+    data = b"".join((head, text, b"\0", sorted_json([closing, lengths])))
+    return Segment(data, len(head), len(text))

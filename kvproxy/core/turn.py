@@ -84,7 +84,9 @@ class TurnReader:
         if members is None:
             return _unread(reading)
         try:
-            growing = members.get(reading.dialect.growing)
+            # A dialect in which nothing grows has no name for it, and "" may be a member's.
+            name = reading.dialect.growing
+            growing = members.get(name) if name else None
             elements = _elements(growing) if growing is not None else []
             lead = elements[0] if elements and reading.dialect.leads(elements[0]) else None
             head = self._head(reading, members, lead)
