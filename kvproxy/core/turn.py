@@ -89,19 +89,20 @@ class TurnReader:
             growing = members.get(name) if name else None
             elements = _elements(growing) if growing is not None else []
             lead = elements[0] if elements and reading.dialect.leads(elements[0]) else None
-            head = self._head(reading, members, lead)
+            present = _present(reading.dialect, members, lead)
+            whose, model = reading.whose, _text(members, "model")
+            head = self._heads.head(reading.dialect, whose, model, present)
+            chain = self._heads.chain(reading.dialect, whose, model, present, head)
             if growing is None or not elements:
-                return _turn(reading, members, head.chain, head.splices, 0)
+                return _turn(reading, members, chain, head.splices, 0)
             before = {
                 name: (span.start, span.end)
                 for name, span in members.items()
                 if span.start < growing.start
             }
             place = (lead.start, lead.end) if lead is not None else None
-            end = head.chain.end
-            start = Point(
-                0, 0, b"", head.skip, b"", before, place, end, head.chain, len(head.chain), []
-            )
+            blocks = len(chain)
+            start = Point(0, 0, b"", head.skip, b"", before, place, head.meaning, chain, blocks, [])
             read = self._grow(reading, start, None, elements)
         except UnknownShapeError:
             return _turn(reading, members, Chain(), [])
@@ -121,8 +122,10 @@ class TurnReader:
         members = {name: _span(body, at) for name, at in point.members.items()} | tail
         lead = _span(body, point.lead) if point.lead is not None else None
         try:
-            head = self._head(reading, members, lead)
-            if head.chain.end != point.head_hash:
+            present = _present(reading.dialect, members, lead)
+            model = _text(members, "model")
+            head = self._heads.head(reading.dialect, reading.whose, model, present)
+            if head.meaning != point.head:
                 return None
             elements = array_spans(growing.raw, growing.start)
             assert elements, "the opening is an element"
@@ -160,17 +163,17 @@ class TurnReader:
                     splices=list(edits.splices),
                 )
                 self._points.file(reading.scope, reading.body, point, begun and begun.point)
+        chain.trim()
         return _Read(chain, edits.splices, read)
 
-    def _head(self, reading: _Reading, members: Members, lead: Span | None) -> Head:
-        """`lead` stands for the growing list among the members of the head."""
-        dialect = reading.dialect
-        present = []
-        for name in dialect.head_members:
-            span = lead if name == dialect.growing else members.get(name)
-            if span is not None:
-                present.append((name, span))
-        return self._heads.head(dialect, reading.whose, _text(members, "model"), present)
+
+def _present(dialect: Dialect, members: Members, lead: Span | None) -> list[tuple[str, Span]]:
+    """Members of the head; `lead` stands for the growing list among them."""
+    found = [
+        (name, lead if name == dialect.growing else members.get(name))
+        for name in dialect.head_members
+    ]
+    return [(name, span) for name, span in found if span is not None]
 
 
 def apply(body: bytes, splices: list[Splice]) -> bytes:

@@ -55,6 +55,11 @@ class Chain:
         """The hash that covers everything."""
         return self.hashes[-1] if self.hashes else self.root
 
+    def trim(self) -> None:
+        """Give back the room that growing took in advance: most chains are kept for long."""
+        self.hashes, self.text_bytes = self.hashes[:], self.text_bytes[:]
+        self.segments, self.items = self.segments[:], self.items[:]
+
     def until(self, blocks: int) -> "Chain":
         """A chain of its own with the first `blocks` of this one."""
         ended = self.segments[blocks - 1] if blocks else 0
