@@ -132,9 +132,7 @@ class Metrics:
             ["replica", "outcome"],
             registry=registry,
         )
-        self._attempts = Counter(
-            "kvproxy_retries_total", "Attempts after the first", registry=registry
-        )
+        self._attempts = Counter("kvproxy_retries_total", "Further attempts", registry=registry)
         self._ttft = Histogram(
             "kvproxy_ttft_seconds",
             "From the request's head to the first token",
