@@ -207,9 +207,13 @@ class Router:
         self.affinity.bind(identity.key, replica.id, tokens, now)
         self.working_set.touch(identity.key, replica.id, tokens, now)
 
-    def place_anywhere(self, now: float, exclude: frozenset[str] = frozenset()) -> Placement:
-        """A replica for a request that is no prompt: fewest in flight, in turn among equals."""
-        candidates = self._eligible("", exclude)
+    def place_anywhere(
+        self, now: float, exclude: frozenset[str] = frozenset(), model: str = ""
+    ) -> Placement:
+        """A replica for a request that is no prompt: fewest in flight, in turn among equals. One
+        that serves `model`, if any does: whether that matters here, the engine knows."""
+        known = any(replica.serves(model) for replica in self.replicas)
+        candidates = self._eligible(model if known else "", exclude)
         least = min(replica.load.in_flight for replica in candidates)
         idle = [replica for replica in candidates if replica.load.in_flight == least]
         replica = idle[self._sequence % len(idle)]

@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from kvproxy.core.admission import Admission
+from kvproxy.core.clients import family
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
@@ -175,6 +176,9 @@ class Metrics:
             buckets=_TOKENS,
             registry=registry,
         )
+        self._add_prefix_counters(registry)
+
+    def _add_prefix_counters(self, registry: CollectorRegistry) -> None:
         self._splices = Counter(
             "kvproxy_splices_total",
             "Changes to forwarded bodies, by kind and whether they were made",
@@ -185,6 +189,18 @@ class Metrics:
             "kvproxy_session_evidence_total",
             "What told the conversation of a request",
             ["evidence"],
+            registry=registry,
+        )
+        self._breaks = Counter(
+            "kvproxy_prefix_breaks_total",
+            "Turns that could not use all of the prefix before them, by cause and client",
+            ["cause", "client"],
+            registry=registry,
+        )
+        self._lost = Counter(
+            "kvproxy_prefix_lost_tokens_total",
+            "Cached tokens that they lost, estimated",
+            ["cause", "client"],
             registry=registry,
         )
 
@@ -211,6 +227,10 @@ class Metrics:
             self._splices.labels(splice.kind, "applied").inc()
         for splice in record.turn.not_applied:
             self._splices.labels(splice.kind, "dry_run").inc()
+        if record.verdict.cause:
+            client = family(record.exchange.header.get("user-agent", ""))
+            self._breaks.labels(record.verdict.cause, client).inc()
+            self._lost.labels(record.verdict.cause, client).inc(record.verdict.lost_tokens)
         self._observe_usage(record, replica)
 
     def _observe_usage(self, record: Record, replica: str) -> None:
