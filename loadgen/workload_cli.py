@@ -24,8 +24,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 # A second answer this much faster than the first has hit something, whatever usage says.
 FASTER = 0.5
 _KNOBS = (
-    "Is prefix caching on (vLLM: --enable-prefix-caching), is the cache larger than the prompt, and "
-    "do both requests reach one replica?"
+    "Is prefix caching on (vLLM: --enable-prefix-caching), is the cache larger than the prompt, "
+    "and do both requests reach one replica?"
 )
 
 
