@@ -33,6 +33,12 @@ from loadgen.traces.model import Trace
 from loadgen.traces.packed import write_packed
 from loadgen.traces.synth import write_traces
 from loadgen.wire import Endpoint
+from loadgen.workload_cli import (
+    cold_warm_command,
+    hit_rate_command,
+    smoke,
+    working_set_command,
+)
 
 __all__ = ["emulate", "loadgen"]
 
@@ -115,7 +121,8 @@ def loadgen(ctx: click.Context, /, **options: object) -> None:
         _replay(options)
 
 
-loadgen.add_command(compare)
+for command in (compare, smoke, cold_warm_command, hit_rate_command, working_set_command):
+    loadgen.add_command(command)
 
 
 @loadgen.command()
