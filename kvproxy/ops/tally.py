@@ -6,11 +6,9 @@ what is observed; one event loop needs neither.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from math import inf
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 Labels = tuple[str, ...]
 
@@ -40,6 +38,7 @@ class Spread(Collector):
     def __init__(self, name: str, text: str, bounds: Sequence[float], labels: Labels = ()) -> None:
         self._described = (name, text, labels)
         self._bounds = bounds
+        self._names = [*(str(float(bound)) for bound in bounds), "+Inf"]
         self._rows: dict[Labels, list[float]] = {}
         if not labels:
             self._row(())
@@ -54,9 +53,9 @@ class Spread(Collector):
         family = HistogramMetricFamily(name, text, labels=labels)
         for values, (*counts, total) in self._rows.items():
             buckets, below = [], 0.0
-            for bound, count in zip([*self._bounds, inf], counts, strict=True):
+            for bound, count in zip(self._names, counts, strict=True):
                 below += count
-                buckets.append((floatToGoString(bound), below))
+                buckets.append((bound, below))
             family.add_metric(values, buckets, total)
         yield family
 
