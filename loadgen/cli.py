@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from loadgen.cli_rows import row_format, row_options
-from loadgen.cli_types import COUNT, DURATION
+from loadgen.cli_types import COUNT, DURATION, Human
+from loadgen.compare_cli import compare
 from loadgen.emulate_cli import emulate
+from loadgen.output.thresholds import EXIT_FAILED, parse_threshold
 from loadgen.probe import EndpointError
 from loadgen.ramp.options import ramp_of, ramp_options, slo_of
 from loadgen.report import ramp_text, show_progress, summary_table
@@ -35,6 +37,7 @@ __all__ = ["emulate", "loadgen"]
 T = TypeVar("T")
 
 EXIT_INVALID = 3
+THRESHOLD = Human("threshold", parse_threshold)
 TRACES = click.Path(exists=True, path_type=Path)
 
 
@@ -73,7 +76,12 @@ TRACES = click.Path(exists=True, path_type=Path)
               help="Largest p99 of this client's own delay before the run counts as invalid "
               "(exit status 3); default 5 ms or 1 % of the TTFT SLO.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False),
-              help="Directory for run.json and requests.jsonl.")  # fmt: skip
+              help="Directory for the results; report.html shows them.")  # fmt: skip
+@click.option("--scrape", multiple=True, metavar="URL",
+              help="Replica whose /metrics go into the report; repeat for each.")  # fmt: skip
+@click.option("--fail-if", "fail_if", multiple=True, type=THRESHOLD, metavar="FIGURE>NUMBER",
+              help="Exit with status 99 when a figure of the summary is so, e.g. "
+              "ttft_p95_s>0.8 or slo.attainment<95%; repeat for more.")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run under --output.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
               help="File for the result in the shape that comparisons use.")  # fmt: skip
@@ -86,6 +94,9 @@ def loadgen(ctx: click.Context, /, **options: object) -> None:
     """
     if ctx.invoked_subcommand is None:
         _replay(options)
+
+
+loadgen.add_command(compare)
 
 
 @loadgen.command()
@@ -171,6 +182,19 @@ def _replay(options: dict[str, object]) -> None:
         json_file.write_bytes(orjson.dumps(arms, option=orjson.OPT_INDENT_2) + b"\n")
     if not result.valid:
         raise SystemExit(EXIT_INVALID)
+    _hold_to(options["fail_if"], result)
+
+
+def _hold_to(thresholds: object, result: RunResult) -> None:
+    assert isinstance(thresholds, tuple)
+    try:
+        crossed = [why for one in thresholds if (why := one.crossed(result.summary))]
+    except ValueError as error:
+        raise click.UsageError(f"--fail-if: {error}") from error
+    for why in crossed:
+        click.echo(f"FAILED {why}", err=True)
+    if crossed:
+        raise SystemExit(EXIT_FAILED)
 
 
 def _settings(url: str, given: dict[str, object]) -> RunSettings:
@@ -183,6 +207,7 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         return None if given[name] is None else of(kind, name)
 
     Endpoint(url)  # says what is wrong with it before anything starts
+    scraped = of(tuple, "scrape")
     variable = maybe(str, "api_key_env")
     if variable is not None and not os.environ.get(variable):
         raise ValueError(f"--api-key-env: the variable {variable} is not set")
@@ -208,6 +233,7 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         slo=slo_of(given),
         ramp=ramp_of(given, of(int, "users")),
         client_lag_max_s=maybe(float, "max_client_lag"),
+        scrape=tuple(Endpoint(replica).url for replica in scraped),
     )
 
 

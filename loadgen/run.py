@@ -13,12 +13,14 @@ from loadgen.bound import InfiniteCache
 from loadgen.client import Client, ClientSettings
 from loadgen.honesty import CpuMeter, allowed_lag_s, verdict
 from loadgen.layout import Overhead
+from loadgen.output.folder import write_folder
+from loadgen.output.scrape import Scraper
 from loadgen.plan import ContentSettings, Plans
 from loadgen.probe import EndpointError, Probe, Pulse
 from loadgen.ramp.choose import controller_of
 from loadgen.ramp.live import SeatGate, Steering
 from loadgen.ramp.observe import attainment
-from loadgen.resume import JOURNAL, RECORD, Past, ResumeError, read_past, trace_digest
+from loadgen.resume import JOURNAL, RECORD, Past, ResumeError, accounted, read_past, trace_digest
 from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.sample import Journal, Sample
 from loadgen.schedule import TraceQueue
@@ -88,6 +90,12 @@ async def run_load(
     summary = run.summary()
     record |= {"ended_because": run.gate.reason, "ramp": run.ramp_record(), "summary": summary}
     _write(output, record)
+    if output is not None:
+        samples = accounted(run.progress.samples)
+        scale, lasted_s = settings.timing.time_scale, time.monotonic() - run.progress.started
+        write_folder(
+            output, record, samples, run.scraper.found, time_scale=scale, duration_s=lasted_s
+        )
     return RunResult(record, summary, run.progress.samples)
 
 
@@ -124,6 +132,7 @@ class _Run:
         left = settings.requests - len(past.samples) if settings.requests is not None else None
         self.gate = Gate(left if left is None else max(0, left))
         self.progress = Progress(self._started, settings.users, samples=list(past.samples))
+        self.scraper = Scraper(settings.scrape, self._started)
         client = ClientSettings(settings.timing.time_scale, settings.timeout_s)
         self._stage = Stage(
             client=Client(wire, client, self._started),
@@ -152,6 +161,7 @@ class _Run:
         self._began = time.monotonic() - self._past.lasted_s
         self._cpu = CpuMeter()
         pulse = asyncio.create_task(self._pulse.beat())
+        scraping = asyncio.create_task(self.scraper.run())
         playing = self._ramped_users() if ramped else self._users(sessions)
         users = asyncio.create_task(playing)
         try:
@@ -163,9 +173,9 @@ class _Run:
                     await self._until_over(users)
         finally:
             gc.unfreeze()
-            pulse.cancel()
-            users.cancel()
-            await asyncio.wait([pulse, users])
+            for task in (pulse, users, scraping):
+                task.cancel()
+            await asyncio.wait([pulse, users, scraping])
 
     def summary(self) -> dict[str, object]:
         summary = summarise(self.progress.samples, self._settings.engine_block_size)
@@ -235,7 +245,9 @@ class _Run:
                 group.create_task(play(replace(self._stage, gate=gate)))
 
             scale = self._settings.timing.time_scale
-            steering = Steering(self._controller, scale, self._started, join, self._seated)
+            steering = Steering(
+                self._controller, self.gate, scale, self._started, join=join, told=self._seated
+            )
             await steering.steer(self.progress.samples, self.progress.flying.values())
             self.gate.close("ramp done")
 

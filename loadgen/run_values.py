@@ -13,7 +13,8 @@ class RunSettings:
     """`duration_s` is real time. A `ramp` decides on the number of users instead of `users`, and
     may end the run. With no ramp, `duration_s` or `requests` it ends when every trace has been
     played once; otherwise conversations are recycled. A p99 of the client's own delay above
-    `client_lag_max_s` makes a run invalid; None: from the SLO's TTFT."""
+    `client_lag_max_s` makes a run invalid; None: from the SLO's TTFT. `scrape` are
+    URLs of replicas whose /metrics are read on the way."""
 
     url: str
     users: int = 8
@@ -32,6 +33,7 @@ class RunSettings:
     slo: Slo | None = None
     ramp: RampRule | None = None
     client_lag_max_s: float | None = None
+    scrape: tuple[str, ...] = ()
 
     @property
     def recycles(self) -> bool:

@@ -75,13 +75,16 @@ class Steering:
     def __init__(
         self,
         controller: Controller,
+        gate: Entry,
         time_scale: float,
         start: float,
+        *,
         join: Callable[[int], None],
         told: Callable[[int], None],
     ) -> None:
         self.seats = Seats()
         self._controller = controller
+        self._gate = gate
         self._time_scale = time_scale
         self._start = start
         self._join = join
@@ -91,9 +94,10 @@ class Steering:
         self._live = WorkingSet(CONVERSATIONS_MAX, (LIVE_S,))
 
     async def steer(self, ended: Sequence[Sample], in_flight: Iterable[Sample]) -> None:
-        """Until the controller is done; both arguments are looked at again on every tick."""
+        """Until the controller is done or the run over; both arguments are looked at again on
+        every tick."""
         self._follow()
-        while not self._controller.done:
+        while not self._controller.done and not self._gate.closed:
             await asyncio.sleep(max(TICK_REAL_S, TICK_S / self._time_scale))
             self._tick(ended, in_flight)
 

@@ -5,33 +5,19 @@ from typing import Any, TypeVar
 
 import click
 
-from loadgen.cli_types import COUNT, DURATION
+from loadgen.cli_types import COUNT, DURATION, Human
 from loadgen.ramp.certify import CertifyRule
 from loadgen.ramp.choose import RampRule
 from loadgen.ramp.classic import ClassicRule
-from loadgen.ramp.slo import Limit, Slo, parse_limit
+from loadgen.ramp.slo import Slo, parse_limit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class LimitType(click.ParamType[Limit]):
-    """`ttft_s=2` or `ttft_s@16k=8`."""
-
-    name = "limit"
-
-    def convert(
-        self, value: str | Limit, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Limit:
-        if isinstance(value, Limit):
-            return value
-        try:
-            return parse_limit(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
+LIMIT = Human("limit", parse_limit)
 
 _OPTIONS = (
-    click.option("--slo", "slo", multiple=True, type=LimitType(),
+    click.option("--slo", "slo", multiple=True, type=LIMIT,
                  help="What counts as served in time: ttft_s=2, itl_s=0.05, e2e_s=60; "
                  "ttft_s@16k=8 for prompts with 16k or more tokens that nobody sent before. "
                  "Repeat: all have to hold."),

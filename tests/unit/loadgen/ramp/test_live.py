@@ -65,9 +65,17 @@ async def test_users_join_once_and_every_sample_is_heard_of_once(
     joined: list[int] = []
     told: list[int] = []
     script = Script([2, 1, 3, 3])
-    steering = Steering(script, 1e6, time.monotonic(), joined.append, told.append)
+    steering = Steering(script, Gate(), 1e6, time.monotonic(), join=joined.append, told=told.append)
     await steering.steer(samples, flying)
     assert joined == [0, 1, 2]
     assert told == [2, 1, 3]
     assert [len(ended) for ended, _ in script.heard] == [1, 0, 0]
     assert [len(waiting) for _, waiting in script.heard] == [1, 1, 1]
+
+
+async def test_the_end_of_the_run_is_the_end_of_the_ramp() -> None:
+    gate, script = Gate(), Script([1, 1, 1])
+    gate.close("duration over")
+    steering = Steering(script, gate, 1.0, 0.0, join=lambda _: None, told=lambda _: None)
+    await steering.steer([], [])
+    assert not script.done
