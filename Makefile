@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo test test-faults test-capacity test-vllm lint format settings clean
+.PHONY: help setup demo bench bench-micro test test-faults test-capacity test-vllm lint format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -33,6 +33,12 @@ test-vllm: setup  ## a real vLLM and LMCache on the CPU; its first run installs 
 	$(BIN)/python -m tests.support.realstack.install || status=$$?; \
 	if [ $$status = 0 ]; then $(BIN)/pytest -s -m realstack tests/realstack || status=$$?; fi; \
 	echo $$status > out/test-vllm.status; exit $$status
+
+bench: setup  ## what kvproxy costs beside a bare relay and nginx (minutes; a quiet machine)
+	@$(BIN)/python -m tests.benchmark.relay $(BENCH)
+
+bench-micro: setup  ## single steps of a request, those of the data plane against their budgets
+	@$(BIN)/pytest -q -s tests/benchmark
 
 lint: setup  ## style, types and import rules
 	@$(BIN)/ruff check .

@@ -14,16 +14,16 @@ _TAIL_BYTES = 8192
 # What may come before a first token: white space and whole comment lines.
 _QUIET = re.compile(rb"(?:[ \t\r\n]+|:[^\r\n]*[\r\n])*")
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
-_NUMBER = {
-    name: re.compile(rb'"(?:' + names + rb')"\s*:\s*(\d+)')
-    for name, names in {
-        "prompt": rb"prompt_tokens|input_tokens",
-        "completion": rb"completion_tokens|output_tokens",
-        "cached": rb"cached_tokens",
-        "read": rb"cache_read_input_tokens",
-        "created": rb"cache_creation_input_tokens",
-    }.items()
+_ROLES = {
+    b"prompt_tokens": "prompt",
+    b"input_tokens": "prompt",
+    b"completion_tokens": "completion",
+    b"output_tokens": "completion",
+    b"cached_tokens": "cached",
+    b"cache_read_input_tokens": "read",
+    b"cache_creation_input_tokens": "created",
 }
+_FIGURE = re.compile(rb'"(' + b"|".join(_ROLES) + rb')"\s*:\s*(\d+)')
 _EVENT = re.compile(rb"(?:\A|\n)event: ?([\w.]+)\r?\n")
 _EVENT_BYTES = 64
 
@@ -74,19 +74,22 @@ class AnswerWatch:
         only the last usage of a stream is split so, its first holds them all.
         """
         tail = b"".join(self._tail)
-        at = max((match.end() for match in _USAGE.finditer(tail)), default=0)
-        if not at:
-            return None
-        found = {name: _number(pattern, tail, at) for name, pattern in _NUMBER.items()}
-        prompt, completion = found["prompt"], found["completion"] or 0
+        at = _usage_start(tail)
+        found: dict[str, int] = {}
+        for name, figure in _FIGURE.findall(tail, at) if at >= 0 else ():
+            found.setdefault(_ROLES[name], int(figure))
+        prompt, completion = found.get("prompt"), found.get("completion", 0)
         if prompt is None:
             return None
-        if found["read"] is None and found["created"] is None:
-            return Usage(prompt, completion, found["cached"])
-        read, created = found["read"] or 0, found["created"] or 0
+        if "read" not in found and "created" not in found:
+            return Usage(prompt, completion, found.get("cached"))
+        read, created = found.get("read", 0), found.get("created", 0)
         return Usage(prompt + read + created, completion, read)
 
 
-def _number(pattern: re.Pattern[bytes], text: bytes, at: int) -> int | None:
-    match = pattern.search(text, at)
-    return int(match[1]) if match else None
+def _usage_start(tail: bytes) -> int:
+    """Where the last usage object begins; -1 without one."""
+    at = tail.rfind(b'"usage"')
+    while at >= 0 and not _USAGE.match(tail, at):
+        at = tail.rfind(b'"usage"', 0, at)
+    return at

@@ -7,7 +7,7 @@ from collections import Counter as Counter_
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -17,6 +17,7 @@ from kvproxy.core.holdings import Holdings
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
 from kvproxy.ops.admission_gauges import AdmissionGauges
+from kvproxy.ops.tally import Spread, Tally
 from kvproxy.proxy import Record
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -116,7 +117,7 @@ class KnowledgeGauges(Collector):
 
 
 class Metrics:
-    """Children are looked up once per replica and kept: labels() costs more than inc()."""
+    """The page and what feeds it."""
 
     def __init__(self, router: Router, admission: Admission, clock: Callable[[], float]) -> None:
         self._registry = registry = CollectorRegistry()
@@ -126,83 +127,56 @@ class Metrics:
         build = GaugeMetricFamily("kvproxy_build_info", "version", labels=["version"])
         build.add_metric([version("kvproxy")], 1)
         registry.register(_Constant(build))
-        self._requests = Counter(
-            "kvproxy_requests_total",
+        self._requests = Tally(
+            "kvproxy_requests",
             "Requests by replica and outcome (ok, client_gone or an error code)",
-            ["replica", "outcome"],
-            registry=registry,
+            ("replica", "outcome"),
         )
-        self._attempts = Counter("kvproxy_retries_total", "Further attempts", registry=registry)
-        self._ttft = Histogram(
+        self._attempts = Tally("kvproxy_retries", "Further attempts")
+        self._ttft = Spread(
             "kvproxy_ttft_seconds",
             "From the request's head to the first token",
-            ["replica"],
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            ("replica",),
         )
-        self._waited = Histogram(
-            "kvproxy_queue_seconds",
-            "Time a request was held back before it was placed",
-            buckets=_SECONDS,
-            registry=registry,
+        self._waited = Spread(
+            "kvproxy_queue_seconds", "Time a request was held back before it was placed", _SECONDS
         )
-        self._total = Histogram(
+        self._total = Spread(
             "kvproxy_request_seconds",
             "From the request's head to the end of the answer",
-            ["replica"],
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            ("replica",),
         )
-        self._prompt = Counter(
-            "kvproxy_prompt_tokens_total",
-            "Prompt tokens as engines reported them",
-            ["replica"],
-            registry=registry,
+        self._prompt = Tally(
+            "kvproxy_prompt_tokens", "Prompt tokens as engines reported them", ("replica",)
         )
-        self._cached = Counter(
-            "kvproxy_cached_tokens_total",
+        self._cached = Tally(
+            "kvproxy_cached_tokens",
             "Cached prompt tokens of answers with usage, predicted and reported",
-            ["replica", "source"],
-            registry=registry,
+            ("replica", "source"),
         )
-        by_tier = ["replica", "tier"]
-        self._tiers = Counter(
-            "kvproxy_predicted_tokens_total", "Cached, as predicted", by_tier, registry=registry
-        )
-        self._error = Histogram(
+        self._tiers = Tally("kvproxy_predicted_tokens", "Cached, as predicted", ("replica", "tier"))
+        self._error = Spread(
             "kvproxy_cache_prediction_error_tokens",
             "Distance between predicted and reported cached tokens, by source of knowledge",
-            ["source"],
-            buckets=_TOKENS,
-            registry=registry,
+            _TOKENS,
+            ("source",),
         )
-        self._add_prefix_counters(registry)
-
-    def _add_prefix_counters(self, registry: CollectorRegistry) -> None:
-        self._splices = Counter(
-            "kvproxy_splices_total",
+        self._splices = Tally(
+            "kvproxy_splices",
             "Changes to forwarded bodies, by kind and whether they were made",
-            ["kind", "mode"],
-            registry=registry,
+            ("kind", "mode"),
         )
-        self._evidence = Counter(
-            "kvproxy_session_evidence_total",
-            "What told the conversation of a request",
-            ["evidence"],
-            registry=registry,
+        self._evidence = Tally(
+            "kvproxy_session_evidence", "What told the conversation of a request", ("evidence",)
         )
-        self._breaks = Counter(
-            "kvproxy_prefix_breaks_total",
-            "Turns that could not use all of the prefix before them, by cause and client",
-            ["cause", "client"],
-            registry=registry,
-        )
-        self._lost = Counter(
-            "kvproxy_prefix_lost_tokens_total",
-            "Cached tokens that they lost, estimated",
-            ["cause", "client"],
-            registry=registry,
-        )
+        by_client = ("cause", "client")
+        self._breaks = Tally("kvproxy_prefix_breaks", "Prefixes not wholly used", by_client)
+        self._lost = Tally("kvproxy_prefix_lost_tokens", "Cached tokens so lost", by_client)
+        for collector in vars(self).values():
+            if isinstance(collector, Tally | Spread):
+                registry.register(collector)
 
     def add(self, collector: Collector) -> None:
         self._registry.register(collector)
@@ -211,49 +185,50 @@ class Metrics:
         return generate_latest(self._registry)
 
     def observe(self, record: Record) -> None:
-        replica = record.placement.replica.id if record.placement else ""
-        self._requests.labels(replica, record.outcome).inc()
+        placement = record.placement
+        replica = placement.replica.id if placement else ""
+        self._requests.add((replica, record.outcome))
         if record.attempts > 1:
-            self._attempts.inc(record.attempts - 1)
+            self._attempts.add((), record.attempts - 1)
         if record.turn is None or not replica:
             return
-        self._total.labels(replica).observe(record.total_s)
-        self._waited.observe(record.waited_s)
+        self._total.add((replica,), record.total_s)
+        self._waited.add((), record.waited_s)
         if record.ttft_s is not None:
-            self._ttft.labels(replica).observe(record.ttft_s)
+            self._ttft.add((replica,), record.ttft_s)
         if record.identity is not None:
-            self._evidence.labels(record.identity.evidence).inc()
+            self._evidence.add((record.identity.evidence,))
         for splice in record.turn.splices:
-            self._splices.labels(splice.kind, "applied").inc()
+            self._splices.add((splice.kind, "applied"))
         for splice in record.turn.not_applied:
-            self._splices.labels(splice.kind, "dry_run").inc()
+            self._splices.add((splice.kind, "dry_run"))
         if record.verdict.cause:
-            client = family(record.exchange.header.get("user-agent", ""))
-            self._breaks.labels(record.verdict.cause, client).inc()
-            self._lost.labels(record.verdict.cause, client).inc(record.verdict.lost_tokens)
+            by = (record.verdict.cause, family(record.exchange.header.get("user-agent", "")))
+            self._breaks.add(by)
+            self._lost.add(by, record.verdict.lost_tokens)
         self._observe_usage(record, replica)
 
     def _observe_usage(self, record: Record, replica: str) -> None:
         usage, placement = record.usage, record.placement
         if usage is None or placement is None:
             return
-        self._prompt.labels(replica).inc(usage.prompt_tokens)
+        self._prompt.add((replica,), usage.prompt_tokens)
         if usage.cached_tokens is not None:
-            predicted = placement.predicted_cached_tokens
-            self._cached.labels(replica, "predicted").inc(predicted)
-            self._cached.labels(replica, "reported").inc(usage.cached_tokens)
-            self._error.labels("used").observe(abs(predicted - usage.cached_tokens))
-            match = placement.placing.match
+            predicted, match = placement.predicted_cached_tokens, placement.placing.match
+            self._cached.add((replica, "predicted"), predicted)
+            self._cached.add((replica, "reported"), usage.cached_tokens)
+            self._error.add(("used",), abs(predicted - usage.cached_tokens))
+            self._tiers.add((replica, "hbm"), match.hbm)
+            self._tiers.add((replica, "dram"), match.dram)
+            self._tiers.add((replica, "disk"), match.disk)
             by_source = {
                 "events": match.by_events,
                 "history": match.by_history,
                 "coordinator": match.by_coordinator,
             }
-            for tier in ("hbm", "dram", "disk"):
-                self._tiers.labels(replica, tier).inc(getattr(match, tier))
             for source, value in by_source.items():
                 if value is not None:
-                    self._error.labels(source).observe(abs(value - usage.cached_tokens))
+                    self._error.add((source,), abs(value - usage.cached_tokens))
 
 
 class _Constant(Collector):

@@ -1,0 +1,41 @@
+"""Against the client library's own counters and histograms."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+from kvproxy.ops.tally import Spread, Tally
+
+BOUNDS = (0.5, 1, 2.5)
+VALUES = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([0.0, 0.5, 0.6, 1, 2.5, 9])))
+
+
+def shown(registry: CollectorRegistry) -> list[str]:
+    """Lines of the page in any order; the library adds when each series was made."""
+    page = generate_latest(registry).decode().splitlines()
+    return sorted(line for line in page if "_created" not in line)
+
+
+@given(VALUES)
+def test_pages_are_those_of_the_library(values: list[tuple[str, float]]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    tally, spread = Tally("c", "text", ("l",)), Spread("h", "text", BOUNDS, ("l",))
+    ours.register(tally)
+    ours.register(spread)
+    counter = Counter("c", "text", ["l"], registry=theirs)
+    histogram = Histogram("h", "text", ["l"], buckets=BOUNDS, registry=theirs)
+    for label, value in values:
+        tally.add((label,), value)
+        spread.add((label,), value)
+        counter.labels(label).inc(value)
+        histogram.labels(label).observe(value)
+    assert shown(ours) == shown(theirs)
+
+
+def test_without_labels_they_are_there_from_the_start() -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    ours.register(Tally("c", "text"))
+    ours.register(Spread("h", "text", BOUNDS))
+    Counter("c", "text", registry=theirs)
+    Histogram("h", "text", buckets=BOUNDS, registry=theirs)
+    assert shown(ours) == shown(theirs)
