@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kvproxy.core.admission import Ticket
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
@@ -17,6 +16,7 @@ from kvproxy.core.headers import priority_of
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify
 from kvproxy.core.life_cycle import Evidence
+from kvproxy.core.line import Ticket
 from kvproxy.core.replica import Replica
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router

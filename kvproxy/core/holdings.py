@@ -6,6 +6,7 @@ chain. Up to the anchor they decide; beyond it, and where they are missing, hist
 """
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,6 +63,37 @@ class Holdings:
     def known(self, chain: Chain) -> Known | None:
         anchor = self.chains.anchor(chain)
         return None if anchor is None else Known(anchor, anchor.at.chain(anchor.answer_end))
+
+    def matches(
+        self,
+        replicas: Sequence[Replica],
+        model: str,
+        chain: Chain,
+        prompt_tokens: int,
+        known: Known | None,
+    ) -> list[Match]:
+        """match() of each. Where history alone can tell, what it says is worked out once for all
+        that hold the same: nothing, or the text that every prompt begins with."""
+        same: dict[tuple[int, int], Match] = {}
+        found = []
+        for replica in replicas:
+            announced = known is not None and replica.kv_events
+            if (
+                announced
+                or replica.dram is not None
+                or not self.trust.trusts(replica.id, Source.HISTORY)
+            ):
+                found.append(self.match(replica, model, chain, prompt_tokens, known))
+                continue
+            blocks = replica.hbm.match(chain.hashes)
+            match = same.get((blocks, replica.block_size))
+            if match is None:
+                tokens = int(self._ruler.tokens_at(chain, blocks, model)) if blocks else 0
+                hbm = _whole(tokens, prompt_tokens, replica.block_size)
+                match = Match(blocks, hbm, by_history=hbm)
+                same[blocks, replica.block_size] = match
+            found.append(match)
+        return found
 
     def match(
         self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, known: Known | None
