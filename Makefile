@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo test test-vllm lint format settings clean
+.PHONY: help setup demo test test-faults test-capacity test-vllm lint format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -20,6 +20,12 @@ demo: setup  ## four emulated replicas, the proxy, a replay, one table
 
 test: setup  ## every test that needs neither minutes nor an engine
 	@$(BIN)/pytest -n auto -m "not slow and not realstack" $(FAST_TESTS)
+
+test-faults: setup  ## thousands of failure schedules through the real core (minutes)
+	@$(BIN)/pytest -n auto -m slow tests/simulation
+
+test-capacity: setup  ## what ramps find, on engines whose capacity is known (minutes)
+	@$(BIN)/pytest -s -m slow tests/unit/loadgen/ramp tests/integration/test_certify.py
 
 test-vllm: setup  ## a real vLLM and LMCache on the CPU; its first run installs them (minutes)
 	@mkdir -p out && rm -f out/test-vllm.status

@@ -1,51 +1,40 @@
 """Joins settings, core and adapters into a running server."""
 
 import asyncio
-import math
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import orjson
 import uvloop
-from aiohttp import web
 
 from kvproxy.adapters.gate import Gate
-from kvproxy.adapters.http_server import HttpServer, Limits, Route
-from kvproxy.adapters.kv_discovery import KvDiscovery
-from kvproxy.adapters.kv_event_feed import FeedLimits, KvEventFeed
-from kvproxy.adapters.lmcache import LmcacheDirectory, LmcacheLimits
+from kvproxy.adapters.http1.incoming import Limits
+from kvproxy.adapters.http1.listener import HttpServer, Page, Route
+from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
 from kvproxy.adapters.replica_probe import ReplicaProbe
-from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
 from kvproxy.admin.api import AdminApi
 from kvproxy.admin.regime_watch import RegimeWatch
-from kvproxy.core.admission import Admission, AdmissionLimits
-from kvproxy.core.affinity import Affinity
-from kvproxy.core.allowance import AllowanceLimits
-from kvproxy.core.canonical import Canonicaliser, Order
-from kvproxy.core.holdings import Holdings
+from kvproxy.build import build_access, build_admission, build_reader, build_router
+from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.identify import rules_for
-from kvproxy.core.kv_sources import KvSource
-from kvproxy.core.learn import PrefillRate
-from kvproxy.core.life_cycle import Health, LifeCycle, LifeLimits
-from kvproxy.core.policies import PolicyName
-from kvproxy.core.prefix_index import PrefixIndex
+from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
-from kvproxy.core.representatives import Representatives
-from kvproxy.core.router import Router
-from kvproxy.core.ruler import Ruler
-from kvproxy.core.score import Weights
-from kvproxy.core.token_chain import TokenChains
-from kvproxy.core.turn import TurnReader
 from kvproxy.ops.logs import log_access, log_learned, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
+from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.proxy import Proxy, Record
 from kvproxy.settings.model import Settings
+from kvproxy.sources import Sources
 
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
+
+
+# Pages that load balancers and supervisors ask for.
+_OPEN = frozenset({"/healthz", "/readyz", "/health"})
 
 
 class App:
@@ -59,14 +48,16 @@ class App:
         self.admin = AdminApi(self.router, time.monotonic)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
+        self.access = build_access(settings)
         api_keys = _api_keys(settings)
-        self._upstream = AiohttpUpstream(
+        self._upstream = Http1Upstream(
             UpstreamLimits(
                 settings.upstream.connect_timeout_s,
                 settings.upstream.idle_timeout_s,
                 settings.upstream.keepalive_s,
             ),
             api_keys,
+            kept=CREDENTIALS if self.access.closed else frozenset(),
         )
         self.probe = ReplicaProbe(
             self.router.replicas,
@@ -78,8 +69,8 @@ class App:
             fixed_hbm=frozenset(r.id for r in settings.replicas if r.hbm_tokens is not None),
             api_keys=api_keys,
         )
-        self.lmcache = build_lmcache(settings)
-        self.feed, self.discovery = build_events(settings, self.router)
+        self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
+        self.metrics.add(SourceCounters(self.sources.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.proxy = Proxy(
             router=self.router,
@@ -90,6 +81,7 @@ class App:
             clock=time.monotonic,
             observe=self._observe,
             doubt=self.probe.ask_soon,
+            access=self.access,
         )
         server = settings.server
         limits = Limits(
@@ -99,17 +91,14 @@ class App:
             server.keepalive_timeout_s,
             server.max_connections,
         )
-        self.server = HttpServer(self.proxy.handle, self._routes(), limits)
+        self.server = HttpServer(self.proxy.handle, self._routes(), limits, self._guard)
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
         await self._upstream.start()
         await self.probe.start()
         self.regime.start()
-        if self.settings.events.enabled != "off":
-            await self.discovery.start()
-        if self.lmcache is not None:
-            await self.lmcache.start()
+        await self.sources.start()
         server = self.settings.server
         return await self.server.start(server.host, server.port)
 
@@ -120,13 +109,17 @@ class App:
 
     async def close(self) -> None:
         """Let go of the replicas."""
-        if self.lmcache is not None:
-            await self.lmcache.close()
-        await self.discovery.close()
-        await self.feed.close()
+        await self.sources.close()
         await self.probe.close()
         await self.regime.close()
         await self._upstream.close()
+
+    def _guard(self, path: str, header: Mapping[str, str]) -> None:
+        """Own pages: health is for everybody, the rest for those who operate."""
+        if path in _OPEN or (path == "/metrics" and self.settings.access.metrics_open):
+            return
+        realm = Realm.USE if path == "/v1/models" else Realm.OPERATE
+        self.access.enter(header, realm, time.monotonic())
 
     def _replica_changed(self, replica: Replica) -> None:
         if replica.health is Health.EJECTED:
@@ -135,6 +128,7 @@ class App:
 
     def _observe(self, record: Record) -> None:
         self.metrics.observe(record)
+        self.sources.answered(record)
         log_learned(record)
         if self.settings.log.access:
             log_access(record)
@@ -149,10 +143,10 @@ class App:
             "/admin/regime": self.admin.regime,
         }
 
-    async def _healthz(self) -> web.Response:
-        return web.Response(text="ok\n")
+    async def _healthz(self) -> Page:
+        return Page(b"ok\n", "text/plain; charset=utf-8")
 
-    async def _readyz(self) -> web.Response:
+    async def _readyz(self) -> Page:
         ready = sum(replica.up for replica in self.router.replicas)
         body = {
             "ready": bool(ready) and not self.draining,
@@ -160,12 +154,12 @@ class App:
             "replicas": {replica.id: replica.health for replica in self.router.replicas},
         }
         status = 200 if body["ready"] else 503
-        return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")
+        return Page(orjson.dumps(body), status=status)
 
-    async def _metrics(self) -> web.Response:
-        return web.Response(body=self.metrics.page(), headers={"content-type": CONTENT_TYPE})
+    async def _metrics(self) -> Page:
+        return Page(self.metrics.page(), CONTENT_TYPE)
 
-    async def _models(self) -> web.Response:
+    async def _models(self) -> Page:
         """Models of all ready replicas; of a model that several serve, one card."""
         cards = {
             str(card["id"]): card
@@ -173,107 +167,7 @@ class App:
             if replica.up
             for card in self.probe.model_cards.get(replica.id, [])
         }
-        body = orjson.dumps({"object": "list", "data": list(cards.values())})
-        return web.Response(body=body, content_type="application/json")
-
-
-def build_router(settings: Settings) -> Router:
-    limits = LifeLimits(settings.probe.unhealthy_after, settings.probe.cool_max_s)
-    replicas = [
-        Replica(
-            id=replica.id,
-            url=replica.url,
-            hbm_tokens=replica.hbm_tokens or settings.index.hbm_tokens_default,
-            rate=PrefillRate(settings.score.prefill_tok_s, settings.score.base_s),
-            weight=replica.weight,
-            life=LifeCycle(limits),
-        )
-        for replica in settings.replicas
-    ]
-    ruler = Ruler(settings.index.anchors_max)
-    holdings = Holdings(
-        ruler,
-        PrefixIndex(settings.events.index_max_bytes),
-        TokenChains(settings.events.anchors_max_bytes),
-    )
-    score = settings.score
-    return Router(
-        replicas,
-        PolicyName(settings.policy.name),
-        affinity=Affinity(settings.identify.max_sessions, settings.identify.idle_s),
-        ruler=ruler,
-        weights=Weights(
-            move_margin_s=score.move_margin_s,
-            dram_tok_s=score.dram_tok_s,
-            disk_tok_s=score.disk_tok_s,
-        ),
-        holdings=holdings,
-        seed=settings.policy.seed,
-    )
-
-
-def build_events(settings: Settings, router: Router) -> tuple[KvEventFeed, KvDiscovery]:
-    events = settings.events
-    feed = KvEventFeed(router.holdings, FeedLimits(events.idle_s, events.replay_timeout_s))
-    fixed = {
-        r.id: KvSource(r.id, 0, r.events_endpoint, r.events_replay_endpoint, r.events_topic)
-        for r in settings.replicas
-        if r.events_endpoint
-    }
-    discovery = KvDiscovery(
-        router.replicas,
-        feed.follow,
-        feed.forget,
-        fixed=fixed,
-        interval_s=events.discover_s,
-        timeout_s=settings.probe.timeout_s,
-        expected=events.enabled == "on",
-        api_keys=_api_keys(settings),
-    )
-    return feed, discovery
-
-
-def build_admission(settings: Settings, router: Router) -> Admission:
-    """Only kvproxy's own policy holds work back: the others are compared as others run them."""
-    limits = settings.admission
-    holds_back = router.policy is PolicyName.SECONDS
-    return Admission(
-        router,
-        AdmissionLimits(
-            AllowanceLimits(
-                limits.large_prefill_share, limits.large_prefill_burst_s, limits.small_prefill_s
-            ),
-            backlog_s=limits.backlog_s if holds_back else math.inf,
-            ageing_s=limits.ageing_s,
-            wait_max_s=limits.wait_max_s,
-            queue_max=limits.queue_max,
-            ttft_slo_s=math.inf if limits.ttft_slo_s is None else limits.ttft_slo_s,
-        ),
-    )
-
-
-def build_reader(settings: Settings) -> TurnReader:
-    order = Order(settings.canonical.order) if settings.canonical.enabled else Order.PRESERVE
-    representatives = Representatives(settings.canonical.representatives_max_bytes)
-    return TurnReader(
-        Canonicaliser(order, representatives),
-        settings.blocks.block_bytes,
-        settings.identify.max_sessions,
-    )
-
-
-def build_lmcache(settings: Settings) -> LmcacheDirectory | None:
-    lmcache = settings.lmcache
-    if not lmcache.coordinator_url and not lmcache.controller_url:
-        return None
-    limits = LmcacheLimits(
-        lmcache.chunk_tokens,
-        lmcache.dram_tokens,
-        lmcache.world_size,
-        lmcache.interval_s,
-        lmcache.timeout_s,
-    )
-    return LmcacheDirectory(lmcache.coordinator_url, lmcache.controller_url, limits)
+        return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
 
 
 def _api_keys(settings: Settings) -> dict[str, str]:

@@ -3,24 +3,27 @@
 The ports below are what the outside must offer; adapters implement them, app.py joins them.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kvproxy.core.access import Access, Caller, realm_of
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
+from kvproxy.core.dry_run import Reader
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import priority_of
 from kvproxy.core.holdings import Outcome
-from kvproxy.core.identify import HeaderRule, identify
+from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.line import Ticket
 from kvproxy.core.replica import Replica
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router
-from kvproxy.core.turn import Turn, TurnReader, apply
+from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -34,7 +37,9 @@ _LOST_MAX = 2
 
 
 class Exchange(Protocol):
-    """The client's side of one request. `header` has lower-case names, the last value wins."""
+    """The client's side of one request. `header` has lower-case names, the last value wins.
+
+    `congested`: it takes no more for now; when that changes `press` is called with what is so."""
 
     method: str
     target: str
@@ -42,27 +47,28 @@ class Exchange(Protocol):
     request_id: str
     header: Mapping[str, str]
     raw_headers: Headers
+    press: Callable[[bool], None] | None
 
     @property
-    def started(self) -> bool: ...
+    def congested(self) -> bool: ...
 
     async def accept(self) -> bytes:
         """The whole body, bounded; raises ProxyError body_too_large, request_timeout, …"""
 
-    async def start(self, status: int, headers: Headers, placement: Placement) -> None: ...
+    def start(self, status: int, headers: Headers, placement: Placement) -> None: ...
 
-    async def send(self, chunk: bytes) -> None:
-        """Returns when the client can take more."""
+    def send(self, chunk: bytes) -> None: ...
 
-    async def end(self) -> None: ...
+    def end(self) -> None: ...
 
 
 class Answer(Protocol):
     status: int
     headers: Headers
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Body bytes as they arrive; raises ProxyError upstream_broke if they stop early."""
+    async def relay(self, feed: Callable[[bytes], None], exchange: Exchange) -> None:
+        """Gives the body to `feed` in the very call in which it arrives, no faster than `exchange`
+        takes it; raises ProxyError upstream_broke if it stops early."""
 
 
 class Upstream(Protocol):
@@ -86,10 +92,12 @@ class Gate(Protocol):
 
 @dataclass(slots=True)
 class Record:
-    """One request, for metrics and the access log. Times in seconds, sizes in tokens."""
+    """One request, for metrics and the access log. Times in seconds, sizes in tokens; `body` is
+    what was forwarded of a prompt."""
 
     exchange: Exchange
     began: float
+    caller: Caller = field(default_factory=Caller)
     identity: Identity | None = None
     turn: Turn | None = None
     placement: Placement | None = None
@@ -102,33 +110,42 @@ class Record:
     lost: int = 0
     waited_s: float = 0.0
     learned: Outcome | None = None
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
     router: Router
     gate: Gate
-    reader: TurnReader
+    reader: Reader
     upstream: Upstream
     rules: Sequence[HeaderRule]
     clock: Callable[[], float]
     observe: Callable[[Record], None]
     doubt: Callable[[Replica], None]
+    access: Access
     retries: RetryBudget = field(default_factory=RetryBudget)
 
     async def handle(self, exchange: Exchange) -> None:
         record = Record(exchange, self.clock())
         try:
+            realm = realm_of(exchange.path)
+            record.caller = self.access.enter(exchange.header, realm, record.began)
             body = await exchange.accept()
             dialect = dialect_of(exchange.method, exchange.path)
             if dialect is not None and "content-encoding" not in exchange.header:
                 body = self._read(record, dialect, body)
+            elif body:
+                record.caller.may_use("")
             await self._place_and_forward(record, body)
         except ProxyError as error:
             record.outcome, record.status = error.code, record.status or error.status
             raise
-        except BaseException:
+        except asyncio.CancelledError:
             record.outcome = "client_gone"
+            raise
+        except BaseException:
+            record.outcome = "internal"
             raise
         finally:
             record.total_s = self.clock() - record.began
@@ -136,17 +153,20 @@ class Proxy:
 
     def _read(self, record: Record, dialect: Dialect, body: bytes) -> bytes:
         """Identify, canonicalise and hash: all that can be said before a replica is looked at."""
-        tenant = ""
         headers = record.exchange.header
+        tenant = record.caller.tenant or tenant_of(headers)
         if not headers.get("content-type", "").lower().startswith("application/json"):
             raise ProxyError(
                 "unsupported_media_type",
                 "Unsupported Media Type: send application/json.",
             )
-        turn = self.reader.read(dialect, tenant, body)
+        named = identify(tenant, "", headers, {}, self.rules)
+        turn = self.reader.read(dialect, tenant, body, named.session)
+        record.caller.may_use(turn.model)
         record.turn = turn
         record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
-        return apply(body, turn.splices)
+        record.body = apply(body, turn.splices)
+        return record.body
 
     async def _place_and_forward(self, record: Record, body: bytes) -> None:
         """Try replicas until one answers; nothing is tried twice, and nothing after its start."""
@@ -203,6 +223,15 @@ class Proxy:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
         exchange = record.exchange
         watch = AnswerWatch(record.turn.dialect.preamble if record.turn else ())
+
+        def pass_on(chunk: bytes) -> None:
+            if watch.feed(chunk):
+                now = self.clock()
+                record.ttft_s = now - record.began
+                self.router.first_token(placement, now)
+                self.gate.changed()
+            exchange.send(chunk)
+
         try:
             async with self.upstream.open(placement, exchange, body) as answer:
                 ill = answer.status in _ILL
@@ -212,19 +241,18 @@ class Proxy:
                     declined = f"Replica {placement.replica.id} answered {answer.status}."
                     raise ProxyError("upstream_declined", declined)
                 record.status = answer.status
-                await exchange.start(answer.status, answer.headers, placement)
-                async for chunk in answer.chunks():
-                    if watch.feed(chunk):
-                        now = self.clock()
-                        record.ttft_s = now - record.began
-                        self.router.first_token(placement, now)
-                        self.gate.changed()
-                    await exchange.send(chunk)
-                await exchange.end()
+                if answer.status >= 500:
+                    record.outcome = "upstream_error"
+                exchange.start(answer.status, answer.headers, placement)
+                await answer.relay(pass_on, exchange)
+                exchange.end()
         except BaseException:
             self.router.abort(placement, self.clock())
             self.gate.changed()
             raise
         record.usage = watch.usage() if record.turn and answer.status == 200 else None
+        if record.usage is not None:
+            used = record.usage.prompt_tokens + record.usage.completion_tokens
+            record.caller.used(used, self.clock())
         record.learned = self.router.finish(placement, record.usage, self.clock())
         self.gate.changed()

@@ -13,10 +13,14 @@ class InfiniteCache:
     def __init__(self, engine_block_size: int) -> None:
         self._block_size = engine_block_size
         self._warm: dict[str, int] = {}
+        self._common: dict[tuple[Plan, int], PlayCache] = {}
 
-    def play(self, plan: Plan) -> "PlayCache":
-        """The cache as one play of a trace sees it; drop it when the play ends."""
-        return PlayCache(self, plan)
+    def play(self, plan: Plan, play: int = 0) -> "PlayCache":
+        """The cache as one play of a trace sees it; drop it when the play ends. Traces with
+        common block ids share what an equal play of any of them has sent."""
+        if not plan.shared:
+            return PlayCache(self, plan)
+        return self._common.setdefault((plan, play), PlayCache(self, plan))
 
     def floored(self, shared: int, prompt_tokens: int) -> int:
         shared = min(shared, prompt_tokens - 1)

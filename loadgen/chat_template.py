@@ -4,10 +4,10 @@
     <|im_start|><|user|>TEXT<|im_end|> ...
     <|im_start|><|assistant|>                                  (generation prompt)
 
-A message costs `MESSAGE_OVERHEAD_TOKENS` plus its text; declaring tools costs one token plus
-their text, and a system message if there is none. Message key order, unknown keys, tool-call ids
-and white space in arguments do not reach the prompt; the order of tools, of keys in `parameters`
-and in arguments, and every byte of text do.
+A message of an unknown role is not printed. Any other costs `MESSAGE_OVERHEAD_TOKENS` plus its
+text; declaring tools costs one token plus their text, and a system message if there is none.
+Message key order, unknown keys, tool-call ids and white space in arguments do not reach the prompt;
+the order of tools, of keys in `parameters` and in arguments, and every byte of text do.
 """
 
 import json
@@ -26,7 +26,7 @@ _ROLES = {
     "assistant": Special("<|assistant|>"),
     "tool": Special("<|tool|>"),
 }
-ROLES = frozenset(_ROLES)
+BILLING_HEADER = "x-anthropic-billing-header"
 
 _TOOLS_HEAD = (
     "# Tools\n\nYou may call one or more functions. Their signatures are within <tools></tools>:\n"
@@ -40,10 +40,12 @@ _TOOLS_TAIL = (
 
 class ChatTemplate:
     """Renders requests into pieces; remembers the text of the last `memo_max` tool lists, which
-    are long and the same in every turn."""
+    are long and the same in every turn. `keeps_billing`: like vLLM before 0.32, print the line
+    that Claude Code puts before its system prompt and changes with every request."""
 
-    def __init__(self, memo_max: int = 256) -> None:
+    def __init__(self, memo_max: int = 256, *, keeps_billing: bool = False) -> None:
         self._memo_max = memo_max
+        self._keeps_billing = keeps_billing
         self._tools: dict[bytes, str] = {}
 
     def pieces(
@@ -52,18 +54,28 @@ class ChatTemplate:
         tools: list[dict[str, Any]] | None,
         *,
         generation_prompt: bool = True,
+        continues: bool = False,
     ) -> list[str]:
-        """Text pieces and `Special` tokens of a conversation."""
+        """Text pieces and `Special` tokens of a conversation; `continues` leaves its last message
+        open."""
         out: list[str] = []
         if tools and (not messages or messages[0].get("role") not in ("system", "developer")):
             out += (_START, _ROLES["system"], _TOOLS, self.tools_text(tools), _END)
             tools = None
         for message in messages:
-            out += (_START, _ROLES[message["role"]], message_text(message))
+            role = _ROLES.get(message["role"])
+            if role is None:
+                continue
+            text = message_text(message)
+            if role == _ROLES["system"] and not self._keeps_billing:
+                text = without_billing(text)
+            out += (_START, role, text)
             if tools:
                 out += (_TOOLS, self.tools_text(tools))
                 tools = None
             out.append(_END)
+        if continues and out:
+            out.pop()
         if generation_prompt:
             out += (_START, _ROLES["assistant"])
         return out
@@ -94,6 +106,11 @@ def message_text(message: dict[str, Any]) -> str:
         printed = "\n".join(tool_call_text(call["function"]) for call in calls)
         text = f"{text}\n{printed}" if text else printed
     return text
+
+
+def without_billing(text: str) -> str:
+    """The text of a system prompt without the first line if that is a billing header."""
+    return text.partition("\n")[2] if text.startswith(BILLING_HEADER) else text
 
 
 def content_text(content: object) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 import orjson
@@ -11,18 +11,25 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from loadgen.cli_types import COUNT, DURATION
+from loadgen.cli_rows import row_format, row_options
+from loadgen.cli_types import COUNT, DURATION, Human
+from loadgen.compare_cli import compare
 from loadgen.emulate_cli import emulate
+from loadgen.output.thresholds import EXIT_FAILED, parse_threshold
 from loadgen.probe import EndpointError
-from loadgen.report import show_progress, summary_table
-from loadgen.run import Progress, RunResult, RunSettings, run_load
+from loadgen.ramp.options import ramp_of, ramp_options, slo_of
+from loadgen.report import ramp_text, show_progress, summary_table
+from loadgen.resume import ResumeError
+from loadgen.run import run_load
+from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.schedule import Timing
 from loadgen.stats import arm
+from loadgen.traces.errors import TraceError
 from loadgen.traces.inspect import QUANTILES, inspect_traces
-from loadgen.traces.load import load_traces
+from loadgen.traces.load import RowFormat, load_traces
 from loadgen.traces.model import Trace
+from loadgen.traces.packed import write_packed
 from loadgen.traces.synth import write_traces
-from loadgen.traces.weka import TraceError
 from loadgen.wire import Endpoint
 
 __all__ = ["emulate", "loadgen"]
@@ -30,6 +37,7 @@ __all__ = ["emulate", "loadgen"]
 T = TypeVar("T")
 
 EXIT_INVALID = 3
+THRESHOLD = Human("threshold", parse_threshold)
 TRACES = click.Path(exists=True, path_type=Path)
 
 
@@ -37,7 +45,7 @@ TRACES = click.Path(exists=True, path_type=Path)
 @click.option("--traces", type=TRACES, help="Directory of trace files, or one file.")
 @click.option("--url", help="Endpoint to load, e.g. http://127.0.0.1:8080.")
 @click.option("--users", default=8, type=click.IntRange(1, 100_000), show_default=True,
-              help="Conversations at a time; stays the same for the whole run.")  # fmt: skip
+              help="Conversations at a time all along; a ramp begins with them.")  # fmt: skip
 @click.option("--duration", type=DURATION, help="Stop sending after this real time (90s, 10m).")
 @click.option("--requests", type=COUNT, help="Stop after this many requests.")
 @click.option("--think-scale", default=1.0, type=click.FloatRange(min=0), show_default=True,
@@ -63,11 +71,18 @@ TRACES = click.Path(exists=True, path_type=Path)
               help="Tokens in a block of the engines' caches, for the bound.")  # fmt: skip
 @click.option("--grace", default="30s", type=DURATION, show_default=True,
               help="Time for requests in flight at the end.")  # fmt: skip
+@ramp_options
 @click.option("--max-client-lag", type=DURATION,
               help="Largest p99 of this client's own delay before the run counts as invalid "
               "(exit status 3); default 5 ms or 1 % of the TTFT SLO.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False),
-              help="Directory for run.json and requests.jsonl.")  # fmt: skip
+              help="Directory for the results; report.html shows them.")  # fmt: skip
+@click.option("--scrape", multiple=True, metavar="URL",
+              help="Replica whose /metrics go into the report; repeat for each.")  # fmt: skip
+@click.option("--fail-if", "fail_if", multiple=True, type=THRESHOLD, metavar="FIGURE>NUMBER",
+              help="Exit with status 99 when a figure of the summary is so, e.g. "
+              "ttft_p95_s>0.8 or slo.attainment<95%; repeat for more.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run under --output.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
               help="File for the result in the shape that comparisons use.")  # fmt: skip
 @click.pass_context
@@ -79,6 +94,9 @@ def loadgen(ctx: click.Context, /, **options: object) -> None:
     """
     if ctx.invoked_subcommand is None:
         _replay(options)
+
+
+loadgen.add_command(compare)
 
 
 @loadgen.command()
@@ -93,22 +111,41 @@ def synth(conversations: int, seed: int, out: Path) -> None:
 
 @loadgen.command()
 @click.option("--traces", required=True, type=TRACES)
+@row_options
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
-def inspect(traces: Path, as_json: bool) -> None:
+def inspect(traces: Path, as_json: bool, **rows: Any) -> None:
     """Print the sizes, times and sharing of a set of traces as quantiles."""
-    figures = inspect_traces(_load(traces, None))
+    figures = inspect_traces(_load(traces, None, row_format(**rows)))
     if as_json:
         click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
         return
-    rows = figures.pop("quantiles")
-    assert isinstance(rows, dict)
-    table = Table(title=", ".join(f"{value} {name}" for name, value in figures.items()))
+    quantiles, models = figures.pop("quantiles"), figures.pop("models")
+    assert isinstance(quantiles, dict)
+    assert isinstance(models, dict)
+    table = Table()
     table.add_column("")
     for q in QUANTILES:
         table.add_column("max" if q == 1 else f"p{q * 100:g}", justify="right")
-    for name, values in rows.items():
+    for name, values in quantiles.items():
         table.add_row(name, *(_short(value) for value in values or ()))
-    Console().print(table)
+    console = Console()
+    counts = ", ".join(f"{_count(value)} {name}" for name, value in figures.items())
+    console.print(counts.replace("_", " "), highlight=False)
+    console.print("models: " + ", ".join(f"{name} {n}" for name, n in models.items()))
+    console.print(table)
+
+
+@loadgen.command()
+@click.option("--traces", required=True, type=TRACES)
+@row_options
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False),
+              help="A .jsonl file; --traces reads it like any other.")  # fmt: skip
+def pack(traces: Path, out: Path, **rows: Any) -> None:
+    """Write traces of any format as runs of block ids, about a hundredth of their size."""
+    if not out.name.endswith(".jsonl"):
+        raise click.UsageError("--out must end in .jsonl")
+    count = write_packed(_load(traces, None, row_format(**rows)), out)
+    click.echo(f"{count} traces, {out.stat().st_size} bytes in {out}")
 
 
 def _replay(options: dict[str, object]) -> None:
@@ -124,19 +161,40 @@ def _replay(options: dict[str, object]) -> None:
     traces = _load(traces_path, context)
     output, json_file = options["output"], options["json_file"]
     assert output is None or isinstance(output, Path)
+    if options["resume"] and output is None:
+        raise click.UsageError("--resume needs the --output of the run to go on with")
     console = Console(stderr=True)
     try:
-        result = uvloop.run(_with_progress(console, settings, traces, output))
+        resume = bool(options["resume"])
+        result = uvloop.run(_with_progress(console, settings, traces, output, resume))
+    except ResumeError as error:
+        raise click.UsageError(str(error)) from error
     except EndpointError as error:
         raise click.ClickException(f"{url}: {error}") from error
     except KeyboardInterrupt as error:
         raise click.Abort from error
-    Console().print(summary_table(result.summary))
+    out = Console()
+    out.print(summary_table(result.summary))
+    if isinstance(ramp := result.record["ramp"], dict):
+        out.print(ramp_text(ramp), highlight=False)
     if isinstance(json_file, Path):
         arms = {"arms": [arm(policy_of(result), result.summary)]}
         json_file.write_bytes(orjson.dumps(arms, option=orjson.OPT_INDENT_2) + b"\n")
     if not result.valid:
         raise SystemExit(EXIT_INVALID)
+    _hold_to(options["fail_if"], result)
+
+
+def _hold_to(thresholds: object, result: RunResult) -> None:
+    assert isinstance(thresholds, tuple)
+    try:
+        crossed = [why for one in thresholds if (why := one.crossed(result.summary))]
+    except ValueError as error:
+        raise click.UsageError(f"--fail-if: {error}") from error
+    for why in crossed:
+        click.echo(f"FAILED {why}", err=True)
+    if crossed:
+        raise SystemExit(EXIT_FAILED)
 
 
 def _settings(url: str, given: dict[str, object]) -> RunSettings:
@@ -149,6 +207,7 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         return None if given[name] is None else of(kind, name)
 
     Endpoint(url)  # says what is wrong with it before anything starts
+    scraped = of(tuple, "scrape")
     variable = maybe(str, "api_key_env")
     if variable is not None and not os.environ.get(variable):
         raise ValueError(f"--api-key-env: the variable {variable} is not set")
@@ -171,7 +230,10 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         engine_extras=of(bool, "engine_extras"),
         engine_block_size=of(int, "engine_block_size"),
         grace_s=of(float, "grace"),
+        slo=slo_of(given),
+        ramp=ramp_of(given, of(int, "users")),
         client_lag_max_s=maybe(float, "max_client_lag"),
+        scrape=tuple(Endpoint(replica).url for replica in scraped),
     )
 
 
@@ -181,7 +243,11 @@ def policy_of(result: RunResult) -> str:
 
 
 async def _with_progress(
-    console: Console, settings: RunSettings, traces: list[Trace], output: Path | None
+    console: Console,
+    settings: RunSettings,
+    traces: list[Trace],
+    output: Path | None,
+    resume: bool,
 ) -> RunResult:
     shown: list[asyncio.Task[None]] = []
     goal = f" of {settings.requests}" if settings.requests else ""
@@ -191,17 +257,21 @@ async def _with_progress(
         shown.append(asyncio.create_task(line))
 
     try:
-        return await run_load(settings, traces, output, start)
+        return await run_load(settings, traces, output, start, resume=resume)
     finally:
         for task in shown:
             task.cancel()
 
 
-def _load(path: Path, context_tokens_max: int | None) -> list[Trace]:
+def _load(path: Path, context_tokens_max: int | None, rows: RowFormat | None = None) -> list[Trace]:
     try:
-        return load_traces(path, context_tokens_max)
+        return load_traces(path, context_tokens_max, rows)
     except TraceError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _count(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def _short(value: float) -> str:

@@ -7,7 +7,7 @@ import click
 
 from kvproxy.core.units import parse_count, parse_duration
 
-T = TypeVar("T", int, float)
+T = TypeVar("T")
 
 
 class Human(click.ParamType[T], Generic[T]):

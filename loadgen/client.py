@@ -75,10 +75,17 @@ class Client:
         began = time.monotonic()
         if sample.lag_s is None:
             sample.lag_s = round(began - self._start - sample.t_intended, 6)
+
+        def feed(now: float, piece: bytes) -> None:
+            answer.feed(now, piece)
+            if sample.t_first_token is None and answer.times:
+                # At once: who waits too long is known while requests are still in flight.
+                sample.t_first_token = self._since(answer.times[0])
+
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 return await self._wire.exchange(
-                    "POST", "/v1/chat/completions", headers, data, answer.feed
+                    "POST", "/v1/chat/completions", headers, data, feed
                 )
         except WireError as error:
             after_token = error.kind == "disconnect" and answer.times

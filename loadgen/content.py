@@ -37,14 +37,13 @@ class Conversation:
         # Equal ids of scope "global" are equal text in all traces.
         name = "" if plan.trace.shared_ids else plan.trace.id
         self._owner = owner_id(plan.settings.seed, name, play)
-        self._rendered: list[list[bytes | None]] = [
-            [None] * len(messages) for messages in plan.layout.messages
-        ]
+        # (branch, index of the message in it) -> JSON
+        self._rendered: dict[tuple[int, int], bytes] = {}
 
     async def prepare(self, request: int) -> None:
         """Render what a prompt adds, a message at a time, so that others get their turns."""
         for branch, index in self._messages(request):
-            if self._rendered[branch.number][index] is None:
+            if (branch.number, index) not in self._rendered:
                 self._fragment(branch, index)
                 await asyncio.sleep(0)
 
@@ -64,10 +63,10 @@ class Conversation:
             yield from ((branch, index) for index in range(count))
 
     def _fragment(self, branch: Branch, index: int) -> bytes:
-        done = self._rendered[branch.number][index]
+        done = self._rendered.get((branch.number, index))
         if done is None:
             message = self.plan.layout.messages[branch.number][index]
-            done = self._rendered[branch.number][index] = self._render(branch, message)
+            done = self._rendered[branch.number, index] = self._render(branch, message)
         return done
 
     def _render(self, branch: Branch, message: Message) -> bytes:

@@ -20,16 +20,17 @@ from rich.table import Table
 
 from loadgen.children import ChildError, kvproxy_child
 from loadgen.cli_types import COUNT
-from loadgen.probe import EndpointError, Probe
+from loadgen.probe import EndpointError
 from loadgen.report import pct, seconds, show_progress
-from loadgen.run import Progress, RunResult, RunSettings, run_load
+from loadgen.run import run_load
+from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.schedule import Timing
 from loadgen.stats import arm
+from loadgen.traces.errors import TraceError
 from loadgen.traces.load import load_traces
 from loadgen.traces.model import Trace, head
 from loadgen.traces.synth import write_traces
-from loadgen.traces.weka import TraceError
-from loadgen.wire import Endpoint, Wire
+from loadgen.versus.arms import forget
 
 POLICIES = ("round_robin", "seconds")
 CONTEXT_TOKENS_MAX = 64_000
@@ -120,7 +121,7 @@ async def run_demo(console: Console, settings: DemoSettings) -> dict[str, RunRes
     async with kvproxy_child(_emulate(settings), settings.replicas) as replica_urls:
         for policy in settings.policies:
             for url in replica_urls:
-                await _forget(url)
+                await forget(url)
             serve = _serve(policy, replica_urls, settings)
             async with kvproxy_child(serve, 1) as (proxy_url,):
                 console.print(
@@ -202,17 +203,6 @@ def _serve(policy: str, replica_urls: list[str], settings: DemoSettings) -> list
     for url in replica_urls:
         arguments += ["--replica", url]
     return arguments
-
-
-async def _forget(url: str) -> None:
-    """Empty a replica's cache, so that every policy starts from nothing."""
-    wire = Wire(Endpoint(url))
-    try:
-        status, _ = await Probe(wire, {}).ask("POST", "/reset_prefix_cache")
-    finally:
-        wire.close()
-    if status != 200:
-        raise EndpointError(f"{url}/reset_prefix_cache answered {status}")
 
 
 async def _replay(

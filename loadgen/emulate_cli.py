@@ -10,6 +10,7 @@ import uvloop
 
 from loadgen.cli_types import COUNT
 from loadgen.emulator import EmulatorSettings, Fleet
+from loadgen.preset_file import preset_file
 
 
 @click.command()
@@ -41,6 +42,14 @@ from loadgen.emulator import EmulatorSettings, Fleet
 )
 @click.option("--decode-step-s", default=0.015, show_default=True, help="Decode part of a step.")
 @click.option("--decode-seq-s", default=0.0, show_default=True, help="... more per sequence.")
+@click.option(
+    "--decode-kv-s-per-tok",
+    default=0.0,
+    show_default=True,
+    help="... more per token of context.",
+)
+@click.option("--step-base-s", default=0.0, show_default=True, help="Any step takes this too.")
+@preset_file
 @click.option("--dram-tok-s", default=200_000.0, show_default=True, help="DRAM load rate.")
 @click.option("--max-num-batched-tokens", default="8192", show_default=True, type=COUNT)
 @click.option("--max-num-seqs", default=256, show_default=True)
@@ -61,6 +70,27 @@ from loadgen.emulator import EmulatorSettings, Fleet
     default=False,
     show_default=True,
     help="Publish KV events on free ports; GET /kv_event_sources tells them.",
+)
+@click.option(
+    "--lmcache/--no-lmcache",
+    default=False,
+    show_default=True,
+    help="An LMCache coordinator on a free port that knows the DRAM tiers.",
+)
+@click.option(
+    "--responses-stored",
+    default=0,
+    show_default=True,
+    help="Answers of /v1/responses that another can continue; 0 = none, as vLLM's default.",
+)
+@click.option(
+    "--scale-out/--no-scale-out", default=False, show_default=True, help="Open the /render routes."
+)
+@click.option(
+    "--keeps-billing/--drops-billing",
+    default=False,
+    show_default=True,
+    help="Let Claude Code's billing line into the prompt, as vLLM before 0.32 did.",
 )
 @click.option("--access-log/--no-access-log", default=False, show_default=True)
 def emulate(host: str, port: int, replicas: int, **options: object) -> None:
@@ -88,6 +118,8 @@ async def _serve(fleet: Fleet) -> None:
     await fleet.start()
     for url in fleet.urls:
         click.echo(f"ready {url}")
+    if fleet.coordinator is not None:
+        click.echo(f"coordinator {fleet.coordinator.url}")
     sys.stdout.flush()
     await stopped.wait()
     await fleet.stop()

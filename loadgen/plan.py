@@ -4,6 +4,8 @@ Working it out takes tens of milliseconds, rendering a turn takes microseconds; 
 a trace and before any clock runs.
 """
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from loadgen.layout import Layout, Overhead, Shape
@@ -26,21 +28,32 @@ class ContentSettings:
 class Plan:
     """The requests of a trace in one row: lane 0 is the conversation itself, lane k its k-th
     sub-agent, and `request(lane, turn)` the number of a turn. `warm` maps the block ids that all
-    conversations share to (owner, position)."""
+    conversations share to (owner, position).
 
-    def __init__(self, trace: Trace, settings: ContentSettings) -> None:
+    Traces with common block ids have one plan together, so that they share whole messages; the
+    lanes of each then begin at `lane_of(trace)`.
+    """
+
+    def __init__(self, trace: Trace, settings: ContentSettings, *others: Trace) -> None:
         self.trace = trace
         self.settings = settings
-        lanes = [(trace.turns, trace.fixed_tokens)]
-        lanes += [(agent.turns, agent.fixed_tokens) for agent in trace.sub_agents]
+        lanes: list[tuple[Trace, tuple[Turn, ...], int]] = []
+        self._lane_of: dict[str, int] = {}
+        self._kinds: list[str] = []
+        for each in (trace, *others):
+            assert each.block_size == trace.block_size, "one plan, one size of blocks"
+            self._lane_of[each.id] = len(lanes)
+            lanes.append((each, each.turns, each.fixed_tokens))
+            lanes += [(each, agent.turns, agent.fixed_tokens) for agent in each.sub_agents]
+            self._kinds += ["main", *("subagent" for _ in each.sub_agents)]
         shares = [
-            settings.warm.blocks(fixed, trace.block_size, sub_agent=lane > 0)
-            for lane, (_, fixed) in enumerate(lanes)
+            settings.warm.blocks(fixed, trace.block_size, sub_agent=kind == "subagent")
+            for (_, _, fixed), kind in zip(lanes, self._kinds, strict=True)
         ]
         self._first = [0]
         turns: list[Turn] = []
         shapes: list[Shape] = []
-        for (lane_turns, fixed), shared in zip(lanes, shares, strict=True):
+        for (_, lane_turns, fixed), shared in zip(lanes, shares, strict=True):
             turns += lane_turns
             # The system message is what is shared; what is one's own follows in the next message.
             system = shared * trace.block_size or fixed
@@ -52,6 +65,13 @@ class Plan:
         self.layout = Layout(self.tree, shapes, over)
         self.warm = self._warm_blocks(turns, shares)
         self._warm_until = self._leading_warm()
+
+    @property
+    def shared(self) -> bool:
+        return len(self._lane_of) > 1
+
+    def lane_of(self, trace: Trace) -> int:
+        return self._lane_of[trace.id]
 
     def request(self, lane: int, turn: int) -> int:
         return self._first[lane] + turn
@@ -68,7 +88,7 @@ class Plan:
     def warm_tokens(self, request: int) -> tuple[str, int]:
         """How many leading tokens of this prompt every conversation shares, and with whom:
         conversations share one warm prefix, sub-agents another."""
-        kind = "main" if request < self._first[1] else "subagent"
+        kind = self._kinds[bisect_right(self._first, request) - 1]
         branch = self.layout.places[request].branch
         path = branch.path()
         opening = self.layout.messages[path[1].number] if len(path) > 1 else []
@@ -96,7 +116,7 @@ class Plan:
         warm: dict[int, tuple[int, int]] = {}
         claimed: set[tuple[int, int]] = set()
         for lane, share in enumerate(shares):
-            owner = owner_id(self.settings.seed, "warm", "main" if lane == 0 else "subagent")
+            owner = owner_id(self.settings.seed, "warm", self._kinds[lane])
             if self._first[lane] == self._first[lane + 1]:
                 continue
             for position, block in enumerate(turns[self._first[lane]].blocks.prefix(share)):
@@ -107,14 +127,20 @@ class Plan:
 
 
 class Plans:
-    """The plans of a set of traces, each made once."""
+    """The plans of a set of traces, each made once, when it is first asked for."""
 
-    def __init__(self, settings: ContentSettings) -> None:
+    def __init__(self, settings: ContentSettings, traces: Sequence[Trace] = ()) -> None:
         self.settings = settings
         self._made: dict[str, Plan] = {}
+        self._common: dict[int, list[Trace]] = {}
+        for trace in sorted(traces, key=lambda trace: (trace.start_s, trace.id)):
+            if trace.shared_ids:
+                self._common.setdefault(trace.block_size, []).append(trace)
 
     def of(self, trace: Trace) -> Plan:
-        made = self._made.get(trace.id)
-        if made is None:
-            made = self._made[trace.id] = Plan(trace, self.settings)
-        return made
+        if trace.id not in self._made:
+            together = self._common.get(trace.block_size, []) if trace.shared_ids else [trace]
+            first, *others = together or [trace]
+            plan = Plan(first, self.settings, *others)
+            self._made |= {each.id: plan for each in (first, *others)}
+        return self._made[trace.id]

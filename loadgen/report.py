@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from loadgen.run import Progress
+from loadgen.run_values import Progress
 from loadgen.stats import hit_rates, quantile
 
 REFRESH_S = 0.5
@@ -39,6 +39,7 @@ def live_text(progress: Progress, goal: str, engine_block_size: int) -> Text:
     parts = [
         f"{time.monotonic() - progress.started:.0f} s",
         f"{len(progress.samples)}{goal} requests",
+        f"{progress.users} users",
         f"{progress.in_flight} in flight",
         f"{failed} failed",
     ]
@@ -75,6 +76,8 @@ def summary_table(summary: Mapping[str, object]) -> Table:
     for name in ("ttft", "itl", "e2e"):
         figures = [f"{key} {seconds(summary[f'{name}_{key}_s'])}" for key in _LATENCY]
         table.add_row(name, "  ".join(figures))
+    if isinstance(slo := summary.get("slo"), dict):
+        table.add_row("SLO", _slo(slo))
     table.add_row("hit rate", _hit_rates(summary))
     table.add_row("prompt fidelity", _fidelity(summary["fidelity"]))
     table.add_row(
@@ -100,6 +103,29 @@ def _requests(summary: Mapping[str, object]) -> str:
         if summary[name]:
             text += f", {summary[name]} {name}"
     return text
+
+
+def ramp_text(ramp: Mapping[str, object]) -> str:
+    """What a ramp found, for a person."""
+    users, failed = ramp["users"], ramp.get("not_users")
+    if ramp["kind"] == "classic":
+        return f"{users} users when the run ended"
+    if users is None:
+        return "the run ended before a number of users was certified"
+    if not users:
+        return "not even one user is served in time"
+    beyond = f"; {failed} are too many" if failed is not None else ", the most it was to try"
+    interval = f"{pct(ramp['attainment_low'])} to {pct(ramp['attainment_high'])}"
+    held = f"{seconds(ramp['held_s'])}: {pct(ramp['attainment'])} in time"
+    return f"{users} users certified{beyond}. Held {held} (95 % interval {interval})"
+
+
+def _slo(slo: Mapping[str, object]) -> str:
+    limits = slo["limits"]
+    assert isinstance(limits, list)
+    goodput = slo["goodput_per_s"]
+    text = f"{', '.join(limits)}: {pct(slo['attainment'])} in time"
+    return text + (f", goodput {goodput:.2f}/s" if isinstance(goodput, float) else "")
 
 
 def _hit_rates(summary: Mapping[str, object]) -> str:

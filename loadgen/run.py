@@ -4,7 +4,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import orjson
@@ -13,10 +13,17 @@ from loadgen.bound import InfiniteCache
 from loadgen.client import Client, ClientSettings
 from loadgen.honesty import CpuMeter, allowed_lag_s, verdict
 from loadgen.layout import Overhead
+from loadgen.output.folder import write_folder
+from loadgen.output.scrape import Scraper
 from loadgen.plan import ContentSettings, Plans
 from loadgen.probe import EndpointError, Probe, Pulse
+from loadgen.ramp.choose import controller_of
+from loadgen.ramp.live import SeatGate, Steering
+from loadgen.ramp.observe import attainment
+from loadgen.resume import JOURNAL, RECORD, Past, ResumeError, accounted, read_past, trace_digest
+from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.sample import Journal, Sample
-from loadgen.schedule import Timing, TraceQueue
+from loadgen.schedule import TraceQueue
 from loadgen.session import Asking, Gate, Session, Stage
 from loadgen.stats import spread, summarise
 from loadgen.text import WordPool
@@ -28,68 +35,6 @@ from loadgen.wire import Endpoint, Wire
 FAILURES_IN_A_ROW_MAX = 30
 
 
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """`duration_s` is real time. With neither `duration_s` nor `requests` the run ends when
-    every trace has been played once; otherwise conversations are recycled. A p99 of the client's
-    own delay above `client_lag_max_s` makes a run invalid; None: from `ttft_slo_s`, engine seconds.
-    """
-
-    url: str
-    users: int = 8
-    duration_s: float | None = None
-    requests: int | None = None
-    timing: Timing = field(default_factory=Timing)
-    warm_prefix_pct: float = 0.5
-    output_tokens_max: int | None = None
-    seed: int = 1
-    model: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-    engine_extras: bool = True
-    engine_block_size: int = 16
-    grace_s: float = 30.0
-    timeout_s: float = 900.0
-    ttft_slo_s: float | None = None
-    client_lag_max_s: float | None = None
-
-    @property
-    def recycles(self) -> bool:
-        return self.duration_s is not None or self.requests is not None
-
-    def public(self) -> dict[str, object]:
-        """The settings as run.json keeps them: everything but the key."""
-        settings = asdict(self)
-        del settings["api_key"]
-        return settings
-
-
-@dataclass(slots=True)
-class Progress:
-    """The state of a run, for whoever displays it."""
-
-    started: float
-    users: int
-    in_flight: int = 0
-    sent: int = 0
-    failures_in_a_row: int = 0
-    samples: list[Sample] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """`record` is what run.json holds: settings, versions, calibration, summary."""
-
-    record: dict[str, object]
-    summary: dict[str, object]
-    samples: list[Sample]
-
-    @property
-    def valid(self) -> bool:
-        """Whether the client kept up, so that the figures are the endpoint's."""
-        client = self.summary["client"]
-        return isinstance(client, dict) and client["valid"] is True
-
-
 OnStart = Callable[[Progress], None]
 
 
@@ -98,12 +43,23 @@ async def run_load(
     traces: list[Trace],
     output: Path | None = None,
     on_start: OnStart | None = None,
+    *,
+    resume: bool = False,
 ) -> RunResult:
-    """Replay `traces`; write run.json and requests.jsonl under `output`.
+    """Replay `traces`; write run.json and requests.jsonl under `output`, or go on with what is
+    there.
 
-    Raises EndpointError when the endpoint cannot be asked at all. Cancelling it ends the run
-    at once and loses the summary, never the journal.
+    Raises EndpointError when the endpoint cannot be asked at all, ResumeError when there is
+    nothing to go on with. Cancelling it ends the run at once and loses the summary, never the
+    journal.
     """
+    public = settings.public() | {"trace_digest": trace_digest(traces), "traces": len(traces)}
+    past = Past()
+    if resume:
+        assert output is not None, "a run is resumed where its journal is"
+        if settings.ramp is not None:
+            raise ResumeError("a ramp cannot be gone on with: it has to see every request")
+        past = read_past(output, public)
     wire = Wire(Endpoint(settings.url))
     headers = {"x-kvproxy-decision": "1", "Accept": "text/event-stream"}
     if settings.api_key:
@@ -118,25 +74,37 @@ async def run_load(
         warm = Warm.of(traces, settings.warm_prefix_pct)
         content = ContentSettings(settings.seed, warm, overhead, per_word)
         asking = Asking(model, headers, settings.output_tokens_max, settings.engine_extras)
-        run = _Run(settings, traces, wire, pool, (asking, content))
+        record: dict[str, object] = {
+            "settings": public | {"model": model},
+            "endpoint_version": version,
+            "template_measured": measured is not None,
+            "template": asdict(overhead) | {"tokens_per_word": per_word},
+        }
+        _write(output, record)
+        run = _Run(settings, traces, wire, pool, (asking, content), past=past)
         if on_start is not None:
             on_start(run.progress)
         await run.play(output)
     finally:
         wire.close()
     summary = run.summary()
-    record: dict[str, object] = {
-        "settings": settings.public() | {"model": model, "traces": len(traces)},
-        "endpoint_version": version,
-        "template_measured": measured is not None,
-        "template": asdict(overhead) | {"tokens_per_word": per_word},
-        "ended_because": run.gate.reason,
-        "summary": summary,
-    }
+    record |= {"ended_because": run.gate.reason, "ramp": run.ramp_record(), "summary": summary}
+    _write(output, record)
     if output is not None:
-        text = orjson.dumps(record, option=orjson.OPT_INDENT_2)
-        (output / "run.json").write_bytes(text + b"\n")
+        samples = accounted(run.progress.samples)
+        scale, lasted_s = settings.timing.time_scale, time.monotonic() - run.progress.started
+        write_folder(
+            output, record, samples, run.scraper.found, time_scale=scale, duration_s=lasted_s
+        )
     return RunResult(record, summary, run.progress.samples)
+
+
+def _write(output: Path | None, record: dict[str, object]) -> None:
+    """run.json is there from the start: an interrupted run is resumed from its settings."""
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        text = orjson.dumps(record, option=orjson.OPT_INDENT_2)
+        (output / RECORD).write_bytes(text + b"\n")
 
 
 class _Run:
@@ -147,16 +115,24 @@ class _Run:
         wire: Wire,
         pool: WordPool,
         asking: tuple[Asking, ContentSettings],
+        *,
+        past: Past,
     ) -> None:
         self._settings = settings
+        self._past = past
         self._traces = traces
         self._queue = TraceQueue(traces, settings.seed, settings.recycles)
+        self._queue.resume(past.plays(traces))
+        self._controller = controller_of(settings.ramp) if settings.ramp is not None else None
         self._pulse = Pulse()
         self._cpu = CpuMeter()
         self._journal: Journal | None = None
-        self._started = self._began = time.monotonic()
-        self.gate = Gate(settings.requests)
-        self.progress = Progress(self._started, settings.users)
+        # A resumed run counts from when it first began, less the time that it was down.
+        self._started = self._began = time.monotonic() - past.lasted_s
+        left = settings.requests - len(past.samples) if settings.requests is not None else None
+        self.gate = Gate(left if left is None else max(0, left))
+        self.progress = Progress(self._started, settings.users, samples=list(past.samples))
+        self.scraper = Scraper(settings.scrape, self._started)
         client = ClientSettings(settings.timing.time_scale, settings.timeout_s)
         self._stage = Stage(
             client=Client(wire, client, self._started),
@@ -164,56 +140,72 @@ class _Run:
             asking=asking[0],
             timing=settings.timing,
             pool=pool,
-            plans=Plans(asking[1]),
+            plans=Plans(asking[1], traces),
             cache=InfiniteCache(settings.engine_block_size),
             sent=self._sent,
             ended=self._ended,
+            past=past,
         )
 
     async def play(self, output: Path | None) -> None:
         # Whatever takes long and can be known ahead is done before any clock runs.
         for trace in self._traces:
             self._stage.plans.of(trace)
-        first = [await self._next_session() for _ in range(self._settings.users)]
+        ramped = self._controller is not None
+        count = 0 if ramped else self._settings.users
+        first = [await self._next_session(self._stage) for _ in range(count)]
         sessions = [session for session in first if session is not None]
         # What lives as long as the run need not be searched for garbage during it.
         gc.collect()
         gc.freeze()
-        self._began = time.monotonic()
+        self._began = time.monotonic() - self._past.lasted_s
         self._cpu = CpuMeter()
         pulse = asyncio.create_task(self._pulse.beat())
-        users = asyncio.create_task(self._users(sessions))
+        scraping = asyncio.create_task(self.scraper.run())
+        playing = self._ramped_users() if ramped else self._users(sessions)
+        users = asyncio.create_task(playing)
         try:
             if output is None:
                 await self._until_over(users)
             else:
-                with Journal(output / "requests.jsonl") as self._journal:
+                resumed = self._past.lasted_s > 0
+                with Journal(output / JOURNAL, append=resumed) as self._journal:
                     await self._until_over(users)
         finally:
             gc.unfreeze()
-            pulse.cancel()
-            users.cancel()
-            await asyncio.wait([pulse, users])
+            for task in (pulse, users, scraping):
+                task.cancel()
+            await asyncio.wait([pulse, users, scraping])
 
     def summary(self) -> dict[str, object]:
         summary = summarise(self.progress.samples, self._settings.engine_block_size)
         summary["duration_s"] = time.monotonic() - self._began
         summary["loop_lag_s"] = spread(self._pulse.lags_s)
+        slo, scale = self._settings.slo, self._settings.timing.time_scale
+        if slo is not None:
+            over_s = time.monotonic() - self._started
+            summary["slo"] = attainment(self.progress.samples, slo, scale, over_s)
         allowed_s = self._settings.client_lag_max_s
         if allowed_s is None:
-            scale = self._settings.timing.time_scale
-            allowed_s = allowed_lag_s(self._settings.ttft_slo_s, scale)
+            allowed_s = allowed_lag_s(slo.most_s("ttft_s", 0) if slo else None, scale)
         lags = [sample.lag_s for sample in self.progress.samples if sample.lag_s is not None]
         summary["client"] = verdict(lags, self._pulse.lags_s, allowed_s) | self._cpu.read()
         return summary
 
+    def ramp_record(self) -> dict[str, object] | None:
+        controller = self._controller
+        if controller is None:
+            return None
+        return controller.result() | {"notes": [asdict(note) for note in controller.notes]}
+
     async def _until_over(self, users: "asyncio.Task[None]") -> None:
         """Wait for the users; at the end of the run give what is in flight `grace_s`."""
         over = asyncio.create_task(self.gate.wait_closed())
+        duration_s = self._settings.duration_s
         try:
             await asyncio.wait(
                 [users, over],
-                timeout=self._settings.duration_s,
+                timeout=None if duration_s is None else max(0.0, duration_s - self._past.lasted_s),
                 return_when=asyncio.FIRST_COMPLETED,
             )
             self.gate.close("traces played" if users.done() else "duration over")
@@ -239,6 +231,26 @@ class _Run:
             for start_s, (trace, session) in zip(starts, sessions, strict=True):
                 group.create_task(self._user(trace, session, now + start_s))
 
+    async def _ramped_users(self) -> None:
+        assert self._controller is not None
+        async with asyncio.TaskGroup() as group:
+
+            async def play(stage: Stage) -> None:
+                following = await self._next_session(stage)
+                assert following is not None, "with a ramp traces are recycled"
+                await self._user(*following, time.monotonic())
+
+            def join(number: int) -> None:
+                gate = SeatGate(self.gate, steering.seats, number)
+                group.create_task(play(replace(self._stage, gate=gate)))
+
+            scale = self._settings.timing.time_scale
+            steering = Steering(
+                self._controller, self.gate, scale, self._started, join=join, told=self._seated
+            )
+            await steering.steer(self.progress.samples, self.progress.flying.values())
+            self.gate.close("ramp done")
+
     async def _user(self, trace: Trace, session: Session, at: float) -> None:
         """One user: a conversation at a time, a new one as soon as the last has ended."""
         while True:
@@ -246,27 +258,30 @@ class _Run:
                 await session.run(at)
             finally:
                 self._queue.give_back(trace)
-            following = None if self.gate.closed else await self._next_session()
+            following = None if self.gate.closed else await self._next_session(session.stage)
             if following is None:
                 return
             trace, session = following
             at = time.monotonic()
 
-    async def _next_session(self) -> tuple[Trace, Session] | None:
+    async def _next_session(self, stage: Stage) -> tuple[Trace, Session] | None:
         taken = self._queue.take()
         if taken is None:
             return None
-        session = Session(self._stage, *taken)
+        session = Session(stage, *taken)
         await session.prepare()
         return taken[0], session
 
+    def _seated(self, users: int) -> None:
+        self.progress.users = users
+
     def _sent(self, sample: Sample) -> None:
         self.progress.sent += 1
-        self.progress.in_flight += 1
+        self.progress.flying[id(sample)] = sample
 
     def _ended(self, sample: Sample) -> None:
         progress = self.progress
-        progress.in_flight -= 1
+        del progress.flying[id(sample)]
         if self._journal is not None:
             self._journal.append(sample)
         # On disk by now; in memory they would outgrow everything else.

@@ -59,9 +59,9 @@ class Sample(Struct, omit_defaults=True):
 class Journal:
     """requests.jsonl: one line a request, on disk as soon as the request has ended."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, append: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("wb", buffering=0)
+        self._file = path.open("ab" if append else "wb", buffering=0)
 
     def append(self, sample: Sample) -> None:
         self._file.write(msgspec.json.encode(sample) + b"\n")

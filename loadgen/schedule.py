@@ -1,6 +1,6 @@
 """Who plays what and when: the order of traces and the waits between turns, fixed by a seed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -42,10 +42,28 @@ class TraceQueue:
         self._next = 0
         self._plays = dict.fromkeys((trace.id for trace in traces), 0)
         self._in_use: dict[str, int] = dict.fromkeys(self._plays, 0)
+        self._unfinished: list[tuple[Trace, int]] = []
+
+    def resume(self, plays: Mapping[tuple[str, int], bool]) -> None:
+        """Go on after an interruption: of every play begun, whether it is complete. Those that
+        are not come first."""
+        traces = {trace.id: trace for trace in self._order}
+        for (name, play), complete in sorted(plays.items()):
+            self._plays[name] = max(self._plays[name], play + 1)
+            if not complete:
+                self._unfinished.append((traces[name], play))
 
     def take(self) -> tuple[Trace, int] | None:
         """The next trace and its play number, None when there are no more."""
-        if not self._recycle and self._next >= len(self._order):
+        if self._unfinished:
+            trace, play = self._unfinished.pop(0)
+            self._in_use[trace.id] += 1
+            return trace, play
+        while not self._recycle and self._next < len(self._order):
+            trace = self._step()
+            if not self._plays[trace.id]:
+                return self._hand_out(trace)
+        if not self._recycle:
             return None
         for _ in self._order:
             trace = self._step()

@@ -9,11 +9,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from loadgen.bound import InfiniteCache, PlayCache
 from loadgen.client import Client
 from loadgen.content import Conversation
 from loadgen.plan import Plans
+from loadgen.resume import Past
 from loadgen.sample import Sample
 from loadgen.schedule import Timing
 from loadgen.text import WordPool
@@ -47,6 +49,22 @@ class Asking:
 
     def output_tokens(self, turn: Turn) -> int:
         return max(1, min(turn.output_tokens, self.output_tokens_max or turn.output_tokens))
+
+
+class Entry(Protocol):
+    """What a user has to pass before every request."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    def enter(self) -> bool: ...
+
+    async def wait_until(self, at: float) -> bool: ...
+
+    async def wait_closed(self) -> None: ...
+
+    async def seat(self, due: float) -> float:
+        """Wait for a seat; returns when the request is due, `due` if there was one."""
 
 
 class Gate:
@@ -90,13 +108,17 @@ class Gate:
     async def wait_closed(self) -> None:
         await self._closed.wait()
 
+    async def seat(self, due: float) -> float:
+        """There are always seats enough."""
+        return due
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Everything that the sessions of a run share."""
 
     client: Client
-    gate: Gate
+    gate: Entry
     asking: Asking
     timing: Timing
     pool: WordPool
@@ -104,6 +126,7 @@ class Stage:
     cache: InfiniteCache
     sent: Callable[[Sample], None]
     ended: Callable[[Sample], None]
+    past: Past = field(default_factory=Past)
 
 
 class Session:
@@ -111,15 +134,16 @@ class Session:
     before it has a time to keep; the others are rendered while the answer before comes in."""
 
     def __init__(self, stage: Stage, trace: Trace, play: int) -> None:
-        self._stage = stage
+        self.stage = stage
         self._trace = trace
         plan = stage.plans.of(trace)
         self._id = f"{trace.id}-{stage.plans.settings.seed}-{play}"
+        self._lane = plan.lane_of(trace)
         self._conversation = Conversation(plan, stage.pool, play)
-        self._cache: PlayCache = stage.cache.play(plan)
+        self._cache: PlayCache = stage.cache.play(plan, play)
 
     async def prepare(self) -> None:
-        await self._conversation.prepare(0)
+        await self._conversation.prepare(self._conversation.plan.request(self._lane, 0))
 
     async def run(self, at: float) -> None:
         """Play the whole conversation, its first turn at the monotonic time `at`."""
@@ -134,7 +158,10 @@ class Session:
                         child = group.create_task(self._sub_agent(step, lane, ready))
                         children.append((step, child))
                         continue
-                    due = ready + (self._stage.timing.think_s(step) if turn else 0.0)
+                    if self._past("", (0, turn)):
+                        turn += 1
+                        continue
+                    due = ready + (self.stage.timing.think_s(step) if turn else 0.0)
                     joined = [task for agent, task in children if agent.waits]
                     if joined and any(not task.done() for task in joined):
                         await asyncio.wait(joined)
@@ -149,21 +176,33 @@ class Session:
     async def _sub_agent(self, agent: SubAgent, lane: int, at: float) -> None:
         ready = at
         for index, turn in enumerate(agent.turns):
-            due = ready + (self._stage.timing.think_s(turn) if index else 0.0)
+            if self._past(agent.agent_id, (lane, index)):
+                continue
+            due = ready + (self.stage.timing.think_s(turn) if index else 0.0)
             ended = await self._turn(turn, (lane, index), due, agent.agent_id)
             if ended is None:
                 return
             ready = ended
+
+    def _past(self, agent: str, place: tuple[int, int]) -> bool:
+        """Whether the run, before it was interrupted, had this request behind it."""
+        if (agent, place[1]) not in self.stage.past.done.get(self._id, ()):
+            return False
+        self._cache.send(self._conversation.plan.request(*place))
+        return True
 
     async def _turn(
         self, turn: Turn, place: tuple[int, int], due: float, agent: str
     ) -> float | None:
         """One request, the one at (lane, index), at the monotonic time `due`: when its answer
         had ended, None when the run is over."""
-        stage, conversation = self._stage, self._conversation
-        request = conversation.plan.request(*place)
+        stage, conversation = self.stage, self._conversation
+        request = conversation.plan.request(self._lane + place[0], place[1])
         prompt = conversation.prompt(request)
-        if not await stage.gate.wait_until(due) or not stage.gate.enter():
+        if not await stage.gate.wait_until(due):
+            return None
+        due = await stage.gate.seat(due)
+        if not stage.gate.enter():
             return None
         output_tokens = stage.asking.output_tokens(turn)
         sample = Sample(

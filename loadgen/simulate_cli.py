@@ -11,8 +11,10 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from kvproxy.core.policies import PolicyName
+from kvproxy.core.tier_costs import TierCosts
 from loadgen.cli_types import COUNT, DURATION
 from loadgen.engine_model import EngineLimits, EngineRates
+from loadgen.preset_file import costs_of, preset_file
 from loadgen.schedule import Timing
 from loadgen.simulate.compare import compare, table
 from loadgen.simulate.grid import (
@@ -24,6 +26,7 @@ from loadgen.simulate.grid import (
     grid_table,
     run_grid,
 )
+from loadgen.simulate.measured import measured_crossover, measured_table
 from loadgen.simulate.presets import (
     LOADS,
     MI300X_MINIMAX,
@@ -35,9 +38,9 @@ from loadgen.simulate.presets import (
     preset_table,
 )
 from loadgen.simulate.run import Arm, Setup
+from loadgen.traces.errors import TraceError
 from loadgen.traces.load import load_traces
 from loadgen.traces.model import Trace
-from loadgen.traces.weka import TraceError
 
 _TRACES = click.Path(exists=True, path_type=Path)
 _NAMES = ", ".join(PolicyName)
@@ -57,6 +60,18 @@ _NAMES = ", ".join(PolicyName)
               help="DRAM tier behind each cache.")  # fmt: skip
 @click.option("--prefill-tok-s", default="10k", type=COUNT, show_default=True)
 @click.option("--decode-step-s", default=0.015, type=float, show_default=True)
+@click.option("--attn-s-per-tok2", default=0.0, show_default=True,
+              help="Prefill seconds per token and token of its context.")  # fmt: skip
+@click.option("--decode-seq-s", default=0.0, show_default=True,
+              help="Decode seconds per sequence of a step.")  # fmt: skip
+@click.option("--decode-kv-s-per-tok", default=0.0, show_default=True,
+              help="Decode seconds per token of context.")  # fmt: skip
+@click.option("--step-base-s", default=0.0, show_default=True, help="Any step takes this too.")
+@click.option("--dram-tok-s", default=200_000.0, show_default=True, help="DRAM load rate.")
+@preset_file
+@click.option("--tiers", is_flag=True,
+              help="With --preset-file: one replica with HBM alone, and with --dram-tokens behind "
+              "it, for growing numbers of users.")  # fmt: skip
 @click.option("--max-num-batched-tokens", default="8192", type=COUNT, show_default=True)
 @click.option("--fluid", is_flag=True,
               help="Engines whose decodes do not slow prefill.")  # fmt: skip
@@ -89,6 +104,7 @@ def simulate(
     until_empty: bool,
     whole_grid: bool,
     preset: str | None,
+    tiers: bool,
     **options: object,
 ) -> None:
     """Compare policies over recorded conversations without running anything.
@@ -117,6 +133,9 @@ def simulate(
         if preset is not None:
             found = _play_preset(traces, tell, out)
             shown = None
+        elif tiers:
+            steps = measured_crossover(loaded, _costs(), setup, tell)
+            shown, found = measured_table(setup, steps), [asdict(step) for step in steps]
         elif whole_grid:
             names = policies if _is_given("policies") else ARMS
             cells = list(run_grid(loaded, setup, _axes(setup, options), names, tell))
@@ -147,6 +166,13 @@ def _axes(setup: Setup, options: dict[str, object]) -> Axes:
     )
 
 
+def _costs() -> TierCosts:
+    costs = costs_of(click.get_current_context())
+    if costs is None:
+        raise click.UsageError("--tiers needs --preset-file")
+    return costs
+
+
 def _load(traces: Path, max_context: int) -> list[Trace]:
     try:
         return load_traces(traces, max_context)
@@ -163,7 +189,7 @@ def _play_preset(traces: Path, tell: Callable[[str], None], out: Console) -> obj
     stress = LOADS[-1]
     tell("fixed users")
     steps = crossover(_load(traces, stress.max_context), stress, USERS, SEEDS)
-    out.print(preset_table(played), crossover_table(stress, steps))
+    out.print(preset_table(played), crossover_table(stress.hbm_tokens, steps))
     return {"loads": [one.as_json() for one in played], "users": [asdict(step) for step in steps]}
 
 
@@ -174,7 +200,13 @@ def _setup(duration: float | None, options: dict[str, object]) -> Setup:
         conversations=int(given["conversations"]),
         replicas=int(given["replicas"]),
         rates=EngineRates(
-            prefill_tok_s=given["prefill_tok_s"], decode_step_s=given["decode_step_s"]
+            prefill_tok_s=given["prefill_tok_s"],
+            attn_s_per_tok2=given["attn_s_per_tok2"],
+            decode_step_s=given["decode_step_s"],
+            decode_seq_s=given["decode_seq_s"],
+            decode_kv_s_per_tok=given["decode_kv_s_per_tok"],
+            dram_tok_s=given["dram_tok_s"],
+            step_base_s=given["step_base_s"],
         ),
         limits=EngineLimits(
             hbm_tokens=int(given["hbm_tokens"]),

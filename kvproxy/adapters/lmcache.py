@@ -1,41 +1,35 @@
 """Asking LMCache's coordinator, or its older controller, who holds a prefix below HBM.
 
-Nothing here is on a request's path: answers are kept for a while, at most so many prefixes are
-remembered, and at most so many questions are out at a time. A source that fails answers nothing,
-says so once, and is asked again.
+Nothing here is on a request's path. A source that fails answers nothing, says so once, and is asked
+again.
 """
 
 import asyncio
 import logging
-from array import array
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import aiohttp
-from xxhash import xxh3_128_intdigest
 
 from kvproxy.core import lmcache
-from kvproxy.core.lmcache import Holdings, Instance, LmcacheError
+from kvproxy.core.lmcache import Instance, Keys, LmcacheError, Lookup
 
 log = logging.getLogger("kvproxy.lmcache")
 
-_QUESTIONS_MAX = 4
-_PREFIXES_MAX = 4096
 _ANSWER_BYTES_MAX = 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class LmcacheLimits:
     """`chunk_tokens` holds until a server says better; `dram_tokens` None: they say it.
-    `interval_s` is between looks at the instances, and how long a lookup stays fresh."""
+    `interval_s` is between looks at the instances; those that are `expected` should be there."""
 
     chunk_tokens: int = 256
     dram_tokens: int | None = None
     world_size: int = 1
     interval_s: float = 5.0
     timeout_s: float = 2.0
+    expected: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -43,13 +37,6 @@ class Counts:
     asked: int = 0
     answered: int = 0
     failed: int = 0
-    from_memory: int = 0
-    refused: int = 0
-
-
-class _Kept(NamedTuple):
-    at: float
-    holdings: Holdings
 
 
 @dataclass(slots=True)
@@ -71,13 +58,13 @@ class LmcacheDirectory:
         assert coordinator_url or controller_url
         self.state = LmcacheState(chunk_tokens=limits.chunk_tokens)
         self.counts = Counts()
+        self.heard = True
         self._coordinator_url = coordinator_url.rstrip("/")
         self._controller_url = controller_url.rstrip("/")
         self._limits = limits
-        self._kept: OrderedDict[int, _Kept] = OrderedDict()
-        self._asking: dict[int, asyncio.Task[Holdings]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._missing: frozenset[str] = frozenset()
 
     async def start(self) -> None:
         """Returns when the instances were asked for once."""
@@ -88,38 +75,31 @@ class LmcacheDirectory:
             self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        tasks = [*self._asking.values(), *([self._watching] if self._watching else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
-    async def lookup(self, token_ids: Sequence[int], model: str, salt: str) -> Holdings:
-        """Instance → tier → leading tokens; empty when nobody holds any, or nobody answered.
+    @property
+    def instances(self) -> dict[str, Instance]:
+        return self.state.instances
+
+    async def lookup(self, token_ids: Sequence[int], model: str, salt: str) -> Lookup | None:
+        """Who holds how much of this prompt; None when nobody answered.
 
         `token_ids` are those of the whole prompt, `model` is the path that the engines loaded.
         """
         whole = len(token_ids) // self.state.chunk_tokens * self.state.chunk_tokens
         if not whole:
-            return {}
-        token_ids = token_ids[:whole]
-        key = _key(token_ids, model, salt)
-        kept = self._kept.get(key)
-        now = asyncio.get_running_loop().time()
-        if kept is not None and now - kept.at < self._limits.interval_s:
-            self.counts.from_memory += 1
-            return kept.holdings
-        asking = self._asking.get(key)
-        if asking is None:
-            if len(self._asking) >= _QUESTIONS_MAX:
-                self.counts.refused += 1
-                return kept.holdings if kept is not None else {}
-            asking = asyncio.create_task(self._ask(key, token_ids, model, salt))
-            self._asking[key] = asking
-            asking.add_done_callback(lambda _: self._asking.pop(key, None))
-        # Whoever else waits for the same answer still gets it when this one gives up.
-        return await asyncio.shield(asking)
+            return Lookup({}, None)
+        return await self._counted(self._ask_either(token_ids[:whole], model, salt))
+
+    async def again(self, keys: Keys) -> Lookup | None:
+        """The same for a prompt whose chunks are known by name."""
+        if not self.state.up:
+            return None
+        return await self._counted(self._ask_coordinator(lmcache.keys_body(keys)))
 
     def dram_tokens(self, instance: str) -> int | None:
         """How much of a prompt's KV fits an instance's DRAM; None while nobody has said."""
@@ -128,40 +108,37 @@ class LmcacheDirectory:
             return self._limits.dram_tokens
         return size // chunk * self.state.chunk_tokens
 
-    async def _ask(self, key: int, token_ids: Sequence[int], model: str, salt: str) -> Holdings:
+    async def _counted(self, asking: Awaitable[Lookup]) -> Lookup | None:
         self.counts.asked += 1
         try:
-            holdings = await self._ask_either(token_ids, model, salt)
+            found = await asking
         except (aiohttp.ClientError, TimeoutError, LmcacheError) as error:
             self.counts.failed += 1
+            self.heard = False
             self._went(up=False, why=error)
-            return {}
+            return None
         self.counts.answered += 1
-        self._kept[key] = _Kept(asyncio.get_running_loop().time(), holdings)
-        self._kept.move_to_end(key)
-        while len(self._kept) > _PREFIXES_MAX:
-            self._kept.popitem(last=False)
-        return holdings
+        self.heard = True
+        return found
 
-    async def _ask_either(self, token_ids: Sequence[int], model: str, salt: str) -> Holdings:
+    async def _ask_either(self, token_ids: Sequence[int], model: str, salt: str) -> Lookup:
         if self._coordinator_url and (self.state.up or not self._controller_url):
+            body = lmcache.lookup_body(token_ids, model, salt, self._limits.world_size)
             try:
-                return await self._ask_coordinator(token_ids, model, salt)
+                return await self._ask_coordinator(body)
             except (aiohttp.ClientError, TimeoutError, LmcacheError) as error:
                 if not self._controller_url:
                     raise
                 self._went(up=False, why=error)
         body = lmcache.controller_body(token_ids)
-        return lmcache.read_controller(
-            await self._fetch("POST", f"{self._controller_url}/lookup", body)
-        )
+        answer = await self._fetch("POST", f"{self._controller_url}/lookup", body)
+        return Lookup(lmcache.read_controller(answer), None)
 
-    async def _ask_coordinator(self, token_ids: Sequence[int], model: str, salt: str) -> Holdings:
-        body = lmcache.lookup_body(token_ids, model, salt, self._limits.world_size)
+    async def _ask_coordinator(self, body: bytes) -> Lookup:
         answer = await self._fetch("POST", f"{self._coordinator_url}/directory/lookup", body)
         found = lmcache.read_lookup(answer, self.state.chunk_tokens)
         self.state.chunk_bytes = found.chunk_bytes or self.state.chunk_bytes
-        return found.holdings
+        return found
 
     async def _watch(self) -> None:
         while True:
@@ -177,12 +154,26 @@ class LmcacheDirectory:
             self.state.dram_bytes = lmcache.read_dram_bytes(usage)
             new = instances.keys() - self.state.instances.keys()
             self.state.instances = instances
+            self._miss(self._limits.expected - instances.keys())
         except (aiohttp.ClientError, TimeoutError, LmcacheError) as error:
+            self.heard = self.heard and bool(self._controller_url)
             self._went(up=False, why=error)
             return
+        self.heard = True
         self._went(up=True)
         for name in sorted(new):
             await self._ask_config(instances[name])
+
+    def _miss(self, missing: frozenset[str]) -> None:
+        """Servers of the settings that are not registered; each is named once while it is gone."""
+        for name in sorted(missing - self._missing):
+            log.warning(
+                "LMCache server %s is not registered with the coordinator, so what it holds is not "
+                "known: start it with --coordinator-url and --instance-id %s; if it was dropped, "
+                "its --coordinator-heartbeat-interval must be well below the coordinator's "
+                "--instance-timeout", name, name,
+            )  # fmt: skip
+        self._missing = missing
 
     async def _ask_config(self, instance: Instance) -> None:
         """A server may not be reachable from here: then the settings hold."""
@@ -220,11 +211,6 @@ class LmcacheDirectory:
             else:
                 log.warning(
                     "LMCache at %s does not answer, so DRAM and disk are guessed: %s: %s",
-                    self._coordinator_url, type(why).__name__, why,
+                    self._coordinator_url or self._controller_url, type(why).__name__, why,
                 )  # fmt: skip
         self.state.up = up
-
-
-def _key(token_ids: Sequence[int], model: str, salt: str) -> int:
-    scope = xxh3_128_intdigest(f"{len(model)}:{model}{salt}".encode())
-    return xxh3_128_intdigest(array("I", token_ids).tobytes(), seed=scope & (2**64 - 1))

@@ -54,6 +54,13 @@ class ReplicaProbe:
         self._tasks: list[asyncio.Task[None]] = []
         self.model_cards: dict[str, list[dict[str, object]]] = {}
 
+    def model_path(self, replica: Replica, model: str) -> str:
+        """What the engine loaded under the name `model`; the name itself where it does not say."""
+        for card in self.model_cards.get(replica.id, []):
+            if card["id"] == model:
+                return str(card.get("root") or model)
+        return model
+
     async def start(self) -> None:
         """Returns when every replica was asked once, so that the first request finds them ready."""
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))

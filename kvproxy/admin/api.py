@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import orjson
-from aiohttp import web
 
+from kvproxy.adapters.http1.listener import Page
 from kvproxy.core.regime import regime_of
 from kvproxy.core.router import Router
 
@@ -14,8 +14,7 @@ class AdminApi:
         self._router = router
         self._clock = clock
 
-    async def regime(self) -> web.Response:
+    async def regime(self) -> Page:
         """GET /admin/regime: which memory would pay, and the numbers behind it."""
         advice = regime_of(self._router, self._clock())
-        body = orjson.dumps(advice.as_json(), option=orjson.OPT_INDENT_2)
-        return web.Response(body=body, content_type="application/json")
+        return Page(orjson.dumps(advice.as_json(), option=orjson.OPT_INDENT_2))

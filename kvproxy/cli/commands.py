@@ -7,10 +7,12 @@ from kvproxy.cli.lazy import Lazy, LazyGroup
 COMMANDS = {
     "serve": Lazy("kvproxy.cli.serve:serve", "Run the proxy."),
     "check-config": Lazy("kvproxy.cli.check_config:check_config", "Check a settings file."),
+    "key": Lazy("kvproxy.cli.key:key", "Make an API key."),
     "version": Lazy("kvproxy.cli.version:version", "Show versions."),
     "loadgen": Lazy("loadgen.cli:loadgen", "Replay agentic traces against an endpoint."),
     "emulate": Lazy("loadgen.cli:emulate", "Stand in for an engine."),
     "simulate": Lazy("loadgen.simulate_cli:simulate", "Compare policies in virtual time."),
+    "calibrate": Lazy("loadgen.calibration.cli:calibrate", "Measure a model's costs on a device."),
     "demo": Lazy("loadgen.demo:demo", "See kvproxy beside round robin, on this machine."),
 }
 

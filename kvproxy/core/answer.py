@@ -11,6 +11,8 @@ from kvproxy.core.types import Usage
 
 # A usage object is some 200 bytes; what vLLM writes behind it is shorter than this.
 _TAIL_BYTES = 8192
+# What may come before a first token: white space and whole comment lines.
+_QUIET = re.compile(rb"(?:[ \t\r\n]+|:[^\r\n]*[\r\n])*")
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _NUMBER = {
     name: re.compile(rb'"(?:' + names + rb')"\s*:\s*(\d+)')
@@ -35,22 +37,26 @@ class AnswerWatch:
         self._preamble = preamble
         self._cut = b""
         self.started = False
-        self.body_bytes = 0
+        self._in_comment = False
 
     def feed(self, chunk: bytes) -> bool:
         """Whether the first token arrived with this chunk; keep-alive comments carry none."""
-        self.body_bytes += len(chunk)
         self._tail.append(chunk)
         self._tail_bytes += len(chunk)
         while self._tail_bytes - len(self._tail[0]) >= _TAIL_BYTES:
             self._tail_bytes -= len(self._tail.popleft())
         if self.started:
             return False
-        if self._preamble:
-            self.started = not self._opens(chunk)
-        else:
-            self.started = not chunk.startswith(b":") or b"data:" in chunk
+        self.started = not self._opens(chunk) if self._preamble else self._starts(chunk)
         return self.started
+
+    def _starts(self, chunk: bytes) -> bool:
+        """A comment may be cut anywhere: inside one everything up to the line's end is quiet."""
+        text = b":" + chunk if self._in_comment else chunk
+        quiet = _QUIET.match(text)
+        loud = text[quiet.end() :] if quiet else text
+        self._in_comment = loud.startswith(b":")
+        return bool(loud) and not self._in_comment
 
     def _opens(self, chunk: bytes) -> bool:
         """Whether nothing but comments and the preamble of an event stream has come so far."""

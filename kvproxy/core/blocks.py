@@ -46,5 +46,5 @@ def extend(
 
 
 def root(*parts: str) -> int:
-    """Seed of a chain that must never match another tenant's, model's or salt's."""
+    """Seed of a chain that must never match that of another model."""
     return xxh3_64_intdigest("\0".join(f"{len(part)}:{part}" for part in parts).encode())

@@ -6,6 +6,7 @@ prompt. So only those values are touched, by splices into the client's own bytes
 """
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 from xxhash import xxh3_128_digest
@@ -14,6 +15,7 @@ from kvproxy.core.representatives import Representatives
 from kvproxy.core.segments import sorted_json
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Splice
+from kvproxy.core.volatile import Volatile, Where
 
 _ANY = msgspec.json.Decoder()
 
@@ -24,28 +26,54 @@ class Order(StrEnum):
     PRESERVE = "preserve"
 
 
+class Whose(NamedTuple):
+    """What is remembered belongs to a tenant; frozen text to one of its sessions, "" for none."""
+
+    tenant: str
+    session: str = ""
+
+
 class Canonicaliser:
     """`order` says how a spelling is chosen; first-seen ones are shared by all turns."""
 
-    def __init__(self, order: Order, representatives: Representatives) -> None:
+    def __init__(
+        self, order: Order, representatives: Representatives, volatile: Volatile | None = None
+    ) -> None:
         self.order = order
         self.representatives = representatives
+        self.volatile = volatile or Volatile()
 
-    def edits(self, tenant: str) -> "Edits":
-        return Edits(tenant, self.order, self.representatives)
+    def scope(self, dialect: str, whose: Whose) -> str:
+        """What is remembered of read bytes counts within this; sessions share all but what is
+        frozen."""
+        session = whose.session if self.volatile.freezes else ""
+        return f"{dialect}\0{whose.tenant}\0{session}"
+
+    def edits(self, whose: Whose) -> "Edits":
+        return Edits(self, whose)
 
 
 class Edits:
     """The canonical form of one body while it is read: spellings asked for, splices collected."""
 
-    def __init__(self, tenant: str, order: Order, representatives: Representatives) -> None:
-        self._tenant = tenant
-        self._order = order
-        self._representatives = representatives
+    def __init__(self, canon: Canonicaliser, whose: Whose) -> None:
+        self._whose = whose
+        self._tenant = whose.tenant
+        self._order = canon.order
+        self._representatives = canon.representatives
+        self._volatile = canon.volatile
         self.splices: list[Splice] = []
 
     def replace(self, span: Span, new: bytes, kind: str) -> None:
         self.splices.append(Splice(span.start, span.end, new, kind))
+
+    def cleans(self, where: Where) -> bool:
+        """Whether clean() may change texts of this kind at all."""
+        return self._volatile.touches(where)
+
+    def clean(self, where: Where, text: str) -> tuple[str, str]:
+        """(`text` without what changes by itself, kind of the splice that this needs or "")."""
+        return self._volatile.clean(self._tenant, self._whose.session, where, text)
 
     def value(self, raw: bytes, parsed: object) -> tuple[bytes, bytes]:
         """(canonical form for hashing, bytes to forward) of the JSON value `raw`.

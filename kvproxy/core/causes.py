@@ -30,6 +30,11 @@ SLOWER_TIER = (
     "a slower tier supplied what was not known of; set lmcache.coordinator_url. Replicas that "
     "share LMCache servers need the same PYTHONHASHSEED"
 )
+NOT_LOADED = (
+    "LMCache's coordinator names chunks that the replica does not load; lmcache.instances must say "
+    "which server it loads from, the servers need --coordinator-event-reporting, and unless their "
+    "--hash-algorithm is blake3 they need the same PYTHONHASHSEED"
+)
 
 
 def likely_cause(replica: Replica, change: Change) -> str:
@@ -38,6 +43,8 @@ def likely_cause(replica: Replica, change: Change) -> str:
         return CACHING_OFF
     if change.reported > change.predicted:
         return SLOWER_TIER
+    if change.source is Source.COORDINATOR:
+        return NOT_LOADED
     if change.source is Source.EVENTS:
         return TOKENISED if change.reported else EVICTED
     return SMALLER if change.reported else RESTARTED

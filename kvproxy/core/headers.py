@@ -6,39 +6,39 @@ from collections.abc import Mapping, Sequence
 # RFC 9110 §7.6.1: these belong to one connection, not to the message.
 _HOP_BY_HOP = frozenset(
     {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
     }
 )
 _PRIORITY = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 
 
-def end_to_end(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Headers without those of this hop and those that `Connection` declares to be so.
-
-    A name that is repeated keeps its first spelling: a multidict that is filled with several
-    spellings of one name would keep the last alone.
-    """
-    named = [(text(name), text(value)) for name, value in headers]
-    listed = ",".join(value for name, value in named if name.lower() == "connection")
-    of_this_hop = _HOP_BY_HOP | {name.strip().lower() for name in listed.split(",")}
-    spelling: dict[str, str] = {}
-    return [
-        (spelling.setdefault(name.lower(), name), value)
-        for name, value in named
-        if name.lower() not in of_this_hop
-    ]
+def end_to_end(
+    headers: Sequence[tuple[bytes, bytes]], without: frozenset[bytes] = frozenset()
+) -> list[tuple[bytes, bytes]]:
+    """Headers as they came, without those of this hop, those that `Connection` declares to be so,
+    and those in `without` (lower case)."""
+    kept, listed = [], b""
+    for pair in headers:
+        name = pair[0].lower()
+        if name in _HOP_BY_HOP:
+            if name == b"connection":
+                listed += b"," + pair[1].lower()
+        elif name not in without:
+            kept.append(pair)
+    named = {name.strip() for name in listed.split(b",")} - _HOP_BY_HOP - {b"", b"close"}
+    return [pair for pair in kept if pair[0].lower() not in named] if named else kept
 
 
 def text(raw: bytes) -> str:
-    """UTF-8, which is also what goes out, so that it arrives as it came; else ISO 8859-1."""
+    """UTF-8 where it is that, else ISO 8859-1: for reading, never for sending on."""
     try:
         return raw.decode()
     except UnicodeDecodeError:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from xxhash import xxh3_128_digest
 
 from kvproxy.core.blocks import FINE_TEXT_BYTES, extend, root
-from kvproxy.core.canonical import Canonicaliser
+from kvproxy.core.canonical import Canonicaliser, Whose
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.lru import ByteLru
 from kvproxy.core.segments import Segment
@@ -31,8 +31,11 @@ class _Part(NamedTuple):
 
 
 class Head(NamedTuple):
+    """`skip` spans the splices of text that changes by itself; it is empty where there is none."""
+
     chain: Chain
     splices: list[Splice]
+    skip: tuple[int, int]
 
 
 class Heads:
@@ -43,35 +46,42 @@ class Heads:
         self._chains: ByteLru[tuple[str, str, bytes], Chain] = ByteLru(_MAX_BYTES)
 
     def head(
-        self, dialect: Dialect, tenant: str, model: str, members: Sequence[tuple[str, Span]]
+        self, dialect: Dialect, whose: Whose, model: str, members: Sequence[tuple[str, Span]]
     ) -> Head:
         """`members` in prompt order, by name. The chain is shared: copy it before it grows."""
         splices: list[Splice] = []
         meanings = []
+        scope = self._canon.scope(dialect.name, whose)
         read: dict[str, list[Segment]] = {}
         for name, span in members:
-            key = (f"{dialect.name}\0{tenant}", name, xxh3_128_digest(span.raw))
+            key = (scope, name, xxh3_128_digest(span.raw))
             part = self._parts.get(key)
             if part is None:
-                part, read[name] = self._read(dialect, tenant, name, span)
+                part, read[name] = self._read(dialect, whose, name, span)
                 size = sum(len(splice.new) for splice in part.splices)
                 self._parts.put(key, part, size + _ENTRY_BYTES)
             meanings.append(part.meaning)
             splices += [shifted(splice, span.start) for splice in part.splices]
-        whole = (tenant, model, b"".join(meanings))
+        whole = (whose.tenant, model, b"".join(meanings))
         chain = self._chains.get(whole)
         if chain is None:
-            chain = Chain(root=root(tenant, model))
+            chain = Chain(root=root(model))
             for name, span in members:
-                segments = read.get(name) or self._read(dialect, tenant, name, span)[1]
+                segments = read.get(name) or self._read(dialect, whose, name, span)[1]
                 extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
             self._chains.put(whole, chain, len(chain) * _BLOCK_BYTES + _ENTRY_BYTES)
-        return Head(chain, splices)
+        return Head(chain, splices, self._skip(splices))
+
+    def _skip(self, splices: Sequence[Splice]) -> tuple[int, int]:
+        moving = [each for each in splices if each.kind in self._canon.volatile.names]
+        if not moving:
+            return (0, 0)
+        return (min(each.start for each in moving), max(each.end for each in moving))
 
     def _read(
-        self, dialect: Dialect, tenant: str, name: str, span: Span
+        self, dialect: Dialect, whose: Whose, name: str, span: Span
     ) -> tuple[_Part, list[Segment]]:
-        edits = self._canon.edits(tenant)
+        edits = self._canon.edits(whose)
         segments = dialect.part(name, span, edits)
         meaning = xxh3_128_digest(b"".join(segment.data for segment in segments))
         splices = [shifted(splice, -span.start) for splice in edits.splices]

@@ -2,22 +2,24 @@
 trusted, what this proxy sent there for the rest.
 
 Announcements are of token blocks; an anchor tells the token blocks of the beginning of a byte
-chain. Up to the anchor they decide; beyond it, and where they are missing, history does.
+chain. Up to the anchor they decide; beyond it, and where they are missing, history does. What
+lies behind HBM is for LMCache's coordinator to say, where there is one.
 """
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from kvproxy.core.kv_events import Event
+from kvproxy.core.loadable import Loadable, Told
 from kvproxy.core.prefix_index import Held, PrefixIndex
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
 from kvproxy.core.token_chain import Anchor, TokenChains
 from kvproxy.core.trust import Change, Source, Trust, is_wrong
-from kvproxy.core.types import Chain
+from kvproxy.core.types import Chain, Tier
 
 _MODELS_MAX = 1024
 # What LMCache stores and finds whole.
@@ -35,6 +37,13 @@ class Known(NamedTuple):
     blocks: "array[int]"
 
 
+class Facts(NamedTuple):
+    """What is known of a prompt beside its byte chain, the same for every replica."""
+
+    known: Known | None
+    told: Told | None
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a finished request taught: sources whose standing changed, and whether the replica's
@@ -50,17 +59,36 @@ class Outcome:
 class Holdings:
     """Joins history, announcements and the trust in both."""
 
-    def __init__(self, ruler: Ruler, index: PrefixIndex, chains: TokenChains) -> None:
+    def __init__(
+        self,
+        ruler: Ruler,
+        index: PrefixIndex,
+        chains: TokenChains,
+        loadable: Loadable | None = None,
+    ) -> None:
         self._ruler = ruler
         self.index = index
         self.chains = chains
+        self.loadable = Loadable(1) if loadable is None else loadable
         self.trust = Trust()
         self._partial: set[tuple[str, int]] = set()
         self._echoes: dict[str, float] = {}
         self._unheard: dict[str, int] = {}
         self._unreported: dict[str, int] = {}
 
-    def known(self, chain: Chain) -> Known | None:
+    def facts(self, chain: Chain) -> Facts:
+        return Facts(self._known(chain), self.loadable.find(chain))
+
+    def match(
+        self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, facts: Facts
+    ) -> Match:
+        """All sources are asked, also one that is not trusted: so it can win trust back."""
+        match = self._computed(replica, model, chain, prompt_tokens, facts.known)
+        if facts.told is None:
+            return match
+        return self._with_told(replica, match, prompt_tokens, facts.told)
+
+    def _known(self, chain: Chain) -> Known | None:
         anchor = self.chains.anchor(chain)
         return None if anchor is None else Known(anchor, anchor.at.chain(anchor.answer_end))
 
@@ -70,20 +98,21 @@ class Holdings:
         model: str,
         chain: Chain,
         prompt_tokens: int,
-        known: Known | None,
+        facts: Facts,
     ) -> list[Match]:
         """match() of each. Where history alone can tell, what it says is worked out once for all
         that hold the same: nothing, or the text that every prompt begins with."""
         same: dict[tuple[int, int], Match] = {}
         found = []
         for replica in replicas:
-            announced = known is not None and replica.kv_events
+            announced = facts.known is not None and replica.kv_events
             if (
                 announced
+                or facts.told is not None
                 or replica.dram is not None
                 or not self.trust.trusts(replica.id, Source.HISTORY)
             ):
-                found.append(self.match(replica, model, chain, prompt_tokens, known))
+                found.append(self.match(replica, model, chain, prompt_tokens, facts))
                 continue
             blocks = replica.hbm.match(chain.hashes)
             match = same.get((blocks, replica.block_size))
@@ -95,10 +124,10 @@ class Holdings:
             found.append(match)
         return found
 
-    def match(
+    def _computed(
         self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, known: Known | None
     ) -> Match:
-        """Both sources are asked, also one that is not trusted: so it can win trust back."""
+        """What the replica holds by its announcements, or by what was sent there."""
         history = self._by_history(replica, model, chain, prompt_tokens)
         by_history = history.tokens
         if not self.trust.trusts(replica.id, Source.HISTORY):
@@ -135,7 +164,11 @@ class Holdings:
         self._unreported.pop(replica.id, None)
         if match.by_events is not None:
             self._correct(replica, model, match, chain, reported)
-        predictions = [(Source.HISTORY, match.by_history), (Source.EVENTS, match.by_events)]
+        predictions = [
+            (Source.HISTORY, match.by_history),
+            (Source.EVENTS, match.by_events),
+            (Source.COORDINATOR, match.by_coordinator),
+        ]
         changes = tuple(
             change
             for source, predicted in predictions
@@ -225,6 +258,28 @@ class Holdings:
             echo=echo,
         )
 
+    def _with_told(self, replica: Replica, match: Match, prompt_tokens: int, told: Told) -> Match:
+        """Behind HBM the coordinator decides, unless announcements tell of more."""
+        tiers = told.by_replica.get(replica.id, {})
+        loadable = _whole(sum(tiers.values()), prompt_tokens, replica.block_size)
+        adds = loadable > match.hbm
+        if not self.trust.trusts(replica.id, Source.COORDINATOR):
+            return replace(match, by_coordinator=loadable) if adds else match
+        if match.source == Source.EVENTS and match.tokens > loadable:
+            return match
+        behind = max(0, loadable - match.hbm)
+        disk = min(behind, tiers.get(Tier.DISK, 0) + tiers.get(Tier.REMOTE, 0))
+        whole = told.byte_blocks * loadable // max(1, told.prompt_tokens)
+        return replace(
+            match,
+            blocks=max(match.blocks, whole),
+            tokens=match.hbm + behind,
+            dram=behind - disk,
+            disk=disk,
+            source=Source.COORDINATOR if adds or match.tokens > match.hbm else match.source,
+            by_coordinator=loadable if adds else None,
+        )
+
     def _has_say(self, replica: Replica, events: Match, history: Match, known: Known) -> bool:
         """Whether the announcements can tell: not where some were missed, nor where history knows
         of more of the prompt than the anchor covers."""
@@ -246,7 +301,7 @@ class Holdings:
             was = self._echoes.get(model, 0.5)
             self._echoes[model] = was + 0.2 * ((reported >= match.echo - size) - was)
         if match.by_events > reported and is_wrong(match.by_events, reported, size):
-            known = self.known(chain)
+            known = self._known(chain)
             if known is not None:
                 # The engine computed them just now, so they are there, but only once.
                 blocks = known.blocks[reported // known.anchor.block_size :]

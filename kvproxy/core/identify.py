@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
+from xxhash import xxh3_128_hexdigest
 
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Identity
@@ -44,6 +45,12 @@ def rules_for(session_headers: Sequence[str]) -> tuple[HeaderRule, ...]:
     """Rules for configured header names: a known name keeps its agent and parent companions."""
     known = {rule.session: rule for rule in HEADER_RULES}
     return tuple(known.get(name.lower(), HeaderRule(name.lower())) for name in session_headers)
+
+
+def tenant_of(headers: Headers) -> str:
+    """Whose request it is, as a digest of the credential it carries; "" for one without."""
+    credential = headers.get("authorization", "") or headers.get("x-api-key", "")
+    return xxh3_128_hexdigest(credential.encode()) if credential else ""
 
 
 class _Metadata(msgspec.Struct):

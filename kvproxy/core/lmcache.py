@@ -6,7 +6,7 @@ chunk. Both are asked with token ids, since LMCache hashes chunks in a way of it
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -53,10 +53,26 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """`chunk_bytes`: KV bytes of one chunk over all ranks, None when nothing was found."""
+    """`chunk_bytes`: KV bytes of one chunk over all ranks, None when nothing was found. `keys`:
+    by which the same can be asked again, None where that cannot be."""
 
     holdings: Holdings
     chunk_bytes: int | None
+    keys: "Keys | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """LMCache's names of a prompt's chunks: `hashes`, each `width` bytes, and what stands beside
+    each of them, one a rank and group of layers."""
+
+    hashes: bytes
+    width: int
+    beside: tuple[Mapping[str, Any], ...]
+
+    @property
+    def chunks(self) -> int:
+        return len(self.hashes) // self.width
 
 
 class _Placement(msgspec.Struct):
@@ -68,7 +84,11 @@ class _Placement(msgspec.Struct):
 
 
 class _Key(msgspec.Struct):
-    chunk_hash_hex: str
+    chunk_hash_hex: Annotated[str, msgspec.Meta(pattern="^([0-9a-f][0-9a-f])+$")]
+    model_name: str = ""
+    kv_rank: int = 0
+    object_group_id: int = 0
+    cache_salt: str = ""
 
 
 class _Result(msgspec.Struct):
@@ -160,6 +180,20 @@ def lookup_body(token_ids: Sequence[int], model: str, salt: str, world_size: int
     )
 
 
+def keys_body(keys: Keys) -> bytes:
+    """For `POST /directory/lookup` of a prompt that was looked up before, without its tokens."""
+    width = keys.width
+    return msgspec.json.encode(
+        {
+            "keys": [
+                {"chunk_hash_hex": keys.hashes[at : at + width].hex(), **beside}
+                for at in range(0, len(keys.hashes), width)
+                for beside in keys.beside
+            ]
+        }
+    )
+
+
 def controller_body(token_ids: Sequence[int]) -> bytes:
     """For the older controller's `POST /lookup`, which knows neither model nor salt."""
     return msgspec.json.encode({"tokens": list(token_ids[:TOKENS_MAX])})
@@ -167,17 +201,19 @@ def controller_body(token_ids: Sequence[int]) -> bytes:
 
 def read_lookup(answer: bytes, chunk_tokens: int) -> Lookup:
     """Raises LmcacheError."""
-    chunks = [_holders(chunk) for chunk in _chunks(_decode(answer, _LookupAnswer).results)]
+    chunks = list(_chunks(_decode(answer, _LookupAnswer).results))
+    holders = [_holders(chunk) for chunk in chunks]
     holdings: Holdings = {}
-    for instance in chunks[0].tiers if chunks else ():
+    for instance in holders[0].tiers if holders else ():
         tiers: dict[Tier, int] = {}
-        for chunk in chunks:
+        for chunk in holders:
             tier = chunk.tier(instance)
             if tier is None:
                 break
             tiers[tier] = tiers.get(tier, 0) + chunk_tokens
         holdings[instance] = tiers
-    return Lookup(holdings, chunks[0].size_bytes or None if chunks else None)
+    size = holders[0].size_bytes or None if holders else None
+    return Lookup(holdings, size, _keys(chunks))
 
 
 def read_controller(answer: bytes) -> Holdings:
@@ -235,6 +271,21 @@ def readers(
     return frozenset(replica for replica, at in replica_hosts.items() if at == host)
 
 
+def by_replica(
+    holdings: Holdings,
+    named: Sequence[tuple[str, str]],
+    instances: Mapping[str, Instance],
+    replica_hosts: Mapping[str, str],
+) -> dict[str, dict[Tier, int]]:
+    """What each replica can load: of several instances it reads, the one that holds most."""
+    found: dict[str, dict[Tier, int]] = {}
+    for instance, tiers in holdings.items():
+        for replica in readers(instance, named, instances, replica_hosts):
+            if sum(tiers.values()) > sum(found.get(replica, {}).values()):
+                found[replica] = tiers
+    return found
+
+
 def _decode(answer: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(answer, type=kind)
@@ -252,6 +303,20 @@ def _chunks(results: Iterable[_Result]) -> Iterator[list[_Result]]:
         chunk.append(result)
     if chunk:
         yield chunk
+
+
+def _keys(chunks: Sequence[list[_Result]]) -> Keys | None:
+    """None for chunks that are not all named alike, or none at all."""
+    if not chunks:
+        return None
+    named = [msgspec.structs.asdict(result.key) for result in chunks[0]]
+    beside = tuple({k: v for k, v in key.items() if k != "chunk_hash_hex"} for key in named)
+    hashes = [bytes.fromhex(chunk[0].key.chunk_hash_hex) for chunk in chunks]
+    width = len(hashes[0])
+    alike = all(len(chunk) == len(beside) for chunk in chunks)
+    if not alike or any(len(each) != width for each in hashes):
+        return None
+    return Keys(b"".join(hashes), width, beside)
 
 
 def _holders(chunk: list[_Result]) -> _Holders:

@@ -14,7 +14,7 @@ from xxhash import xxh3_64_intdigest, xxh3_128
 from kvproxy.core.types import Chain, Splice
 
 _SMALLEST_LOG2 = 9
-_KEY_BYTES = 4096
+_KEY_BYTES = 512
 # Conversations that begin alike share a key until they pass the next power of two: those with the
 # same tools and system text, and forks. The newest are kept.
 _POINTS_PER_KEY = 64
@@ -28,13 +28,15 @@ class Point(NamedTuple):
 
     Members are kept as places alone: tools are as large as a conversation, and the next body has
     them at the same place. `splices` are those of list elements only: the head's are found anew
-    with the head. `ending` are the bytes right before the offset: comparing them first makes a
+    with the head. What lies in `skip` may differ: text of the head that changes by itself, which is
+    read anew with it. `ending` are the bytes right before the offset: comparing them first makes a
     wrong candidate cost next to nothing.
     """
 
     offset: int
     elements: int
     digest: bytes
+    skip: tuple[int, int]
     ending: bytes
     members: dict[str, tuple[int, int]]
     lead: tuple[int, int] | None
@@ -108,12 +110,18 @@ class ResumePoints:
             self._filed.pop(key, None)
 
 
-def hash_on(body: bytes, offset: int, begun: Begun | None) -> xxh3_128:
+def hash_on(body: bytes, offset: int, begun: Begun) -> xxh3_128:
     """The hash state of the first `offset` bytes, from where `begun` left off."""
-    if begun is None:
-        return xxh3_128(memoryview(body)[:offset])
     hashed = begun.hashed.copy()
     hashed.update(memoryview(body)[begun.point.offset : offset])
+    return hashed
+
+
+def hash_first(body: bytes, offset: int, skip: tuple[int, int]) -> xxh3_128:
+    """The hash state of the first `offset` bytes without those in `skip`."""
+    view = memoryview(body)
+    hashed = xxh3_128(view[: min(skip[0], offset)])
+    hashed.update(view[min(skip[1], offset) : offset])
     return hashed
 
 
@@ -124,7 +132,7 @@ def ending(body: bytes, offset: int) -> bytes:
 def _begun(body: bytes, point: Point) -> Begun | None:
     if point.ending != ending(body, point.offset):
         return None
-    hashed = hash_on(body, point.offset, None)
+    hashed = hash_first(body, point.offset, point.skip)
     return Begun(point, hashed) if hashed.digest() == point.digest else None
 
 

@@ -109,8 +109,8 @@ class Router:
         """Raises ProxyError no_replica / model_not_found when nothing is eligible."""
         candidates = self._eligible(identity.model, exclude)
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
-        known = self.holdings.known(chain)
-        matches = self.holdings.matches(candidates, identity.model, chain, prompt_tokens, known)
+        facts, model = self.holdings.facts(chain), identity.model
+        matches = self.holdings.matches(candidates, model, chain, prompt_tokens, facts)
         return Lookup(candidates, matches, prompt_tokens, self._home(identity, now))
 
     def asked(
@@ -167,9 +167,8 @@ class Router:
     def match(self, replica: Replica, identity: Identity, chain: Chain) -> tuple[Match, int]:
         """What `replica` holds of the prompt now, and the prompt's estimated tokens."""
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
-        known = self.holdings.known(chain)
-        model = identity.model
-        return self.holdings.match(replica, model, chain, prompt_tokens, known), prompt_tokens
+        facts, model = self.holdings.facts(chain), identity.model
+        return self.holdings.match(replica, model, chain, prompt_tokens, facts), prompt_tokens
 
     def reserve(self, placing: Placing, now: float) -> Placement:
         """Load, cache model and affinity change together; finish or abort settles it."""

@@ -23,8 +23,9 @@ class Match:
     """What one replica is believed to hold of the prompt.
 
     Of `tokens`, `dram` and `disk` have to be loaded from slower tiers. `blocks` of the byte chain
-    are covered. `rank` is the data-parallel rank that holds them, None if any will do. `by_events`
-    and `by_history` are what each source alone would have said, None if it had nothing to say.
+    are covered. `rank` is the data-parallel rank that holds them, None if any will do. `by_events`,
+    `by_history` and `by_coordinator` are what each source alone would have said, None if it had
+    nothing to say.
     `echo` tokens are held if the prompt repeats the last answer as it was generated, 0 if no more.
     """
 
@@ -39,6 +40,7 @@ class Match:
     by_events: int | None = None
     by_history: int | None = None
     echo: int = 0
+    by_coordinator: int | None = None
 
     @property
     def hbm(self) -> int:

@@ -21,10 +21,12 @@ _ZEROES_MAX = 3
 
 
 class Source(StrEnum):
-    """`history`: what this proxy sent there. `events`: what the engine announces."""
+    """`history`: what this proxy sent there. `events`: what the engine announces. `coordinator`:
+    what LMCache says that its servers hold."""
 
     HISTORY = "history"
     EVENTS = "events"
+    COORDINATOR = "coordinator"
 
 
 class Change(NamedTuple):

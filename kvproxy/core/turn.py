@@ -11,11 +11,11 @@ from typing import NamedTuple
 import msgspec
 
 from kvproxy.core.blocks import FINE_TEXT_BYTES, extend
-from kvproxy.core.canonical import Canonicaliser
+from kvproxy.core.canonical import Canonicaliser, Whose
 from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.heads import Head, Heads
-from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_on
+from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_first, hash_on
 from kvproxy.core.spans import Span, array_spans, object_spans
 from kvproxy.core.types import Chain, Splice
 
@@ -25,7 +25,8 @@ _REREAD_ELEMENTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """`chain` is empty when the shape is unknown: such a body is forwarded as it is."""
+    """`chain` is empty when the shape is unknown: such a body is forwarded as it is. What a dry run
+    would have spliced is `not_applied`."""
 
     dialect: Dialect
     model: str
@@ -34,18 +35,16 @@ class Turn:
     chain: Chain
     splices: list[Splice]
     resumed_at: int
+    not_applied: Sequence[Splice] = ()
 
 
 class _Reading(NamedTuple):
     """One body being read. `scope` keeps dialects and tenants apart."""
 
     dialect: Dialect
-    tenant: str
+    whose: Whose
     body: bytes
-
-    @property
-    def scope(self) -> str:
-        return f"{self.dialect.name}\0{self.tenant}"
+    scope: str
 
 
 class TurnReader:
@@ -57,9 +56,10 @@ class TurnReader:
         self._points = ResumePoints(max_points)
         self._heads = Heads(canon, block_bytes)
 
-    def read(self, dialect: Dialect, tenant: str, body: bytes) -> Turn:
+    def read(self, dialect: Dialect, tenant: str, body: bytes, session: str = "") -> Turn:
         """Raises ProxyError invalid_json / invalid_body for what no engine would take either."""
-        reading = _Reading(dialect, tenant, body)
+        whose = Whose(tenant, session)
+        reading = _Reading(dialect, whose, body, self._canon.scope(dialect.name, whose))
         try:
             begun = self._points.find(reading.scope, body) if dialect.growing else None
             turn = self._resume(reading, begun) if begun is not None else None
@@ -87,7 +87,9 @@ class TurnReader:
             }
             place = (lead.start, lead.end) if lead is not None else None
             end = head.chain.end
-            start = Point(0, 0, b"", b"", before, place, end, head.chain, len(head.chain), [])
+            start = Point(
+                0, 0, b"", head.skip, b"", before, place, end, head.chain, len(head.chain), []
+            )
             chain, splices = self._grow(reading, start, None, elements)
         except UnknownShapeError:
             return _turn(reading, members, Chain(), [], 0)
@@ -121,7 +123,7 @@ class TurnReader:
         self, reading: _Reading, start: Point, begun: Begun | None, elements: Sequence[Span]
     ) -> tuple[Chain, list[Splice]]:
         """Extend the chain at `start` by `elements`; files the point the next turn resumes at."""
-        chain, edits = start.chain.until(start.blocks), self._canon.edits(reading.tenant)
+        chain, edits = start.chain.until(start.blocks), self._canon.edits(reading.whose)
         edits.splices = list(start.splices)
         resume_behind = max(len(elements) - _REREAD_ELEMENTS, min(len(elements), 1)) - 1
         for index, element in enumerate(elements):
@@ -130,7 +132,10 @@ class TurnReader:
                 extend(chain, items, self._block_bytes, FINE_TEXT_BYTES)
             if index == resume_behind:
                 offset = element.end
-                hashed = hash_on(reading.body, offset, begun)
+                if begun is None:
+                    hashed = hash_first(reading.body, offset, start.skip)
+                else:
+                    hashed = hash_on(reading.body, offset, begun)
                 point = start._replace(
                     offset=offset,
                     elements=start.elements + index + 1,
@@ -151,7 +156,7 @@ class TurnReader:
             span = lead if name == dialect.growing else members.get(name)
             if span is not None:
                 present.append((name, span))
-        return self._heads.head(dialect, reading.tenant, _text(members, "model"), present)
+        return self._heads.head(dialect, reading.whose, _text(members, "model"), present)
 
 
 def apply(body: bytes, splices: list[Splice]) -> bytes:

@@ -131,9 +131,7 @@ class Metrics:
             ["replica", "outcome"],
             registry=registry,
         )
-        self._attempts = Counter(
-            "kvproxy_retries_total", "Attempts after the first", registry=registry
-        )
+        self._attempts = Counter("kvproxy_retries_total", "Further attempts", registry=registry)
         self._ttft = Histogram(
             "kvproxy_ttft_seconds",
             "From the request's head to the first token",
@@ -166,6 +164,10 @@ class Metrics:
             ["replica", "source"],
             registry=registry,
         )
+        by_tier = ["replica", "tier"]
+        self._tiers = Counter(
+            "kvproxy_predicted_tokens_total", "Cached, as predicted", by_tier, registry=registry
+        )
         self._error = Histogram(
             "kvproxy_cache_prediction_error_tokens",
             "Distance between predicted and reported cached tokens, by source of knowledge",
@@ -174,7 +176,10 @@ class Metrics:
             registry=registry,
         )
         self._splices = Counter(
-            "kvproxy_splices_total", "Changes to forwarded bodies", ["kind"], registry=registry
+            "kvproxy_splices_total",
+            "Changes to forwarded bodies, by kind and whether they were made",
+            ["kind", "mode"],
+            registry=registry,
         )
         self._evidence = Counter(
             "kvproxy_session_evidence_total",
@@ -182,6 +187,9 @@ class Metrics:
             ["evidence"],
             registry=registry,
         )
+
+    def add(self, collector: Collector) -> None:
+        self._registry.register(collector)
 
     def page(self) -> bytes:
         return generate_latest(self._registry)
@@ -200,7 +208,9 @@ class Metrics:
         if record.identity is not None:
             self._evidence.labels(record.identity.evidence).inc()
         for splice in record.turn.splices:
-            self._splices.labels(splice.kind).inc()
+            self._splices.labels(splice.kind, "applied").inc()
+        for splice in record.turn.not_applied:
+            self._splices.labels(splice.kind, "dry_run").inc()
         self._observe_usage(record, replica)
 
     def _observe_usage(self, record: Record, replica: str) -> None:
@@ -214,7 +224,14 @@ class Metrics:
             self._cached.labels(replica, "reported").inc(usage.cached_tokens)
             self._error.labels("used").observe(abs(predicted - usage.cached_tokens))
             match = placement.placing.match
-            for source, value in (("events", match.by_events), ("history", match.by_history)):
+            by_source = {
+                "events": match.by_events,
+                "history": match.by_history,
+                "coordinator": match.by_coordinator,
+            }
+            for tier in ("hbm", "dram", "disk"):
+                self._tiers.labels(replica, tier).inc(getattr(match, tier))
+            for source, value in by_source.items():
                 if value is not None:
                     self._error.labels(source).observe(abs(value - usage.cached_tokens))
 

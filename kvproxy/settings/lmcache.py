@@ -47,13 +47,19 @@ class LmcacheSettings(BaseModel):
     interval_s: Seconds = Field(
         default=5.0,
         gt=0,
-        description="Time between looks at the servers, and how long an answer is believed. "
-        "Lower it when DRAM is small and turns over quickly.",
+        description="Time between looks at the servers, and from an answer to the question where "
+        "its prompt was stored. Lower it when DRAM is small and turns over quickly.",
     )
     timeout_s: Seconds = Field(
         default=2.0,
         gt=0,
         description="Time for an answer. Requests never wait for it.",
+    )
+    prompts_max: Count = Field(
+        default=4096,
+        ge=1,
+        description="Prompts whose chunks are remembered, 13 kB for one of 100k tokens. Raise it "
+        "with identify.max_sessions.",
     )
     instances: Annotated[tuple[InstancePair, ...], FROM_LIST] = Field(
         default=(),

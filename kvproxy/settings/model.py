@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
+from kvproxy.settings.access import AccessSettings
+from kvproxy.settings.canonical import CanonicalSettings
 from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
@@ -19,7 +21,6 @@ from kvproxy.settings.score import ScoreSettings
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
 ]
-Order = Literal["first_seen", "sorted", "preserve"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "text", "json"]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
@@ -56,7 +57,8 @@ class ServerSettings(Section):
     body_timeout_s: Seconds = Field(
         default=60.0,
         gt=0,
-        description="Time for a client to send its body. Raise it for slow uplinks.",
+        description="Time for a client to send a request, and longest time it may take nothing of "
+        "an answer. Raise it for slow uplinks.",
     )
     keepalive_timeout_s: Seconds = Field(
         default=75.0,
@@ -125,28 +127,6 @@ class IdentifySettings(Section):
         gt=0,
         description="A conversation unused for this long is forgotten. Raise it when people come "
         "back later and the replicas' slower tiers still hold their blocks.",
-    )
-
-
-class CanonicalSettings(Section):
-    """Keeping the prefix byte-identical from turn to turn."""
-
-    enabled: Switch = Field(
-        default=True,
-        description="Splice earlier bytes into bodies that mean the same. Turn it off to rule "
-        "kvproxy out when an answer looks wrong.",
-    )
-    order: Order = Field(
-        default="first_seen",
-        description="Which order of JSON keys and tools is sent: first_seen keeps the first "
-        "client's; sorted is the same on every proxy, but changes the order in which guided "
-        "decoding writes fields; preserve leaves each request as it is.",
-    )
-    representatives_max_bytes: Count = Field(
-        default=64 * 2**20,
-        ge=2**16,
-        description="Memory for first-seen bytes. Raise it when many different tool sets are in "
-        "use and the eviction counter grows.",
     )
 
 
@@ -306,6 +286,7 @@ class Settings(Section):
         description="The engines to send requests to; a plain URL is enough for each.",
     )
     upstream: UpstreamSettings = UpstreamSettings()
+    access: AccessSettings = AccessSettings()
     identify: IdentifySettings = IdentifySettings()
     canonical: CanonicalSettings = CanonicalSettings()
     blocks: BlocksSettings = BlocksSettings()

@@ -8,11 +8,12 @@ from click.core import ParameterSource
 
 from kvproxy.settings.model import Settings
 from kvproxy.settings.render import yaml_value
-from kvproxy.settings.source import flag_names
+from kvproxy.settings.source import flag_names, has_flag
 from kvproxy.settings.tree import Leaf, leaves
 
 # A secret on a command line can be read by every user of the machine.
-FLAG_LEAVES = tuple(leaf for leaf in leaves(Settings) if not leaf.is_secret)
+# A list of groups has none either, but for replicas, of which a URL is enough.
+FLAG_LEAVES = tuple(leaf for leaf in leaves(Settings) if has_flag(leaf))
 
 
 def settings_options() -> list[click.Option]:

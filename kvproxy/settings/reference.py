@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 from kvproxy.settings.model import Settings
 from kvproxy.settings.render import yaml_value
 from kvproxy.settings.replica import ReplicaSettings
-from kvproxy.settings.source import env_name, flag_names
+from kvproxy.settings.source import env_name, flag_names, has_flag
 from kvproxy.settings.tree import Leaf, leaves
 
 _EXAMPLE_URL = "http://127.0.0.1:8000"
@@ -70,6 +70,10 @@ def _keys(group: type[BaseModel], indent: str) -> Iterator[str]:
         value = _default(field)
         unset = value is None or value == ""
         yield f"{indent}# {name}:" if unset else f"{indent}{name}: {yaml_value(value)}"
+        item = Leaf((name,), field).item
+        if item is not None:
+            yield f"{indent}# An entry:"
+            yield from (f"{indent}#   {line.removeprefix('# ')}" for line in _keys(item, ""))
 
 
 def reference_page() -> str:
@@ -82,9 +86,13 @@ def reference_page() -> str:
             lines += ["", f"## {group}", "", _doc(field.annotation) or field.description or "", ""]
             lines += ["| key | default | environment, flag | |", "|---|---|---|---|"]
         lines.append(_row(leaf))
-        if group == "replicas":
-            lines += ["", "Keys of one replica:", "", "| key | default | |", "|---|---|---|"]
-            lines += [_short_row(name, f) for name, f in ReplicaSettings.model_fields.items()]
+        item = leaf.item
+        if item is not None:
+            lines += ["", f"Keys of one of `{'.'.join(leaf.path)}`:", ""]
+            lines += ["| key | default | |", "|---|---|---|"]
+            lines += [_short_row(name, field) for name, field in item.model_fields.items()]
+            if leaf.path != ("replicas",):
+                lines += ["", "| key | default | environment, flag | |", "|---|---|---|---|"]
     return "\n".join(lines) + "\n"
 
 
@@ -107,7 +115,7 @@ def _row(leaf: Leaf) -> str:
     value = _default(leaf.field)
     shown = "none" if value is None else "required" if value == "" else f"`{yaml_value(value)}`"
     names = f"`{env_name(leaf.path)}`"
-    if not leaf.is_secret:
+    if has_flag(leaf):
         names += "".join(f"<br>`{flag}`" for flag in flag_names(leaf.path))
     return f"| `{'.'.join(leaf.path)}` | {shown} | {names} | {_cell(leaf.field)} |"
 

@@ -45,6 +45,10 @@ def env_name(path: tuple[str, ...]) -> str:
     return ENV_PREFIX + "__".join(path).upper()
 
 
+def has_flag(leaf: Leaf) -> bool:
+    return not leaf.is_secret and (leaf.item is None or leaf.path == ("replicas",))
+
+
 def flag_names(path: tuple[str, ...]) -> list[str]:
     """("server", "port") -> --server-port, --port"""
     if path == ("replicas",):

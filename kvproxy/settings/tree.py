@@ -23,6 +23,11 @@ class Leaf:
         return any(part is tuple for part in _origins(self.field.annotation))
 
     @property
+    def item(self) -> type[BaseModel] | None:
+        """The model of the groups that a list is made of."""
+        return next(_groups(self.field), None)
+
+    @property
     def is_secret(self) -> bool:
         return SecretStr in _parts(self.field.annotation)
 

@@ -2,9 +2,9 @@
 
     async with emulated(EmulatorSettings(hbm_tokens=100_000), n=4) as urls: ...
 
-`requests` reads bodies, `replies` invents what the model says, `replica` ties the engine model to
-the clock, `answers` writes vLLM's JSON and SSE, `metrics` its /metrics, `app` routes, `fleet`
-listens.
+`requests`, `messages_requests` and `responses_requests` read bodies, `replies` invents what the
+model says, `replica` ties the engine model to the clock, the writers in `*_answers` make vLLM's
+JSON and SSE of it, `metrics` its /metrics, `generation` and `app` route, `fleet` listens.
 """
 
 from loadgen.emulator.fleet import Fleet, emulated

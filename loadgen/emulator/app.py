@@ -5,17 +5,16 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 from aiohttp import web
 
-from loadgen.emulator import errors, requests
+from loadgen.emulator import errors
 from loadgen.emulator.errors import ApiError
 from loadgen.emulator.exposition import exposition
-from loadgen.emulator.generate import Generator
+from loadgen.emulator.generation import GenerationRoutes, json_response, read
 from loadgen.emulator.publisher import KvPublisher
 from loadgen.emulator.replica import Replica
 from loadgen.emulator.settings import VLLM_VERSION, EmulatorSettings
-from loadgen.tokens import TOKEN_BYTES, Tokeniser, ids_of, ids_to_bytes
+from loadgen.tokens import Tokeniser
 
 Crash = Callable[[bool], Awaitable[None]]
 
@@ -33,11 +32,10 @@ class ReplicaApp:
         publisher: KvPublisher | None = None,
     ) -> None:
         self._settings = settings
-        self._tokeniser = tokeniser
         self._replica = replica
         self._crash = crash
         self._publisher = publisher
-        self._generator = Generator(settings, tokeniser, replica)
+        self._generation = GenerationRoutes(settings, tokeniser, replica)
         self._created = int(time.time())
 
     def build(self) -> web.Application:
@@ -53,10 +51,7 @@ class ReplicaApp:
         app.router.add_get("/metrics", self._metrics, allow_head=False)
         app.router.add_get("/kv_event_sources", self._kv_event_sources, allow_head=False)
         app.router.add_get("/v1/models", self._models, allow_head=False)
-        app.router.add_post("/v1/chat/completions", self._chat)
-        app.router.add_post("/v1/completions", self._completion)
-        app.router.add_post("/tokenize", self._tokenize)
-        app.router.add_post("/detokenize", self._detokenize)
+        self._generation.add_to(app)
         app.router.add_post("/reset_prefix_cache", self._reset_prefix_cache)
         app.router.add_get("/emulator/state", self._state)
         app.router.add_post("/emulator/stall", self._stall)
@@ -70,10 +65,10 @@ class ReplicaApp:
         return web.Response(status=503 if self._replica.faults.dead else 200)
 
     async def _version(self, request: web.Request) -> web.Response:
-        return _json({"version": VLLM_VERSION})
+        return json_response({"version": VLLM_VERSION})
 
     async def _load(self, request: web.Request) -> web.Response:
-        return _json({"server_load": self._replica.inflight_count})
+        return json_response({"server_load": self._replica.inflight_count})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         gauges = self._replica.gauges()
@@ -84,7 +79,7 @@ class ReplicaApp:
     async def _kv_event_sources(self, request: web.Request) -> web.Response:
         publisher = self._publisher
         if publisher is None:
-            return _json({})
+            return json_response({})
         source = {
             "enable_kv_cache_events": True,
             "publisher": "zmq",
@@ -95,61 +90,19 @@ class ReplicaApp:
             "max_queue_size": 100_000,
             "topic": publisher.topic,
         }
-        return _json({"0": source})
+        return json_response({"0": source})
 
     async def _event_faults(self, request: web.Request) -> web.Response:
         """Batches from now on that get lost (`drop`), or arrive twice (`repeat`)."""
-        fields = await _object(request)
+        fields = await read(request)
         drop, repeat = fields.get("drop", 0), fields.get("repeat", 0)
         if type(drop) is not int or type(repeat) is not int or self._publisher is None:
-            raise errors.bad_value("drop", "drop and repeat are counts; events must be on.", drop)
+            raise errors.refused("drop and repeat are counts; events must be on.", "drop", drop)
         self._publisher.drop_next, self._publisher.repeat_next = drop, repeat
         return web.Response()
 
     async def _models(self, request: web.Request) -> web.Response:
-        return _json(_model_list(self._settings, self._created))
-
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
-        fields = await self._fields(request)
-        call = requests.chat_call(fields)
-        self._generator.check_model(call.sampling.model)
-        return await self._generator.serve(request, call)
-
-    async def _completion(self, request: web.Request) -> web.StreamResponse:
-        fields = await self._fields(request)
-        call = requests.completion_call(fields)
-        self._generator.check_model(call.sampling.model)
-        return await self._generator.serve(request, call)
-
-    async def _tokenize(self, request: web.Request) -> web.Response:
-        fields = await _object(request)
-        if "messages" in fields:
-            tokens = self._generator.chat_prompt(requests.chat_call(fields))
-        else:
-            tokens = self._generator.text_prompt(requests.prompt_of(fields))
-        strings: list[str] | None = None
-        if fields.get("return_token_strs"):
-            cuts = range(0, len(tokens), TOKEN_BYTES)
-            strings = [self._tokeniser.decode(tokens[at : at + TOKEN_BYTES]) for at in cuts]
-        return _json(
-            {
-                "count": len(tokens) // TOKEN_BYTES,
-                "max_model_len": self._settings.context_tokens,
-                "tokens": ids_of(tokens),
-                "token_strs": strings,
-            }
-        )
-
-    async def _detokenize(self, request: web.Request) -> web.Response:
-        fields = await _object(request)
-        ids = fields.get("tokens")
-        if not isinstance(ids, list):
-            raise errors.missing("body.tokens", fields)
-        try:
-            tokens = ids_to_bytes(ids)
-        except ValueError as error:
-            raise errors.bad_value("tokens", f"{error}.", "list") from error
-        return _json({"prompt": self._tokeniser.decode(tokens)})
+        return json_response(_model_list(self._settings, self._created))
 
     async def _reset_prefix_cache(self, request: web.Request) -> web.Response:
         external = request.query.get("reset_external", "false").lower() in ("1", "true")
@@ -157,12 +110,14 @@ class ReplicaApp:
         return web.Response()
 
     async def _state(self, request: web.Request) -> web.Response:
-        return _json(self._replica.gauges()._asdict() | {"inflight": self._replica.inflight_count})
+        return json_response(
+            self._replica.gauges()._asdict() | {"inflight": self._replica.inflight_count}
+        )
 
     async def _stall(self, request: web.Request) -> web.Response:
-        seconds = (await _object(request)).get("seconds")
+        seconds = (await read(request)).get("seconds")
         if seconds is not None and not isinstance(seconds, (int, float)):
-            raise errors.bad_value("seconds", "seconds must be a number or null.", seconds)
+            raise errors.refused("seconds must be a number or null.", "seconds", seconds)
         self._replica.stall(math.inf if seconds is None else float(seconds))
         return web.Response()
 
@@ -171,40 +126,23 @@ class ReplicaApp:
         return web.Response()
 
     async def _fail(self, request: web.Request) -> web.Response:
-        fields = await _object(request)
+        fields = await read(request)
         count, status = fields.get("count", 1), fields.get("status", 500)
         if type(count) is not int or type(status) is not int or not 400 <= status < 600:
-            raise errors.bad_value("status", "count and an error status are needed.", status)
+            raise errors.refused("count and an error status are needed.", "status", status)
         self._replica.faults.fail_next = count
         self._replica.faults.fail_status = status
         return web.Response()
 
     async def _crash_now(self, request: web.Request) -> web.Response:
-        abrupt = bool((await _object(request)).get("abrupt", False))
+        abrupt = bool((await read(request)).get("abrupt", False))
         await self._crash(abrupt)
         return web.Response()
-
-    async def _fields(self, request: web.Request) -> dict[str, Any]:
-        """Body of a generation, unless a fault was asked for."""
-        faults = self._replica.faults
-        if faults.fail_next > 0:
-            faults.fail_next -= 1
-            text = "Injected failure."
-            raise ApiError(text, "InternalServerError", None, faults.fail_status)
-        return await _object(request)
-
-
-async def _object(request: web.Request) -> dict[str, Any]:
-    body = await request.read()
-    return requests.read_object(body, request.content_type)
-
-
-def _json(payload: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(payload), status=status, content_type="application/json")
 
 
 async def _server_header(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = "uvicorn"
+    response.headers["Vary"] = "Origin"
 
 
 @web.middleware
@@ -215,11 +153,11 @@ async def _error_bodies(
     try:
         return await handler(request)
     except ApiError as error:
-        return _json(error.body(), error.code)
+        return json_response(error.body(), error.code)
     except web.HTTPException as error:
         if error.status not in (404, 405):
             raise
-        response = _json({"detail": error.reason}, error.status)
+        response = json_response({"detail": error.reason}, error.status)
         if "Allow" in error.headers:
             response.headers["Allow"] = error.headers["Allow"]
         return response

@@ -10,9 +10,11 @@ from aiohttp.web_protocol import RequestHandler
 
 from loadgen.emulator.app import ReplicaApp
 from loadgen.emulator.block_events import BlockEvents
+from loadgen.emulator.lmcache import Coordinator
 from loadgen.emulator.publisher import KvPublisher
 from loadgen.emulator.replica import Replica
 from loadgen.emulator.settings import EmulatorSettings
+from loadgen.engine.dram_tier import DramTier
 from loadgen.tokens import StandInTokeniser, Tokeniser, VocabularyTokeniser
 
 EXIT_S = 0.5  # from the death of an engine to the end of its API process
@@ -127,6 +129,11 @@ class Fleet:
             Listener(settings, tokeniser, host, port + index if port else 0)
             for index in range(count)
         ]
+        self.coordinator = (
+            Coordinator(self._tiers, settings.block_size, settings.model, host)
+            if settings.lmcache
+            else None
+        )
 
     @property
     def urls(self) -> list[str]:
@@ -137,12 +144,19 @@ class Fleet:
         try:
             for listener in self.listeners:
                 await listener.start()
+            if self.coordinator is not None:
+                await self.coordinator.start()
         except OSError:
             await self.stop()
             raise
 
     async def stop(self) -> None:
         await asyncio.gather(*(listener.stop() for listener in self.listeners))
+        if self.coordinator is not None:
+            await self.coordinator.stop()
+
+    def _tiers(self) -> list[DramTier | None]:
+        return [each.replica.dram if each.replica else None for each in self.listeners]
 
 
 @asynccontextmanager

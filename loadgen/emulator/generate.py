@@ -1,17 +1,18 @@
-"""One generation over HTTP: from a prompt's tokens to an answer, streamed or whole."""
+"""Generations over HTTP: from prompts' tokens to an answer, streamed or whole."""
 
 import time
+from collections.abc import Sequence
 
 import orjson
 from aiohttp import web
 from xxhash import xxh3_64_hexdigest
 
 from loadgen.chat_template import ChatTemplate
-from loadgen.emulator import answers, errors
-from loadgen.emulator.answers import Answer, Hits
+from loadgen.emulator import errors
+from loadgen.emulator.answers import Answer, Dialect, Hits, Writer
 from loadgen.emulator.block_events import Prompt
-from loadgen.emulator.replica import EngineDeadError, Inflight, Replica
-from loadgen.emulator.replies import Speaker
+from loadgen.emulator.replica import EngineDeadError, Inflight, Replica, Work
+from loadgen.emulator.replies import Reply, Speaker
 from loadgen.emulator.requests import ChatCall, CompletionCall, Sampling
 from loadgen.emulator.settings import EmulatorSettings
 from loadgen.engine_model import Admitted, ChainHasher, FirstToken, Tokens
@@ -20,13 +21,13 @@ from loadgen.tokens import TOKEN_BYTES, Tokeniser, ids_to_bytes, render
 
 class Generator:
     """Serves generations on one replica. Raises ApiError before the first byte; after it an
-    engine failure becomes an error event, as vLLM sends it."""
+    engine failure becomes what the dialect makes of it."""
 
     def __init__(self, settings: EmulatorSettings, tokeniser: Tokeniser, replica: Replica) -> None:
         self._settings = settings
         self._tokeniser = tokeniser
         self._replica = replica
-        self._template = ChatTemplate()
+        self._template = ChatTemplate(keeps_billing=settings.keeps_billing)
         self._hasher = ChainHasher(settings.block_size)
         self._speaker = Speaker(tokeniser, settings.context_tokens, settings.seed)
         self._serial = 0
@@ -34,7 +35,10 @@ class Generator:
     def chat_prompt(self, call: ChatCall) -> bytes:
         """Tokens of a conversation, 4 bytes each."""
         pieces = self._template.pieces(
-            call.messages, call.tools, generation_prompt=call.generation_prompt
+            call.messages,
+            call.tools,
+            generation_prompt=call.generation_prompt,
+            continues=call.continues,
         )
         return render(self._tokeniser, pieces)
 
@@ -44,46 +48,33 @@ class Generator:
         try:
             return ids_to_bytes(prompt)
         except ValueError as error:
-            raise errors.bad_value("prompt", f"{error}.", "list") from error
+            worst = max(prompt, key=abs)
+            raise errors.refused(f"Token id {worst} is out of vocabulary") from error
+
+    def prompts(self, call: ChatCall | CompletionCall) -> list[bytes]:
+        if isinstance(call, ChatCall):
+            return [self.chat_prompt(call)]
+        return [self.text_prompt(prompt) for prompt in call.prompts]
 
     async def serve(
-        self, request: web.Request, call: ChatCall | CompletionCall
+        self, request: web.Request, call: ChatCall | CompletionCall, dialect: Dialect
     ) -> web.StreamResponse:
         """The answer to a checked call; the engine forgets the request when this returns or is
         cancelled, whichever way."""
+        self.check_model(call.sampling.model)
+        answer = self._answer(request, call, dialect)
         sampling = call.sampling
-        chat = call if isinstance(call, ChatCall) else None
-        prompt = (
-            self.chat_prompt(call) if isinstance(call, ChatCall) else self.text_prompt(call.prompt)
-        )
-        self._check_lengths(prompt, sampling)
-        reply = self._speaker.reply(prompt, sampling, chat)
-        answer = Answer(
-            id=self._answer_id(request, prompt, chat=chat is not None),
-            created=int(time.time()),
-            model=self._settings.model,
-            chat=chat is not None,
-            sampling=sampling,
-            prompt=prompt,
-            reply=reply,
-        )
-        chain = self._hasher.chain(prompt + reply.tokens, sampling.cache_salt)
-        prompt_tokens = len(prompt) // TOKEN_BYTES
+        session = sampling.session_id or request.headers.get("x-session-id", "")
+        works = [self._work(answer, index, session) for index in range(len(answer.replies))]
         try:
-            session = request.headers.get("x-session-id", "")
-            inflight = self._replica.submit(
-                chain,
-                prompt_tokens,
-                reply.count,
-                reply.finish_reason,
-                Prompt(prompt + reply.tokens, session, sampling.cache_salt),
-            )
+            inflight = self._replica.submit(works)
         except EngineDeadError as error:
             raise errors.engine_dead() from error
+        writer = dialect.writer(answer)
         try:
             if sampling.stream:
-                return await self._stream(request, answer, inflight)
-            return await self._whole(answer, inflight)
+                return await self._stream(request, writer, answer, inflight)
+            return await self._whole(writer, answer, inflight)
         finally:
             self._replica.release(inflight)
 
@@ -91,90 +82,126 @@ class Generator:
         if name is not None and name != self._settings.model:
             raise errors.unknown_model(name, self._settings.model)
 
-    async def _whole(self, answer: Answer, inflight: Inflight) -> web.Response:
-        hits: Hits | None = None
-        try:
-            while not inflight.finished:
-                for emission in await inflight.take():
-                    if isinstance(emission, Admitted) and hits is None:
-                        hits = self._hits(answer, emission)
-        except EngineDeadError as error:
-            raise errors.engine_dead() from error
-        assert hits is not None, "finished without being admitted"
-        return web.Response(
-            body=orjson.dumps(answers.body(answer, hits)), content_type="application/json"
+    def _answer(
+        self, request: web.Request, call: ChatCall | CompletionCall, dialect: Dialect
+    ) -> Answer:
+        sampling, prompts = call.sampling, self.prompts(call)
+        for prompt in prompts:
+            self._check_lengths(prompt, sampling)
+        chat = call if isinstance(call, ChatCall) else None
+        replies: list[Reply] = [
+            self._speaker.reply(prompt, sampling, chat, choice)
+            for prompt in prompts
+            for choice in range(sampling.count)
+        ]
+        self._serial += 1
+        name = request.headers.get("x-request-id") if dialect.named_by_client else None
+        return Answer(
+            id=dialect.prefix + (name or xxh3_64_hexdigest(prompts[0], self._serial)),
+            created=int(time.time()),
+            model=self._settings.model,
+            sampling=sampling,
+            prompts=prompts,
+            replies=replies,
         )
 
+    def _work(self, answer: Answer, choice: int, session: str) -> Work:
+        prompt, reply = answer.prompt(choice), answer.replies[choice]
+        tokens, salt = prompt + reply.tokens, answer.sampling.cache_salt
+        return Work(
+            chain=self._hasher.chain(tokens, salt),
+            prompt_tokens=len(prompt) // TOKEN_BYTES,
+            output_tokens=reply.count,
+            finish_reason=reply.finish_reason,
+            prompt=Prompt(tokens, session, salt),
+        )
+
+    async def _whole(self, writer: Writer, answer: Answer, inflight: Inflight) -> web.Response:
+        progress = _Progress(answer, self._settings.block_size)
+        try:
+            while not inflight.finished:
+                progress.learn(await inflight.take())
+        except EngineDeadError as error:
+            raise errors.engine_dead() from error
+        body = orjson.dumps(writer.whole(progress.hits()))
+        return web.Response(body=body, content_type="application/json")
+
     async def _stream(
-        self, request: web.Request, answer: Answer, inflight: Inflight
+        self, request: web.Request, writer: Writer, answer: Answer, inflight: Inflight
     ) -> web.StreamResponse:
         # Like vLLM the headers leave before the first token, so that a failure after this point
         # is an event in a stream of status 200.
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
-        await response.prepare(request)
-        hits: Hits | None = None
-        sent = 0
         try:
-            while not inflight.finished:
-                due = sent
-                for emission in await inflight.take():
-                    if isinstance(emission, Admitted):
-                        hits = hits or self._hits(answer, emission)
-                    elif isinstance(emission, FirstToken):
-                        due += 1
-                    elif isinstance(emission, Tokens):
-                        due += emission.tokens
-                if due > sent:
-                    assert hits is not None, "a token before admission"
-                    data = _chunks(answer, hits, sent, due)
-                    if data:
-                        await response.write(data)
-                    sent = due
+            await response.prepare(request)
+            await self._events(response, writer, answer, inflight)
+            await response.write_eof()
         except EngineDeadError:
-            await response.write(answers.sse(errors.engine_dead().body()) + answers.DONE)
-        await response.write_eof()
+            words = writer.broken()
+            if words is None:
+                assert request.transport is not None
+                request.transport.abort()
+            else:
+                await response.write(words)
+                await response.write_eof()
+        except ConnectionError:
+            pass  # the client left; the caller aborts the request
         return response
 
-    def _hits(self, answer: Answer, admitted: Admitted) -> Hits:
-        return Hits(
-            prompt_tokens=len(answer.prompt) // TOKEN_BYTES,
-            cached_tokens=admitted.hbm_hit + admitted.dram_hit,
-            block_size=self._settings.block_size,
-        )
+    async def _events(
+        self,
+        response: web.StreamResponse,
+        writer: Writer,
+        answer: Answer,
+        inflight: Inflight,
+    ) -> None:
+        progress = _Progress(answer, self._settings.block_size)
+        opening = writer.opening()
+        if opening:
+            await response.write(opening)
+        finished = False
+        while not finished:
+            due = progress.learn(await inflight.take())
+            finished = inflight.finished
+            data = b"".join(writer.tokens(progress.hits(), *span) for span in due)
+            if finished:
+                data += writer.closing(progress.hits())
+            if data:
+                await response.write(data)
 
     def _check_lengths(self, prompt: bytes, sampling: Sampling) -> None:
-        context = self._settings.context_tokens
-        wanted = sampling.max_tokens or 0
+        context, wanted = self._settings.context_tokens, sampling.max_tokens or 0
         if wanted > context:
-            raise errors.bad_value(
-                "max_tokens",
-                f"max_tokens={wanted} cannot be greater than max_model_len={context}. "
-                "Please request fewer output tokens.",
-                wanted,
-            )
-        prompt_tokens = len(prompt) // TOKEN_BYTES
-        if prompt_tokens >= context:
+            raise errors.output_too_long(sampling.max_tokens_name, wanted, context)
+        if len(prompt) // TOKEN_BYTES >= context:
             raise errors.prompt_too_long(context)
-        if prompt_tokens + wanted > context:
-            raise errors.total_too_long(context, prompt_tokens, wanted)
-
-    def _answer_id(self, request: web.Request, prompt: bytes, *, chat: bool) -> str:
-        self._serial += 1
-        given = request.headers.get("x-request-id")
-        suffix = given or xxh3_64_hexdigest(prompt, self._serial)
-        return f"{'chatcmpl' if chat else 'cmpl'}-{suffix}"
 
 
-def _chunks(answer: Answer, hits: Hits, start: int, stop: int) -> bytes:
-    """Stream bytes for output tokens [start, stop), with what goes before and after them."""
-    parts: list[bytes] = []
-    if start == 0 and answer.chat:
-        parts.append(answers.role_chunk(answer, hits))
-        if answer.reply.tool_call is not None:
-            parts.append(answers.tool_head_chunk(answer, answer.reply.tool_call))
-    parts.append(answers.token_chunk(answer, hits, start, stop))
-    if stop == answer.reply.count:
-        if answer.sampling.include_usage:
-            parts.append(answers.usage_chunk(answer, hits))
-        parts.append(answers.DONE)
-    return b"".join(parts)
+class _Progress:
+    """What the engine has said about an answer."""
+
+    def __init__(self, answer: Answer, block_size: int) -> None:
+        self._prompt_tokens = sum(len(prompt) // TOKEN_BYTES for prompt in answer.prompts)
+        self._block_size = block_size
+        self._cached: int | None = None
+        self._sent = [0] * len(answer.replies)
+
+    def learn(self, emissions: Sequence[tuple[int, object]]) -> list[tuple[int, int, int]]:
+        """Spans of new tokens: (choice, start, stop), in the order in which they came."""
+        due: dict[int, int] = {}
+        for choice, emission in emissions:
+            if isinstance(emission, Admitted):
+                if self._cached is None:
+                    self._cached = emission.hbm_hit + emission.dram_hit
+            elif isinstance(emission, FirstToken):
+                due[choice] = due.get(choice, 0) + 1
+            elif isinstance(emission, Tokens):
+                due[choice] = due.get(choice, 0) + emission.tokens
+        spans = [(choice, self._sent[choice], self._sent[choice] + n) for choice, n in due.items()]
+        for choice, _, stop in spans:
+            self._sent[choice] = stop
+        return spans
+
+    def hits(self) -> Hits:
+        assert self._cached is not None, "tokens before admission"
+        return Hits(self._prompt_tokens, self._cached, self._block_size)

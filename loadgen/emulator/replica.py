@@ -6,14 +6,15 @@ that wait for it. Nothing polls, and an idle replica costs nothing.
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from loadgen.emulator.block_events import BlockEvents, Prompt
 from loadgen.emulator.metrics import ReplicaMetrics
 from loadgen.emulator.settings import EmulatorSettings
-from loadgen.engine_model import Emission, Engine, Finished, Gauges, Request
+from loadgen.engine.dram_tier import DramTier
+from loadgen.engine_model import Emission, Engine, Finished, FinishReason, Gauges, Request
 
 
 @dataclass(slots=True)
@@ -29,28 +30,46 @@ class EngineDeadError(Exception):
     """The engine crashed while the request was in it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One generation; `prompt` is what events tell about it."""
+
+    chain: bytes
+    prompt_tokens: int
+    output_tokens: int
+    finish_reason: FinishReason
+    prompt: Prompt | None = None
+
+
 class Inflight:
-    """Emissions of one request on their way to its handler."""
+    """Emissions of the generations of one request on their way to its handler."""
 
-    __slots__ = ("_dead", "_pending", "_waiter", "finished", "id")
+    __slots__ = ("_dead", "_pending", "_waiter", "ids", "unfinished")
 
-    def __init__(self, request_id: str) -> None:
-        self.id = request_id
-        self.finished = False
-        self._pending: list[Emission] = []
+    def __init__(self, ids: list[str]) -> None:
+        self.ids = ids
+        self.unfinished = set(ids)
+        self._pending: list[tuple[int, Emission]] = []
         self._waiter: asyncio.Future[None] | None = None
         self._dead = False
 
+    @property
+    def finished(self) -> bool:
+        return not self.unfinished
+
     def put(self, emission: Emission) -> None:
-        self._pending.append(emission)
+        self._pending.append((self.ids.index(emission.id), emission))
+        if isinstance(emission, Finished):
+            self.unfinished.discard(emission.id)
         self._wake()
 
     def kill(self) -> None:
         self._dead = True
         self._wake()
 
-    async def take(self) -> list[Emission]:
-        """All that has come since the last call, at least one; EngineDeadError after a crash."""
+    async def take(self) -> list[tuple[int, Emission]]:
+        """(number of the generation, emission): all that has come since the last call, at least
+        one; EngineDeadError after a crash."""
         if not self._pending and not self._dead:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -86,43 +105,42 @@ class Replica:
         self._events, self._publish = events, publish
         self._engine.tell(events)
 
-    def submit(
-        self,
-        chain: bytes,
-        prompt_tokens: int,
-        output_tokens: int,
-        reason: str,
-        prompt: Prompt | None = None,
-    ) -> Inflight:
-        """Queue a generation; the caller must `release` what it gets. `prompt` is what events
-        tell about it."""
+    def submit(self, works: Sequence[Work]) -> Inflight:
+        """Queue generations; the caller must `release` what it gets."""
         if self.faults.dead:
             raise EngineDeadError
-        self._serial += 1
-        request = Request(
-            id=str(self._serial),
-            chain=chain,
-            prompt_tokens=prompt_tokens,
-            output_tokens=output_tokens,
-            finish_reason="stop" if reason == "stop" else "length",
-        )
-        if self._events is not None and prompt is not None:
-            self._events.opened(request.id, prompt)
         now = self._now()
-        self._engine.submit(request, now)
-        inflight = self._inflight[request.id] = Inflight(request.id)
-        self.metrics.submitted(request, now)
+        inflight = Inflight([self._queue(work, now) for work in works])
+        for request_id in inflight.ids:
+            self._inflight[request_id] = inflight
         self._arm()
         return inflight
 
+    def _queue(self, work: Work, now: float) -> str:
+        self._serial += 1
+        request = Request(
+            id=str(self._serial),
+            chain=work.chain,
+            prompt_tokens=work.prompt_tokens,
+            output_tokens=work.output_tokens,
+            finish_reason=work.finish_reason,
+        )
+        if self._events is not None and work.prompt is not None:
+            self._events.opened(request.id, work.prompt)
+        self._engine.submit(request, now)
+        self.metrics.submitted(request, now)
+        return request.id
+
     def release(self, inflight: Inflight) -> None:
-        """The handler is done; aborts the request if the engine is not."""
-        self._inflight.pop(inflight.id, None)
+        """The handler is done; aborts what the engine is still at."""
+        for request_id in inflight.ids:
+            self._inflight.pop(request_id, None)
+            if request_id in inflight.unfinished and not self.faults.dead:
+                self._engine.abort(request_id, self._now())
+            if self._events is not None:
+                self._events.closed(request_id)
         if not inflight.finished and not self.faults.dead:
-            self._engine.abort(inflight.id, self._now())
             self._arm()
-        if self._events is not None:
-            self._events.closed(inflight.id)
 
     def gauges(self) -> Gauges:
         """The engine's state now."""
@@ -131,7 +149,12 @@ class Replica:
 
     @property
     def inflight_count(self) -> int:
-        return len(self._inflight)
+        """Requests of clients, however many answers each wants."""
+        return len(set(self._inflight.values()))
+
+    @property
+    def dram(self) -> DramTier | None:
+        return self._engine.dram
 
     def reset_prefix_cache(self, *, external: bool) -> bool:
         done = self._engine.reset_prefix_cache(self._now(), external=external)
@@ -153,7 +176,7 @@ class Replica:
         self.faults.dead = True
         if self._timer is not None:
             self._timer.cancel()
-        for inflight in self._inflight.values():
+        for inflight in set(self._inflight.values()):
             inflight.kill()
 
     def close(self) -> None:
@@ -194,6 +217,5 @@ class Replica:
             self.metrics.observe(emission)
             inflight = self._inflight.get(emission.id)
             if inflight is not None:
-                inflight.finished = isinstance(emission, Finished)
                 inflight.put(emission)
         self._arm()

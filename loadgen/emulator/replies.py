@@ -1,8 +1,10 @@
 """What the emulated model says: a function of the prompt's tokens and a seed.
 
-Length: exactly `max_tokens` if given (reason "length"); else up to 256 tokens (reason "stop"), or
-to the end of the context with `ignore_eos`. A tool is called when the client requires it, or with
+Length: exactly `max_tokens` if given (reason "length"); else, or if it is more and the dialect
+makes every client give one, up to 256 tokens (reason "stop"), or to the end of the context with
+`ignore_eos`. A tool is called when the client requires it, or with
 tool_choice "auto" when the last message is from the user and contains the name of a function.
+A call cut short by `max_tokens` is text to those who wait for the whole answer.
 """
 
 import json
@@ -30,31 +32,52 @@ _WORDS = tuple(" " + word for word in _THREE_LETTERS.split())
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """`arguments` is JSON text."""
+    """`arguments` is JSON text that begins `at` a character of what is printed. `wanted`: auto
+    when the model chose to call, required when the client did, named when it chose the function."""
 
     id: str
     name: str
     arguments: str
+    at: int
+    wanted: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What some tokens say to the client: text, or the name and arguments of a call."""
+
+    text: str = ""
+    call: ToolCall | None = None  # it begins here
+    arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """`tokens` (4 bytes each) is what the engine computes; `text` is what they say, and for a
-    tool call what the template would print for it."""
+    tool call what the template would print for it, as far as it got."""
 
     text: str
     tokens: bytes
     finish_reason: FinishReason
-    tool_call: ToolCall | None = None
+    calling: ToolCall | None = None
 
     @property
     def count(self) -> int:
         return len(self.tokens) // TOKEN_BYTES
 
+    @property
+    def tool_call(self) -> ToolCall | None:
+        """The call, if it was not cut short: a parser of whole answers takes the rest for text."""
+        return self.calling if self.finish_reason == "stop" else None
 
-def text_between(text: str, start: int, stop: int, count: int) -> str:
-    """Part of `text` that tokens [start, stop) of `count` say, the text spread evenly."""
-    return text[start * len(text) // count : stop * len(text) // count]
+    def said(self, start: int, stop: int) -> Said:
+        """What tokens [start, stop) say, the text spread evenly over all tokens."""
+        first, end = (at * len(self.text) // self.count for at in (start, stop))
+        call = self.calling
+        if call is None:
+            return Said(self.text[first:end])
+        arguments = self.text[max(first, call.at) : min(end, call.at + len(call.arguments))]
+        return Said("", call if first < call.at <= end else None, arguments)
 
 
 class Speaker:
@@ -65,17 +88,22 @@ class Speaker:
         self._context_tokens = context_tokens
         self._seed = seed
 
-    def reply(self, prompt: bytes, sampling: Sampling, chat: ChatCall | None = None) -> Reply:
-        """The answer to `prompt` (its tokens, 4 bytes each)."""
-        key = xxh3_64_intdigest(prompt, self._seed)
+    def reply(
+        self, prompt: bytes, sampling: Sampling, chat: ChatCall | None = None, choice: int = 0
+    ) -> Reply:
+        """Answer number `choice` to `prompt` (its tokens, 4 bytes each)."""
+        key = xxh3_64_intdigest(prompt, self._seed + choice)
         room = self._context_tokens - len(prompt) // TOKEN_BYTES
         assert room >= 1, "the prompt was checked against the context"
         function = _function_to_call(chat) if chat is not None else None
         if function is not None:
-            return self._calling(function, key, min(sampling.max_tokens or room, room))
+            assert chat is not None
+            wanted = "named" if chat.tool_choice.name is not None else chat.tool_choice.mode
+            return self._calling(function, wanted, key, min(sampling.max_tokens or room, room))
         reason: FinishReason = "length"
-        if sampling.max_tokens is not None:
-            count = min(sampling.max_tokens, room)
+        bound = sampling.max_tokens
+        if bound is not None and (not sampling.may_end or bound <= NATURAL_TOKENS_MAX):
+            count = min(bound, room)
         elif sampling.ignore_eos:
             count = room
         else:
@@ -96,26 +124,31 @@ class Speaker:
             text = self._tokeniser.decode(tokens)
         return Reply(text, tokens, reason)
 
-    def _calling(self, function: dict[str, Any], key: int, tokens_max: int) -> Reply:
+    def _calling(self, function: dict[str, Any], wanted: str, key: int, tokens_max: int) -> Reply:
         arguments = json.dumps(_arguments(function.get("parameters"), random.Random(key)))
-        call = ToolCall(f"chatcmpl-tool-{key:016x}", function["name"], arguments)
-        text = tool_call_text({"name": call.name, "arguments": arguments})
+        name = function["name"]
+        text = tool_call_text({"name": name, "arguments": arguments})
+        call = ToolCall(
+            f"chatcmpl-tool-{key:016x}", name, arguments, text.rindex(arguments), wanted
+        )
         tokens = self._tokeniser.encode(text)
         if len(tokens) <= tokens_max * TOKEN_BYTES:
             return Reply(text, tokens, "stop", call)
         cut = tokens[: tokens_max * TOKEN_BYTES]
-        kept = arguments[: len(arguments) * len(cut) // len(tokens)]
-        return Reply(text, cut, "length", ToolCall(call.id, call.name, kept))
+        return Reply(text[: len(text) * len(cut) // len(tokens)], cut, "length", call)
 
 
 def _function_to_call(chat: ChatCall) -> dict[str, Any] | None:
     choice = chat.tool_choice
-    if choice.mode == "none" or not chat.tools:
+    if choice.mode == "none":
         return None
-    functions: list[dict[str, Any]] = [tool["function"] for tool in chat.tools]
+    # Tools that take free text are shown to the model but never called.
+    functions: list[dict[str, Any]] = [
+        tool["function"] for tool in chat.tools if not tool.get("custom")
+    ]
     if choice.mode == "required":
-        wanted = choice.name or functions[0]["name"]
-        return next(function for function in functions if function["name"] == wanted)
+        named = (each for each in functions if choice.name in (None, each["name"]))
+        return next(named, None)
     last = chat.messages[-1]
     said = content_text(last.get("content")) if last["role"] == "user" else ""
     return next((function for function in functions if function["name"] in said), None)

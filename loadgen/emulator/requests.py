@@ -1,15 +1,13 @@
-"""Bodies of requests, read and checked as vLLM checks them, into `Call`s.
+"""Bodies of chat and completion requests, read and checked as vLLM checks them, into `Call`s.
 
-Unknown fields are ignored. What the emulator does not do (several choices, beams) is refused.
+Unknown fields are ignored, and so are those that ask for what a stand-in has not: logits.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from loadgen.chat_template import ROLES
 from loadgen.emulator import errors
+from loadgen.emulator.fields import field, required, typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,185 +20,194 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What chat and completion requests have in common."""
+    """What all requests for text have in common; `max_tokens` None asks for as many as fit, and
+    with `may_end` it is a bound that clients set far away; `count` is the number of answers to
+    each prompt."""
 
     model: str | None
     max_tokens: int | None
-    ignore_eos: bool
-    min_tokens: int
-    stream: bool
-    include_usage: bool
-    continuous_usage: bool
-    return_token_ids: bool
-    cache_salt: str
+    temperature: float = 1.0
+    top_p: float = 1.0
+    count: int = 1
+    ignore_eos: bool = False
+    min_tokens: int = 0
+    stream: bool = False
+    include_usage: bool = False
+    continuous_usage: bool = False
+    return_token_ids: bool = False
+    echo: bool = False
+    cache_salt: str = ""
+    session_id: str = ""
+    may_end: bool = False
+    max_tokens_name: str = "max_tokens"
+
+    def __post_init__(self) -> None:
+        _check_sampling(self)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
+    """`generation_prompt` opens an answer, `continues` leaves the last message open instead."""
+
     sampling: Sampling
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]]
     tool_choice: ToolChoice
-    generation_prompt: bool
+    generation_prompt: bool = True
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionCall:
     sampling: Sampling
-    prompt: str | list[int]
-
-
-def read_object(body: bytes, content_type: str) -> dict[str, Any]:
-    """The JSON object of a body; raises ApiError if it is none or is not sent as JSON."""
-    if content_type != "application/json":
-        raise errors.wrong_content_type()
-    if not body:
-        raise errors.missing("body", None)
-    try:
-        fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise errors.invalid_json(body) from error
-    if not isinstance(fields, dict):
-        text = "Input should be a valid dictionary or object to extract fields from"
-        raise errors.validation_error("model_attributes_type", "body", text, fields)
-    return fields
+    prompts: list[str | list[int]]
 
 
 def chat_call(fields: dict[str, Any]) -> ChatCall:
     """A /v1/chat/completions (or /tokenize with messages) body."""
     messages = _messages(fields)
     tools = _tools(fields)
+    continues = field(fields, "continue_final_message", bool, False)
+    generation_prompt = field(fields, "add_generation_prompt", bool, True)
+    if continues and generation_prompt:
+        raise errors.refused(
+            "continue_final_message and add_generation_prompt are not compatible. Use "
+            "continue_final_message when you want the model to continue the final message, and "
+            "add_generation_prompt when you want to add a header that will prompt it to start a "
+            "new assistant message instead."
+        )
+    max_tokens = field(fields, "max_tokens", int, None)
     return ChatCall(
-        sampling=_sampling(fields, chat=True),
+        sampling=_sampling(fields, field(fields, "max_completion_tokens", int, max_tokens)),
         messages=messages,
         tools=tools,
         tool_choice=_tool_choice(fields, tools),
-        generation_prompt=_field(fields, "add_generation_prompt", bool, True),
+        generation_prompt=generation_prompt,
+        continues=continues,
     )
 
 
 def completion_call(fields: dict[str, Any]) -> CompletionCall:
-    """A /v1/completions body: one prompt, as text or token ids."""
-    return CompletionCall(sampling=_sampling(fields, chat=False), prompt=prompt_of(fields))
+    """A /v1/completions body."""
+    sampling = _sampling(fields, field(fields, "max_tokens", int, 16))
+    return CompletionCall(sampling=sampling, prompts=prompts_of(fields))
 
 
-def prompt_of(fields: dict[str, Any]) -> str | list[int]:
-    """Field `prompt`: a string, a list of one string, token ids, or a list of one such list."""
+def prompts_of(fields: dict[str, Any]) -> list[str | list[int]]:
+    """Field `prompt`: a string, token ids, or a list of either."""
     prompt = fields.get("prompt")
-    if prompt is None:
-        raise errors.missing("body.prompt", fields)
-    if isinstance(prompt, list) and prompt and isinstance(prompt[0], (str, list)):
-        if len(prompt) > 1:
-            raise errors.bad_value("prompt", "only one prompt is served at a time.", len(prompt))
-        prompt = prompt[0]
-    if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
-        return prompt
-    if isinstance(prompt, str) and prompt:
-        return prompt
-    raise errors.bad_value("prompt", "Either prompt or prompt_embeds must be provided.", "")
+    many = isinstance(prompt, list) and bool(prompt) and isinstance(prompt[0], (str, list))
+    prompts = prompt if many else [prompt]
+    assert isinstance(prompts, list)
+    for each in prompts:
+        is_ids = isinstance(each, list) and all(type(token) is int for token in each)
+        if not each or not (isinstance(each, str) or is_ids):
+            text = "Either prompt or prompt_embeds must be provided and non-empty."
+            raise errors.refused(text, "prompt")
+    return prompts
 
 
-def _sampling(fields: dict[str, Any], *, chat: bool) -> Sampling:
-    temperature = _field(fields, "temperature", float, 1.0)
-    if temperature < 0:
-        text = f"temperature must be non-negative, got {temperature}."
-        raise errors.bad_value("temperature", text, temperature)
-    if _field(fields, "n", int, 1) != 1:
-        raise errors.bad_value("n", "n must be 1.", fields["n"])
-    stream = _field(fields, "stream", bool, False)
-    options = _field(fields, "stream_options", dict, {})
+def cache_salt_of(fields: dict[str, Any]) -> str:
+    salt: str | None = field(fields, "cache_salt", str, None)
+    if salt == "":
+        text = "Parameter 'cache_salt' must be a non-empty string if provided."
+        raise errors.refused(text, "cache_salt")
+    return salt or ""
+
+
+def session_id_of(fields: dict[str, Any]) -> str:
+    extra = field(fields, "vllm_xargs", dict, {}).get("session_id")
+    session: str = field(fields, "session_id", str, extra if isinstance(extra, str) else "")
+    return session
+
+
+def _sampling(fields: dict[str, Any], max_tokens: int | None) -> Sampling:
+    stream = field(fields, "stream", bool, False)
+    options = field(fields, "stream_options", dict, {})
     if options and not stream:
         text = "Stream options can only be defined when `stream=True`."
-        raise errors.bad_value("stream_options", text, options)
-    max_tokens = _field(fields, "max_tokens", int, None)
-    if chat:
-        max_tokens = _field(fields, "max_completion_tokens", int, max_tokens)
-    if max_tokens is not None and max_tokens < 1:
-        text = f"max_tokens must be at least 1, got {max_tokens}."
-        raise errors.bad_value("max_tokens", text, max_tokens)
+        raise errors.refused(text, "stream_options")
     include_usage = bool(options.get("include_usage"))
     return Sampling(
-        model=_field(fields, "model", str, None),
+        model=field(fields, "model", str, None),
         max_tokens=max_tokens,
-        ignore_eos=_field(fields, "ignore_eos", bool, False),
-        min_tokens=_field(fields, "min_tokens", int, 0),
+        temperature=field(fields, "temperature", float, 1.0),
+        top_p=field(fields, "top_p", float, 1.0),
+        count=field(fields, "n", int, 1),
+        ignore_eos=field(fields, "ignore_eos", bool, False),
+        min_tokens=field(fields, "min_tokens", int, 0),
         stream=stream,
         include_usage=include_usage,
         continuous_usage=include_usage and bool(options.get("continuous_usage_stats")),
-        return_token_ids=_field(fields, "return_token_ids", bool, False),
-        cache_salt=_field(fields, "cache_salt", str, ""),
+        return_token_ids=field(fields, "return_token_ids", bool, False),
+        echo=field(fields, "echo", bool, False),
+        cache_salt=cache_salt_of(fields),
+        session_id=session_id_of(fields),
     )
 
 
-_TYPE_ERRORS = {
-    bool: ("bool_type", "Input should be a valid boolean"),
-    int: ("int_type", "Input should be a valid integer"),
-    float: ("float_type", "Input should be a valid number"),
-    str: ("string_type", "Input should be a valid string"),
-    list: ("list_type", "Input should be a valid list"),
-    dict: ("dict_type", "Input should be a valid dictionary"),
-}
-
-
-def _field(fields: dict[str, Any], name: str, kind: type, default: Any) -> Any:
-    """A field of a type; absent and null mean `default`."""
-    value = fields.get(name)
-    if value is None:
-        return default
-    if kind is float and type(value) is int:
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise errors.validation_error(*_type_error(kind, name), value)
-    return value
-
-
-def _type_error(kind: type, name: str) -> tuple[str, str, str]:
-    code, text = _TYPE_ERRORS[kind]
-    return code, f"body.{name}", text
+def _check_sampling(sampling: Sampling) -> None:
+    temperature, top_p, count = sampling.temperature, sampling.top_p, sampling.count
+    if count < 1:
+        raise errors.refused(f"n must be at least 1, got {count}.")
+    if temperature < 0:
+        text = f"temperature must be non-negative, got {temperature}."
+        raise errors.refused(text, "temperature", temperature)
+    if not 0 < top_p <= 1:
+        raise errors.refused(f"top_p must be in (0, 1], got {top_p}.", "top_p", top_p)
+    if sampling.max_tokens is not None and sampling.max_tokens < 1:
+        text = f"max_tokens must be at least 1, got {sampling.max_tokens}."
+        raise errors.refused(text, "max_tokens", sampling.max_tokens)
+    if sampling.max_tokens is not None and sampling.min_tokens > sampling.max_tokens:
+        raise errors.refused(
+            f"min_tokens must be less than or equal to max_tokens={sampling.max_tokens}, "
+            f"got {sampling.min_tokens}."
+        )
+    if count > 1 and temperature == 0:
+        raise errors.refused(f"n must be 1 when using greedy sampling, got {count}.")
 
 
 def _messages(fields: dict[str, Any]) -> list[dict[str, Any]]:
-    if "messages" not in fields:
-        raise errors.missing("body.messages", fields)
-    messages: list[dict[str, Any]] = _field(fields, "messages", list, None)
+    messages: list[dict[str, Any]] = required(fields, "messages", list)
     if not messages:
-        raise errors.bad_value("messages", "messages must not be empty.", messages)
+        raise errors.refused(
+            "Cannot apply chat template to an empty conversation. Provide at least one message."
+        )
     for index, message in enumerate(messages):
-        _check_message(message, f"messages.{index}")
+        _check_message(message, f"body.messages.{index}")
     return messages
 
 
-def _check_message(message: object, at: str) -> None:
-    if not isinstance(message, dict):
-        raise errors.validation_error(*_type_error(dict, at), message)
-    if "role" not in message:
-        raise errors.missing(f"body.{at}.role", message)
-    if message["role"] not in ROLES:
-        text = f"Input should be one of {sorted(ROLES)}"
-        raise errors.validation_error("literal_error", f"body.{at}.role", text, message["role"])
+def _check_message(given: object, at: str) -> None:
+    message: dict[str, Any] = typed(given, dict, at)
+    required(message, "role", str, at)
+    if "name" in message:
+        typed(message["name"], str, f"{at}.name")
     content = message.get("content")
-    if not isinstance(content, (str, list, type(None))):
-        raise errors.validation_error(*_type_error(str, f"{at}.content"), content)
+    if not isinstance(content, list):
+        field(message, "content", str, None, at)
     for part in content if isinstance(content, list) else ():
-        if not isinstance(part, (str, dict)):
-            raise errors.validation_error(*_type_error(dict, f"{at}.content"), part)
-    for call in _field(message, "tool_calls", list, []):
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise errors.missing(f"body.{at}.tool_calls.function", call)
-        if not isinstance(function.get("arguments", ""), str):
-            where = f"{at}.tool_calls.function.arguments"
-            raise errors.validation_error(*_type_error(str, where), function["arguments"])
+        if not isinstance(part, str):
+            typed(part, dict, f"{at}.content")
+    for index, call in enumerate(field(message, "tool_calls", list, [], at)):
+        where = f"{at}.tool_calls.{index}"
+        function = required(typed(call, dict, where), "function", dict, where)
+        required(function, "name", str, f"{where}.function")
+        field(function, "arguments", str, None, f"{where}.function")
 
 
 def _tools(fields: dict[str, Any]) -> list[dict[str, Any]]:
-    tools: list[Any] = _field(fields, "tools", list, [])
+    tools: list[Any] = field(fields, "tools", list, [])
+    if fields.get("tools") == []:
+        raise errors.refused(
+            "`tools` must not be an empty array. Either provide at least one tool or omit the "
+            "field entirely.",
+            "tools",
+        )
     for index, tool in enumerate(tools):
-        function = tool.get("function") if isinstance(tool, dict) else None
-        if not isinstance(function, dict):
-            raise errors.missing(f"body.tools.{index}.function", tool)
-        if not isinstance(function.get("name"), str):
-            raise errors.missing(f"body.tools.{index}.function.name", function)
+        at = f"body.tools.{index}"
+        function = required(typed(tool, dict, at), "function", dict, at)
+        required(function, "name", str, f"{at}.function")
     return tools
 
 
@@ -211,12 +218,18 @@ def _tool_choice(fields: dict[str, Any], tools: list[dict[str, Any]]) -> ToolCho
     if choice == "none":
         return ToolChoice("none")
     if not tools:
-        raise errors.bad_value("tool_choice", "When using `tool_choice`, `tools` must be set.", "")
+        raise errors.refused("When using `tool_choice`, `tools` must be set.", "tool_choice")
     if choice in ("auto", "required"):
         return ToolChoice(choice)
     function = choice.get("function") if isinstance(choice, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(function, dict):
+        raise errors.refused(
+            f"Invalid value for `tool_choice`: {choice}! Only named tools, "
+            '"none", "auto" or "required" are supported.',
+            "tool_choice",
+        )
+    name = function.get("name")
     if name not in [tool["function"]["name"] for tool in tools]:
-        text = "The tool specified in `tool_choice` does not match any of the specified `tools`."
-        raise errors.bad_value("tool_choice", text, name)
+        text = "The tool specified in `tool_choice` does not match any of the specified `tools`"
+        raise errors.refused(text, "tool_choice")
     return ToolChoice("required", name)

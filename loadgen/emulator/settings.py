@@ -12,9 +12,12 @@ VLLM_VERSION = "0.32.0"  # the version whose wire format is reproduced
 class EmulatorSettings:
     """Tokens and seconds. `time_scale` virtual seconds pass in one real second;
     `chunk_interval_s` (real) is the least time between two chunks of a stream, 0 = one chunk per
-    token; `kv_events` publishes
-    what the caches hold, in the style of vLLM from 0.24 on or before it, keeping so many batches
-    for replay; `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser."""
+    token; `kv_events` publishes what the caches hold, in the style of vLLM from 0.24 on or before
+    it, keeping so many batches for replay; `lmcache` adds a coordinator that knows the DRAM tiers;
+    `responses_stored` is how many of /v1/responses can be continued by id, 0 as vLLM's default;
+    `scale_out` opens the /render routes; `keeps_billing` prints Claude Code's changing billing line
+    into the prompt, as vLLM before 0.32 did; `tokenizer` is a directory with a tokenizer.json,
+    None = the stand-in tokeniser."""
 
     model: str = "emu"
     hbm_tokens: int = 1_000_000
@@ -24,6 +27,7 @@ class EmulatorSettings:
     attn_s_per_tok2: float = 0.0
     decode_step_s: float = 0.015
     decode_seq_s: float = 0.0
+    decode_kv_s_per_tok: float = 0.0
     dram_tok_s: float = 200_000.0
     step_base_s: float = 0.0
     max_num_batched_tokens: int = 8192
@@ -39,11 +43,17 @@ class EmulatorSettings:
     kv_events_style: Style = "map"
     kv_events_hashes: HashForm = "int"
     kv_events_buffer: int = 10_000
+    lmcache: bool = False
+    responses_stored: int = 0
+    scale_out: bool = False
+    keeps_billing: bool = False
     body_bytes_max: int = 256 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if self.time_scale <= 0:
             raise ValueError("time_scale must be positive")
+        if self.lmcache and not self.dram_tokens:
+            raise ValueError("an LMCache coordinator needs replicas with dram_tokens")
         self.rates(), self.limits()  # both check their numbers
 
     @property
@@ -58,6 +68,7 @@ class EmulatorSettings:
             attn_s_per_tok2=self.attn_s_per_tok2,
             decode_step_s=self.decode_step_s,
             decode_seq_s=self.decode_seq_s,
+            decode_kv_s_per_tok=self.decode_kv_s_per_tok,
             dram_tok_s=self.dram_tok_s,
             step_base_s=self.step_base_s,
         )

@@ -45,7 +45,10 @@ class DramTier:
 
     def peek(self, chain: bytes) -> int:
         """Leading chunks of a block chain that are present; touches nothing."""
-        chunks = self.chunk_chain(chain)
+        return self.held(self.chunk_chain(chain))
+
+    def held(self, chunks: bytes) -> int:
+        """The same for chunk hashes."""
         return self._tree.match(chunks, len(chunks) // HASH_BYTES).blocks
 
     def tell(self, evicted: Callable[[bytes], None]) -> None:

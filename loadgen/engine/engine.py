@@ -9,6 +9,7 @@ import math
 
 from loadgen.engine.block_log import BlockLog
 from loadgen.engine.block_store import BlockStore
+from loadgen.engine.dram_tier import DramTier
 from loadgen.engine.messages import (
     Emission,
     Finished,
@@ -106,6 +107,11 @@ class Engine:
         if self._stalled is not None:
             self._stalled = (self._stalled[0], now)
         self._catch_up(now)
+
+    @property
+    def dram(self) -> DramTier | None:
+        """The tier behind HBM, for whoever is asked what it holds."""
+        return self._store.dram
 
     def reset_prefix_cache(self, now: float, *, external: bool = False) -> bool:
         """Forget cached blocks, and the DRAM tier's if `external`; False while blocks are in

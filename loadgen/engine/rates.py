@@ -7,19 +7,22 @@ from dataclasses import dataclass
 class EngineRates:
     """Seconds of one step = step_base_s + prefill + decode, where prefill is tokens /
     prefill_tok_s + attn_s_per_tok2 x (tokens x mean context) summed over requests, and decode is
-    decode_step_s + decode_seq_s x sequences if any sequence decodes."""
+    decode_step_s + decode_seq_s x sequences + decode_kv_s_per_tok x tokens of their contexts if any
+    sequence decodes."""
 
     prefill_tok_s: float = 10_000.0
     attn_s_per_tok2: float = 0.0
     decode_step_s: float = 0.015
     decode_seq_s: float = 0.0
+    decode_kv_s_per_tok: float = 0.0
     dram_tok_s: float = 200_000.0
     step_base_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.prefill_tok_s <= 0 or self.dram_tok_s <= 0:
             raise ValueError("prefill_tok_s and dram_tok_s must be positive")
-        if min(self.attn_s_per_tok2, self.decode_seq_s, self.step_base_s) < 0:
+        extra = (self.attn_s_per_tok2, self.decode_seq_s, self.decode_kv_s_per_tok)
+        if min(*extra, self.step_base_s) < 0:
             raise ValueError("engine rates must not be negative")
         if self.decode_step_s <= 0:
             raise ValueError("decode_step_s must be positive")
@@ -30,9 +33,12 @@ class EngineRates:
         mean_context = context + tokens / 2
         return tokens / self.prefill_tok_s + tokens * mean_context * self.attn_s_per_tok2
 
-    def decode_s(self, sequences: int) -> float:
-        """Decode part of a step for `sequences` running decodes."""
-        return self.decode_step_s + self.decode_seq_s * sequences if sequences else 0.0
+    def decode_s(self, sequences: int, context_tokens: int = 0) -> float:
+        """Decode part of a step for `sequences` running decodes, over the contexts of all."""
+        if not sequences:
+            return 0.0
+        attention_s = self.decode_kv_s_per_tok * context_tokens
+        return self.decode_step_s + self.decode_seq_s * sequences + attention_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,9 @@ class Scheduler:
             budget = self._admit_waiting(now, budget, prefills, out)
         if not decodes and not prefills:
             return None
-        duration = self._rates.step_base_s + self._rates.decode_s(len(decodes))
+        # Contexts grow by a token a step; over the steps that repeat unseen that is nothing.
+        context = sum(sequence.computed for sequence in decodes)
+        duration = self._rates.step_base_s + self._rates.decode_s(len(decodes), context)
         for sequence, tokens in prefills:
             duration += self._rates.prefill_s(tokens, sequence.computed)
         repeats = 1

@@ -27,12 +27,29 @@ class Stage:
 
 
 class Lane:
-    """One conversation slot. Never more conversations than lanes are alive."""
+    """One conversation slot. Never more conversations than lanes are alive. While it is paused
+    its conversation asks for nothing more."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
+        self._paused = False
+        self._held: Callable[[float], None] | None = None
+
+    def pause(self, paused: bool, now: float) -> None:
+        self._paused = paused
+        if not paused and self._held is not None:
+            held, self._held = self._held, None
+            held(now)
+
+    def holds(self, action: Callable[[float], None]) -> bool:
+        """Whether `action` has to wait for the end of the pause; if so it is kept until then."""
+        if self._paused:
+            self._held = action
+        return self._paused
 
     def begin(self, now: float) -> None:
+        if self.holds(self.begin):
+            return
         taken = self._stage.queue.take()
         if taken is not None:
             trace, play = taken
@@ -82,7 +99,7 @@ class _Conversation:
 
     def _go(self, now: float) -> None:
         turn = self._due
-        if turn is None or self._joining or now < self._ready_at:
+        if turn is None or self._joining or now < self._ready_at or self._lane.holds(self._go):
             return
         self._due = None
         self._asked = True

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from kvproxy.core.holdings import Holdings, Known
+from kvproxy.core.holdings import Facts, Holdings
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
@@ -26,12 +26,12 @@ class Oracle(Holdings):
         model: str,
         chain: Chain,
         prompt_tokens: int,
-        known: Known | None,
+        facts: Facts,
     ) -> list[Match]:
-        return [self.match(replica, model, chain, prompt_tokens, known) for replica in replicas]
+        return [self.match(replica, model, chain, prompt_tokens, facts) for replica in replicas]
 
     def match(
-        self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, known: Known | None
+        self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, facts: Facts
     ) -> Match:
         blocks, hbm = self._engines[replica.id].match(chain.hashes.tobytes())
         whole = (prompt_tokens - 1) // replica.block_size

@@ -6,14 +6,14 @@ one; none is chosen per arm. The two that it does not give, the pace of decoding
 DRAM, are the same for all arms.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from rich.table import Table
 
 from kvproxy.core.policies import PolicyName
 from loadgen.engine_model import EngineLimits, EngineRates
-from loadgen.simulate.ramp import RampRule
+from loadgen.ramp.classic import ClassicRule
 from loadgen.simulate.run import Arm, Setup, Summary, simulate, summarise
 from loadgen.simulate.world import Sample
 from loadgen.traces.model import Trace
@@ -44,7 +44,7 @@ class Load:
     memory_share: float
     max_context: int
     duration_s: float
-    ramp: RampRule
+    ramp: ClassicRule
     published: dict[str, Published]
 
     @property
@@ -53,10 +53,10 @@ class Load:
 
 
 LOADS = (
-    Load("base", 0.85, 32_000, 600.0, RampRule(30.0, 8), {
+    Load("base", 0.85, 32_000, 600.0, ClassicRule(30.0, 8, value="p95", cooldown=True), {
         "vanilla": Published(9, 30.05), "hbm": Published(52, 16.66), "dram": Published(25, 24.29),
     }),
-    Load("stress", 0.78, 100_000, 1200.0, RampRule(60.0, 32), {
+    Load("stress", 0.78, 100_000, 1200.0, ClassicRule(60.0, 32, value="p95", cooldown=True), {
         "vanilla": Published(18, 150.84), "hbm": Published(12, 102.17),
         "dram": Published(28, 34.59),
     }),
@@ -149,6 +149,17 @@ def crossover(
     traces: Sequence[Trace], load: Load, users: Sequence[int], seeds: Sequence[int]
 ) -> list[Step]:
     """An hour each, so that what the ramp does is not in it."""
+    return tier_steps(traces, lambda arm, seed: setup_of(load, arm, seed), users, seeds)
+
+
+def tier_steps(
+    traces: Sequence[Trace],
+    setup_for: Callable[[str, int], Setup],
+    users: Sequence[int],
+    seeds: Sequence[int],
+    duration_s: float = 3600.0,
+) -> list[Step]:
+    """Arms `hbm` and `dram` side by side; `setup_for` gives the setup of an arm and a seed."""
     arm = Arm(PolicyName.ROUND_ROBIN, holds_back=False)
     steps = []
     for count in users:
@@ -157,7 +168,7 @@ def crossover(
             runs = []
             for seed in seeds:
                 setup = replace(
-                    setup_of(load, name, seed), ramp=None, conversations=count, duration_s=3600.0
+                    setup_for(name, seed), ramp=None, conversations=count, duration_s=duration_s
                 )
                 outcome = simulate(traces, setup, arm)
                 live += live_tokens(outcome.samples, outcome.clock_s) if name == "hbm" else 0
@@ -173,8 +184,8 @@ def live_tokens(samples: Sequence[Sample], now: float, window_s: float = 900.0) 
     return sum(latest.values())
 
 
-def crossover_table(load: Load, steps: Sequence[Step]) -> Table:
-    table = Table(title=f"fixed users, {load.hbm_tokens:,} tokens of HBM: where DRAM begins to pay")
+def crossover_table(hbm_tokens: int, steps: Sequence[Step]) -> Table:
+    table = Table(title=f"fixed users, {hbm_tokens:,} tokens of HBM: where DRAM begins to pay")
     columns = ("users", "live tokens", "hbm hit %", "dram hit %", "TTFT ratio", "requests ratio")
     for column in columns:
         table.add_column(column, justify="right")

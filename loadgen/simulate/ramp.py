@@ -1,87 +1,54 @@
-"""Users added while first tokens come in time: kv-cache-tester's documented, cooldown-gated ramp.
+"""A ramp in virtual time: its controller hears of requests every second and lanes follow it."""
 
-Users are never taken away. A period without first tokens counts as a bad one.
-"""
+from collections.abc import Callable
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from loadgen.ramp.controller import Controller
+from loadgen.ramp.slo import Observed
+from loadgen.simulate.lanes import Lane
+from loadgen.simulate.world import Sample, World
 
-from loadgen.simulate.world import World
-
-_WINDOW_PERIODS = 3
-_HEADROOM_MIN_PCT = 20.0
-_HEADROOM_STEP_PCT = 15.0
-_CAREFUL_RAMPS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class RampRule:
-    """Every `period_s` the p95 TTFT of recent periods is held against `ttft_max_s`."""
-
-    ttft_max_s: float
-    users_max: int
-    period_s: float = 30.0
-    users_first: int = 1
-
-
-class RampGate:
-    """How many users to add after each period. Good periods needed after bad ones: 2, 3, 5."""
-
-    def __init__(self, rule: RampRule) -> None:
-        self._rule = rule
-        self._recent: deque[float] = deque(maxlen=_WINDOW_PERIODS)
-        self._bad = 0
-        self._cooldown = 0
-        self._careful = 0
-
-    def more(self, ttfts: Sequence[float], users: int) -> int:
-        """`ttfts` are the first tokens of the period just over."""
-        if ttfts:
-            self._recent.append(sorted(ttfts)[int(0.95 * (len(ttfts) - 1))])
-        rolling_s = fmean(self._recent) if self._recent else 0.0
-        if not ttfts or rolling_s >= self._rule.ttft_max_s:
-            self._bad += 1
-            self._cooldown = 2 if self._bad <= 2 else 3 if self._bad <= 9 else 5
-            self._careful = _CAREFUL_RAMPS
-            return 0
-        self._bad = 0
-        if self._cooldown:
-            self._cooldown -= 1
-            return 0
-        headroom_pct = 100.0 * (self._rule.ttft_max_s - rolling_s) / self._rule.ttft_max_s
-        if headroom_pct < _HEADROOM_MIN_PCT:
-            return 0
-        asked = 1 + int(headroom_pct / _HEADROOM_STEP_PCT)
-        if self._careful:
-            self._careful -= 1
-            asked = 1
-        return min(asked, self._rule.users_max - users)
+_TICK_S = 1.0
 
 
 class Ramp:
-    """`add` starts one more user at the time it is given."""
+    """Lanes that its controller does not want pause before their next request. The world stops
+    when the controller is done."""
 
-    def __init__(self, rule: RampRule, world: World, add: Callable[[float], None]) -> None:
-        self.users = 0
-        self._rule = rule
-        self._gate = RampGate(rule)
+    def __init__(self, controller: Controller, world: World, lane: Callable[[], Lane]) -> None:
+        self.controller = controller
         self._world = world
-        self._add = add
+        self._lane = lane
+        self._lanes: list[Lane] = []
         self._heard = 0
 
     def start(self, now: float) -> None:
-        self._grow(self._rule.users_first, now)
-        self._world.at(now + self._rule.period_s, self._assess)
+        self._follow(self.controller.users, now)
+        self._world.at(now + _TICK_S, self._tick)
 
-    def _assess(self, now: float) -> None:
-        ttfts = self._world.ttfts[self._heard :]
-        self._heard = len(self._world.ttfts)
-        self._grow(self._gate.more(ttfts, self.users), now)
-        self._world.at(now + self._rule.period_s, self._assess)
+    def _tick(self, now: float) -> None:
+        ended = [_observed(sample) for sample in self._world.samples[self._heard :]]
+        self._heard = len(self._world.samples)
+        waiting = [_observed(sample) for sample in self._world.in_flight()]
+        self._follow(self.controller.tick(now, ended, waiting), now)
+        if self.controller.done:
+            self._world.stop()
+        else:
+            self._world.at(now + _TICK_S, self._tick)
 
-    def _grow(self, count: int, now: float) -> None:
-        for _ in range(count):
-            self.users += 1
-            self._add(now)
+    def _follow(self, users: int, now: float) -> None:
+        while len(self._lanes) < users:
+            self._lanes.append(self._lane())
+            self._lanes[-1].begin(now)
+        for index, lane in enumerate(self._lanes):
+            lane.pause(index >= users, now)
+
+
+def _observed(sample: Sample) -> Observed:
+    """Without classes by uncached length: no unlimited cache is kept here."""
+    return Observed(
+        conversation=sample.conversation,
+        due_s=sample.asked_at,
+        first_token_s=sample.first_token_at or None,
+        end_s=sample.finished_at or None,
+        itl_s=sample.itl_s,
+    )

@@ -17,12 +17,14 @@ from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
 from kvproxy.core.score import Weights
 from loadgen.engine_model import Engine, EngineLimits, EngineRates
+from loadgen.ramp.choose import RampRule, controller_of
+from loadgen.ramp.controller import Controller
 from loadgen.schedule import Timing, TraceQueue
 from loadgen.simulate.fluid import FluidEngine
 from loadgen.simulate.lanes import Lane, Stage
 from loadgen.simulate.oracle import Oracle
 from loadgen.simulate.prompts import ExactRuler
-from loadgen.simulate.ramp import Ramp, RampRule
+from loadgen.simulate.ramp import Ramp
 from loadgen.simulate.world import Sample, World
 from loadgen.traces.model import Trace
 from loadgen.warm import Warm
@@ -77,11 +79,12 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did; `clock_s` is when it ended."""
+    """What a run did; `clock_s` is when it ended, `ramp` what decided on users, if anything did."""
 
     samples: Sequence[Sample]
     clock_s: float
     queue_length_max: int
+    ramp: Controller | None = None
 
 
 def simulate(traces: Sequence[Trace], setup: Setup, arm: Arm) -> Outcome:
@@ -99,13 +102,16 @@ def simulate(traces: Sequence[Trace], setup: Setup, arm: Arm) -> Outcome:
         {},
         setup.output_tokens_max,
     )
+    found: Controller | None = None
     if setup.ramp is not None:
-        Ramp(setup.ramp, world, lambda now: Lane(stage).begin(now)).start(0.0)
+        ramp = Ramp(controller_of(setup.ramp), world, lambda: Lane(stage))
+        ramp.start(0.0)
+        found = ramp.controller
     else:
         for start_s in setup.timing.starts_s(setup.conversations, setup.seed):
             world.at(start_s, Lane(stage).begin)
     world.run(setup.duration_s if setup.duration_s is not None else inf)
-    return Outcome(world.samples, world.now, world.queue_length_max)
+    return Outcome(world.samples, world.now, world.queue_length_max, found)
 
 
 def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> Router:
@@ -114,7 +120,9 @@ def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> 
             id=f"replica-{index}",
             url="",
             hbm_tokens=setup.limits.hbm_tokens,
-            rate=PrefillRate(int(setup.rates.prefill_tok_s), setup.rates.step_base_s),
+            rate=PrefillRate(
+                setup.rates.prefill_tok_s, setup.rates.step_base_s, setup.rates.attn_s_per_tok2
+            ),
             block_size=setup.limits.block_size,
             life=LifeCycle(health=Health.READY),
             dram=_dram(setup.limits),
@@ -128,7 +136,7 @@ def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> 
         arm.policy,
         affinity=Affinity(_SESSIONS_MAX, inf),
         ruler=ruler,
-        weights=arm.weights,
+        weights=replace(arm.weights, dram_tok_s=setup.rates.dram_tok_s),
         seed=setup.seed,
         holdings=Oracle(ruler, dict(zip(names, engines, strict=True))) if setup.oracle else None,
     )

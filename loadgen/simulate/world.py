@@ -41,6 +41,12 @@ class Sample:
         return self.first_token_at - self.asked_at
 
     @property
+    def itl_s(self) -> float | None:
+        if not self.finished_at or self.output_tokens < 2:
+            return None
+        return (self.finished_at - self.first_token_at) / (self.output_tokens - 1)
+
+    @property
     def waited_s(self) -> float:
         return self.placed_at - self.asked_at
 
@@ -62,7 +68,6 @@ class World:
         assert len(engines) == len(router.replicas)
         self.now = 0.0
         self.samples: list[Sample] = []
-        self.ttfts: list[float] = []
         self._router = router
         self._admission = admission
         self._engines = engines
@@ -75,15 +80,24 @@ class World:
         self._asking: dict[int, tuple[Sample, Callable[[float], None]]] = {}
         self._running: dict[str, _Running] = {}
         self.queue_length_max = 0
+        self._stopped = False
 
     def at(self, time_s: float, action: Callable[[float], None]) -> None:
         heapq.heappush(self._events, (time_s, next(self._tick), action))
 
     def run(self, until_s: float) -> None:
-        """Until nothing is left to happen or the clock reaches `until_s`."""
-        while self._events and self._events[0][0] <= until_s:
+        """Until nothing is left to happen, the clock reaches `until_s` or someone calls `stop`."""
+        while self._events and self._events[0][0] <= until_s and not self._stopped:
             self.now, _, action = heapq.heappop(self._events)
             action(self.now)
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def in_flight(self) -> list[Sample]:
+        """Asked and not finished, whether placed or not."""
+        waiting = [sample for sample, _ in self._asking.values()]
+        return waiting + [running.sample for running in self._running.values()]
 
     def ask(
         self, identity: Identity, prompt: Prompt, output_tokens: int, done: Callable[[float], None]
@@ -144,7 +158,6 @@ class World:
                 case FirstToken(id=key, time_s=at):
                     running = self._running[key]
                     running.sample.first_token_at = at
-                    self.ttfts.append(running.sample.ttft_s)
                     self._router.first_token(running.placement, at)
                 case Finished(id=key, time_s=at):
                     self._finish(key, at)

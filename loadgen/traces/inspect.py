@@ -1,31 +1,45 @@
 """The shape of a set of traces: quantiles of sizes and times, sharing, context resets."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
-from loadgen.prefix_tree import PrefixTree
-from loadgen.traces.model import Trace
+from loadgen.traces.model import Trace, Turn
 
 QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.95, 1.0)
 THINK_CAP_S = 600.0
 # A turn that drops more than this share of the blocks before it has reset its context.
 RESET_SHARE = 0.10
+CHANGES = ("shrinking", "identical", "leaving_2_blocks_or_more", "returning_to_an_older_branch")
+
+
+@dataclass(slots=True)
+class Figures:
+    """Counts by name, and the values of each measure of one trace or of many."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    columns: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, name: str, *values: float) -> None:
+        self.columns.setdefault(name, []).extend(values)
 
 
 def inspect_traces(traces: Sequence[Trace]) -> dict[str, object]:
-    """Counts, and under `quantiles` p5 … max of each measure (parent requests only)."""
-    columns: dict[str, list[float]] = {}
-    resets = sub_agents = 0
+    """Counts, and under `quantiles` p5 … max of each measure. Parent requests only, but for what
+    names sub-agents and for unique blocks. `infinite_cache_hit` is over the blocks of all."""
+    figures = Figures()
     for trace in traces:
-        resets += _measure(trace, columns)
-        sub_agents += len(trace.sub_agents)
+        measure(trace, figures)
+    counts = figures.counts
+    sent = counts.pop("blocks_sent")
+    reused = counts.pop("blocks_reused")
     return {
         "traces": len(traces),
-        "requests": sum(len(trace.turns) for trace in traces),
-        "input_tokens": round(sum(columns["tokens in per trace"])),
-        "sub_agents": sub_agents,
-        "context_resets": resets,
-        "quantiles": {name: quantiles(values) for name, values in columns.items()},
+        **counts,
+        "infinite_cache_hit": reused / sent if sent else None,
+        "models": dict(Counter(model for trace in traces for model in trace.models).most_common()),
+        "quantiles": {name: quantiles(values) for name, values in figures.columns.items()},
     }
 
 
@@ -37,17 +51,23 @@ def quantiles(values: Sequence[float]) -> list[float] | None:
     return [ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in QUANTILES]
 
 
-def _measure(trace: Trace, columns: dict[str, list[float]]) -> int:
-    """Add one trace to the columns; returns its number of context resets."""
-    turns = trace.turns
-
-    def add(name: str, *values: float) -> None:
-        columns.setdefault(name, []).extend(values)
-
-    tree = PrefixTree([(turn.input_tokens, turn.blocks) for turn in turns], trace.block_size)
-    # Tails have no id in the trace; the tree makes one up (negative) where nothing follows.
-    unique = sum(sum(block >= 0 for block in branch.ids) for branch in tree.branches)
+def measure(trace: Trace, figures: Figures) -> None:
+    """Add one trace to the figures."""
+    turns, counts, add = trace.turns, figures.counts, figures.add
+    inner = [turn for agent in trace.sub_agents for turn in agent.turns]
+    seen = _measure_changes(turns, trace.block_size, figures)
+    unique = len(seen.union(*(turn.blocks for turn in inner)))
     sent = sum(len(turn.blocks) for turn in turns)
+    counts["requests"] += len(turns)
+    counts["input_tokens"] += sum(turn.input_tokens for turn in turns)
+    counts["output_tokens"] += sum(turn.output_tokens for turn in turns)
+    counts["unique_blocks"] += unique
+    counts["sub_agents"] += len(trace.sub_agents)
+    counts["sub_agent_requests"] += len(inner)
+    counts["blocks_sent"] += sent
+    counts["blocks_reused"] += sent - len(seen)
+    counts["without_api_time"] += sum(turn.api_s is None for turn in turns)
+    counts["without_output"] += sum(not turn.output_tokens for turn in turns)
     add("requests per trace", len(turns))
     add("first prompt tokens", turns[0].input_tokens)
     add("largest prompt tokens", max(turn.input_tokens for turn in turns))
@@ -61,10 +81,31 @@ def _measure(trace: Trace, columns: dict[str, list[float]]) -> int:
     add("think-only length s", sum(min(turn.think_s, THINK_CAP_S) for turn in turns[1:]))
     add("tools + system tokens", trace.fixed_tokens)
     if sent:
-        add("infinite-cache hit per trace", 1 - unique / sent)
-    resets = 0
+        add("infinite-cache hit per trace", 1 - len(seen) / sent)
+
+
+def _measure_changes(turns: Sequence[Turn], size: int, figures: Figures) -> set[int]:
+    """What each turn keeps of the one before it; returns the blocks of all turns."""
+    counts, resets = figures.counts, 0
+    seen = set(turns[0].blocks)
+    for name in CHANGES:
+        counts[name] += 0
     for before, turn in pairwise(turns):
         shared = turn.blocks.common_prefix(before.blocks)
-        add("new tokens per turn", turn.input_tokens - shared * trace.block_size)
-        resets += len(before.blocks) - shared > RESET_SHARE * len(before.blocks)
-    return resets
+        left = len(before.blocks) - shared
+        fresh = list(turn.blocks.suffix(shared))
+        counts["shrinking"] += turn.input_tokens < before.input_tokens
+        counts["identical"] += before.blocks == turn.blocks
+        counts["leaving_2_blocks_or_more"] += left >= 2
+        # An id stands for all that is before it, so one known id is a known prefix.
+        counts["returning_to_an_older_branch"] += bool(fresh) and fresh[0] in seen
+        seen.update(fresh)
+        figures.add("new tokens per turn", turn.input_tokens - shared * size)
+        if left > RESET_SHARE * len(before.blocks):
+            resets += 1
+            figures.add("tokens kept by a reset", shared * size)
+            figures.add("tokens after a reset", turn.input_tokens)
+            figures.add("share dropped by a reset", left / len(before.blocks))
+    counts["context_resets"] += resets
+    counts["traces_with_resets"] += resets > 0
+    return seen

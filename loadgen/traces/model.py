@@ -59,6 +59,28 @@ class BlockIds:
             left -= length
         return BlockIds(tuple(kept), count)
 
+    def suffix(self, start: int) -> "BlockIds":
+        """All but the first `start` ids."""
+        kept: list[tuple[int, int]] = []
+        skip = start
+        for first, length in self.runs:
+            if length > skip:
+                kept.append((first + skip, length - skip))
+            skip = max(0, skip - length)
+        return BlockIds(tuple(kept), max(0, self.count - start))
+
+    def extended(self, runs: Iterable[tuple[int, int]]) -> "BlockIds":
+        """These ids and those of `runs` after them; adjoining runs become one."""
+        joined = list(self.runs)
+        count = self.count
+        for first, length in runs:
+            count += length
+            if joined and first == sum(joined[-1]):
+                joined[-1] = (joined[-1][0], joined[-1][1] + length)
+            else:
+                joined.append((first, length))
+        return BlockIds(tuple(joined), count)
+
     def common_prefix(self, other: "BlockIds") -> int:
         """How many leading ids the two share."""
         if self.runs == other.runs:
@@ -115,6 +137,7 @@ class Trace:
 
     `fixed_tokens` is what opens every prompt: tool definitions plus system text.
     `shared_ids` says that equal block ids in two traces mean equal text (scope "global").
+    `start_s` is when the conversation began, from the start of the recording.
     """
 
     id: str
@@ -123,6 +146,7 @@ class Trace:
     steps: tuple[Turn | SubAgent, ...]
     shared_ids: bool = False
     models: tuple[str, ...] = ()
+    start_s: float = 0.0
 
     @property
     def turns(self) -> tuple[Turn, ...]:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec import field as named
 
+from loadgen.traces.errors import TraceError
 from loadgen.traces.model import BlockIds, SubAgent, Trace, Turn
 
 BLOCK_SIZE = 64
@@ -17,10 +18,6 @@ _Count = Annotated[int, Meta(ge=0, le=100_000_000)]
 _Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 NESTING_MAX = 8
-
-
-class TraceError(Exception):
-    """A trace that cannot be read; the message names the file and the field."""
 
 
 class _Step(Struct):

@@ -101,7 +101,7 @@ BAD: dict[str, tuple[bytes, int]] = {
     "model unknown": (GOOD.replace(b'"emu"', b'"nope"'), 404),
     "tools a string": (GOOD.replace(b'"max_tokens":1', b'"tools":"x"'), 400),
     "tools of numbers": (GOOD.replace(b'"max_tokens":1', b'"tools":[1]'), 400),
-    "stream a string": (GOOD.replace(b'"max_tokens":1', b'"stream":"yes"'), 400),
+    "stream a string": (GOOD.replace(b'"max_tokens":1', b'"stream":"perhaps"'), 400),
     "max_tokens huge": (GOOD.replace(b":1,", b":" + b"9" * 400 + b","), 400),
     "temperature infinite": (GOOD.replace(b'"max_tokens":1', b'"temperature":1e999'), 400),
 }

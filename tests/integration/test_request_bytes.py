@@ -5,7 +5,7 @@ from random import Random
 import orjson
 import pytest
 
-from kvproxy.app import build_reader
+from kvproxy.build import build_reader
 from kvproxy.core.dialects.chat import Chat
 from kvproxy.core.types import Splice
 from kvproxy.settings.model import Settings

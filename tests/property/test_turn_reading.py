@@ -212,9 +212,11 @@ def test_tenants_share_nothing(random: Random) -> None:
     reader = make_reader()
     conversation = Conversation.start(random)
     conversation.messages.append(tool_call(some_arguments(random)))
-    first = reader.read(CHAT, "a", conversation.body())
+    reader.read(CHAT, "a", conversation.body())
     body = same_meaning(conversation.value(), random)
     other = reader.read(CHAT, "b", body)
     assert other.splices == []
     assert other.resumed_at == 0
-    assert set(other.chain.hashes).isdisjoint(first.chain.hashes)
+    # Whose bytes they are does not matter to an engine: the same prompt is the same prompt.
+    third = make_reader(Order.PRESERVE).read(CHAT, "b", conversation.body())
+    assert make_reader(Order.PRESERVE).read(CHAT, "a", conversation.body()).chain == third.chain

@@ -6,8 +6,10 @@ import orjson
 import pytest
 
 from tests.support.proxies import proxied, settled
+from tests.support.realstack.answered import ANSWERED
 from tests.support.realstack.engine import Engine
-from tests.support.realstack.requests import ANSWERED, REFUSED, REFUSED_BY_US, Case
+from tests.support.realstack.refused import REFUSED, REFUSED_BY_US
+from tests.support.realstack.requests import Case
 from tests.support.wire import RawHeaders, WireAnswer, ask, end_to_end, request
 
 pytestmark = [
@@ -34,7 +36,7 @@ _STREAMS_AT_MOST = 20
 
 async def _ask(url: str, case: Case) -> WireAnswer:
     headers = {"x-request-id": f"fixed-{case.name}"} | case.headers
-    return await ask(url, request("POST", case.path, list(headers.items()), case.bytes()))
+    return await ask(url, request(case.method, case.path, list(headers.items()), case.bytes()))
 
 
 def _normal(body: bytes) -> bytes:

@@ -1,13 +1,15 @@
 """What LMCache holds outlives the replicas' HBM, and its coordinator tells who holds it."""
 
 import asyncio
+import json
+import re
+from typing import Any
 
 import aiohttp
 import pytest
 
 from kvproxy.app import App
-from kvproxy.core.lmcache import Holdings, readers
-from kvproxy.core.types import Tier
+from kvproxy.core.lmcache import Holdings
 from tests.support.proxies import Running, eventually, proxied, settled
 from tests.support.realstack.dialogue import library_text
 from tests.support.realstack.engine import MODEL, Engine
@@ -26,7 +28,7 @@ CHARACTERS = 16_000
 TOKEN_BYTES = 512
 
 
-def _body(start: int) -> dict[str, object]:
+def _body(start: int) -> dict[str, Any]:
     text = library_text()[start : start + CHARACTERS]
     return {
         "model": MODEL,
@@ -34,6 +36,12 @@ def _body(start: int) -> dict[str, object]:
         "temperature": 0,
         "max_tokens": 2,
     }
+
+
+def _next(body: dict[str, Any]) -> dict[str, Any]:
+    """The turn after it."""
+    more = [{"role": "assistant", "content": "Yes."}, {"role": "user", "content": "And then?"}]
+    return body | {"messages": [*body["messages"], *more]}
 
 
 def _lmcache(tiered: Tiered) -> dict[str, object]:
@@ -54,18 +62,20 @@ class _Client:
         self._running = running
         self._session = session
 
-    async def ask(self, body: dict[str, object], session_id: str) -> tuple[str, int, int]:
-        """(replica, prompt tokens, cached tokens)"""
+    async def ask(self, body: dict[str, Any], session_id: str) -> dict[str, Any]:
+        """The decision, with prompt and cached tokens as the engine reported them."""
         url = f"{self._running.url}/v1/chat/completions"
-        headers = {"x-session-id": session_id}
+        headers = {"x-session-id": session_id, "x-kvproxy-decision": "1"}
         async with self._session.post(url, json=body, headers=headers) as response:
             answer = await response.json()
             assert response.status == 200, answer
-            replica = response.headers["x-kvproxy-replica"]
+            decision: dict[str, Any] = json.loads(response.headers["x-kvproxy-decision"])
         usage = answer["usage"]
-        return replica, usage["prompt_tokens"], usage["prompt_tokens_details"]["cached_tokens"]
+        decision["prompt"] = usage["prompt_tokens"]
+        decision["cached"] = usage["prompt_tokens_details"]["cached_tokens"]
+        return decision
 
-    async def token_ids(self, body: dict[str, object]) -> list[int]:
+    async def token_ids(self, body: dict[str, Any]) -> list[int]:
         url = f"{self._running.url}/v1/chat/completions/render"
         async with self._session.post(url, json=body) as response:
             answer = await response.json()
@@ -75,47 +85,52 @@ class _Client:
 
 
 async def _holdings(app: App, token_ids: list[int]) -> Holdings:
-    assert app.lmcache is not None
-    return await app.lmcache.lookup(token_ids, str(default_places().model), "")
+    assert app.sources.lmcache is not None
+    found = await app.sources.lmcache.lookup(token_ids, str(default_places().model), "")
+    assert found is not None
+    return found.holdings
 
 
-async def test_the_coordinator_names_the_replica_after_a_reset(tiered: Tiered) -> None:
+def _told_tokens(app: App) -> int:
+    """What the coordinator has said of all prompts so far."""
+    told = app.router.holdings.loadable._told.values()
+    return sum(sum(tiers.values()) for each in told for tiers in each.by_replica.values())
+
+
+async def test_a_conversation_goes_on_where_dram_holds_it_after_a_reset(tiered: Tiered) -> None:
+    """Under other session ids, so that nothing but what is held tells where to go."""
     async with (
         proxied([engine.url for engine in tiered.engines], lmcache=_lmcache(tiered)) as running,
         aiohttp.ClientSession() as session,
     ):
         app, client = running.app, _Client(running, session)
-        assert app.lmcache is not None
-        bodies = {f"s{number}": _body(number * CHARACTERS) for number in range(4)}
+        bodies = [_body(number * CHARACTERS) for number in range(4)]
         # All at a time, so that both replicas get some.
-        first = await asyncio.gather(*(client.ask(body, name) for name, body in bodies.items()))
-        assert len({replica for replica, _, _ in first}) == 2
-        assert max(cached for _, _, cached in first) < CHUNK_TOKENS, "nobody had them before"
+        asking = (client.ask(body, f"s{number}") for number, body in enumerate(bodies))
+        first = await asyncio.gather(*asking)
+        assert len({each["replica"] for each in first}) == 2
+        assert max(each["cached"] for each in first) < CHUNK_TOKENS, "nobody had them before"
+        whole = [each["prompt"] // CHUNK_TOKENS * CHUNK_TOKENS for each in first]
+        await eventually(lambda: _told_tokens(app) == sum(whole))
 
         for engine in tiered.engines:
             await engine.reset_cache()
-        pairs = list(
-            zip((s.instance_id for s in tiered.servers), map(_id, tiered.engines), strict=True)
-        )
-        for (name, body), (replica, prompt, _) in zip(bodies.items(), first, strict=True):
-            ids = await client.token_ids(body)
-            assert len(ids) == prompt
-            whole = len(ids) // CHUNK_TOKENS * CHUNK_TOKENS
-
-            async def told(ids: list[int] = ids, whole: int = whole) -> bool:
-                found = await _holdings(app, ids)
-                return any(tiers == {Tier.DRAM: whole} for tiers in found.values())
-
-            await eventually(told)
-            found = await _holdings(app, ids)
-            instance = max(found, key=lambda each: sum(found[each].values()))
-            holders = readers(instance, pairs, app.lmcache.state.instances, {})
-            assert holders == {replica}
-            again, prompt, cached = await client.ask(body, name)
-            print(f"\n{name}: prompt {prompt}, in DRAM of {instance} {found[instance]}, "
-                  f"asked {again}, cached {cached}")  # fmt: skip
-            assert again == replica
-            assert whole - CHUNK_TOKENS <= cached <= prompt, "DRAM gave back what HBM had lost"
+        for replica in app.router.replicas:
+            replica.hbm.clear()
+        print()
+        for number, body in enumerate(bodies):
+            again = await client.ask(_next(body), f"another {number}")
+            print(
+                f"prompt {again['prompt']}: {again['replica']} by {again['source']}, predicted "
+                f"{again['predicted_cached_tokens']} {again['predicted_tiers']}, "
+                f"cached {again['cached']}"
+            )
+            assert again["replica"] == first[number]["replica"]
+            assert again["source"] == "coordinator"
+            assert again["predicted_tiers"]["dram"] >= whole[number] - CHUNK_TOKENS
+            assert abs(again["cached"] - again["predicted_cached_tokens"]) <= CHUNK_TOKENS
+        page = app.metrics.page().decode()
+        assert re.search(r'kvproxy_predicted_tokens_total\{.*tier="dram"\} [1-9]', page)
         await settled(app)
 
 
@@ -124,7 +139,7 @@ async def test_sizes_come_from_the_servers(tiered: Tiered) -> None:
         proxied([engine.url for engine in tiered.engines], lmcache=_lmcache(tiered)) as running,
         aiohttp.ClientSession() as session,
     ):
-        directory = running.app.lmcache
+        directory = running.app.sources.lmcache
         assert directory is not None
         assert set(directory.state.instances) == {each.instance_id for each in tiered.servers}
         assert directory.state.chunk_tokens == CHUNK_TOKENS
@@ -150,12 +165,14 @@ async def test_another_salt_is_another_prefix(tiered: Tiered) -> None:
         body = _body(7 * CHARACTERS) | {"cache_salt": "tenant-1"}
         await client.ask(body, "salted")
         ids = await client.token_ids(body)
-        model, directory = str(default_places().model), running.app.lmcache
+        model, directory = str(default_places().model), running.app.sources.lmcache
         assert directory is not None
 
-        async def stored() -> bool:
-            return bool(await directory.lookup(ids, model, "tenant-1"))
+        async def held(model: str, salt: str) -> bool:
+            found = await directory.lookup(ids, model, salt)
+            assert found is not None
+            return bool(found.holdings)
 
-        await eventually(stored)
-        assert await directory.lookup(ids, model, "") == {}
-        assert await directory.lookup(ids, MODEL, "tenant-1") == {}, "the path names the model"
+        await eventually(lambda: held(model, "tenant-1"))
+        assert not await held(model, "")
+        assert not await held(MODEL, "tenant-1"), "the path names the model"

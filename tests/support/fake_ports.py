@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+from kvproxy.core.access import Access
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import HEADER_RULES
 from kvproxy.core.line import Ticket
@@ -43,6 +44,8 @@ class FakeExchange:
     header: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
     request_id: str = "id-1"
     raw_headers: Headers = ()
+    press: Callable[[bool], None] | None = None
+    congested: bool = False
     status: int = 0
     sent: list[bytes] = field(default_factory=list)
     ended: bool = False
@@ -59,17 +62,14 @@ class FakeExchange:
         await self.steps.at("accept")
         return self.body
 
-    async def start(self, status: int, headers: Headers, placement: Placement) -> None:
+    def start(self, status: int, headers: Headers, placement: Placement) -> None:
         self.status = status
-        await self.steps.at("start")
 
-    async def send(self, chunk: bytes) -> None:
+    def send(self, chunk: bytes) -> None:
         self.sent.append(chunk)
-        await self.steps.at("send")
 
-    async def end(self) -> None:
+    def end(self) -> None:
         self.ended = True
-        await self.steps.at("end")
 
 
 @dataclass
@@ -79,12 +79,12 @@ class FakeAnswer:
     status: int = 200
     headers: Headers = ()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def relay(self, feed: Callable[[bytes], None], exchange: object) -> None:
         for part in self.parts:
             await self.steps.at("chunk")
             if isinstance(part, ProxyError):
                 raise part
-            yield part
+            feed(part)
 
 
 @dataclass
@@ -175,6 +175,7 @@ class World:
             clock=self.clock,
             observe=self.records.append,
             doubt=self.doubted.append,
+            access=Access(),
         )
 
     def exchange(self, body: bytes, **given: object) -> FakeExchange:

@@ -16,6 +16,7 @@ from kvproxy.core.score import Weights
 from kvproxy.core.segments import Segment
 from kvproxy.core.turn import TurnReader
 from kvproxy.core.types import Chain
+from kvproxy.core.volatile import Rule, Volatile
 
 BLOCK_BYTES = 64
 
@@ -76,7 +77,9 @@ def make_reader(
     representatives: Representatives | None = None,
     block_bytes: int = BLOCK_BYTES,
     max_points: int = 1000,
+    rules: Sequence[Rule] = (),
 ) -> TurnReader:
     if representatives is None:
         representatives = Representatives(2**20)
-    return TurnReader(Canonicaliser(order, representatives), block_bytes, max_points)
+    canon = Canonicaliser(order, representatives, Volatile(rules))
+    return TurnReader(canon, block_bytes, max_points)

@@ -12,7 +12,16 @@ import msgspec
 from kvproxy.core.canonical import Edits
 from kvproxy.core.dialects.base import UnknownShapeError
 from kvproxy.core.dialects.openai_shapes import OpenAiErrors
-from kvproxy.core.dialects.prompt import Call, arguments, frame, media, message, place
+from kvproxy.core.dialects.prompt import (
+    Call,
+    arguments,
+    cleaned,
+    frame,
+    message,
+    parts,
+    place,
+    text_where,
+)
 from kvproxy.core.dialects.tools import Tool, tools
 from kvproxy.core.segments import Segment
 from kvproxy.core.spans import Span
@@ -102,7 +111,7 @@ class Chat(OpenAiErrors):
         return [
             message(
                 given.role,
-                _content(given.content),
+                _content(given, element, edits),
                 name=given.name,
                 tool_call_id=given.tool_call_id,
                 reasoning=given.reasoning or given.reasoning_content,
@@ -126,20 +135,15 @@ def _declared(member: Span) -> list[Tool] | None:
     ]
 
 
-def _content(content: str | list[dict[str, Any]] | None) -> list[bytes]:
+def _content(given: _Message, element: Span, edits: Edits) -> list[bytes]:
     """Texts of a message; a list with one text part is the same as the plain string."""
+    content, where = given.content, text_where(given.role)
     if not content:
         return []
     if isinstance(content, str):
-        return [content.encode()]
-    return [_part(part) for part in content]
-
-
-def _part(part: dict[str, Any]) -> bytes:
-    text = part.get("text")
-    if part.get("type") in _TEXT_PARTS and isinstance(text, str):
-        return text.encode()
-    return media(part)
+        [text] = cleaned(where, [content], element, ("content",), edits)
+        return [(text or "").encode()]
+    return parts(content, _TEXT_PARTS, where, element, edits)
 
 
 def _call(call: _ToolCall, index: int, element: Span, edits: Edits) -> Call:

@@ -13,7 +13,18 @@ import msgspec
 from kvproxy.core.canonical import Edits
 from kvproxy.core.dialects.anthropic_shapes import AnthropicErrors
 from kvproxy.core.dialects.base import UnknownShapeError
-from kvproxy.core.dialects.prompt import NOTHING, Call, arguments, frame, media, message, place
+from kvproxy.core.dialects.prompt import (
+    NOTHING,
+    Call,
+    Path,
+    arguments,
+    cleaned,
+    frame,
+    media,
+    message,
+    place,
+    text_where,
+)
 from kvproxy.core.dialects.tools import Tool, tools
 from kvproxy.core.segments import Segment, segment
 from kvproxy.core.spans import Span
@@ -78,7 +89,7 @@ class Messages(AnthropicErrors):
     def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
         try:
             if name == "system":
-                return _system(member)
+                return _system(member, edits)
             if name == "tools":
                 return tools(member, _declared(member), ("input_schema",), edits)
             return _frame(name, member)
@@ -93,20 +104,27 @@ class Messages(AnthropicErrors):
             given = _MESSAGE.decode(element.raw)
         except msgspec.ValidationError as error:
             raise UnknownShapeError(f"message: {error}") from error
-        if isinstance(given.content, str):
-            return [message(given.role, [given.content.encode()])]
-        if given.role == "system":
-            text = "".join(block.text or "" for block in given.content)
-            return [message(given.role, [text.encode()])]
-        return _blocks(given.role, given.content, element, edits)
+        texts = _texts(given.role, given.content, element, ("content",), edits)
+        if isinstance(given.content, str) or given.role == "system":
+            return _joined(given.role, texts)
+        return _blocks(given.role, given.content, texts, element, edits)
 
 
-def _system(member: Span) -> list[Segment]:
+def _system(member: Span, edits: Edits) -> list[Segment]:
     if member.raw in NOTHING:
         return []
-    given = _SYSTEM.decode(member.raw)
-    text = given if isinstance(given, str) else "".join(block.text or "" for block in given)
-    return [message("system", [text.encode()])]
+    return _joined("system", _texts("system", _SYSTEM.decode(member.raw), member, (), edits))
+
+
+def _joined(role: str, texts: Sequence[str | None]) -> list[Segment]:
+    return [message(role, ["".join(text or "" for text in texts).encode()])]
+
+
+def _texts(
+    role: str, content: str | list[_Block], at: Span, path: Path, edits: Edits
+) -> list[str | None]:
+    given = [content] if isinstance(content, str) else [block.text for block in content]
+    return cleaned(text_where(role), given, at, path, edits)
 
 
 def _frame(name: str, member: Span) -> list[Segment]:
@@ -138,15 +156,21 @@ def _declared(member: Span) -> list[Tool] | None:
     ]
 
 
-def _blocks(role: str, blocks: Sequence[_Block], element: Span, edits: Edits) -> list[Segment]:
+def _blocks(
+    role: str,
+    blocks: Sequence[_Block],
+    texts: Sequence[str | None],
+    element: Span,
+    edits: Edits,
+) -> list[Segment]:
+    """`texts` are those of the blocks as they are forwarded."""
     contents: list[bytes] = []
     calls: list[Call] = []
     results: list[Segment] = []
     thinking = ""
     for index, block in enumerate(blocks):
         if block.type == "text":
-            if block.text:
-                contents.append(block.text.encode())
+            contents += [text.encode()] if (text := texts[index]) else []
         elif block.type == "thinking":
             thinking += block.thinking or ""
         elif block.type == "tool_use":

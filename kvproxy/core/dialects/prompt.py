@@ -12,9 +12,14 @@ import msgspec
 from kvproxy.core.canonical import Edits
 from kvproxy.core.segments import Segment, segment, sorted_json
 from kvproxy.core.spans import Span, array_spans, object_spans
+from kvproxy.core.volatile import Where
 
 _ANY = msgspec.json.Decoder()
 NOTHING = (b"null", b"[]", b'""', b"{}")
+
+
+_WHERE = {"system": Where.SYSTEM, "developer": Where.SYSTEM, "user": Where.USER}
+Path = tuple[str | int, ...]
 
 
 class Call(NamedTuple):
@@ -70,7 +75,64 @@ def arguments(given: bytes, edits: Edits) -> tuple[bytes, bytes]:
         return given, given
 
 
-def place(value: Span, path: Sequence[str | int]) -> Span | None:
+def cleaned(
+    where: Where | None, texts: Sequence[str | None], at: Span, path: Path, edits: Edits
+) -> list[str | None]:
+    """`texts` without what changes by itself, "" for one that vanished.
+
+    They are those of the parts in the list at `path` in `at`, None for parts that are no text; or
+    the only one is that of the string there.
+    """
+    if where is None or not edits.cleans(where):
+        return list(texts)
+    results = [edits.clean(where, text) if text else (text, "") for text in texts]
+    kinds = [kind for _, kind in results if kind]
+    span = place(at, path) if kinds else None
+    if span is None:
+        return list(texts)
+    new = [text for text, _ in results]
+    if span.raw.startswith(b'"'):
+        edits.replace(span, msgspec.json.encode(new[0]), kinds[0])
+        return new
+    parts = []
+    for index, part in enumerate(array_spans(span.raw, span.start) or ()):
+        if not results[index][1]:
+            parts.append(part.raw)
+            continue
+        inner = place(part, ("text",))
+        if new[index] and inner is not None:
+            before, behind = inner.start - part.start, inner.end - part.start
+            encoded = msgspec.json.encode(new[index])
+            parts.append(part.raw[:before] + encoded + part.raw[behind:])
+    edits.replace(span, b"[" + b",".join(parts) + b"]", kinds[0])
+    return new
+
+
+def parts(
+    content: Sequence[dict[str, Any]],
+    kinds: Sequence[str],
+    where: Where | None,
+    at: Span,
+    edits: Edits,
+) -> list[bytes]:
+    """What counts of the parts in a message's content; `kinds` are the types that are text."""
+    given = [part.get("text") if part.get("type") in kinds else None for part in content]
+    texts = cleaned(
+        where, [t if isinstance(t, str) else None for t in given], at, ("content",), edits
+    )
+    return [
+        media(part) if text is None else text.encode()
+        for part, text, before in zip(content, texts, given, strict=True)
+        if text or not before
+    ]
+
+
+def text_where(role: str) -> Where | None:
+    """Which rules for volatile text apply to a message of this role."""
+    return _WHERE.get(role)
+
+
+def place(value: Span, path: Path) -> Span | None:
     """Where the value at `path` lies inside `value`; None if that is laid out oddly."""
     for step in path:
         if isinstance(step, int):

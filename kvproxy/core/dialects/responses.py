@@ -12,10 +12,22 @@ import msgspec
 from kvproxy.core.canonical import Edits
 from kvproxy.core.dialects.base import UnknownShapeError
 from kvproxy.core.dialects.openai_shapes import ResponsesErrors
-from kvproxy.core.dialects.prompt import NOTHING, Call, arguments, frame, media, message, place
+from kvproxy.core.dialects.prompt import (
+    NOTHING,
+    Call,
+    arguments,
+    cleaned,
+    frame,
+    media,
+    message,
+    parts,
+    place,
+    text_where,
+)
 from kvproxy.core.dialects.tools import Tool, tools
 from kvproxy.core.segments import Segment, segment
 from kvproxy.core.spans import Span
+from kvproxy.core.volatile import Where
 
 _TEXT_PARTS = ("input_text", "output_text", "text", "refusal", "reasoning_text", "summary_text")
 _CALLS = ("function_call", "custom_tool_call")
@@ -80,7 +92,9 @@ class Responses(ResponsesErrors):
             if name == "input":
                 return self.items(member, edits)
             if name == "instructions":
-                return [message("system", [_TEXT.decode(member.raw).encode()])]
+                given = [_TEXT.decode(member.raw)]
+                [text] = cleaned(Where.SYSTEM, given, member, (), edits)
+                return [message("system", [(text or "").encode()])]
             if name == "tools":
                 return tools(member, _declared(member), ("parameters",), edits)
             if name == "reasoning":
@@ -109,7 +123,7 @@ class Responses(ResponsesErrors):
             ]
             return [message("assistant", [], reasoning=thought[0].decode() if thought else "")]
         if item.type == "message" and item.role:
-            return [message(item.role, _content(item.content))]
+            return [message(item.role, _message_content(item, element, edits))]
         return [message(item.type, [media(msgspec.json.decode(element.raw))])]
 
 
@@ -118,6 +132,14 @@ def _item(element: Span) -> _Item:
         return _ITEM.decode(element.raw)
     except msgspec.ValidationError as error:
         raise UnknownShapeError(f"input item: {error}") from error
+
+
+def _message_content(item: _Item, element: Span, edits: Edits) -> list[bytes]:
+    content, where = item.content, text_where(item.role)
+    if isinstance(content, str):
+        [text] = cleaned(where, [content], element, ("content",), edits)
+        return [(text or "").encode()]
+    return parts(content or (), _TEXT_PARTS, where, element, edits)
 
 
 def _content(content: str | list[dict[str, Any]] | None) -> list[bytes]:

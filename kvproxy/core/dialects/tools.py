@@ -11,7 +11,7 @@ import msgspec
 
 from kvproxy.core.canonical import Edits
 from kvproxy.core.dialects.base import UnknownShapeError
-from kvproxy.core.dialects.prompt import NOTHING, place
+from kvproxy.core.dialects.prompt import NOTHING, Path, place
 from kvproxy.core.segments import Segment, segment
 from kvproxy.core.spans import Span, array_spans
 
@@ -34,9 +34,7 @@ class _Spelled(NamedTuple):
     whole: bool
 
 
-def tools(
-    member: Span, declared: Sequence[Tool] | None, path: Sequence[str], edits: Edits
-) -> list[Segment]:
+def tools(member: Span, declared: Sequence[Tool] | None, path: Path, edits: Edits) -> list[Segment]:
     """Segments of the tools in the order to forward; splices where another spelling is known.
 
     `declared` is None for a list with tools of unknown shape; `path` leads to a tool's schema.
@@ -67,7 +65,7 @@ def _spell(member: Span, index: int, tool: Tool, edits: Edits) -> _Spelled:
     return _Spelled(canonical, None if forward == raw else forward, tool.schema is None)
 
 
-def _respelled(member: Span, spelled: Sequence[_Spelled], path: Sequence[str]) -> list[bytes]:
+def _respelled(member: Span, spelled: Sequence[_Spelled], path: Path) -> list[bytes]:
     parts = []
     for span, tool in zip(_elements(member), spelled, strict=True):
         at = _place(span, tool, path)
@@ -79,7 +77,7 @@ def _respelled(member: Span, spelled: Sequence[_Spelled], path: Sequence[str]) -
     return parts
 
 
-def _place(span: Span, tool: _Spelled, path: Sequence[str]) -> Span | None:
+def _place(span: Span, tool: _Spelled, path: Path) -> Span | None:
     return span if tool.whole else place(span, path)
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +46,12 @@ async def replica(
     cache_blocks: int = CACHE_BLOCKS,
     kv_events: bool = True,
     lmcache_port: int | None = None,
+    options: Sequence[str] = (),
 ) -> AsyncIterator[Engine]:
-    """`index` names the log and picks the core; `lmcache_port` is a LMCache server's ZMQ port."""
+    """`index` names the log and picks the core; `lmcache_port` is a LMCache server's ZMQ port;
+    `options` go onto the engine's command line."""
     port, events_port, replay_port = free_ports(3)
-    command = _command(places, port, cache_blocks)
+    command = [*_command(places, port, cache_blocks), *options]
     events = replay = ""
     if kv_events:
         events, replay = f"tcp://127.0.0.1:{events_port}", f"tcp://127.0.0.1:{replay_port}"

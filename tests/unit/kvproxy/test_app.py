@@ -1,15 +1,10 @@
 """The joined server: its own pages, and what settings become."""
 
 import json
-import math
 from typing import Any
 
-import pytest
-
-from kvproxy.app import App, build_admission, build_reader, build_router
-from kvproxy.core.dialects.chat import Chat
+from kvproxy.app import App
 from kvproxy.core.life_cycle import Health
-from kvproxy.core.policies import PolicyName
 from kvproxy.settings.model import Settings
 from tests.support.proxies import proxied, settled
 from tests.support.recording import recording
@@ -86,36 +81,6 @@ async def test_keys_of_replicas_replace_the_clients() -> None:
             await ask(url, post(BODY, authorization="Bearer client"))
         headers = {name.lower(): value for name, value in replica.received[0].headers}
         assert headers[b"authorization"] == b"Bearer secret"
-
-
-@pytest.mark.parametrize("policy", list(PolicyName))
-def test_only_our_own_policy_holds_work_back(policy: PolicyName) -> None:
-    made = settings(policy={"name": policy.value}, admission={"backlog_s": 2.0})
-    router = build_router(made)
-    assert router.policy is policy
-    expected = 2.0 if policy is PolicyName.SECONDS else math.inf
-    assert build_admission(made, router)._limits.backlog_s == expected
-
-
-def test_sizes_of_replicas() -> None:
-    made = settings(
-        replicas=[{"url": "http://a:1", "hbm_tokens": 5000}, "http://b:2"],
-        index={"hbm_tokens_default": 7000},
-    )
-    router = build_router(made)
-    assert [replica.hbm_tokens for replica in router.replicas] == [5000, 7000]
-    assert all(replica.health is Health.STARTING for replica in router.replicas)
-
-
-@pytest.mark.parametrize(
-    ("canonical", "splices"),
-    [({}, 1), ({"enabled": False}, 0), ({"order": "preserve"}, 0), ({"order": "sorted"}, 1)],
-)
-def test_the_canonical_form_can_be_chosen(canonical: dict[str, Any], splices: int) -> None:
-    reader = build_reader(settings(canonical=canonical))
-    for tools in (b'{"a":1,"b":2}', b'{"b":2,"a":1}'):
-        turn = reader.read(Chat(), "", b'{"model":"m","tools":[%s],"messages":[]}' % tools)
-    assert len(turn.splices) == splices
 
 
 def test_two_apps_share_nothing() -> None:

@@ -75,7 +75,7 @@ async def test_cancelled_at_every_await() -> None:
 
 
 async def test_cancelled_requests_that_are_no_prompt() -> None:
-    for cancel_at in range(1, 6):
+    for cancel_at in (1, 2, 3):
         world = World([b"{}"], cancel_at=cancel_at)
         with pytest.raises(asyncio.CancelledError):
             await world.proxy.handle(world.exchange(b"", method="GET", path="/v1/other"))

@@ -2,7 +2,13 @@ import json
 
 import pytest
 
-from loadgen.chat_template import ChatTemplate, content_text, message_text, tool_call_text
+from loadgen.chat_template import (
+    ChatTemplate,
+    content_text,
+    message_text,
+    tool_call_text,
+    without_billing,
+)
 from loadgen.tokens import (
     GENERATION_PROMPT_TOKENS,
     MESSAGE_OVERHEAD_TOKENS,
@@ -137,3 +143,25 @@ def test_a_call_is_printed_after_the_text():
     assert tool_call_text(CALL["function"]) == (
         '<tool_call>\n{"name": "f", "arguments": {"a": 1, "b": 1.5}}\n</tool_call>'
     )
+
+
+def test_a_message_of_an_unknown_role_is_not_printed():
+    user = {"role": "user", "content": "x"}
+    assert prompt([{"role": "judge", "content": "guilty"}, user]) == prompt([user])
+
+
+def test_the_billing_line_reaches_the_prompt_of_old_engines_alone():
+    text = "x-anthropic-billing-header: cch=1;\nBe brief."
+    messages = [{"role": "system", "content": text}]
+    kept = ChatTemplate(keeps_billing=True).pieces(messages, None)
+    assert (kept[2], ChatTemplate().pieces(messages, None)[2]) == (text, "Be brief.")
+    assert without_billing("x-anthropic-billing-header: alone") == ""
+    user = [{"role": "user", "content": text}]
+    assert ChatTemplate().pieces(user, None)[2] == text
+
+
+def test_a_message_can_be_left_open():
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    pieces = ChatTemplate().pieces(messages, None, generation_prompt=False, continues=True)
+    assert pieces[-1] == "y"
+    assert ChatTemplate().pieces([], None, generation_prompt=False, continues=True) == []

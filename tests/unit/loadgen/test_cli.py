@@ -62,6 +62,27 @@ def test_a_replay_writes_its_files_prints_a_summary_and_says_whether_it_kept_up(
     assert arm["ttft_p95_s"] > 0
 
 
+def test_a_crossed_threshold_fails_and_a_run_can_be_gone_on_with(
+    traces: Path, endpoint: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = (
+        "--traces", traces, "--url", endpoint, "--users", 1, "--think-scale", 0.001,
+        "--start-spread", "0", "--max-context", "1k", "--output", out, "--max-client-lag", "10s",
+        "--slo", "ttft_s=30",
+    )  # fmt: skip
+    done = run(*arguments, "--fail-if", "ttft_p95_s>30", "--fail-if", "slo.attainment<1")
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in out.iterdir()} >= {"report.html", "metrics.prom", "run.json"}
+    done = run(*arguments, "--resume", "--fail-if", "ttft_p95_s>0", "--fail-if", "requests>2")
+    assert done.exit_code == 99, done.output
+    assert "FAILED ttft_p95_s>0: it is" in done.output
+    assert "requests>2" not in done.output
+    assert len((out / "requests.jsonl").read_bytes().splitlines()) == 2
+    assert run(*arguments, "--seed", 2, "--resume").exit_code == 2
+    assert "no 'speed'" in run(*arguments, "--fail-if", "speed>1").output
+
+
 def test_synth_then_inspect(tmp_path: Path) -> None:
     made = run("synth", "--conversations", 3, "--seed", 2, "--out", tmp_path / "s")
     assert "3 traces" in made.output

@@ -1,13 +1,18 @@
+import json
 import os
 import signal
 import subprocess
 import sys
 import urllib.request
+from dataclasses import asdict
 
 import pytest
 from click.testing import CliRunner
 
+from kvproxy.core.tier_costs import TierCosts
+from loadgen import emulate_cli
 from loadgen.emulate_cli import emulate
+from loadgen.engine_model import EngineRates
 
 
 def test_serves_until_it_is_told_to_stop():
@@ -21,6 +26,23 @@ def test_serves_until_it_is_told_to_stop():
             assert b'num_gpu_blocks="4000"' in response.read()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
+
+
+def test_a_calibration_says_how_fast_and_how_large(tmp_path, monkeypatch):
+    costs = TierCosts(41_000.0, 1e-9, 0.002, 0.004, 5e-5, 3e-8, 380_000.0, 131_072, 880_000, 0.02)
+    file = tmp_path / "preset.txt"
+    file.write_text(json.dumps({"costs": asdict(costs)}))
+    seen = []
+
+    def fleet(settings, *_):
+        seen.append(settings)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(emulate_cli, "Fleet", fleet)
+    CliRunner().invoke(emulate, ["--preset-file", str(file), "--dram-tok-s", "5"])
+    (settings,) = seen
+    assert settings.hbm_tokens == 880_000
+    assert settings.rates() == EngineRates(41_000.0, 1e-9, 0.004, 5e-5, 3e-8, 5.0, 0.002)
 
 
 @pytest.mark.parametrize(

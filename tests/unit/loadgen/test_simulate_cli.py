@@ -1,9 +1,11 @@
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from kvproxy.core.tier_costs import TierCosts
 from loadgen import simulate_cli
 from loadgen.simulate import grid
 from loadgen.simulate_cli import simulate
@@ -68,6 +70,17 @@ def test_a_published_comparison_is_played(
     assert [load["load"] for load in json.loads(file.read_text())["loads"]] == ["base", "stress"]
 
 
+def test_tiers_are_compared_at_measured_costs(traces: Path, tmp_path: Path) -> None:
+    costs = TierCosts(4_000.0, 0.0, 0.0, 0.01, 0.0, 0.0, 1e6, 1000, 140_000, 0.25)
+    preset, file = tmp_path / "costs.txt", tmp_path / "tiers.json.txt"
+    preset.write_text(json.dumps({"costs": asdict(costs)}))
+    words = ("--preset-file", preset, "--dram-tokens", "1M", "--duration", "5m", "--json", file)
+    result = run("--traces", traces, "--tiers", *words)
+    assert result.exit_code == 0, result.output
+    assert "140,000 tokens of HBM" in result.output
+    assert [step["users"] for step in json.loads(file.read_text())] == [1, 2, 3, 4, 6]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -75,6 +88,7 @@ def test_a_published_comparison_is_played(
         (("--policy", "seconds+luck"), "after \\+"),
         (("--duration", "1m", "--until-empty"), "exclude"),
         (("--max-context", "1"), "Error"),
+        (("--tiers",), "--preset-file"),
     ],
 )
 def test_nonsense_is_refused(traces: Path, words: tuple[str, ...], says: str) -> None:

@@ -11,11 +11,12 @@ import pytest
 from aiohttp import web
 
 from kvproxy.adapters.lmcache import LmcacheDirectory, LmcacheLimits
+from kvproxy.core.lmcache import Holdings
 from kvproxy.core.types import Tier
 from tests.support.proxies import eventually
 
 MODEL = "/models/tiny"
-KEEP = 3600.0
+NEVER = 3600.0
 AGAIN = 0.01
 
 
@@ -43,7 +44,10 @@ class Fake:
         if request.path == "/directory/lookup":
             self.lookups.append(json.loads(await request.read()))
             await self.release.wait()
-            return web.json_response(self._found(self.lookups[-1]["token_ids"]))
+            asked = self.lookups[-1]
+            if "keys" in asked:
+                return web.json_response(self._found(len(asked["keys"])))
+            return web.json_response(self._found(len(asked["token_ids"]) // self.chunk_tokens))
         pages: dict[str, object] = {
             "/instances": {"instances": [
                 {"instance_id": "node-1", "ip": "127.0.0.1", "http_port": self.port}]},
@@ -56,10 +60,9 @@ class Fake:
         }  # fmt: skip
         return web.json_response(pages[request.path])
 
-    def _found(self, token_ids: list[int]) -> dict[str, object]:
+    def _found(self, chunks: int) -> dict[str, object]:
         placement = {"instance_id": "node-1", "incarnation": 1, "tier": "l1", "backend": "dram",
                      "size_bytes": 131072, "shared": False}  # fmt: skip
-        chunks = len(token_ids) // self.chunk_tokens
         return {
             "chunks": chunks,
             "results": [
@@ -90,7 +93,9 @@ async def fake() -> AsyncIterator[Fake]:
 async def directory(
     coordinator: str, controller: str = "", **limits: Any
 ) -> AsyncIterator[LmcacheDirectory]:
-    made = LmcacheDirectory(coordinator, controller, LmcacheLimits(**{"interval_s": KEEP} | limits))
+    made = LmcacheDirectory(
+        coordinator, controller, LmcacheLimits(**{"interval_s": NEVER} | limits)
+    )
     await made.start()
     try:
         yield made
@@ -98,9 +103,14 @@ async def directory(
         await made.close()
 
 
+async def holdings(asked: LmcacheDirectory, tokens: range, salt: str = "") -> Holdings | None:
+    found = await asked.lookup(tokens, MODEL, salt)
+    return None if found is None else found.holdings
+
+
 async def test_who_holds_a_prefix(fake: Fake) -> None:
     async with directory(fake.url, world_size=2) as asked:
-        assert await asked.lookup(range(1000), MODEL, "salt") == {"node-1": {Tier.DRAM: 512}}
+        assert await holdings(asked, range(1000), "salt") == {"node-1": {Tier.DRAM: 512}}
     [body] = fake.lookups
     assert body["token_ids"] == list(range(768)), "whole chunks are enough"
     assert (body["model_name"], body["cache_salt"], body["world_size"]) == (MODEL, "salt", 2)
@@ -108,45 +118,37 @@ async def test_who_holds_a_prefix(fake: Fake) -> None:
 
 async def test_prompts_below_a_chunk_are_not_asked_about(fake: Fake) -> None:
     async with directory(fake.url) as asked:
-        assert await asked.lookup(range(255), MODEL, "") == {}
+        assert await holdings(asked, range(255)) == {}
     assert fake.lookups == []
 
 
-async def test_an_answer_is_kept_for_its_prefix_model_and_salt(fake: Fake) -> None:
+async def test_the_second_time_a_prompt_is_asked_for_by_its_chunks_names(fake: Fake) -> None:
     async with directory(fake.url) as asked:
-        for _ in range(3):
-            await asked.lookup(range(512), MODEL, "")
-        await asked.lookup(range(700), MODEL, "")
-        assert asked.counts.from_memory == 3
-        for other in [(range(1, 513), MODEL, ""), (range(512), "m", ""), (range(512), MODEL, "s")]:
-            await asked.lookup(*other)
-    assert len(fake.lookups) == 4
-
-
-async def test_an_answer_does_not_stay_for_ever(fake: Fake) -> None:
-    async with directory(fake.url, interval_s=AGAIN) as asked:
-        await asked.lookup(range(512), MODEL, "")
+        found = await asked.lookup(range(1000), MODEL, "")
+        assert found is not None
+        assert found.keys is not None
         fake.held = 1
+        again = await asked.again(found.keys)
+        assert again is not None
+        assert again.holdings == {"node-1": {Tier.DRAM: 256}}
+        assert again.keys == found.keys
+    assert [key["chunk_hash_hex"] for key in fake.lookups[1]["keys"]] == [
+        f"{number:064x}" for number in range(3)
+    ]
 
-        async def seen() -> bool:
-            return await asked.lookup(range(512), MODEL, "") == {"node-1": {Tier.DRAM: 256}}
 
-        await eventually(seen)
-
-
-async def test_equal_questions_at_a_time_are_one_and_too_many_are_refused(fake: Fake) -> None:
-    fake.release.clear()
-    async with directory(fake.url) as asked:
-        same = [asyncio.create_task(asked.lookup(range(512), MODEL, "")) for _ in range(5)]
-        more = [asyncio.create_task(asked.lookup(range(n, n + 512), MODEL, "")) for n in (1, 2, 3)]
-        await eventually(lambda: len(fake.lookups) == 4)
-        assert await asked.lookup(range(9, 600), MODEL, "") == {}
-        assert asked.counts.refused == 1
-        same[0].cancel()
-        fake.release.set()
-        rest = await asyncio.gather(*same[1:], *more)
-        assert rest == [{"node-1": {Tier.DRAM: 512}}] * 7
-    assert len(fake.lookups) == 4
+async def test_servers_of_the_settings_that_are_not_registered_are_named_once(
+    fake: Fake, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = frozenset({"node-1", "node-2"})
+    async with directory(fake.url, expected=expected, interval_s=AGAIN) as asked:
+        first = asked.counts.asked
+        await holdings(asked, range(300))
+        assert asked.counts.asked == first + 1
+    said = [r.message for r in caplog.records if "is not registered" in r.message]
+    assert len(said) == 1
+    assert "node-2" in said[0]
+    assert "--coordinator-heartbeat-interval" in said[0]
 
 
 async def test_chunks_and_sizes_are_the_servers_own(
@@ -156,7 +158,7 @@ async def test_chunks_and_sizes_are_the_servers_own(
     async with directory(fake.url) as asked:
         assert "128 tokens, not 256: set lmcache.chunk_tokens" in caplog.text
         assert asked.dram_tokens("node-1") is None, "the size of a chunk is not known yet"
-        assert await asked.lookup(range(300), MODEL, "") == {"node-1": {Tier.DRAM: 256}}
+        assert await holdings(asked, range(300)) == {"node-1": {Tier.DRAM: 256}}
         assert asked.dram_tokens("node-1") == 268435456 // 131072 * 128
         assert asked.dram_tokens("node-2") is None
     async with directory(fake.url, dram_tokens=77) as asked:
@@ -177,9 +179,10 @@ async def test_a_dead_coordinator_answers_nothing_and_says_so_once(
         url = fake.url + "/nonsense"
     async with directory(url) as asked:
         for start in range(3):
-            assert await asked.lookup(range(start, start + 300), MODEL, "") == {}
+            assert await holdings(asked, range(start, start + 300)) is None
         assert asked.counts.failed == 3
         assert not asked.state.up
+        assert not asked.heard
     warnings = [r for r in caplog.records if r.levelno == logging.WARNING]
     assert len(warnings) == 1, [each.message for each in warnings]
     assert "does not answer" in warnings[0].message
@@ -192,18 +195,18 @@ async def _nonsense(request: web.BaseRequest) -> web.Response:
 async def test_the_controller_stands_in_until_the_coordinator_is_back(fake: Fake) -> None:
     fake.status = 503
     async with directory(fake.url, fake.url, interval_s=AGAIN) as asked:
-        assert await asked.lookup(range(512), MODEL, "") == {"node-1": {Tier.DRAM: 256}}
+        assert await holdings(asked, range(512)) == {"node-1": {Tier.DRAM: 256}}
         assert fake.controller[0] == {"tokens": list(range(512))}
         fake.status = 200
         await eventually(lambda: asked.state.up)
 
         async def seen() -> bool:
-            return await asked.lookup(range(512), MODEL, "") == {"node-1": {Tier.DRAM: 512}}
+            return await holdings(asked, range(512)) == {"node-1": {Tier.DRAM: 512}}
 
         await eventually(seen)
 
 
 async def test_a_controller_alone(fake: Fake) -> None:
     async with directory("", fake.url) as asked:
-        assert await asked.lookup(range(512), MODEL, "") == {"node-1": {Tier.DRAM: 256}}
+        assert await holdings(asked, range(512)) == {"node-1": {Tier.DRAM: 256}}
     assert fake.lookups == []

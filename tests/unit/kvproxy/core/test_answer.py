@@ -111,7 +111,6 @@ def test_usage_of_a_stream(texts: list[str], usage: Usage, borders: list[int]) -
     body = stream_body(texts, usage)
     watch = watched(body, borders)
     assert watch.usage() == usage
-    assert watch.body_bytes == len(body)
 
 
 @given(TEXTS, USAGES, BORDERS)
@@ -173,3 +172,11 @@ def test_keep_alive_comments_are_no_token() -> None:
     assert not watch.started
     assert watch.feed(b": keep-alive\n\ndata: {}\n\n")
     assert watch.started
+
+
+@given(st.lists(st.sampled_from([": keep-alive\n\n", ":\n", ": data: {}\r\n\r\n"])), BORDERS)
+def test_a_comment_cut_anywhere_is_no_token(comments: list[str], borders: list[int]) -> None:
+    quiet = "".join(comments).encode()
+    watch = watched(quiet, borders)
+    assert not watch.started
+    assert watch.feed(b"data: {}\n\n")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.canonical import Canonicaliser, Edits, Order, is_sorted
+from kvproxy.core.canonical import Canonicaliser, Edits, Order, Whose, is_sorted
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Splice
@@ -17,7 +17,7 @@ SECOND = b'{"a":{"c":3,"d":2},"b":1}'
 
 def edits(order: Order, tenant: str = "t", kept: Representatives | None = None) -> Edits:
     kept = Representatives(2**20) if kept is None else kept
-    return Canonicaliser(order, kept).edits(tenant)
+    return Canonicaliser(order, kept).edits(Whose(tenant))
 
 
 def value(made: Edits, raw: bytes) -> tuple[bytes, bytes]:

@@ -39,8 +39,8 @@ class World:
 
     def match(self, chain: Chain = CHAIN, replica: Replica | None = None) -> Match:
         tokens = round(self.ruler.tokens_at(chain, len(chain), "m")) + 100
-        known = self.holdings.known(chain)
-        return self.holdings.match(replica or self.replica, "m", chain, tokens, known)
+        facts = self.holdings.facts(chain)
+        return self.holdings.match(replica or self.replica, "m", chain, tokens, facts)
 
 
 def test_announcements_decide_up_to_the_anchor() -> None:

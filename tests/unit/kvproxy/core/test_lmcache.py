@@ -132,8 +132,12 @@ def captured(name: str) -> bytes:
 
 
 def test_captured_answers() -> None:
-    found = lmcache.read_lookup(captured("directory_lookup.json"), 256)
-    assert found == lmcache.Lookup({ONE: {Tier.DRAM: 512}}, 131072)
+    answer = captured("directory_lookup.json")
+    found = lmcache.read_lookup(answer, 256)
+    assert (found.holdings, found.chunk_bytes) == ({ONE: {Tier.DRAM: 512}}, 131072)
+    assert found.keys is not None
+    asked = json.loads(lmcache.keys_body(found.keys))["keys"]
+    assert asked == [result["key"] for result in json.loads(answer)["results"]]
     assert lmcache.read_controller(captured("controller_lookup.json")) == {}
     assert lmcache.read_instances(captured("9300_instances.txt")) == [
         Instance(ONE, "127.0.0.1", 9311)

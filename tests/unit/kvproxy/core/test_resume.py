@@ -1,10 +1,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_on
+from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_first, hash_on
 from kvproxy.core.types import Chain
 
-NOTHING = Point(0, 0, b"", b"", {}, None, 0, Chain(), 0, [])
+NOTHING = Point(0, 0, b"", (0, 0), b"", {}, None, 0, Chain(), 0, [])
 
 
 def body_of(seed: int, length: int) -> bytes:
@@ -12,7 +12,7 @@ def body_of(seed: int, length: int) -> bytes:
 
 
 def point_of(body: bytes, offset: int) -> Point:
-    hashed = hash_on(body, offset, None).digest()
+    hashed = hash_first(body, offset, (0, 0)).digest()
     return NOTHING._replace(offset=offset, digest=hashed, ending=ending(body, offset))
 
 
@@ -90,6 +90,6 @@ def test_bounded_and_never_wrong(asked: list[tuple[int, int, bool]], max_points:
 @given(st.binary(max_size=9000), st.integers(0, 9000), st.integers(0, 9000))
 def test_hashing_goes_on_where_it_left_off(body: bytes, first: int, second: int) -> None:
     first, second = sorted((min(first, len(body)), min(second, len(body))))
-    begun = Begun(NOTHING._replace(offset=first), hash_on(body, first, None))
+    begun = Begun(NOTHING._replace(offset=first), hash_first(body, first, (0, 0)))
     on = [hash_on(body, second, begun).digest() for _ in range(2)]
-    assert on == [hash_on(body, second, None).digest()] * 2
+    assert on == [hash_first(body, second, (0, 0)).digest()] * 2

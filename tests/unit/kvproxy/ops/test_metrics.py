@@ -101,7 +101,7 @@ async def test_splices_are_counted_by_kind() -> None:
     world = World(stream("a", usage=USAGE), replicas=1)
     await world.proxy.handle(world.exchange(body(tools='"tools":[{"a":1,"b":2}],')))
     samples = await observed(world, body(tools='"tools":[{"b":2,"a":1}],'))
-    assert samples["kvproxy_splices_total", (("kind", "schema_order"),)] == 1
+    assert samples["kvproxy_splices_total", (("kind", "schema_order"), ("mode", "applied"))] == 1
 
 
 async def test_requests_refused_before_a_replica_was_chosen() -> None:

@@ -1,10 +1,11 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from loadgen.chat_template import message_text
-from loadgen.emulator.replies import NATURAL_TOKENS_MAX, Speaker, text_between
-from loadgen.emulator.requests import chat_call, completion_call
+from loadgen.emulator.replies import NATURAL_TOKENS_MAX, Reply, Said, Speaker, ToolCall
+from loadgen.emulator.requests import chat_call
 from loadgen.tokens import StandInTokeniser
 
 PROMPT = b"abcd" * 100
@@ -34,7 +35,7 @@ def speaker(context_tokens: int = 10_000, seed: int = 0) -> Speaker:
 
 
 def sampling(**fields: object):
-    return completion_call({"prompt": "x"} | fields).sampling
+    return chat_call({"messages": [{"role": "user", "content": "x"}]} | fields).sampling
 
 
 def chat(text: str, **fields: object):
@@ -76,21 +77,45 @@ def test_the_context_ends_a_reply():
     assert (reply.count, reply.finish_reason) == (1, "length")
 
 
+def test_a_bound_that_every_client_must_set_is_not_a_length():
+    far = replace(sampling(max_tokens=9000), may_end=True)
+    assert speaker().reply(PROMPT, far).finish_reason == "stop"
+    assert speaker().reply(PROMPT, replace(far, max_tokens=7)).count == 7
+
+
+def test_choices_differ():
+    first, second = (speaker().reply(PROMPT, sampling(max_tokens=9), None, at) for at in (0, 1))
+    assert first.text != second.text
+
+
 def test_text_is_spread_over_tokens():
-    pieces = [text_between("abcdefg", at, at + 1, 3) for at in range(3)]
-    assert "".join(pieces) == "abcdefg"
-    assert text_between("abcdefgh", 0, 1, 2) == "abcd"
+    reply = Reply("abcdefg", b"abcd" * 3, "stop")
+    pieces = [reply.said(at, at + 1) for at in range(3)]
+    assert [len(piece.text) for piece in pieces] == [2, 2, 3]
+    assert "".join(piece.text for piece in pieces) == "abcdefg"
+
+
+def test_a_call_is_named_once_and_its_arguments_are_what_stands_between():
+    call = ToolCall("id", "f", "{12}", at=6)
+    reply = Reply("<call>{12}</call>", b"abcd" * 17, "stop", call)
+    said = [reply.said(at, at + 1) for at in range(17)]
+    assert [index for index, one in enumerate(said) if one.call] == [5]
+    assert "".join(one.arguments for one in said) == "{12}"
+    assert reply.said(0, 17) == Said("", call, "{12}")
+    assert not any(one.text for one in said)
 
 
 def test_a_required_call():
     reply = say(chat("go", tool_choice="required"))
     assert reply.tool_call.name == "look"
     assert (reply.tool_call.arguments, reply.finish_reason) == ("{}", "stop")
+    assert reply.tool_call.wanted == "required"
 
 
 def test_arguments_follow_the_schema():
     reply = say(chat("go", tool_choice={"function": {"name": "read_file"}}))
     arguments = json.loads(reply.tool_call.arguments)
+    assert reply.tool_call.wanted == "named"
     assert arguments.keys() == {"path", "limit", "mode", "deep"}
     assert isinstance(arguments["path"], str)
     assert isinstance(arguments["limit"], int)
@@ -113,7 +138,9 @@ def test_a_call_sent_back_renders_to_what_was_generated():
 def test_a_call_can_be_cut_by_max_tokens():
     reply = say(chat("read_file", max_tokens=5))
     assert (reply.count, reply.finish_reason) == (5, "length")
-    assert reply.tool_call is not None
+    assert reply.tool_call is None, "half a call is text"
+    assert reply.text.startswith("<tool_call>")
+    assert (reply.calling.name, reply.said(0, 5)) == ("read_file", Said())
 
 
 def test_a_vocabulary_with_longer_tokens_still_gives_exact_counts():

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from loadgen.emulator.errors import ApiError
@@ -7,8 +5,7 @@ from loadgen.emulator.requests import (
     ToolChoice,
     chat_call,
     completion_call,
-    prompt_of,
-    read_object,
+    prompts_of,
 )
 
 USER = [{"role": "user", "content": "x"}]
@@ -63,19 +60,23 @@ def test_null_means_absent():
     ("fields", "param"),
     [
         ({"messages": "hi"}, "body.messages"),
-        ({"messages": []}, "messages"),
+        ({"messages": []}, None),
         ({"messages": ["x"]}, "body.messages.0"),
         ({"messages": [{"content": "x"}]}, "body.messages.0.role"),
-        ({"messages": [{"role": "alien", "content": "x"}]}, "body.messages.0.role"),
+        ({"messages": [{"role": "user", "content": "x", "name": None}]}, "body.messages.0.name"),
         ({"messages": [{"role": "user", "content": 1}]}, "body.messages.0.content"),
         ({"messages": [{"role": "user", "content": [1]}]}, "body.messages.0.content"),
         (
             {"messages": [{"role": "assistant", "tool_calls": [{}]}]},
-            "body.messages.0.tool_calls.function",
+            "body.messages.0.tool_calls.0.function",
         ),
         ({"temperature": -1}, "temperature"),
         ({"temperature": "hot"}, "body.temperature"),
-        ({"n": 2}, "n"),
+        ({"top_p": 0}, "top_p"),
+        ({"min_tokens": 9, "max_tokens": 8}, None),
+        ({"cache_salt": ""}, "cache_salt"),
+        ({"tools": []}, "tools"),
+        ({"tools": TOOLS, "tool_choice": "perhaps"}, "tool_choice"),
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": True}, "body.max_tokens"),
@@ -92,7 +93,7 @@ def test_refusals_name_the_field(fields, param):
 def test_arguments_must_be_text():
     call = {"function": {"name": "f", "arguments": {}}}
     error = refused({"messages": [{"role": "assistant", "tool_calls": [call]}]})
-    assert error.param == "body.messages.0.tool_calls.function.arguments"
+    assert error.param == "body.messages.0.tool_calls.0.function.arguments"
 
 
 def test_tool_choice():
@@ -107,23 +108,29 @@ def test_tool_choice():
 
 
 def test_prompts():
-    assert prompt_of({"prompt": "x"}) == prompt_of({"prompt": ["x"]}) == "x"
-    assert prompt_of({"prompt": [1, 2]}) == prompt_of({"prompt": [[1, 2]]}) == [1, 2]
-    for wrong in ({}, {"prompt": ["a", "b"]}, {"prompt": []}, {"prompt": ""}, {"prompt": [1.5]}):
+    assert prompts_of({"prompt": "x"}) == prompts_of({"prompt": ["x"]}) == ["x"]
+    assert prompts_of({"prompt": [1, 2]}) == prompts_of({"prompt": [[1, 2]]}) == [[1, 2]]
+    assert prompts_of({"prompt": ["a", "b"]}) == ["a", "b"]
+    for wrong in ({}, {"prompt": []}, {"prompt": ""}, {"prompt": [1.5]}, {"prompt": ["a", 1]}):
         with pytest.raises(ApiError):
-            prompt_of(wrong)
+            prompts_of(wrong)
     assert completion_call({"prompt": "x", "max_tokens": 3}).sampling.max_tokens == 3
 
 
-def test_bodies():
-    assert read_object(json.dumps({"a": 1}).encode(), "application/json") == {"a": 1}
-    for body, content_type in (
-        (b"{}", "text/plain"),
-        (b"", "application/json"),
-        (b"[1]", "application/json"),
-        (b"{", "application/json"),
-        (b"[" * 100_000, "application/json"),
-    ):
-        with pytest.raises(ApiError) as caught:
-            read_object(body, content_type)
-        assert caught.value.code == 400
+def test_several_answers_need_chance():
+    assert chat_call({"messages": USER, "n": 2}).sampling.count == 2
+    assert refused({"n": 2, "temperature": 0}).message.startswith("n must be 1 when using greedy")
+    assert refused({"n": 0}).param is None
+
+
+def test_a_session_is_named_in_the_body():
+    assert chat_call({"messages": USER, "session_id": "s"}).sampling.session_id == "s"
+    extra = {"messages": USER, "vllm_xargs": {"session_id": "x"}}
+    assert chat_call(extra).sampling.session_id == "x"
+    assert chat_call(extra | {"session_id": "s"}).sampling.session_id == "s"
+
+
+def test_the_last_message_can_be_continued():
+    fields = {"messages": USER, "continue_final_message": True}
+    assert chat_call(fields | {"add_generation_prompt": False}).continues
+    assert refused(fields).param is None

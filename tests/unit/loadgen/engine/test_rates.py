@@ -36,3 +36,9 @@ def test_wrong_limits(wrong):
 
 def test_blocks_are_whole():
     assert EngineLimits(hbm_tokens=1000, block_size=16).num_blocks == 62
+
+
+def test_decode_time_grows_with_the_contexts():
+    rates = EngineRates(decode_step_s=0.01, decode_kv_s_per_tok=1e-6)
+    assert rates.decode_s(0, 9) == 0
+    assert rates.decode_s(2, 5000) == pytest.approx(0.015)

@@ -1,31 +1,11 @@
 from loadgen.engine_model import EngineLimits
+from loadgen.ramp.certify import CertifyRule
+from loadgen.ramp.classic import ClassicRule
+from loadgen.ramp.slo import Limit, Slo
 from loadgen.schedule import Timing
-from loadgen.simulate.ramp import RampGate, RampRule
 from loadgen.simulate.run import Arm, Setup, simulate
+from tests.support.knees import DIRECT, cache_knee, steady
 from tests.support.traces import growing
-
-RULE = RampRule(ttft_max_s=10.0, users_max=20)
-
-
-def test_headroom_says_how_many() -> None:
-    assert RampGate(RULE).more([0.0], 1) == 7
-    assert RampGate(RULE).more([7.0], 1) == 3
-    assert RampGate(RULE).more([8.5], 1) == 0
-    assert RampGate(RULE).more([0.0], 18) == 2
-
-
-def test_the_slow_ones_decide_over_recent_periods() -> None:
-    gate = RampGate(RULE)
-    assert gate.more([0.1] * 10 + [9.9] * 10, 1) == 0
-    assert gate.more([0.1], 1) == 4
-
-
-def test_bad_periods_are_followed_by_a_cooldown_and_careful_steps() -> None:
-    gate = RampGate(RULE)
-    assert gate.more([], 1) == 0
-    assert [gate.more([1.0], 1) for _ in range(5)] == [0, 0, 1, 1, 7]
-    assert [gate.more([], 1) for _ in range(3)] == [0, 0, 0]
-    assert [gate.more([1.0], 1) for _ in range(4)] == [0, 0, 0, 1]
 
 
 def test_users_join_while_it_goes_well() -> None:
@@ -37,9 +17,22 @@ def test_users_join_while_it_goes_well() -> None:
         limits=limits,
         duration_s=100.0,
         timing=Timing(),
-        ramp=RampRule(10.0, 3, users_first=1),
+        ramp=ClassicRule(10.0, 3, users_first=1),
     )
     early = [s for s in simulate(traces, setup, Arm.named("seconds")).samples if s.asked_at < 29]
     late = [s for s in simulate(traces, setup, Arm.named("seconds")).samples if s.asked_at > 61]
     assert len({s.asked_at for s in early}) == len(early)
     assert len(late) > 0
+
+
+def test_paused_users_ask_for_nothing_and_the_end_is_the_end() -> None:
+    rule = CertifyRule(Slo((Limit("ttft_s", 1.0),)), 8, users_first=6, hold_s=300.0)
+    outcome = simulate(steady(16), cache_knee(2, 1, rule), DIRECT)
+    ramp = outcome.ramp
+    assert ramp is not None
+    assert ramp.done
+    held_from_s = ramp.notes[-2].at_s
+    assert ramp.notes[-1].users == 2
+    held = {s.conversation for s in outcome.samples if s.asked_at > held_from_s + 1}
+    assert len(held) == 2
+    assert outcome.clock_s == ramp.notes[-1].at_s

@@ -1,10 +1,13 @@
+import gzip
 from pathlib import Path
 
 import pytest
 
 from loadgen.traces import load
-from loadgen.traces.load import load_traces
-from loadgen.traces.weka import TraceError
+from loadgen.traces.errors import TraceError
+from loadgen.traces.load import RowFormat, load_traces
+from loadgen.traces.packed import write_packed
+from loadgen.traces.rows import Labels
 from tests.support.shared import shared_path
 from tests.support.traces import weka_bytes
 
@@ -52,7 +55,7 @@ def test_equal_ids_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.json").write_bytes(weka_bytes())
     monkeypatch.setattr(load, "FILE_BYTES_MAX", 10)
-    with pytest.raises(TraceError, match="the limit is 10"):
+    with pytest.raises(TraceError, match="more than 10 bytes"):
         load_traces(tmp_path)
 
 
@@ -62,3 +65,26 @@ def test_real_traces_load_whole_and_cut() -> None:
     assert len(whole) == 30
     assert sum(len(trace.turns) for trace in whole) == 1604
     assert len(load_traces(folder, 128_000)) == 27
+
+
+def test_compressed_and_packed_files_read_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(weka_bytes())
+    traces = load_traces(tmp_path)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(weka_bytes()))
+    assert load_traces(tmp_path / "b.jsonl.gz") == traces
+    write_packed(traces, tmp_path / "c.jsonl")
+    assert load_traces(tmp_path / "c.jsonl") == traces
+
+
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.json.gz").write_bytes(gzip.compress(weka_bytes())[:-9])
+    with pytest.raises(TraceError, match=r"x\.json\.gz"):
+        load_traces(tmp_path)
+
+
+def test_a_file_of_rows_takes_its_labels(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"at": 0, "tokens": 40, "answer": 5, "blocks": [1, 2, 3]}\n')
+    labels = Labels("at", "tokens", "answer", "blocks")
+    (made,) = load_traces(file, rows=RowFormat(labels))
+    assert (made.block_size, made.turns[0].input_tokens, made.shared_ids) == (16, 40, True)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadgen.traces.errors import TraceError
 from loadgen.traces.model import SubAgent
-from loadgen.traces.weka import TraceError, parse_trace
+from loadgen.traces.weka import parse_trace
 from tests.support.traces import weka, weka_bytes
 
 

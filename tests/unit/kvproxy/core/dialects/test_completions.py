@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from kvproxy.core.canonical import Canonicaliser, Order
+from kvproxy.core.canonical import Canonicaliser, Order, Whose
 from kvproxy.core.dialects.completions import Completions
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.representatives import Representatives
@@ -58,7 +58,7 @@ def test_bytes_that_are_no_text_are_not_json() -> None:
 
 
 def test_a_prompt_is_no_list_of_messages() -> None:
-    edits = Canonicaliser(Order.PRESERVE, Representatives(0)).edits("")
+    edits = Canonicaliser(Order.PRESERVE, Representatives(0)).edits(Whose(""))
     with pytest.raises(AssertionError):
         DIALECT.items(Span(b"{}", 0, 2), edits)
 

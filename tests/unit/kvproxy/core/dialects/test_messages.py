@@ -11,6 +11,7 @@ from kvproxy.core.dialects.chat import Chat
 from kvproxy.core.dialects.messages import Messages
 from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Chain
+from kvproxy.core.volatile import BILLING_LINE
 from tests.support.makers import make_reader
 
 Body = dict[str, Any]
@@ -200,3 +201,56 @@ def test_shuffles_are_forwarded_in_the_first_order() -> None:
 def test_unknown_shapes_have_no_chain_and_no_splices(change: Callable[[Body], object]) -> None:
     turn = read(changed(change))
     assert (len(turn.chain), turn.splices, turn.model) == (0, [], "m")
+
+
+BILLING = "x-anthropic-billing-header: cc_version=2.1; cc_entrypoint=cli; cch=%s;"
+
+
+def billed(cch: str, system: Any, turns: int = 0, system_first: bool = False) -> bytes:
+    body = changed(lambda b: b.update(system=system))
+    body["messages"] += [{"role": "user", "content": f"{n} " * 200} for n in range(turns)]
+    order = ("model", "system", "tools", "messages") if system_first else tuple(body)
+    return json.dumps({key: body[key] for key in order}).replace("CCH", cch).encode()
+
+
+@pytest.mark.parametrize("system_first", [True, False])
+@pytest.mark.parametrize(
+    "system",
+    [
+        [{"type": "text", "text": BILLING % "CCH"}, *BASE["system"]],
+        [{"type": "text", "text": BILLING % "CCH" + "\nYou are "}, BASE["system"][1]],
+        BILLING % "CCH" + "\nYou are helpful.",
+    ],
+    ids=["block", "line", "text"],
+)
+def test_a_billing_line_is_neither_seen_nor_sent(system: Any, system_first: bool) -> None:
+    reader = make_reader(rules=[BILLING_LINE])
+    clean = read(BASE).chain
+    sent, resumed = set(), []
+    for turn, cch in enumerate(("a1b2c", "00000", "fffff")):
+        raw = billed(cch, system, 0, system_first)
+        read_turn = reader.read(MESSAGES, "", raw)
+        assert read_turn.chain == clean
+        assert {splice.kind for splice in read_turn.splices} == {"billing_line"}
+        sent.add(apply(raw, read_turn.splices))
+        longer = reader.read(MESSAGES, "", billed(cch, system, 5 + turn, system_first))
+        resumed.append(longer.resumed_at > 0)
+    [forwarded] = sent
+    assert b"billing" not in forwarded
+    assert "".join(_texts(json.loads(forwarded)["system"])) == "You are helpful."
+    assert resumed[1:] == [True, True]
+
+
+def _texts(system: Any) -> list[str]:
+    return [system] if isinstance(system, str) else [block["text"] for block in system]
+
+
+def test_other_text_of_the_same_length_is_read_anew() -> None:
+    """What may differ where reading resumes is read, not taken for what it was."""
+    reader = make_reader(rules=[BILLING_LINE])
+    system = [{"type": "text", "text": BILLING % "CCH"}, *BASE["system"]]
+    reader.read(MESSAGES, "", billed("a1b2c", system, 8, True))
+    other = billed("a1b2c", system, 9, True).replace(b"helpful", b"hateful")
+    fresh = make_reader(rules=[BILLING_LINE]).read(MESSAGES, "", other)
+    again = reader.read(MESSAGES, "", other)
+    assert (again.chain, again.splices) == (fresh.chain, fresh.splices)

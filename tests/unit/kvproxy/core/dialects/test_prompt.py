@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kvproxy.core.canonical import Canonicaliser, Edits, Order
+from kvproxy.core.canonical import Canonicaliser, Edits, Order, Whose
 from kvproxy.core.dialects.prompt import Call, arguments, frame, media, message, place
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.spans import Span
@@ -10,7 +10,7 @@ from kvproxy.core.spans import Span
 
 def edits(kept: Representatives | None = None) -> Edits:
     kept = Representatives(2**20) if kept is None else kept
-    return Canonicaliser(Order.FIRST_SEEN, kept).edits("")
+    return Canonicaliser(Order.FIRST_SEEN, kept).edits(Whose(""))
 
 
 def span(raw: bytes, start: int = 0) -> Span:

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kvproxy.core.canonical import Canonicaliser, Order
+from kvproxy.core.canonical import Canonicaliser, Order, Whose
 from kvproxy.core.dialects.base import UnknownShapeError
 from kvproxy.core.dialects.tools import Tool, tools
 from kvproxy.core.representatives import Representatives
@@ -20,7 +20,7 @@ class Reader:
         self.canon = Canonicaliser(order, Representatives(2**20))
 
     def read(self, raw: bytes, known: bool = True) -> tuple[list[bytes], list[Splice]]:
-        edits = self.canon.edits("")
+        edits = self.canon.edits(Whose(""))
         declared = None
         if known:
             spans = array_spans(raw) or []

@@ -2,54 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
-from aiohttp import web
 
-from kvproxy.adapters.http_server import Handler, HttpServer, Limits
+from kvproxy.adapters.http1.listener import Handler
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.router import Placement
 from kvproxy.proxy import Exchange
-from tests.support.makers import make_router
+from tests.support.listeners import JSON, echo, listening, placement
 from tests.support.proxies import eventually
 from tests.support.wire import ask, connected, post, read_answer, request
 
 SSE = ((b"Content-Type", b"text/event-stream"),)
-JSON = ((b"Content-Type", b"application/json"),)
-
-
-def placement() -> Placement:
-    return make_router(1).place_anywhere(0.0)
-
-
-async def page() -> web.Response:
-    return web.Response(text="own page\n")
-
-
-@asynccontextmanager
-async def listening(
-    handler: Handler,
-    *,
-    max_body: int = 1000,
-    body_timeout_s: float = 30.0,
-    max_connections: int = 100,
-) -> AsyncIterator[tuple[HttpServer, str]]:
-    limits = Limits(max_body, 8192, body_timeout_s, 30.0, max_connections)
-    server = HttpServer(handler, {"/own": page}, limits)
-    url = await server.start("127.0.0.1", 0)
-    try:
-        yield server, url
-    finally:
-        await server.drain(0.0)
-
-
-async def echo(exchange: Exchange) -> None:
-    body = await exchange.accept()
-    await exchange.start(200, JSON, placement())
-    await exchange.send(body)
-    await exchange.end()
 
 
 def error_of(body: bytes) -> dict[str, object]:
@@ -68,6 +31,12 @@ async def test_requests_go_to_the_handler_and_own_pages_do_not() -> None:
         assert (await ask(url, request("HEAD", "/own"))).body == b""
         assert (await ask(url, post(b"x", "/own"))).body == b"x"
         assert server.in_flight == 0
+
+
+async def test_own_pages_are_guarded() -> None:
+    async with listening(echo) as (_, url):
+        got = await ask(url, request("GET", "/own", [("X-Banned", "1")]))
+    assert (got.status, got.header(b"www-authenticate")) == (401, b"Bearer")
 
 
 async def test_a_request_without_an_id_gets_one() -> None:
@@ -160,8 +129,7 @@ async def test_connections_beyond_the_limit_are_told_so() -> None:
                 assert await refused.read() == b""
             writer.write(post(b"two"))
             assert (await read_answer(reader)).body == b"two"
-        assert server._http is not None
-        await eventually(lambda: not server._http.connections)
+        await eventually(lambda: not server.connections)
         assert (await ask(url, post(b"three"))).body == b"three"
 
 
@@ -172,8 +140,8 @@ async def test_a_client_that_leaves_cancels_its_handler(started: bool) -> None:
     async def wait(exchange: Exchange) -> None:
         await exchange.accept()
         if started:
-            await exchange.start(200, SSE, placement())
-            await exchange.send(b"data: {}\n\n")
+            exchange.start(200, SSE, placement())
+            exchange.send(b"data: {}\n\n")
         reached.set()
         try:
             await asyncio.Event().wait()
@@ -206,8 +174,8 @@ async def test_refusals_say_when_to_come_back() -> None:
 def breaks(headers: tuple[tuple[bytes, bytes], ...]) -> Handler:
     async def handle(exchange: Exchange) -> None:
         await exchange.accept()
-        await exchange.start(200, headers, placement())
-        await exchange.send(b"data: 1\n\n")
+        exchange.start(200, headers, placement())
+        exchange.send(b"data: 1\n\n")
         raise ProxyError("upstream_broke", "broke off")
 
     return handle
@@ -264,7 +232,7 @@ async def test_draining_cuts_what_does_not_end() -> None:
 
     async def never(exchange: Exchange) -> None:
         await exchange.accept()
-        await exchange.start(200, SSE, placement())
+        exchange.start(200, SSE, placement())
         reached.set()
         await asyncio.Event().wait()
 

@@ -1,12 +1,13 @@
 """Requests to a replica that records them byte by byte."""
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
-from kvproxy.adapters.upstream import AiohttpUpstream, UpstreamLimits
+from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.router import Placement
 from kvproxy.core.score import Match
@@ -20,8 +21,8 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 @asynccontextmanager
 async def upstream(
     keys: dict[str, str] | None = None, idle_timeout_s: float = 30.0
-) -> AsyncIterator[AiohttpUpstream]:
-    made = AiohttpUpstream(UpstreamLimits(5.0, idle_timeout_s, 30.0), keys or {})
+) -> AsyncIterator[Http1Upstream]:
+    made = Http1Upstream(UpstreamLimits(5.0, idle_timeout_s, 30.0), keys or {})
     await made.start()
     try:
         yield made
@@ -44,10 +45,12 @@ def asking(headers: RawHeaders = (), **given: object) -> FakeExchange:
 
 
 async def fetch(
-    sender: AiohttpUpstream, replica: RecordingReplica, exchange: FakeExchange, body: bytes = b"{}"
+    sender: Http1Upstream, replica: RecordingReplica, exchange: FakeExchange, body: bytes = b"{}"
 ) -> tuple[int, bytes]:
     async with sender.open(to(replica), exchange, body) as got:
-        return got.status, b"".join([chunk async for chunk in got.chunks()])
+        parts: list[bytes] = []
+        await got.relay(parts.append, exchange)
+        return got.status, b"".join(parts)
 
 
 def named(received: Received) -> dict[bytes, bytes]:
@@ -140,10 +143,11 @@ async def test_connections_are_used_again_after_a_whole_answer() -> None:
 async def test_leaving_early_closes_the_connection() -> None:
     async with upstream() as sender, recording() as (replica,):
         replica.script = lambda received: [*answer(b"x" * 9, chunk=3)[:2], Mark.HOLD]
-        async with sender.open(to(replica), asking(), b"{}") as got:
-            chunks = aiter(got.chunks())
-            assert await anext(chunks) == b"xxx"
-            await chunks.aclose()  # type: ignore[attr-defined]
+        exchange, came = asking(), asyncio.Event()
+        async with sender.open(to(replica), exchange, b"{}") as got:
+            relaying = asyncio.create_task(got.relay(lambda part: came.set(), exchange))
+            await came.wait()
+            relaying.cancel()
         await replica.received[0].gone.wait()
 
 
@@ -197,3 +201,22 @@ async def test_silence_before_and_within_an_answer() -> None:
             with pytest.raises(ProxyError) as raised:
                 await fetch(sender, replica, asking())
             assert raised.value.code == "upstream_timeout"
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_replaced_by_a_fresh_one() -> None:
+    """Before any byte of an answer: the request crossed the replica's close on the wire."""
+    async with upstream() as sender, recording() as (replica,):
+        assert await fetch(sender, replica, asking()) == (200, b"{}")
+        scripts = [[Mark.CUT], answer(b"fresh")]
+        replica.script = lambda received: scripts[len(replica.received) - 2]
+        assert await fetch(sender, replica, asking()) == (200, b"fresh")
+        assert len(replica.received) == 3
+
+
+async def test_a_fresh_connection_that_is_closed_is_not_replaced() -> None:
+    async with upstream() as sender, recording() as (replica,):
+        assert await fetch(sender, replica, asking()) == (200, b"{}")
+        replica.script = lambda received: [Mark.CUT]
+        with pytest.raises(ProxyError):
+            await fetch(sender, replica, asking())
+        assert len(replica.received) == 3

@@ -1,0 +1,205 @@
+"""A client's connection: bytes in, one exchange at a time, its answer out.
+
+What a client sends while it is being answered waits unread. A client that goes away cancels its
+request at once, also while that waits for a first token.
+"""
+
+import asyncio
+import math
+import socket
+import struct
+from typing import Protocol, cast
+
+from kvproxy.adapters.http1.exchange import ClientExchange
+from kvproxy.adapters.http1.incoming import Incoming, Limits
+from kvproxy.adapters.http1.states import Event, State, after
+from kvproxy.core.errors import ProxyError
+
+# A client that was refused while it sent is listened to this long, or it would miss the answer.
+_LINGER_S = 1.0
+# With this an end of the connection is a reset, which no client takes for the end of an answer.
+_RESET = struct.pack("ii", 1, 0)
+
+
+class Serving(Protocol):
+    """What a connection needs of the server."""
+
+    limits: Limits
+    draining: bool
+
+    def joined(self, connection: "ClientConnection") -> None: ...
+
+    def left(self, connection: "ClientConnection") -> None: ...
+
+    def begin(self, exchange: ClientExchange, connection: "ClientConnection") -> None:
+        """Starts to answer; ends with connection.answered()."""
+
+    def cancel(self, exchange: ClientExchange) -> None: ...
+
+
+class ClientConnection(asyncio.Protocol):
+    def __init__(self, server: Serving) -> None:
+        self._server = server
+        self._limits = server.limits
+        self._loop = asyncio.get_running_loop()
+        self.state = State.IDLE
+        self.deadline = math.inf
+        self._exchange: ClientExchange | None = None
+        self._incoming = Incoming(server.limits)
+        self._ahead = b""
+        self.congested = False
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._server.joined(self)
+        self._allow(self._limits.keepalive_timeout_s)
+
+    def data_received(self, data: bytes) -> None:
+        if self.state is State.ANSWER:
+            self._ahead += data
+            self._transport.pause_reading()
+        elif self.state is not State.LINGER and self._incoming.refusal is None:
+            self._read(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._move(Event.LOST)
+        self.deadline = math.inf
+        self._server.left(self)
+        if self._exchange is not None:
+            self._server.cancel(self._exchange)
+
+    def pause_writing(self) -> None:
+        # As long as a client may take to send, it may also take nothing.
+        self._allow(self._limits.body_timeout_s)
+        self.congested = True
+        self._press()
+
+    def resume_writing(self) -> None:
+        if self.state is State.ANSWER:
+            self.deadline = math.inf
+        self.congested = False
+        self._press()
+
+    # What the server and the exchange call.
+
+    @property
+    def closing(self) -> bool:
+        return self._server.draining
+
+    def write(self, *data: bytes) -> None:
+        if self.state is State.CLOSED or self._transport.is_closing():
+            return
+        if len(data) == 1:
+            self._transport.write(data[0])
+        else:
+            self._transport.writelines(data)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def reset(self) -> None:
+        connected = self._transport.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._transport.abort()
+
+    def answered(self, exchange: ClientExchange) -> None:
+        """Nothing more comes from this exchange."""
+        self._exchange = None
+        if self.state is State.CLOSED:
+            return
+        if not exchange.ended:
+            self._transport.close()
+        elif exchange.last or self._server.draining:
+            self._end()
+        else:
+            self._move(Event.ANSWERED)
+            self._next()
+
+    def hurry(self) -> None:
+        """No further request is wanted."""
+        if self.state is State.IDLE:
+            self._transport.close()
+
+    def expired(self) -> None:
+        """Called when the deadline has passed."""
+        self.deadline = math.inf
+        waited = f"{self._limits.body_timeout_s:g} s (server.body_timeout_s)"
+        late = ProxyError("request_timeout", f"The request did not arrive in {waited}.")
+        if self.state is State.HEAD:
+            self._refuse_head(late)
+        elif self.state is State.BODY:
+            self._refuse_body(late)
+        else:
+            self._transport.abort()
+
+    # How a request is read.
+
+    def _read(self, data: bytes) -> None:
+        if self.state is State.IDLE:
+            self._move(Event.BYTES)
+            self._allow(self._limits.body_timeout_s)
+        incoming = self._incoming
+        try:
+            self._ahead = incoming.feed(data)
+        except ProxyError as error:
+            incoming.refusal = error
+        if self.state is State.HEAD:
+            if not incoming.head_read:
+                if incoming.refusal is not None:
+                    self._refuse_head(incoming.refusal)
+                return
+            self._move(Event.HEAD_READ)
+            self._exchange = ClientExchange(incoming, self)
+            self._server.begin(self._exchange, self)
+        if incoming.refusal is not None:
+            self._refuse_body(incoming.refusal)
+        elif incoming.whole:
+            self._move(Event.BODY_READ)
+            self.deadline = math.inf
+            assert self._exchange is not None
+            self._exchange.body_settled()
+            if self._ahead:
+                self._transport.pause_reading()
+
+    def _refuse_head(self, error: ProxyError) -> None:
+        """There is no request to speak of yet."""
+        ClientExchange(self._incoming, self).refuse(error)
+        self._end()
+
+    def _refuse_body(self, error: ProxyError) -> None:
+        """Whoever waits for the body is told; what is left of it is not worth reading."""
+        assert self._exchange is not None
+        self._incoming.refusal = error
+        self.deadline = math.inf
+        self._exchange.body_settled()
+
+    def _next(self) -> None:
+        self._incoming = Incoming(self._limits)
+        self._allow(self._limits.keepalive_timeout_s)
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            self._transport.resume_reading()
+            self._read(ahead)
+
+    def _end(self) -> None:
+        """The client sees the end of our side, and is heard a little longer: closing while its
+        bytes arrive would reset the connection under the answer."""
+        self._move(Event.ANSWERED_LAST)
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self._allow(_LINGER_S)
+        else:
+            self._transport.close()
+
+    def _press(self) -> None:
+        if self._exchange is not None and self._exchange.press is not None:
+            self._exchange.press(self.congested)
+
+    def _allow(self, patience_s: float) -> None:
+        self.deadline = self._loop.time() + patience_s
+
+    def _move(self, event: Event) -> None:
+        self.state = after(self.state, event)

@@ -1,0 +1,177 @@
+"""One request of a client and its answer: the proxy's Exchange, on a connection."""
+
+import asyncio
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from kvproxy.adapters.http1.heads import answer_head
+from kvproxy.adapters.http1.incoming import Incoming
+from kvproxy.core.dialects import dialect_of, errors_of
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.explain import describe
+from kvproxy.core.headers import end_to_end
+from kvproxy.core.router import Placement
+from kvproxy.proxy import Headers
+
+# A request id is repeated to replicas, clients and logs: anything else would be a way in.
+_REQUEST_ID = re.compile(r"[!-~]{1,256}")
+_OURS = frozenset({b"x-request-id", b"x-kvproxy-replica", b"x-kvproxy-decision"})
+_JSON = (b"content-type", b"application/json")
+# Beyond this a chunk and its framing are cheaper written as three than copied into one.
+_COPY_MAX_BYTES = 16 * 2**10
+
+
+class Wire(Protocol):
+    """What an exchange needs of its connection."""
+
+    congested: bool
+
+    @property
+    def closing(self) -> bool: ...
+
+    def write(self, *data: bytes) -> None: ...
+
+    def close(self) -> None:
+        """After what was written."""
+
+    def reset(self) -> None:
+        """At once, and so that the client cannot take it for the end of an answer."""
+
+
+class ClientExchange:
+    def __init__(self, incoming: Incoming, wire: Wire) -> None:
+        self._incoming = incoming
+        self._wire = wire
+        self.method = incoming.method
+        self.target = _origin_form(incoming.target.decode("latin-1"))
+        self.path = self.target.partition("?")[0]
+        self.raw_headers: Headers = incoming.headers
+        self.header: Mapping[str, str] = incoming.header
+        given = incoming.header.get("x-request-id", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        self.press: Callable[[bool], None] | None = None
+        self.started = False
+        self.ended = False
+        self.last = False
+        self._body: asyncio.Future[None] | None = None
+        self._chunked = False
+        self._unframed = False
+        self._events = False
+        self._sent_last = b""
+
+    @property
+    def congested(self) -> bool:
+        return self._wire.congested
+
+    async def accept(self) -> bytes:
+        incoming = self._incoming
+        if not incoming.whole and incoming.refusal is None:
+            if self.header.get("expect", "").lower() == "100-continue":
+                self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._body = asyncio.get_running_loop().create_future()
+            await self._body
+        if incoming.refusal is not None:
+            raise incoming.refusal
+        # The one time that a body is joined.
+        return incoming.parts[0] if len(incoming.parts) == 1 else b"".join(incoming.parts)
+
+    def body_settled(self) -> None:
+        """The body is whole, or never will be."""
+        if self._body is not None and not self._body.done():
+            self._body.set_result(None)
+
+    def start(self, status: int, headers: Headers, placement: Placement) -> None:
+        own = [
+            (b"x-request-id", self.request_id.encode()),
+            (b"x-kvproxy-replica", placement.replica.id.encode()),
+        ]
+        if self.header.get("x-kvproxy-decision"):
+            own.append((b"x-kvproxy-decision", describe(placement)))
+        self._start(status, [*end_to_end(headers, _OURS), *own])
+
+    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        assert not self.started
+        named = {name.lower(): value for name, value in headers}
+        bare = self.method == "HEAD" or status in (204, 304)
+        framed = b"content-length" in named or bare
+        self._chunked = not framed and not self._incoming.http10
+        self._unframed = not framed and self._incoming.http10
+        self._events = self._chunked and b"content-encoding" not in named
+        self._events &= named.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+        self.last = self._unframed or self._wire.closing or not self._incoming.whole
+        self.last |= not self._incoming.keep_alive
+        if self._chunked:
+            headers.append((b"transfer-encoding", b"chunked"))
+        if self.last:
+            headers.append((b"connection", b"close"))
+        elif self._incoming.http10:
+            headers.append((b"connection", b"keep-alive"))
+        self.started = True
+        self._wire.write(answer_head(status, headers))
+
+    def send(self, chunk: bytes) -> None:
+        if self._events:
+            self._sent_last = chunk if len(chunk) > 3 else (self._sent_last + chunk)[-4:]
+        if not self._chunked or not chunk:
+            self._wire.write(chunk)
+        elif len(chunk) <= _COPY_MAX_BYTES:
+            self._wire.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        else:
+            self._wire.write(b"%x\r\n" % len(chunk), chunk, b"\r\n")
+
+    def end(self) -> None:
+        assert not self.ended
+        self.ended = True
+        if self._chunked:
+            self._wire.write(b"0\r\n\r\n")
+
+    def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """A whole answer of our own."""
+        self._start(status, [*headers, (b"content-length", b"%d" % len(body))])
+        if self.method != "HEAD":
+            self._wire.write(body)
+        self.ended = True
+
+    def refuse(self, error: ProxyError) -> None:
+        """Answer with the error in the client's dialect, or cut a started answer short."""
+        if not self.started:
+            body = errors_of(self.path).error_body(error)
+            self.answer(error.status, body, error_headers(error, self.request_id))
+        elif not self.ended:
+            self.last = True
+            dialect = dialect_of(self.method, self.path)
+            if dialect is not None and self._events:
+                # An event that was cut in two is ended first, or it would swallow this one.
+                whole = not self._sent_last or self._sent_last.endswith((b"\n\n", b"\r\n\r\n"))
+                self.send((b"" if whole else b"\n\n") + dialect.stream_error(error))
+                self.end()
+            elif self._unframed:
+                self._wire.reset()
+            else:
+                # Half an answer is never taken for a whole one: its framing stays unfulfilled.
+                self._wire.close()
+
+
+def error_headers(error: ProxyError, request_id: str) -> list[tuple[bytes, bytes]]:
+    headers = [
+        _JSON,
+        (b"x-request-id", request_id.encode()),
+        (b"x-kvproxy-error-code", error.code.encode()),
+    ]
+    if error.code == "unauthorized":
+        headers.append((b"www-authenticate", b"Bearer"))
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+    return headers
+
+
+def _origin_form(target: str) -> str:
+    """Path and query of a request target; clients of forward proxies send whole URLs."""
+    if target.startswith("/"):
+        return target
+    _, _, after_scheme = target.partition("://")
+    slash = re.search(r"[/?]", after_scheme)
+    found = after_scheme[slash.start() :] if slash else ""
+    return found if found.startswith("/") else "/" + found

@@ -1,0 +1,229 @@
+"""A connection to a replica: asked once at a time, its answer handed on as it arrives."""
+
+import asyncio
+import math
+from collections.abc import Callable
+from enum import Enum
+from typing import cast
+
+import httptools
+
+from kvproxy.adapters.http1.deadlines import Deadlines
+from kvproxy.core.errors import ProxyError
+from kvproxy.proxy import Exchange, Headers
+
+
+class Phase(Enum):
+    IDLE = "idle"
+    ASKED = "asked"  # no head of an answer yet
+    ANSWER = "answer"  # inside its body
+    DONE = "done"
+    BROKEN = "broken"
+
+
+class Link(asyncio.Protocol):
+    """`stale`: the replica closed it before it knew of the request, as far as can be told."""
+
+    def __init__(self, replica: str, idle_timeout_s: float, deadlines: Deadlines) -> None:
+        self.replica = replica
+        self.phase = Phase.IDLE
+        self.deadline = math.inf
+        self.idle_since = 0.0
+        self.stale = False
+        self.status = 0
+        self.headers: Headers = ()
+        self._idle_timeout_s = idle_timeout_s
+        self._deadlines = deadlines
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._failure: ProxyError | None = None
+        self._feed: Callable[[bytes], None] | None = None
+        self._paused = False
+        self._used = -1
+        self._heard = False
+        self._method = ""
+        self._received: list[tuple[bytes, bytes]] = []
+        self._keeps = False
+        self._to_the_end = False
+        self._over = False
+        self._parts: list[bytes] = []
+        # llhttp adds to the parts without a call of ours.
+        self.on_body = self._parts.append
+
+    def ask(self, method: str, head: bytes, body: bytes) -> None:
+        assert self.phase is Phase.IDLE
+        self.phase = Phase.ASKED
+        self._used += 1
+        self._heard = self._over = False
+        self.status = 0
+        self._method = method
+        self._received = []
+        self._transport.writelines((head, body) if body else (head,))
+        self.deadline = self._loop.time() + self._idle_timeout_s
+
+    async def answered(self) -> None:
+        """Returns when `status` and `headers` are there.
+
+        Raises ProxyError upstream_lost, upstream_timeout, upstream_broke.
+        """
+        await self._while(Phase.ASKED)
+        if self._failure is not None and not self.status:
+            raise self._failure
+
+    async def relay(self, feed: Callable[[bytes], None], exchange: Exchange) -> None:
+        """Gives the body to `feed` as it arrives, no faster than the client takes it.
+
+        Raises ProxyError upstream_broke, upstream_timeout.
+        """
+        self._feed = feed
+        exchange.press = self._press
+        try:
+            self._press(exchange.congested)
+            self._pass_on()
+            await self._while(Phase.ANSWER)
+        finally:
+            exchange.press = self._feed = None
+            self._press(False)
+        if self._failure is not None:
+            raise self._failure
+
+    def rest(self) -> bool:
+        """Ready for the next request, if both messages are over and nobody wants to close."""
+        unsent = self._transport.get_write_buffer_size()
+        if self.phase is not Phase.DONE or not self._keeps or unsent or self.closing:
+            return False
+        self.phase = Phase.IDLE
+        self.deadline = math.inf
+        self.idle_since = self._loop.time()
+        # An answer that nobody wanted must not become part of the next.
+        self._parts.clear()
+        if self._method == "HEAD":
+            # It waits for a body that does not come.
+            self._parser = httptools.HttpResponseParser(self)
+        return True
+
+    def give_up(self) -> None:
+        """Nothing will come: whoever waits for a first byte fails at once."""
+        if self.phase is Phase.ASKED and not self._heard:
+            self._fail("upstream_lost", "was given up before it answered")
+
+    @property
+    def closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """At once: an engine that still works on an answer stops."""
+        self.phase = Phase.BROKEN
+        self.deadline = math.inf
+        self._transport.abort()
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._parser = httptools.HttpResponseParser(self)
+        self._deadlines.members.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.phase is not Phase.ASKED and self.phase is not Phase.ANSWER:
+            # Nobody asked for this.
+            self.close()
+            return
+        self._heard = True
+        self.deadline = self._loop.time() + self._idle_timeout_s
+        fault = None
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            fault = error
+        self._pass_on()
+        if self._over:
+            self._keeps &= fault is None
+            self._end(Phase.DONE)
+        elif fault is not None:
+            self._fail("upstream_broke", f"sent what is not HTTP/1.1 ({fault})")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadlines.members.discard(self)
+        if self.phase is Phase.ANSWER and self._to_the_end and exc is None:
+            self._end(Phase.DONE)
+        elif self.phase is Phase.ANSWER:
+            self._fail("upstream_broke", "broke off its answer")
+        elif self.phase is Phase.ASKED:
+            self.stale = self._used > 0 and not self._heard
+            self._fail("upstream_lost", "closed the connection without an answer")
+        # It refers back to this object: only the collector would find both.
+        del self._parser
+
+    def expired(self) -> None:
+        """Called when the deadline has passed."""
+        self._fail("upstream_timeout", f"sent nothing for {self._idle_timeout_s:g} s")
+
+    # What llhttp calls.
+
+    def on_message_begin(self) -> None:
+        # Something behind the answer: whose is it?
+        self._keeps &= not self._over
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.phase is Phase.ASKED:
+            self._received.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if self.phase is not Phase.ASKED:
+            return
+        if status < 200:
+            # Interim answers belong to this hop.
+            self._received = []
+            return
+        self.status, self.headers = status, self._received
+        names = {name.lower() for name, _ in self._received}
+        self._keeps = self._parser.should_keep_alive()
+        self._to_the_end = names.isdisjoint((b"content-length", b"transfer-encoding"))
+        self._over = self._method == "HEAD"
+        self.phase = Phase.ANSWER
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        self._over |= self.phase is Phase.ANSWER
+
+    # How an answer is waited for and passed on.
+
+    def _pass_on(self) -> None:
+        parts, feed = self._parts, self._feed
+        if parts and feed is not None:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            feed(data)
+
+    def _press(self, full: bool) -> None:
+        """Read on or not, as the client takes what comes."""
+        if full == self._paused or self.closing:
+            return
+        self._paused = full
+        if full:
+            self._transport.pause_reading()
+            self.deadline = math.inf
+        else:
+            self._transport.resume_reading()
+            self.deadline = self._loop.time() + self._idle_timeout_s
+
+    def _fail(self, code: str, what: str) -> None:
+        self._failure = ProxyError(code, f"Replica {self.replica} {what}.", retry_after_s=1.0)
+        self._end(Phase.BROKEN)
+        self._transport.abort()
+
+    def _end(self, phase: Phase) -> None:
+        self.phase = phase
+        self.deadline = math.inf
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _while(self, phase: Phase) -> None:
+        while self.phase is phase:
+            self._waiter = self._loop.create_future()
+            await self._waiter

@@ -1,0 +1,160 @@
+"""The listener: accepts connections, runs one task a request, drains."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from kvproxy.adapters.http1.connection import ClientConnection
+from kvproxy.adapters.http1.deadlines import Deadlines
+from kvproxy.adapters.http1.exchange import ClientExchange, error_headers
+from kvproxy.adapters.http1.heads import answer_head
+from kvproxy.adapters.http1.incoming import Limits
+from kvproxy.core.errors import ProxyError, openai_body
+from kvproxy.proxy import Exchange
+
+log = logging.getLogger("kvproxy.http")
+
+# Connections the kernel may hold until they are accepted.
+_BACKLOG = 4096
+# How long clients may take to see the end of a cut answer.
+_FLUSH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer of kvproxy's own."""
+
+    body: bytes
+    content_type: str = "application/json"
+    status: int = 200
+
+
+# kvproxy's own pages, by path; everything else belongs to the replicas.
+Route = Callable[[], Awaitable[Page]]
+# Raises ProxyError when whoever sent these headers may not see that page.
+Guard = Callable[[str, Mapping[str, str]], None]
+Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class _TooMany(asyncio.Protocol):
+    """A connection beyond the limit is told so at once instead of waiting for nothing."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        error = ProxyError(
+            "overloaded", "Too many connections (server.max_connections).", retry_after_s=1.0
+        )
+        body = openai_body(error)
+        framing = [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        answer = answer_head(429, [*error_headers(error, "-"), *framing]) + body
+        cast(asyncio.Transport, transport).write(answer)
+        transport.close()
+
+
+class HttpServer:
+    """Serves `routes` itself and gives every other request to `handler`."""
+
+    def __init__(
+        self, handler: Handler, routes: Mapping[str, Route], limits: Limits, guard: Guard
+    ) -> None:
+        self._handler = handler
+        self._guard = guard
+        self._routes = routes
+        self.limits = limits
+        self.deadlines = Deadlines(min(limits.body_timeout_s, limits.keepalive_timeout_s))
+        self.connections: set[ClientConnection] = set()
+        self.draining = False
+        self._listener: asyncio.Server | None = None
+        self._running: dict[ClientExchange, asyncio.Task[None]] = {}
+        self._cut: ProxyError | None = None
+        self._alone: asyncio.Future[None] | None = None
+
+    async def start(self, host: str, port: int) -> str:
+        """Listen; returns the URL, with the port the system chose for port 0.
+
+        Raises OSError when the address is taken or not ours.
+        """
+
+        def accept() -> asyncio.Protocol:
+            full = len(self.connections) >= self.limits.max_connections
+            return _TooMany() if full else ClientConnection(self)
+
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(accept, host, port, backlog=_BACKLOG)
+        self.deadlines.start()
+        bound = self._listener.sockets[0].getsockname()[1]
+        return f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._running)
+
+    def joined(self, connection: ClientConnection) -> None:
+        self.connections.add(connection)
+        self.deadlines.members.add(connection)
+
+    def left(self, connection: ClientConnection) -> None:
+        self.connections.discard(connection)
+        self.deadlines.members.discard(connection)
+        if self._alone is not None and not self.connections and not self._alone.done():
+            self._alone.set_result(None)
+
+    def begin(self, exchange: ClientExchange, connection: ClientConnection) -> None:
+        run = self._run(exchange, connection)
+        self._running[exchange] = asyncio.get_running_loop().create_task(run)
+
+    def cancel(self, exchange: ClientExchange) -> None:
+        task = self._running.get(exchange)
+        if task is not None:
+            task.cancel()
+
+    async def _run(self, exchange: ClientExchange, connection: ClientConnection) -> None:
+        try:
+            own = exchange.method in ("GET", "HEAD")
+            route = self._routes.get(exchange.path) if own else None
+            if route is None:
+                await self._handler(exchange)
+            else:
+                self._guard(exchange.path, exchange.header)
+                page = await route()
+                kind = [(b"content-type", page.content_type.encode())]
+                exchange.answer(page.status, page.body, kind)
+        except ProxyError as error:
+            exchange.refuse(error)
+        except asyncio.CancelledError:
+            if self._cut is None:
+                raise
+            exchange.refuse(self._cut)
+        except Exception:
+            log.exception("request %s failed", exchange.request_id)
+            exchange.refuse(ProxyError("internal", "kvproxy failed; see its log."))
+        finally:
+            del self._running[exchange]
+            connection.answered(exchange)
+
+    async def drain(self, grace_s: float) -> None:
+        """Stop accepting, let answers end for `grace_s`, then cut them with an error event."""
+        assert self._listener is not None
+        self._listener.close()
+        self.draining = True
+        for connection in list(self.connections):
+            connection.hurry()
+        if self._running:
+            await asyncio.wait(list(self._running.values()), timeout=grace_s)
+        self._cut = ProxyError("draining", "kvproxy is shutting down; send the request again.")
+        cut = list(self._running.values())
+        for task in cut:
+            task.cancel()
+        if cut:
+            await asyncio.wait(cut, timeout=5.0)
+        await self._flushed()
+        self.deadlines.stop()
+
+    async def _flushed(self) -> None:
+        """Until clients have seen the end of their answers, or had the time to."""
+        if self.connections:
+            self._alone = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._alone], timeout=_FLUSH_S)
+        for connection in list(self.connections):
+            connection.reset()

@@ -1,0 +1,89 @@
+"""Connections to replicas: kept while they are fresh, never capped, newest first.
+
+An engine closes an idle connection after a few seconds (vLLM: 5) and a request may cross that
+close on the wire. So an idle connection is dropped before that.
+"""
+
+import asyncio
+import ssl
+from urllib.parse import urlsplit
+
+from kvproxy.adapters.http1.deadlines import Deadlines
+from kvproxy.adapters.http1.link import Link
+from kvproxy.core.errors import ProxyError
+
+
+class Origin:
+    """Where a replica's URL leads: what is connected to, and what its requests say."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname, url
+        self.name = parts.hostname
+        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self.port = parts.port or (443 if self.tls else 80)
+        self.host = parts.netloc.rpartition("@")[2].encode()
+        self.prefix = parts.path.rstrip("/")
+
+
+class Pool:
+    """The connections to one replica."""
+
+    def __init__(
+        self,
+        replica: str,
+        origin: Origin,
+        *,
+        connect_timeout_s: float,
+        idle_timeout_s: float,
+        keepalive_s: float,
+        deadlines: Deadlines,
+    ) -> None:
+        self.origin = origin
+        self._replica = replica
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._keepalive_s = keepalive_s
+        self._deadlines = deadlines
+        self._idle: list[Link] = []
+
+    async def take(self, *, fresh: bool = False) -> Link:
+        """An idle connection if there is one and `fresh` does not forbid it, else a new one.
+
+        Raises ProxyError upstream_unreachable.
+        """
+        oldest = asyncio.get_running_loop().time() - self._keepalive_s
+        while self._idle and not fresh:
+            link = self._idle.pop()
+            if link.idle_since > oldest and not link.closing:
+                link.deadline = float("inf")
+                return link
+            link.close()
+        return await self._connect()
+
+    def give_back(self, link: Link) -> None:
+        """Kept for the next request if the answer was read to its end, closed otherwise."""
+        if link.rest():
+            link.deadline = link.idle_since + self._keepalive_s
+            self._idle.append(link)
+        else:
+            link.close()
+
+    async def _connect(self) -> Link:
+        loop, origin = asyncio.get_running_loop(), self.origin
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, link = await loop.create_connection(
+                    lambda: Link(self._replica, self._idle_timeout_s, self._deadlines),
+                    origin.name,
+                    origin.port,
+                    ssl=origin.tls,
+                )
+        except (OSError, TimeoutError) as error:
+            kind = type(error).__name__
+            raise ProxyError(
+                "upstream_unreachable",
+                f"Replica {self._replica} cannot be reached ({kind}).",
+                retry_after_s=1.0,
+            ) from error
+        return link

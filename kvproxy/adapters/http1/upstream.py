@@ -1,0 +1,111 @@
+"""Requests to replicas: the client's head with few changes, its body as it is."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from kvproxy.adapters.http1.deadlines import Deadlines
+from kvproxy.adapters.http1.heads import request_head
+from kvproxy.adapters.http1.link import Link
+from kvproxy.adapters.http1.pool import Origin, Pool
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.replica import Replica
+from kvproxy.core.router import Placement
+from kvproxy.proxy import Exchange
+
+_NO_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamLimits:
+    """Seconds. `idle_timeout_s` bounds the silence before and between bytes of an answer."""
+
+    connect_timeout_s: float
+    idle_timeout_s: float
+    keepalive_s: float
+
+
+class Http1Upstream:
+    """`api_keys` maps replica ids to the bearer token that replaces the client's; headers named in
+    `kept` are for kvproxy alone."""
+
+    def __init__(
+        self, limits: UpstreamLimits, api_keys: dict[str, str], kept: frozenset[str] = frozenset()
+    ) -> None:
+        self._limits = limits
+        self._api_keys = api_keys
+        self._kept = frozenset(name.encode() for name in kept)
+        self._deadlines = Deadlines(min(limits.idle_timeout_s, limits.keepalive_s or 1.0))
+        self._pools: dict[str, Pool] = {}
+
+    async def start(self) -> None:
+        self._deadlines.start()
+
+    async def close(self) -> None:
+        self._deadlines.stop()
+        for link in self._links():
+            link.close()
+        # The ends are noticed in the next turn of the loop.
+        await asyncio.sleep(0)
+
+    def abandon(self, replica: Replica) -> None:
+        for link in self._links():
+            if link.replica == replica.id:
+                link.give_up()
+
+    @asynccontextmanager
+    async def open(
+        self, placement: Placement, exchange: Exchange, body: bytes
+    ) -> AsyncIterator[Link]:
+        """Leaving the block before the answer's end closes the connection, so the engine stops."""
+        pool = self._pool(placement.replica)
+        head = self._head(placement, exchange, body, pool.origin)
+        fresh = False
+        while True:
+            link = await pool.take(fresh=fresh)
+            try:
+                link.ask(exchange.method, head, body)
+                await link.answered()
+                yield link
+                return
+            except ProxyError:
+                if not link.stale:
+                    raise
+                fresh = True
+            finally:
+                pool.give_back(link)
+
+    def _links(self) -> list[Link]:
+        return [link for link in self._deadlines.members if isinstance(link, Link)]
+
+    def _pool(self, replica: Replica) -> Pool:
+        pool = self._pools.get(replica.id)
+        if pool is None:
+            limits = self._limits
+            pool = self._pools[replica.id] = Pool(
+                replica.id,
+                Origin(replica.url),
+                connect_timeout_s=limits.connect_timeout_s,
+                idle_timeout_s=limits.idle_timeout_s,
+                keepalive_s=limits.keepalive_s,
+                deadlines=self._deadlines,
+            )
+        return pool
+
+    def _head(self, placement: Placement, exchange: Exchange, body: bytes, origin: Origin) -> bytes:
+        own = [(b"x-request-id", exchange.request_id.encode())]
+        if body or exchange.method not in _NO_BODY:
+            own.append((b"content-length", b"%d" % len(body)))
+        placing = placement.placing
+        if placement.replica.kv_events and placing.request_id:
+            # Comes back with the blocks that this request makes.
+            own.append((b"x-session-id", placing.request_id.encode()))
+        if placing.match.rank is not None:
+            own.append((b"x-data-parallel-rank", b"%d" % placing.match.rank))
+        key = self._api_keys.get(placement.replica.id)
+        if key is not None:
+            own.append((b"authorization", b"Bearer " + key.encode()))
+        target = origin.prefix + exchange.target
+        headers = exchange.raw_headers
+        return request_head(exchange.method, target, origin.host, headers, own, kept=self._kept)

@@ -1,0 +1,190 @@
+"""Keeps current what LMCache holds of the conversations that go on, off the request's path.
+
+After a turn its token ids are asked from the replica and its chunks from LMCache. Chunks have names
+then, by which they are asked again and again, the longest unasked first.
+"""
+
+import asyncio
+import logging
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import aiohttp
+
+from kvproxy.core.lmcache import Instance, Keys, Lookup, by_replica
+from kvproxy.core.loadable import Loadable, Told
+from kvproxy.core.replica import Replica
+from kvproxy.core.tokenise import Question, question
+from kvproxy.core.types import Chain
+
+log = logging.getLogger("kvproxy.lmcache")
+
+_PENDING_MAX = 64
+_AT_A_TIME = 4
+_AGAIN_MAX = 16
+
+
+class Request(NamedTuple):
+    """`body` as it was forwarded."""
+
+    path: str
+    body: bytes
+
+
+class Prompt(NamedTuple):
+    """A prompt that was answered, and the request it came in. `model` is what LMCache calls its
+    model."""
+
+    replica: Replica
+    model: str
+    salt: str
+    chain: Chain
+    prompt_tokens: int
+    request: Request
+
+
+class Directory(Protocol):
+    """Who holds what; None when nobody answered, and `heard` is whether anybody did of late."""
+
+    @property
+    def heard(self) -> bool: ...
+
+    @property
+    def instances(self) -> Mapping[str, Instance]: ...
+
+    async def lookup(self, token_ids: Sequence[int], model: str, salt: str) -> Lookup | None: ...
+
+    async def again(self, keys: Keys) -> Lookup | None: ...
+
+
+TokensOf = Callable[[Replica, Question], Awaitable["array[int]"]]
+
+
+@dataclass(slots=True)
+class WatchCounts:
+    """Prompts asked about, those that came too fast for that, and those whose tokens were not to
+    be had or not as many as the engine had counted."""
+
+    asked: int = 0
+    dropped: int = 0
+    unlike: int = 0
+
+
+class _Asked(NamedTuple):
+    byte_blocks: int
+    prompt_tokens: int
+    keys: Keys
+
+
+class TierWatch:
+    """answered() is what requests call; all else happens every `interval_s`. `hosts` are those of
+    the replicas by id, `named` pairs of servers and replicas."""
+
+    def __init__(
+        self,
+        loadable: Loadable,
+        directory: Directory,
+        tokens_of: TokensOf,
+        hosts: Mapping[str, str],
+        *,
+        named: Sequence[tuple[str, str]],
+        interval_s: float,
+    ) -> None:
+        self.counts = WatchCounts()
+        self._loadable = loadable
+        self._directory = directory
+        self._tokens_of = tokens_of
+        self._hosts = hosts
+        self._named = named
+        self._interval_s = interval_s
+        self._pending: deque[Prompt] = deque(maxlen=_PENDING_MAX)
+        self._asked: OrderedDict[int, _Asked] = OrderedDict()
+        self._task: asyncio.Task[None] | None = None
+        self._said: set[str] = set()
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def answered(self, prompt: Prompt) -> None:
+        """Its chunks are asked for soon, when the servers have had time to store them."""
+        self.counts.dropped += len(self._pending) == _PENDING_MAX
+        self._pending.append(prompt)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_s)
+            new = [self._pending.popleft() for _ in range(len(self._pending))]
+            if not self._directory.heard:
+                self._loadable.clear()
+            await _few_at_a_time(self._ask(prompt) for prompt in new)
+            again = list(self._asked)[:_AGAIN_MAX]
+            await _few_at_a_time(self._ask_again(chain_end) for chain_end in again)
+
+    async def _ask(self, prompt: Prompt) -> None:
+        asked = question(*prompt.request)
+        if asked is None:
+            return
+        self.counts.asked += 1
+        try:
+            tokens = await self._tokens_of(prompt.replica, asked)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            self._unlike(prompt, f"{type(error).__name__}: {error}")
+            return
+        if len(tokens) != prompt.prompt_tokens:
+            self._unlike(prompt, f"{len(tokens)} tokens, not {prompt.prompt_tokens}")
+            return
+        found = await self._directory.lookup(tokens, prompt.model, prompt.salt)
+        if found is None:
+            return
+        chain = prompt.chain
+        before = self._loadable.find(chain)
+        if before is not None and before.byte_blocks < len(chain):
+            self._forget(chain.hashes[before.byte_blocks - 1])
+        self._put(chain.end, len(chain), prompt.prompt_tokens, found)
+        if found.keys is not None:
+            self._asked[chain.end] = _Asked(len(chain), prompt.prompt_tokens, found.keys)
+
+    async def _ask_again(self, chain_end: int) -> None:
+        asked = self._asked.pop(chain_end, None)
+        if asked is None or not self._loadable.has_room_for(chain_end):
+            return
+        self._asked[chain_end] = asked
+        found = await self._directory.again(asked.keys)
+        if found is not None and chain_end in self._asked:
+            self._put(chain_end, asked.byte_blocks, asked.prompt_tokens, found)
+
+    def _put(self, chain_end: int, byte_blocks: int, prompt_tokens: int, found: Lookup) -> None:
+        holds = by_replica(found.holdings, self._named, self._directory.instances, self._hosts)
+        self._loadable.put(chain_end, Told(byte_blocks, prompt_tokens, holds))
+
+    def _forget(self, chain_end: int) -> None:
+        self._loadable.drop(chain_end)
+        self._asked.pop(chain_end, None)
+
+    def _unlike(self, prompt: Prompt, why: str) -> None:
+        self.counts.unlike += 1
+        if prompt.replica.id not in self._said:
+            self._said.add(prompt.replica.id)
+            log.warning(
+                "replica %s does not tell the tokens of a prompt (%s), so LMCache cannot be asked "
+                "about it; for messages and responses it needs --enable-scale-out",
+                prompt.replica.id, why,
+            )  # fmt: skip
+
+
+async def _few_at_a_time(asking: Iterable[Awaitable[None]]) -> None:
+    todo = iter(asking)
+
+    async def work() -> None:
+        for each in todo:
+            await each
+
+    await asyncio.gather(*(work() for _ in range(_AT_A_TIME)))

@@ -1,0 +1,44 @@
+"""Asking a replica for the token ids of a prompt, off the request's path."""
+
+from array import array
+from collections.abc import Mapping
+
+import aiohttp
+
+from kvproxy.core.replica import Replica
+from kvproxy.core.tokenise import Question, read_tokens
+
+_ANSWER_BYTES_MAX = 16 * 2**20
+
+
+class Tokenise:
+    """start() before, close() after."""
+
+    def __init__(self, timeout_s: float, api_keys: Mapping[str, str]) -> None:
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._api_keys = api_keys
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        self._session = aiohttp.ClientSession(timeout=self._timeout)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def tokens(self, replica: Replica, question: Question) -> "array[int]":
+        """Raises aiohttp.ClientError, TimeoutError, or ValueError for what is no answer."""
+        assert self._session is not None
+        headers = {"content-type": "application/json"}
+        if replica.id in self._api_keys:
+            headers["authorization"] = f"Bearer {self._api_keys[replica.id]}"
+        url = replica.url + question.path
+        async with self._session.post(url, data=question.body, headers=headers) as response:
+            if response.status != 200:
+                raise ValueError(f"{question.path} answered {response.status}")
+            answer = bytearray()
+            async for chunk in response.content.iter_any():
+                answer += chunk
+                if len(answer) > _ANSWER_BYTES_MAX:
+                    raise ValueError(f"{question.path} answered over {_ANSWER_BYTES_MAX} bytes")
+            return read_tokens(bytes(answer))

@@ -1,0 +1,122 @@
+"""From settings to the core: what each part is made with."""
+
+import math
+import re
+
+from kvproxy.core.access import Access, Key
+from kvproxy.core.admission import Admission, AdmissionLimits
+from kvproxy.core.affinity import Affinity
+from kvproxy.core.allowance import AllowanceLimits
+from kvproxy.core.canonical import Canonicaliser, Order
+from kvproxy.core.dry_run import DryReader, Reader
+from kvproxy.core.holdings import Holdings
+from kvproxy.core.learn import PrefillRate
+from kvproxy.core.life_cycle import LifeCycle, LifeLimits
+from kvproxy.core.loadable import Loadable
+from kvproxy.core.policies import PolicyName
+from kvproxy.core.prefix_index import PrefixIndex
+from kvproxy.core.replica import Replica
+from kvproxy.core.representatives import Representatives
+from kvproxy.core.router import Router
+from kvproxy.core.ruler import Ruler
+from kvproxy.core.score import Weights
+from kvproxy.core.token_chain import TokenChains
+from kvproxy.core.turn import TurnReader
+from kvproxy.core.volatile import BILLING_LINE, Action, Rule, Volatile, Where
+from kvproxy.settings.model import Settings
+
+
+def build_router(settings: Settings) -> Router:
+    limits = LifeLimits(settings.probe.unhealthy_after, settings.probe.cool_max_s)
+    replicas = [
+        Replica(
+            id=replica.id,
+            url=replica.url,
+            hbm_tokens=replica.hbm_tokens or settings.index.hbm_tokens_default,
+            rate=PrefillRate(
+                settings.score.prefill_tok_s,
+                settings.score.base_s,
+                settings.score.attn_s_per_tok2,
+            ),
+            weight=replica.weight,
+            life=LifeCycle(limits),
+        )
+        for replica in settings.replicas
+    ]
+    ruler = Ruler(settings.index.anchors_max)
+    holdings = Holdings(
+        ruler,
+        PrefixIndex(settings.events.index_max_bytes),
+        TokenChains(settings.events.anchors_max_bytes),
+        Loadable(settings.lmcache.prompts_max),
+    )
+    score = settings.score
+    return Router(
+        replicas,
+        PolicyName(settings.policy.name),
+        affinity=Affinity(settings.identify.max_sessions, settings.identify.idle_s),
+        ruler=ruler,
+        weights=Weights(
+            move_margin_s=score.move_margin_s,
+            dram_tok_s=score.dram_tok_s,
+            disk_tok_s=score.disk_tok_s,
+        ),
+        holdings=holdings,
+        seed=settings.policy.seed,
+    )
+
+
+def build_access(settings: Settings) -> Access:
+    keys = [
+        Key(
+            key.name,
+            key.sha256,
+            key.tenant or key.name,
+            frozenset(key.models),
+            key.admin,
+            key.requests_per_min or math.inf,
+            key.tokens_per_min or math.inf,
+        )
+        for key in settings.access.keys
+    ]
+    return Access(keys, commands_open=settings.access.engine_commands)
+
+
+def build_admission(settings: Settings, router: Router) -> Admission:
+    """Only kvproxy's own policy holds work back: the others are compared as others run them."""
+    limits = settings.admission
+    holds_back = router.policy is PolicyName.SECONDS
+    return Admission(
+        router,
+        AdmissionLimits(
+            AllowanceLimits(
+                limits.large_prefill_share, limits.large_prefill_burst_s, limits.small_prefill_s
+            ),
+            backlog_s=limits.backlog_s if holds_back else math.inf,
+            ageing_s=limits.ageing_s,
+            wait_max_s=limits.wait_max_s,
+            queue_max=limits.queue_max,
+            ttft_slo_s=math.inf if limits.ttft_slo_s is None else limits.ttft_slo_s,
+        ),
+    )
+
+
+def build_reader(settings: Settings) -> Reader:
+    asked = settings.canonical
+    kept = Representatives(asked.representatives_max_bytes)
+    patterns = {Action.FREEZE: asked.freeze, Action.DROP: asked.drop}
+    rules = [
+        Rule(f"{action}_{index}", where, re.compile(pattern), action)
+        for action, listed in patterns.items()
+        for index, pattern in enumerate(listed)
+        for where in Where
+    ]
+    if asked.billing_line:
+        rules.insert(0, BILLING_LINE)
+    block_bytes, points = settings.blocks.block_bytes, settings.identify.max_sessions
+    plain = TurnReader(Canonicaliser(Order.PRESERVE, Representatives(0)), block_bytes, points)
+    if not asked.enabled:
+        return plain
+    acting = Canonicaliser(Order(asked.order), kept, Volatile(rules))
+    reader = TurnReader(acting, block_bytes, points)
+    return DryReader(plain, reader) if asked.dry_run else reader

@@ -1,0 +1,160 @@
+"""Who may do what: API keys, their tenants, models and limits.
+
+Only digests of keys are kept. A key is looked up by its digest, so how long the look-up takes says
+nothing about any key. Commands to engines need an admin key.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from math import inf
+from urllib.parse import unquote
+
+from kvproxy.core.bucket import Bucket
+from kvproxy.core.errors import ProxyError
+
+# What engines serve to those who use them. Everything else commands them: sleep, LoRA adapters,
+# weights, cache resets, profiles, remote calls.
+_USE = ("/v1/", "/v2/", "/inference/", "/cohere/")
+_USE_EXACTLY = frozenset(
+    {
+        "/tokenize",
+        "/detokenize",
+        "/classify",
+        "/score",
+        "/rerank",
+        "/pooling",
+        "/ping",
+        "/version",
+        "/invocations",
+        "/load",
+    }
+)
+# Headers that keys come in.
+CREDENTIALS = frozenset({"authorization", "x-api-key"})
+_COMMANDS = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
+
+
+class Realm(StrEnum):
+    """What a path is there for."""
+
+    USE = "use"
+    COMMAND = "command"
+    OPERATE = "operate"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """`digest`: SHA-256 of the key, in hex. `models` empty: all. Rates a minute."""
+
+    name: str
+    digest: str
+    tenant: str
+    models: frozenset[str] = frozenset()
+    admin: bool = False
+    requests_per_min: float = inf
+    tokens_per_min: float = inf
+
+
+@dataclass(slots=True)
+class Caller:
+    """A key in use, or everybody where there are no keys."""
+
+    key: Key | None = None
+    requests: Bucket = field(default_factory=Bucket)
+    tokens: Bucket = field(default_factory=Bucket)
+
+    @property
+    def tenant(self) -> str:
+        return self.key.tenant if self.key else ""
+
+    def may_use(self, model: str) -> None:
+        """Raises ProxyError model_not_found, as if it did not exist: the list of models of others
+        is nobody's business. An empty `model` is one that could not be read."""
+        if self.key and self.key.models and model not in self.key.models:
+            raise ProxyError(
+                "model_not_found",
+                f"The model `{model}` does not exist or this key may not use it.",
+                param="model",
+            )
+
+    def used(self, tokens: int, now: float) -> None:
+        """What a request turned out to cost."""
+        self.tokens.take(tokens, now)
+
+
+class Access:
+    """`commands_open`: without keys, whatever an engine serves may be asked for."""
+
+    def __init__(self, keys: Sequence[Key] = (), *, commands_open: bool = True) -> None:
+        self._callers = {
+            key.digest: Caller(key, Bucket(key.requests_per_min), Bucket(key.tokens_per_min))
+            for key in keys
+        }
+        self._commands_open = commands_open
+        self._everybody = Caller()
+
+    @property
+    def closed(self) -> bool:
+        """Whether keys are asked for; if so they end here and are not shown to replicas."""
+        return bool(self._callers)
+
+    def enter(self, header: Mapping[str, str], realm: Realm, now: float) -> Caller:
+        """Raises ProxyError unauthorized, forbidden or rate_limited. Header names in lower case."""
+        if not self.closed:
+            if realm is Realm.COMMAND and not self._commands_open:
+                raise _forbidden("Engines take no commands through here (access.engine_commands)")
+            return self._everybody
+        caller = self._caller(header)
+        assert caller.key is not None
+        if realm is not Realm.USE and not caller.key.admin:
+            raise _forbidden(f"The key `{caller.key.name}` is no admin key (access.keys)")
+        if realm is Realm.USE:
+            _count(caller, now)
+        return caller
+
+    def _caller(self, header: Mapping[str, str]) -> Caller:
+        given = _given(header)
+        if not given:
+            missing = "Send an API key: `Authorization: Bearer …` or `x-api-key: …`."
+            raise ProxyError("unauthorized", missing)
+        digest = sha256(given.encode(errors="surrogateescape")).hexdigest()
+        if digest not in self._callers:
+            raise ProxyError("unauthorized", "This API key is not known here.")
+        return self._callers[digest]
+
+
+def realm_of(path: str) -> Realm:
+    """`path` as it stands in the request. Engines decode it, so what it decodes to counts."""
+    plain = unquote(path)
+    if plain.rstrip("/") in _COMMANDS or "/.." in plain:
+        return Realm.COMMAND
+    if plain.startswith(_USE) or plain in _USE_EXACTLY:
+        return Realm.USE
+    return Realm.COMMAND
+
+
+def _given(header: Mapping[str, str]) -> str:
+    scheme, _, credentials = header.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        return credentials.strip()
+    return header.get("x-api-key", "").strip()
+
+
+def _count(caller: Caller, now: float) -> None:
+    waits = {"requests": caller.requests.wait_s(now), "tokens": caller.tokens.wait_s(now)}
+    what = max(waits, key=lambda name: waits[name])
+    if waits[what] > 0:
+        assert caller.key is not None
+        raise ProxyError(
+            "rate_limited",
+            f"The key `{caller.key.name}` has used its {what} a minute; "
+            f"try again in {waits[what]:.0f} s.",
+            retry_after_s=waits[what],
+        )
+    caller.requests.take(1, now)
+
+
+def _forbidden(why: str) -> ProxyError:
+    return ProxyError("forbidden", why + ".")

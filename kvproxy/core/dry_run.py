@@ -1,0 +1,26 @@
+"""Canonicalising without acting: bodies are read and forwarded as they came, and beside that it is
+noted what would have been changed."""
+
+from dataclasses import replace
+from typing import Protocol
+
+from kvproxy.core.dialects.base import Dialect
+from kvproxy.core.turn import Turn, TurnReader
+
+
+class Reader(Protocol):
+    def read(self, dialect: Dialect, tenant: str, body: bytes, session: str = "") -> Turn: ...
+
+
+class DryReader:
+    """`plain` changes nothing, so its chains are those of what is forwarded; `acting` would."""
+
+    def __init__(self, plain: TurnReader, acting: TurnReader) -> None:
+        self._plain = plain
+        self._acting = acting
+
+    def read(self, dialect: Dialect, tenant: str, body: bytes, session: str = "") -> Turn:
+        turn = self._plain.read(dialect, tenant, body, session)
+        assert not turn.splices, "a reader that preserves everything splices nothing"
+        would = self._acting.read(dialect, tenant, body, session).splices
+        return replace(turn, not_applied=would)

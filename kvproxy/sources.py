@@ -1,0 +1,159 @@
+"""Who tells what replicas hold, beside what was sent to them: their KV events, LMCache's servers.
+
+Started and stopped as one.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import urlsplit
+
+from kvproxy.adapters.kv_discovery import KvDiscovery
+from kvproxy.adapters.kv_event_feed import FeedLimits, KvEventFeed
+from kvproxy.adapters.lmcache import LmcacheDirectory, LmcacheLimits
+from kvproxy.adapters.tier_watch import Prompt, Request, TierWatch
+from kvproxy.adapters.tokenise import Tokenise
+from kvproxy.core.kv_sources import KvSource
+from kvproxy.core.replica import Replica
+from kvproxy.core.router import Router
+from kvproxy.core.tokenise import salt_of
+from kvproxy.ops.source_counters import Counted
+from kvproxy.proxy import Record
+from kvproxy.settings.model import Settings
+
+_FEED = {
+    "batches": "Batches of KV events applied",
+    "blocks": "Blocks that KV events were about",
+    "gaps": "Times that batches were missed and asked for again",
+    "resyncs": "Times that everything was forgotten because batches were lost for good",
+    "restarts": "Times that an engine was seen to have restarted",
+    "refused": "Messages and events that could not be read",
+}
+
+# What the engine loaded under the name that it serves.
+ModelPath = Callable[[Replica, str], str]
+
+
+class Sources:
+    """`lmcache` is None when no server is given."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        router: Router,
+        api_keys: Mapping[str, str],
+        model_path: ModelPath,
+    ) -> None:
+        self._model_path = model_path
+        self._events = settings.events.enabled != "off"
+        self.feed, self.discovery = _events(settings, router, api_keys)
+        self.lmcache = _lmcache(settings)
+        self._tokenise = Tokenise(settings.lmcache.timeout_s, api_keys)
+        self.tiers = _tiers(settings, router, self.lmcache, self._tokenise)
+
+    async def start(self) -> None:
+        """Returns when everybody was asked once."""
+        if self._events:
+            await self.discovery.start()
+        if self.lmcache is not None and self.tiers is not None:
+            await self._tokenise.start()
+            await self.lmcache.start()
+            self.tiers.start()
+
+    async def close(self) -> None:
+        if self.lmcache is not None and self.tiers is not None:
+            await self.tiers.close()
+            await self._tokenise.close()
+            await self.lmcache.close()
+        await self.discovery.close()
+        await self.feed.close()
+
+    def answered(self, record: Record) -> None:
+        """Ask where a prompt that was just answered is stored behind HBM."""
+        turn, placement, usage = record.turn, record.placement, record.usage
+        if self.tiers is None or turn is None or placement is None or usage is None:
+            return
+        if len(turn.chain):
+            replica = placement.replica
+            model = self._model_path(replica, turn.model)
+            request = Request(record.exchange.path, record.body)
+            tokens = usage.prompt_tokens
+            self.tiers.answered(Prompt(replica, model, salt_of(turn), turn.chain, tokens, request))
+
+    def counted(self) -> Iterator[Counted]:
+        """For metrics."""
+        for name, text in _FEED.items():
+            by_replica: Counter[str] = Counter()
+            for source, counts in self.feed.counts.items():
+                by_replica[source.replica] += getattr(counts, name)
+            for replica, count in by_replica.items():
+                yield Counted(f"kvproxy_events_{name}", text, {"replica": replica}, count)
+        if self.lmcache is None or self.tiers is None:
+            return
+        asked, text = self.lmcache.counts, "Questions to LMCache"
+        for outcome, count in {"answered": asked.answered, "failed": asked.failed}.items():
+            yield Counted("kvproxy_lmcache_questions", text, {"outcome": outcome}, count)
+        watch, text = self.tiers.counts, "Prompts to be looked up in LMCache, by what came of it"
+        outcomes = {"asked": watch.asked, "dropped": watch.dropped, "unlike": watch.unlike}
+        for outcome, count in outcomes.items():
+            yield Counted("kvproxy_lmcache_prompts", text, {"outcome": outcome}, count)
+        heard, text = float(self.lmcache.heard), "1 if LMCache answered of late"
+        yield Counted("kvproxy_lmcache_heard", text, {}, heard, gauge=True)
+
+
+def _events(
+    settings: Settings, router: Router, api_keys: Mapping[str, str]
+) -> tuple[KvEventFeed, KvDiscovery]:
+    events = settings.events
+    feed = KvEventFeed(router.holdings, FeedLimits(events.idle_s, events.replay_timeout_s))
+    fixed = {
+        r.id: KvSource(r.id, 0, r.events_endpoint, r.events_replay_endpoint, r.events_topic)
+        for r in settings.replicas
+        if r.events_endpoint
+    }
+    discovery = KvDiscovery(
+        router.replicas,
+        feed.follow,
+        feed.forget,
+        fixed=fixed,
+        interval_s=events.discover_s,
+        timeout_s=settings.probe.timeout_s,
+        expected=events.enabled == "on",
+        api_keys=api_keys,
+    )
+    return feed, discovery
+
+
+def _lmcache(settings: Settings) -> LmcacheDirectory | None:
+    lmcache = settings.lmcache
+    if not lmcache.coordinator_url and not lmcache.controller_url:
+        return None
+    limits = LmcacheLimits(
+        lmcache.chunk_tokens,
+        lmcache.dram_tokens,
+        lmcache.world_size,
+        lmcache.interval_s,
+        lmcache.timeout_s,
+        frozenset(server for server, _ in _pairs(settings)),
+    )
+    return LmcacheDirectory(lmcache.coordinator_url, lmcache.controller_url, limits)
+
+
+def _tiers(
+    settings: Settings, router: Router, directory: LmcacheDirectory | None, tokenise: Tokenise
+) -> TierWatch | None:
+    if directory is None:
+        return None
+    return TierWatch(
+        router.holdings.loadable,
+        directory,
+        tokenise.tokens,
+        {replica.id: urlsplit(replica.url).hostname or "" for replica in router.replicas},
+        named=_pairs(settings),
+        interval_s=settings.lmcache.interval_s,
+    )
+
+
+def _pairs(settings: Settings) -> list[tuple[str, str]]:
+    """Servers and the replicas that load from them."""
+    split = [pair.partition("=") for pair in settings.lmcache.instances]
+    return [(server, replica) for server, _, replica in split]

@@ -1,0 +1,45 @@
+"""A sample as controllers and service levels see it, in engine seconds; and goodput."""
+
+from collections.abc import Sequence
+
+from loadgen.ramp.slo import Observed, Slo
+from loadgen.sample import Sample
+
+
+def observed(sample: Sample, time_scale: float, *, ended: bool) -> Observed:
+    """As controllers see it, in engine seconds. One in flight may be between two attempts."""
+    return Observed(
+        conversation=sample.conversation,
+        due_s=sample.t_intended * time_scale,
+        first_token_s=_scaled(sample.t_first_token, time_scale),
+        end_s=_scaled(sample.t_end, time_scale) if ended else None,
+        itl_s=sample.itl_s,
+        failed=ended and not sample.ok,
+        throttled=not ended and sample.status in (429, 503),
+        uncached_tokens=max(0, sample.planned_tokens - sample.bound_tokens),
+    )
+
+
+def attainment(
+    samples: Sequence[Sample], slo: Slo, time_scale: float, duration_s: float
+) -> dict[str, object]:
+    """Share of requests within the SLO and how many of them a second of engine time. Failures
+    are misses; what was cut off at the end is one if it was late by then."""
+    met = missed = 0
+    for sample in samples:
+        cut = sample.error == "cancelled"
+        request = observed(sample, time_scale, ended=not cut)
+        judged = slo.met(request, duration_s * time_scale)
+        met += judged is True
+        missed += judged is False
+    return {
+        "limits": [str(limit) for limit in slo.limits],
+        "met": met,
+        "missed": missed,
+        "attainment": met / (met + missed) if met + missed else None,
+        "goodput_per_s": met / (duration_s * time_scale) if duration_s else None,
+    }
+
+
+def _scaled(seconds: float | None, time_scale: float) -> float | None:
+    return None if seconds is None else seconds * time_scale

@@ -1,0 +1,1 @@
+"""The same conversations through several endpoints, and what differs beyond chance."""

@@ -1,0 +1,137 @@
+"""What a comparison found, as a table for people and as JSON."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+from loadgen.report import pct, seconds
+from loadgen.run_values import RunResult
+from loadgen.sample import Sample
+from loadgen.simulate.run import jain
+from loadgen.stats import arm, quantile, summarise
+from loadgen.versus.pairs import (
+    Difference,
+    by_conversation,
+    difference,
+    hit_rate,
+    mean,
+    p95,
+    stretches,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One arm against the first. `stretch` is per conversation against the best arm; `jain` is 1
+    when all conversations are stretched alike. `attained` is the reported hit rate over that of
+    a cache that never forgets."""
+
+    name: str
+    summary: dict[str, object]
+    valid: bool
+    differences: dict[str, Difference | None]
+    stretch_p50: float | None
+    stretch_max: float | None
+    jain: float | None
+    attained: float | None
+
+    def as_json(self) -> dict[str, object]:
+        told = {name: diff and asdict(diff) for name, diff in self.differences.items()}
+        return arm(self.name, self.summary) | {
+            "valid": self.valid, "differences": told, "stretch_p50": self.stretch_p50,
+            "stretch_max": self.stretch_max, "jain_fairness": self.jain, "attained": self.attained,
+        }  # fmt: skip
+
+
+def judge(results: Mapping[str, Sequence[RunResult]], block_size: int) -> list[Found]:
+    """The first arm is what the others are held against."""
+    samples = {name: _samples(runs) for name, runs in results.items()}
+    base = next(iter(samples.values()))
+    stretched = stretches(samples)
+    return [_found(name, runs, base, stretched[name], block_size) for name, runs in results.items()]
+
+
+def table(found: Sequence[Found]) -> Table:
+    shown = Table(title="The same conversations", title_justify="left")
+    shown.add_column("")
+    for one in found:
+        shown.add_column(one.name if one.valid else f"{one.name} [red]INVALID[/red]")
+    rows = {
+        "requests / failed": [f"{f.summary['requests']} / {_failed(f)}" for f in found],
+        "TTFT mean": [_told(f, "ttft_mean_s", seconds) for f in found],
+        "TTFT p95": [_told(f, "ttft_p95_s", seconds) for f in found],
+        "e2e mean": [_told(f, "e2e_mean_s", seconds) for f in found],
+        "hit rate, mean of requests": [_told(f, "hit_rate_mean", pct) for f in found],
+        "hit rate of attainable": [pct(f.attained) for f in found],
+        "stretch p50 / worst": [
+            f"{_times(f.stretch_p50)} / {_times(f.stretch_max)}" for f in found
+        ],
+        "fairness (Jain)": ["–" if f.jain is None else f"{f.jain:.3f}" for f in found],
+    }
+    for name, cells in rows.items():
+        shown.add_row(name, *map(Text, cells))
+    first = found[0].name
+    shown.caption = f"\\[95 % interval of the difference from {first}, paired]; ? = may be chance"
+    return shown
+
+
+def _found(
+    name: str,
+    runs: Sequence[RunResult],
+    base: Sequence[Sample],
+    stretch: list[float],
+    block_size: int,
+) -> Found:
+    ours = _samples(runs)
+    summary = summarise(ours, block_size)
+    ttft = by_conversation(base, ours, lambda sample: sample.ttft_s)
+    e2e = by_conversation(base, ours, lambda sample: sample.e2e_s)
+    hits = by_conversation(base, ours, hit_rate)
+    reported, bound = summary["hit_rate_reported"], summary["hit_rate_bound"]
+    both = isinstance(reported, float) and isinstance(bound, float) and bound > 0
+    return Found(
+        name,
+        summary,
+        all(run.valid for run in runs),
+        {
+            "ttft_mean_s": difference(ttft, mean),
+            "ttft_p95_s": difference(ttft, p95),
+            "e2e_mean_s": difference(e2e, mean),
+            "hit_rate_mean": difference(hits, mean),
+        },
+        stretch_p50=quantile(sorted(stretch), 0.5) if stretch else None,
+        stretch_max=max(stretch, default=None),
+        jain=jain([1 / value for value in stretch]) if stretch else None,
+        attained=reported / bound if both else None,  # type: ignore[operator]
+    )
+
+
+def _samples(runs: Sequence[RunResult]) -> list[Sample]:
+    return [sample for run in runs for sample in run.samples]
+
+
+def _told(found: Found, figure: str, form: Callable[[object], str]) -> str:
+    """The arm's figure, and the difference where there is one to speak of."""
+    apart = found.differences[figure]
+    if apart is None:
+        return "–"
+    if apart.low == apart.high == 0:
+        return form(apart.arm)
+    mark = "" if apart.sure else "?"
+    return f"{form(apart.arm)} [{_signed(apart.low, form)} … {_signed(apart.high, form)}]{mark}"
+
+
+def _signed(value: float, form: Callable[[object], str]) -> str:
+    return f"{'-' if value < 0 else '+'}{form(abs(value))}"
+
+
+def _failed(found: Found) -> int:
+    errors = found.summary["errors"]
+    assert isinstance(errors, dict)
+    return sum(errors.values())
+
+
+def _times(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}x"

@@ -1,0 +1,126 @@
+"""Every kind of path with every kind of key, on a running proxy."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.support.proxies import Running, proxied, settled
+from tests.support.recording import RecordingReplica, answer, recording
+from tests.support.wire import ask, request
+
+CHAT = b'{"model":"a","messages":[{"role":"user","content":"hello"}]}'
+JSON = ("content-type", "application/json")
+KEYS: list[dict[str, Any]] = [
+    {"name": "alice", "models": ["a"]},
+    {"name": "bob"},
+    {"name": "slow", "requests_per_min": 1},
+    {"name": "root", "admin": True},
+]
+HEADERS: dict[str, list[tuple[str, str]]] = {
+    "none": [],
+    "wrong": [("authorization", "Bearer nothing-of-ours")],
+    "alice": [("authorization", "Bearer key-of-alice")],
+    "bob": [("x-api-key", "key-of-bob")],
+    "root": [("authorization", "Bearer key-of-root")],
+}
+PATHS = {
+    "use": [
+        ("POST", "/v1/chat/completions", CHAT),
+        ("POST", "/v1/completions", b'{"model":"a","prompt":"x"}'),
+        ("GET", "/v1/models", None),
+    ],
+    "other_model": [("POST", "/v1/chat/completions", CHAT.replace(b'"a"', b'"b"'))],
+    "unread": [("POST", "/v1/embeddings", b'{"model":"a","input":"x"}')],
+    "operate": [("GET", "/metrics", None), ("GET", "/admin/regime", None)],
+    "command": [
+        ("POST", "/sleep", b""),
+        ("POST", "/%73leep", b""),
+        ("POST", "/v1/load_lora_adapter", b"{}"),
+        ("POST", "/collective_rpc", b"{}"),
+        ("GET", "/nothing", None),
+    ],
+    "open": [("GET", "/healthz", None), ("GET", "/readyz", None)],
+}
+ALLOWED = {
+    "none": {"open"},
+    "wrong": {"open"},
+    "alice": {"open", "use"},
+    "bob": {"open", "use", "other_model", "unread"},
+    "root": {"open", "use", "other_model", "unread", "operate", "command"},
+}
+
+
+@asynccontextmanager
+async def guarded() -> AsyncIterator[tuple[Running, RecordingReplica]]:
+    keys = [{"sha256": sha256(f"key-of-{key['name']}".encode()).hexdigest(), **key} for key in KEYS]
+    access = {"keys": keys, "metrics_open": False}
+    async with recording() as [replica]:
+        replica.script = lambda received: answer(b"{}")
+        async with proxied([replica.url], access=access) as running:
+            yield running, replica
+
+
+def expected(who: str, kind: str) -> set[int]:
+    if kind in ALLOWED[who]:
+        return {200}
+    return {401} if who in ("none", "wrong") else {403, 404}
+
+
+@pytest.mark.parametrize("who", HEADERS)
+async def test_the_whole_matrix(who: str) -> None:
+    async with guarded() as ((app, url), replica):
+        for kind, requests in PATHS.items():
+            for method, target, body in requests:
+                got = await ask(url, request(method, target, [*HEADERS[who], JSON], body))
+                expected = (
+                    {200}
+                    if kind in ALLOWED[who]
+                    else {401}
+                    if who in ("none", "wrong")
+                    else {403, 404}
+                )
+                assert got.status in expected, (who, method, target, got.status)
+        await settled(app)
+    sent = b"".join(name + value for one in replica.received for name, value in one.headers)
+    assert b"key-of-" not in sent
+
+
+async def test_refused_requests_reach_no_replica_and_say_why() -> None:
+    async with guarded() as ((app, url), replica):
+        got = await ask(url, request("POST", "/v1/chat/completions", [JSON], CHAT))
+        assert (got.status, got.header(b"www-authenticate")) == (401, b"Bearer")
+        error = orjson.loads(got.body)["error"]
+        assert "Authorization: Bearer" in error["message"]
+        assert not replica.received
+        await settled(app)
+
+
+async def test_a_rate_is_said_and_kept() -> None:
+    key = [("x-api-key", "key-of-slow"), JSON]
+    async with guarded() as ((app, url), _):
+        first = await ask(url, request("POST", "/v1/chat/completions", key, CHAT))
+        second = await ask(url, request("POST", "/v1/chat/completions", key, CHAT))
+        await settled(app)
+    assert (first.status, second.status) == (200, 429)
+    assert 1 <= int(second.header(b"retry-after") or 0) <= 60
+
+
+async def test_tenants_do_not_share_first_seen_spellings() -> None:
+    """What one tenant sent first must not be spliced into what another sends."""
+    tool = b'{"type":"function","function":{"name":"f","parameters":{%s}}}'
+    bodies = [
+        CHAT[:-1] + b',"tools":[' + tool % inner + b"]}"
+        for inner in (b'"type":"object","properties":{}', b'"properties":{},"type":"object"')
+    ]
+    async with guarded() as ((app, url), replica):
+        for who, body in (("bob", bodies[0]), ("root", bodies[1]), ("bob", bodies[1])):
+            got = await ask(
+                url, request("POST", "/v1/chat/completions", [*HEADERS[who], JSON], body)
+            )
+            assert got.status == 200
+        await settled(app)
+    assert [one.body for one in replica.received] == [bodies[0], bodies[1], bodies[0]]

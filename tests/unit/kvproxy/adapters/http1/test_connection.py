@@ -1,0 +1,163 @@
+"""Client connections on real sockets: one request after another, patience, the end."""
+
+import asyncio
+import socket
+
+import pytest
+
+from kvproxy.adapters.http1.states import State
+from kvproxy.proxy import Exchange
+from tests.support.listeners import JSON, echo, listening, placement
+from tests.support.proxies import eventually
+from tests.support.wire import connected, post, read_answer, request
+
+CHUNKS = request("POST", "/", [("transfer-encoding", "chunked")]) + b"3\r\none\r\n0\r\n\r\n"
+SSE = ((b"content-type", b"text/event-stream"),)
+
+
+async def test_requests_in_one_packet_are_answered_in_order() -> None:
+    bodies = [b"a", b"b" * 500, b"one", b"", b"c"]
+    raws = [post(bodies[0]), post(bodies[1]), CHUNKS, request("GET", "/x"), post(bodies[4])]
+    async with listening(echo) as (_, url), connected(url) as (reader, writer):
+        writer.write(b"".join(raws))
+        assert [(await read_answer(reader)).body for _ in raws] == bodies
+
+
+async def test_the_next_request_waits_for_the_answer() -> None:
+    gates = [asyncio.Event(), asyncio.Event()]
+    begun: list[str] = []
+
+    async def gated(exchange: Exchange) -> None:
+        begun.append(exchange.path)
+        await gates[len(begun) - 1].wait()
+        await echo(exchange)
+
+    async with listening(gated) as (server, url), connected(url) as (reader, writer):
+        writer.write(post(b"1", "/first") + post(b"2", "/second")[:40])
+        await eventually(lambda: begun == ["/first"])
+        writer.write(post(b"2", "/second")[40:])
+        [connection] = server.connections
+        await eventually(lambda: not connection._transport.is_reading())
+        assert (begun, connection.state) == (["/first"], State.ANSWER)
+        gates[0].set()
+        assert (await read_answer(reader)).body == b"1"
+        gates[1].set()
+        assert (await read_answer(reader)).body == b"2"
+
+
+async def test_nothing_is_answered_behind_connection_close() -> None:
+    async with listening(echo) as (_, url), connected(url) as (reader, writer):
+        writer.write(post(b"last", connection="close") + post(b"more"))
+        answer = await read_answer(reader)
+        assert (answer.body, answer.header(b"connection")) == (b"last", b"close")
+        assert await reader.read() == b""
+
+
+async def test_http_1_0() -> None:
+    async def unframed(exchange: Exchange) -> None:
+        await exchange.accept()
+        exchange.start(200, JSON, placement())
+        if exchange.method != "HEAD":
+            exchange.send(b"all there is")
+        exchange.end()
+
+    framed = b"HEAD / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n"
+    async with listening(unframed) as (_, url), connected(url) as (reader, writer):
+        writer.write(framed)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: keep-alive" in head
+        writer.write(b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
+        answer = await read_answer(reader)
+        assert (answer.body, answer.header(b"connection")) == (b"all there is", b"close")
+
+
+async def test_a_refused_upload_gets_its_answer_although_it_goes_on() -> None:
+    """Closing at once would reset the connection and with it the answer under way."""
+    async with listening(echo, max_body=1000) as (server, url), connected(url) as (reader, writer):
+        writer.write(post(b"x" * 300_000))
+        answer = await read_answer(reader)
+        assert (answer.status, answer.complete) == (413, True)
+        assert await reader.read() == b""
+        writer.close()
+        await eventually(lambda: not server.connections)
+
+
+async def test_a_client_that_never_closes_is_not_waited_for() -> None:
+    async with listening(echo, max_body=10) as (server, url), connected(url) as (reader, writer):
+        writer.write(post(b"", content_length="11"))
+        assert (await read_answer(reader)).status == 413
+        [connection] = server.connections
+        assert connection.state is State.LINGER
+        connection.expired()
+        await eventually(lambda: not server.connections)
+
+
+@pytest.mark.parametrize("part", [post(b"")[:20], post(b"half", content_length="8")])
+async def test_a_request_that_trickles_in_is_given_up(part: bytes) -> None:
+    async with (
+        listening(echo, body_timeout_s=0.1) as (server, url),
+        connected(url) as (reader, writer),
+    ):
+        trickle = asyncio.create_task(_trickle(writer, part))
+        answer = await read_answer(reader)
+        trickle.cancel()
+        assert (answer.status, answer.header(b"connection")) == (408, b"close")
+        writer.close()
+        await eventually(lambda: not server.connections)
+
+
+async def _trickle(writer: asyncio.StreamWriter, part: bytes) -> None:
+    for byte in part:
+        writer.write(bytes([byte]))
+        await asyncio.sleep(0.02)
+
+
+async def test_an_idle_connection_is_closed() -> None:
+    async with (
+        listening(echo, keepalive_timeout_s=0.05) as (_, url),
+        connected(url) as (reader, writer),
+    ):
+        writer.write(post(b"x"))
+        assert (await read_answer(reader)).status == 200
+        assert await reader.read() == b""
+
+
+async def test_pressure_is_told_while_the_client_does_not_read() -> None:
+    told: list[bool] = []
+
+    async def flood(exchange: Exchange) -> None:
+        await exchange.accept()
+        exchange.press = told.append
+        exchange.start(200, SSE, placement())
+        while not exchange.congested:
+            exchange.send(b"x" * 2**16)
+            await asyncio.sleep(0)
+        exchange.end()
+
+    async with listening(flood) as (server, url), connected(url) as (reader, writer):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(post(b""))
+        await eventually(lambda: told == [True])
+        [connection] = server.connections
+        assert connection._loop.time() < connection.deadline < connection._loop.time() + 31
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert (await read_answer(reader)).complete
+        await eventually(lambda: not connection.congested)
+
+
+async def test_small_packets_are_sent_at_once() -> None:
+    async with listening(echo) as (server, url), connected(url) as (reader, writer):
+        writer.write(post(b""))
+        await read_answer(reader)
+        [connection] = server.connections
+        connected_socket = connection._transport.get_extra_info("socket")
+        assert connected_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_what_is_no_request_is_refused_in_words() -> None:
+    async with listening(echo) as (server, url), connected(url) as (reader, writer):
+        writer.write(b"secret\r\n\r\n")
+        answer = await read_answer(reader)
+        assert (answer.status, answer.header(b"x-kvproxy-error-code")) == (400, b"bad_request")
+        assert b"secret" not in answer.body
+        assert server.in_flight == 0

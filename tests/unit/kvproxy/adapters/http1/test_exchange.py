@@ -1,0 +1,159 @@
+"""An answer on a wire that only writes down."""
+
+import asyncio
+
+import pytest
+
+from kvproxy.adapters.http1.exchange import ClientExchange
+from kvproxy.adapters.http1.incoming import Incoming, Limits
+from kvproxy.core.errors import ProxyError
+from kvproxy.proxy import Headers
+from tests.support.listeners import placement
+
+LIMITS = Limits(1000, 8000, 1.0, 1.0, 1)
+SSE = [(b"content-type", b"text/event-stream")]
+BROKE = ProxyError("upstream_broke", "broke off")
+
+
+class Paper:
+    congested = False
+    closing = False
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.ended = ""
+
+    def write(self, *data: bytes) -> None:
+        self.written += b"".join(data)
+
+    def close(self) -> None:
+        self.ended = "closed"
+
+    def reset(self) -> None:
+        self.ended = "reset"
+
+
+def exchange(raw: bytes) -> tuple[ClientExchange, Paper]:
+    incoming, paper = Incoming(LIMITS), Paper()
+    incoming.feed(raw)
+    return ClientExchange(incoming, paper), paper
+
+
+def asked(method: str = "POST", version: str = "1.1", path: str = "/v1/chat/completions") -> bytes:
+    return f"{method} {path} HTTP/{version}\r\nhost: a\r\nx-request-id: me\r\n\r\n".encode()
+
+
+def answered(raw: bytes, status: int, headers: Headers, *chunks: bytes) -> tuple[bytes, bytes]:
+    found, paper = exchange(raw)
+    found.start(status, headers, placement())
+    for chunk in chunks:
+        found.send(chunk)
+    found.end()
+    head, _, body = paper.written.partition(b"\r\n\r\n")
+    return head, body
+
+
+def test_a_stated_length_is_kept_and_nothing_is_framed() -> None:
+    head, body = answered(asked(), 200, [(b"Content-Length", b"4")], b"ab", b"cd")
+    assert body == b"abcd"
+    assert head == (
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nx-request-id: me\r\nx-kvproxy-replica: r0"
+    )
+
+
+@pytest.mark.parametrize("size", [1, 16 * 2**10, 16 * 2**10 + 1])
+def test_without_a_length_each_chunk_is_framed(size: int) -> None:
+    head, body = answered(asked(), 200, SSE, b"x" * size, b"y")
+    assert head.endswith(b"transfer-encoding: chunked")
+    assert body == b"%x\r\n%b\r\n1\r\ny\r\n0\r\n\r\n" % (size, b"x" * size)
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"), [(asked("HEAD"), 200), (asked(), 204), (asked(), 304)], ids=str
+)
+def test_answers_without_a_body_are_not_framed(raw: bytes, status: int) -> None:
+    head, body = answered(raw, status, [(b"etag", b'"x"')])
+    assert (b"transfer-encoding" in head, body) == (False, b"")
+
+
+def test_an_old_client_sees_the_end_of_the_connection() -> None:
+    head, body = answered(asked(version="1.0"), 200, SSE, b"x")
+    assert head.endswith(b"connection: close")
+    assert body == b"x"
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/v1/x%2Fy?a=b?", "/v1/x%2Fy"),
+        ("http://other.test:1/v1?x", "/v1"),
+        ("http://other.test", "/"),
+        ("http://other.test?x", "/"),
+        ("*", "/"),
+    ],
+)
+def test_targets_lead_to_a_path_here(target: str, path: str) -> None:
+    found, _ = exchange(asked(path=target))
+    assert found.path == path
+    assert found.target.startswith(path)
+
+
+async def test_a_body_is_joined_once_and_asked_for_if_that_is_wanted() -> None:
+    incoming, paper = Incoming(LIMITS), Paper()
+    incoming.feed(asked()[:-2] + b"expect: 100-continue\r\ncontent-length: 4\r\n\r\n")
+    found = ClientExchange(incoming, paper)
+    accepting = asyncio.create_task(found.accept())
+    await asyncio.sleep(0)
+    assert paper.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+    incoming.feed(b"ab")
+    incoming.feed(b"cd")
+    found.body_settled()
+    assert await accepting == b"abcd"
+
+
+def test_a_refusal_is_in_the_clients_dialect_and_says_when_to_return() -> None:
+    found, paper = exchange(asked())
+    found.refuse(ProxyError("no_replica", "none", retry_after_s=0.2))
+    head, _, body = paper.written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    for line in (b"retry-after: 1", b"x-request-id: me", b"x-kvproxy-error-code: no_replica"):
+        assert line in head
+    assert b'"message":"none"' in body
+
+
+def test_a_stream_ends_with_an_event_of_its_own() -> None:
+    for sent, between in (
+        (b"", b""),
+        (b"data: 1\n\n", b""),
+        (b"data: {", b"\n\n"),
+        (b"\n", b"\n\n"),
+    ):
+        found, paper = exchange(asked())
+        found.start(200, SSE, placement())
+        if sent:
+            found.send(sent)
+        paper.written = b""
+        found.refuse(BROKE)
+        _, _, chunk = paper.written.partition(b"\r\n")
+        assert chunk.startswith(between + b'data: {"error"')
+        assert chunk.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        assert found.last
+        assert found.ended
+
+
+@pytest.mark.parametrize(
+    ("raw", "headers", "ended"),
+    [
+        (asked(), [(b"content-length", b"9")], "closed"),
+        (asked(), [*SSE, (b"content-encoding", b"gzip")], "closed"),
+        (asked(path="/other"), SSE, "closed"),
+        (asked(version="1.0"), SSE, "reset"),
+    ],
+)
+def test_anything_else_breaks_off_visibly(raw: bytes, headers: Headers, ended: str) -> None:
+    found, paper = exchange(raw)
+    found.start(200, headers, placement())
+    found.send(b"half")
+    written = paper.written
+    found.refuse(BROKE)
+    assert (paper.written, paper.ended, found.ended) == (written, ended, False)

@@ -1,0 +1,24 @@
+from kvproxy.core.canonical import Order
+from kvproxy.core.dialects.chat import Chat
+from kvproxy.core.dry_run import DryReader
+from tests.support.makers import make_reader
+
+TOOL = '{"type":"function","function":{"name":"f","parameters":{%s}}}'
+
+
+def body(parameters: str) -> bytes:
+    return f'{{"model":"m","tools":[{TOOL % parameters}],"messages":[]}}'.encode()
+
+
+def test_what_would_be_changed_is_told_and_left() -> None:
+    reader = DryReader(make_reader(Order.PRESERVE), make_reader())
+    first = reader.read(Chat(), "", body('"a":1,"b":2'))
+    other = reader.read(Chat(), "", body('"b":2,"a":1'))
+    assert [splice.kind for splice in other.not_applied] == ["schema_order"]
+    assert (first.splices, other.splices, first.not_applied) == ([], [], [])
+
+
+def test_chains_are_those_of_what_is_forwarded() -> None:
+    reader = DryReader(make_reader(Order.PRESERVE), make_reader())
+    one, other = (reader.read(Chat(), "", body(p)) for p in ('"a":1,"b":2', '"b":2,"a":1'))
+    assert one.chain != other.chain

@@ -1,0 +1,36 @@
+import csv
+from pathlib import Path
+
+from loadgen.output.tables import PERIOD_S, write_tables
+from loadgen.output.timeline import timeline
+from tests.support.samples import sample
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_columns_have_the_names_that_tools_know(tmp_path: Path) -> None:
+    samples = [sample(), sample(agent="a1", error="timeout", t_end=None, t_sent=None)]
+    write_tables(tmp_path, samples, timeline(samples, 10.0, 6.0, PERIOD_S), 10.0)
+    first, second = rows(tmp_path / "detailed_results.csv")
+    assert (first["user_id"], first["trace_id"], first["request_type"]) == ("c-1-0", "c", "parent")
+    assert (first["ttft"], first["effective_ttft"], first["queue_time"][:4]) == (
+        "0.4",
+        "0.5",
+        "1.00",
+    )
+    assert (first["cache_hit_blocks"], first["cache_miss_blocks"]) == ("12", "3")
+    assert (first["success"], float(first["ttlt"])) == ("True", 10.0)
+    assert (second["trace_id"], second["error_message"], second["ttlt"]) == ("c:a1", "timeout", "")
+    periods = rows(tmp_path / "summary_trace_replay.csv")
+    assert [row["period_number"] for row in periods] == ["1", "2"]
+    assert periods[0]["requests_launched"] == "2"
+    assert periods[0]["avg_cache_hit_rate"] == "0.8"
+    assert periods[1]["ttft_avg"] == ""
+
+
+def test_nothing_ended(tmp_path: Path) -> None:
+    write_tables(tmp_path, [], timeline([], 1.0, 0.0, PERIOD_S), 1.0)
+    assert rows(tmp_path / "detailed_results.csv") == []

@@ -1,0 +1,81 @@
+import asyncio
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from loadgen.ramp.controller import Note
+from loadgen.ramp.live import SeatGate, Seats, Steering
+from loadgen.ramp.slo import Observed
+from loadgen.sample import Sample
+from loadgen.session import Gate
+
+
+async def test_users_beyond_the_seats_pause_and_are_due_when_they_may_go_on() -> None:
+    seats, gate = Seats(), Gate()
+    seats.offer(1)
+    assert await SeatGate(gate, seats, 0).seat(5.0) == 5.0
+    paused = asyncio.create_task(SeatGate(gate, seats, 1).seat(5.0))
+    seats.offer(1)
+    await asyncio.sleep(0)
+    assert not paused.done()
+    before = time.monotonic()
+    seats.offer(2)
+    assert await paused >= before
+
+
+async def test_the_end_of_the_run_ends_a_pause() -> None:
+    seats, gate = Seats(), Gate()
+    user = SeatGate(gate, seats, 0)
+    paused = asyncio.create_task(user.seat(5.0))
+    await asyncio.sleep(0)
+    gate.close("over")
+    await paused
+    assert user.closed
+    assert not user.enter()
+    assert not await user.wait_until(0.0)
+    await user.wait_closed()
+
+
+class Script:
+    """A controller that follows a script and remembers what it was told."""
+
+    def __init__(self, users: list[int]) -> None:
+        self.users, self.done = users[0], False
+        self.notes: list[Note] = []
+        self.heard: list[tuple[list[Observed], list[Observed]]] = []
+        self._following = users[1:]
+
+    def tick(self, now: float, ended: Sequence[Observed], waiting: Sequence[Observed]) -> int:
+        self.heard.append((list(ended), list(waiting)))
+        self.users = self._following.pop(0)
+        self.done = not self._following
+        return self.users
+
+    def result(self) -> dict[str, object]:
+        return {}
+
+
+async def test_users_join_once_and_every_sample_is_heard_of_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("loadgen.ramp.live.TICK_REAL_S", 0.0)
+    samples = [Sample("a", "t", 0, t_end=1.0), Sample("b", "t", 0, error="cancelled")]
+    flying = [Sample("c", "t", 0)]
+    joined: list[int] = []
+    told: list[int] = []
+    script = Script([2, 1, 3, 3])
+    steering = Steering(script, Gate(), 1e6, time.monotonic(), join=joined.append, told=told.append)
+    await steering.steer(samples, flying)
+    assert joined == [0, 1, 2]
+    assert told == [2, 1, 3]
+    assert [len(ended) for ended, _ in script.heard] == [1, 0, 0]
+    assert [len(waiting) for _, waiting in script.heard] == [1, 1, 1]
+
+
+async def test_the_end_of_the_run_is_the_end_of_the_ramp() -> None:
+    gate, script = Gate(), Script([1, 1, 1])
+    gate.close("duration over")
+    steering = Steering(script, gate, 1.0, 0.0, join=lambda _: None, told=lambda _: None)
+    await steering.steer([], [])
+    assert not script.done

@@ -1,0 +1,42 @@
+import pytest
+
+from loadgen.ramp.observe import attainment, observed
+from loadgen.ramp.slo import Limit, Slo
+from loadgen.sample import Sample
+
+
+def sample(**fields: object) -> Sample:
+    return Sample("c", "t", 0, **fields)  # type: ignore[arg-type]
+
+
+DONE = sample(
+    t_intended=1.0, t_first_token=1.5, t_end=2.0, planned_tokens=100, bound_tokens=64, itl_s=0.1
+)
+
+
+def test_real_seconds_become_engine_seconds() -> None:
+    seen = observed(DONE, 10.0, ended=True)
+    assert (seen.due_s, seen.first_token_s, seen.end_s) == (10.0, 15.0, 20.0)
+    assert (seen.ttft_s, seen.itl_s, seen.uncached_tokens) == (5.0, 0.1, 36)
+
+
+def test_between_two_attempts_a_request_is_throttled_and_neither_ended_nor_failed() -> None:
+    seen = observed(sample(t_end=2.0, status=429, error="rate_limited"), 1.0, ended=False)
+    assert (seen.end_s, seen.failed, seen.throttled) == (None, False, True)
+    assert not observed(DONE, 1.0, ended=True).throttled
+
+
+def test_goodput_counts_failures_and_what_was_late_when_it_was_cut() -> None:
+    slo = Slo((Limit("ttft_s", 6.0),))
+    samples = [
+        DONE,
+        DONE,
+        sample(t_intended=1.0, t_end=1.1, error="http_5xx"),
+        sample(t_intended=1.0, error="cancelled"),
+        sample(t_intended=3.9, error="cancelled"),
+    ]
+    found = attainment(samples, slo, 10.0, 4.0)
+    assert (found["met"], found["missed"]) == (2, 2)
+    assert found["attainment"] == 0.5
+    assert found["goodput_per_s"] == pytest.approx(2 / 40)
+    assert attainment([], slo, 1.0, 0.0)["attainment"] is None
