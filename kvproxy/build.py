@@ -15,6 +15,7 @@ from kvproxy.core.life_cycle import LifeCycle, LifeLimits
 from kvproxy.core.loadable import Loadable
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.prefix_index import PrefixIndex
+from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.router import Router
@@ -28,6 +29,7 @@ from kvproxy.settings.model import Settings
 
 def build_router(settings: Settings) -> Router:
     limits = LifeLimits(settings.probe.unhealthy_after, settings.probe.cool_max_s)
+    drams = _dram_models(settings)
     replicas = [
         Replica(
             id=replica.id,
@@ -40,6 +42,7 @@ def build_router(settings: Settings) -> Router:
             ),
             weight=replica.weight,
             life=LifeCycle(limits),
+            dram=drams.get(replica.id),
         )
         for replica in settings.replicas
     ]
@@ -64,6 +67,19 @@ def build_router(settings: Settings) -> Router:
         holdings=holdings,
         seed=settings.policy.seed,
     )
+
+
+def _dram_models(settings: Settings) -> dict[str, PrefixTree]:
+    """By replica id; replicas that load from one LMCache server share one."""
+    tokens = settings.lmcache.dram_tokens
+    if tokens is None:
+        return {}
+    server_of = {replica.id: replica.id for replica in settings.replicas}
+    for pair in settings.lmcache.instances:
+        server, _, replica_id = pair.partition("=")
+        server_of[replica_id] = server
+    trees = {server: PrefixTree(tokens) for server in server_of.values()}
+    return {replica_id: trees[server] for replica_id, server in server_of.items()}
 
 
 def build_access(settings: Settings) -> Access:

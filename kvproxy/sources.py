@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from kvproxy.adapters.kv_discovery import KvDiscovery
 from kvproxy.adapters.kv_event_feed import FeedLimits, KvEventFeed
 from kvproxy.adapters.lmcache import LmcacheDirectory, LmcacheLimits
-from kvproxy.adapters.tier_watch import Prompt, Request, TierWatch
+from kvproxy.adapters.prompt_watch import Prompt, PromptWatch, Request
 from kvproxy.adapters.tokenise import Tokenise
 from kvproxy.core.kv_sources import KvSource
 from kvproxy.core.replica import Replica
@@ -48,36 +48,38 @@ class Sources:
         self.feed, self.discovery = _events(settings, router, api_keys)
         self.lmcache = _lmcache(settings)
         self._tokenise = Tokenise(settings.lmcache.timeout_s, api_keys)
-        self.tiers = _tiers(settings, router, self.lmcache, self._tokenise)
+        self.prompts = _prompts(settings, router, self.lmcache, self._tokenise)
 
     async def start(self) -> None:
         """Returns when everybody was asked once."""
         if self._events:
             await self.discovery.start()
-        if self.lmcache is not None and self.tiers is not None:
-            await self._tokenise.start()
+        if self.lmcache is not None:
             await self.lmcache.start()
-            self.tiers.start()
+        await self._tokenise.start()
+        self.prompts.start()
 
     async def close(self) -> None:
-        if self.lmcache is not None and self.tiers is not None:
-            await self.tiers.close()
-            await self._tokenise.close()
+        await self.prompts.close()
+        await self._tokenise.close()
+        if self.lmcache is not None:
             await self.lmcache.close()
         await self.discovery.close()
         await self.feed.close()
 
     def answered(self, record: Record) -> None:
-        """Ask where a prompt that was just answered is stored behind HBM."""
+        """A prompt is known by its token ids alone to some: they are asked for now."""
         turn, placement, usage = record.turn, record.placement, record.usage
-        if self.tiers is None or turn is None or placement is None or usage is None:
+        if turn is None or placement is None or usage is None or not len(turn.chain):
             return
-        if len(turn.chain):
-            replica = placement.replica
+        replica = placement.replica
+        if self.prompts.wants(replica):
             model = self._model_path(replica, turn.model)
             request = Request(record.exchange.path, record.body)
             tokens = usage.prompt_tokens
-            self.tiers.answered(Prompt(replica, model, salt_of(turn), turn.chain, tokens, request))
+            self.prompts.answered(
+                Prompt(replica, model, salt_of(turn), turn.chain, tokens, request)
+            )
 
     def counted(self) -> Iterator[Counted]:
         """For metrics."""
@@ -87,15 +89,15 @@ class Sources:
                 by_replica[source.replica] += getattr(counts, name)
             for replica, count in by_replica.items():
                 yield Counted(f"kvproxy_events_{name}", text, {"replica": replica}, count)
-        if self.lmcache is None or self.tiers is None:
+        watch, text = self.prompts.counts, "Prompts whose token ids were wanted, by what came of it"
+        outcomes = {"asked": watch.asked, "dropped": watch.dropped, "unlike": watch.unlike}
+        for outcome, count in outcomes.items():
+            yield Counted("kvproxy_tokenised_prompts", text, {"outcome": outcome}, count)
+        if self.lmcache is None:
             return
         asked, text = self.lmcache.counts, "Questions to LMCache"
         for outcome, count in {"answered": asked.answered, "failed": asked.failed}.items():
             yield Counted("kvproxy_lmcache_questions", text, {"outcome": outcome}, count)
-        watch, text = self.tiers.counts, "Prompts to be looked up in LMCache, by what came of it"
-        outcomes = {"asked": watch.asked, "dropped": watch.dropped, "unlike": watch.unlike}
-        for outcome, count in outcomes.items():
-            yield Counted("kvproxy_lmcache_prompts", text, {"outcome": outcome}, count)
         heard, text = float(self.lmcache.heard), "1 if LMCache answered of late"
         yield Counted("kvproxy_lmcache_heard", text, {}, heard, gauge=True)
 
@@ -138,13 +140,11 @@ def _lmcache(settings: Settings) -> LmcacheDirectory | None:
     return LmcacheDirectory(lmcache.coordinator_url, lmcache.controller_url, limits)
 
 
-def _tiers(
+def _prompts(
     settings: Settings, router: Router, directory: LmcacheDirectory | None, tokenise: Tokenise
-) -> TierWatch | None:
-    if directory is None:
-        return None
-    return TierWatch(
-        router.holdings.loadable,
+) -> PromptWatch:
+    return PromptWatch(
+        router.holdings,
         directory,
         tokenise.tokens,
         {replica.id: urlsplit(replica.url).hostname or "" for replica in router.replicas},

@@ -23,6 +23,13 @@ from loadgen.preset_file import preset_file
     type=click.IntRange(1, 256),
     help="Replicas, on consecutive ports of one process.",
 )
+@click.option(
+    "--engine",
+    default="vllm",
+    show_default=True,
+    type=click.Choice(["vllm", "sglang"]),
+    help="Whose pages and KV events are shown.",
+)
 @click.option("--model", default="emu", show_default=True, help="Served model name.")
 @click.option("--hbm-tokens", default="1M", show_default=True, type=COUNT, help="KV room in HBM.")
 @click.option(

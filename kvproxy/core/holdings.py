@@ -71,6 +71,7 @@ class Holdings:
         self.chains = chains
         self.loadable = Loadable(1) if loadable is None else loadable
         self.trust = Trust()
+        self._naming: set[str] = set()
         self._partial: set[tuple[str, int]] = set()
         self._echoes: dict[str, float] = {}
         self._unheard: dict[str, int] = {}
@@ -201,11 +202,23 @@ class Holdings:
         self._unheard[replica.id] = unheard
         return unheard == _UNHEARD_MAX
 
+    def wants_tokens(self, replica: Replica) -> bool:
+        """Whether its announcements cannot be tied to prompts otherwise: they name no requests, as
+        those of SGLang and of vLLM before 0.30 do not."""
+        announces = replica.kv_events and self.index.block_size(replica.id)
+        return bool(announces) and replica.id not in self._naming
+
+    def tokenised(self, replica: Replica, chain: Chain, tokens: "array[int]") -> None:
+        """The token ids of a prompt that `replica` was sent."""
+        if self.wants_tokens(replica):
+            self.chains.tokenised(chain, tokens, self.index.block_size(replica.id))
+
     def apply(self, replica: str, rank: int, event: Event) -> None:
         """Raises KvEventError for an event that cannot be."""
         self._unheard.pop(replica, None)
         grown = self.index.apply(replica, rank, event)
         if grown is not None:
+            self._naming.add(replica)
             source = self.index.source(replica, rank)
             assert source is not None
             self.chains.grown(replica, grown, source.block_size, source.path)

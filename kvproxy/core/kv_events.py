@@ -139,6 +139,9 @@ def _stored(fields: Mapping[str, Any]) -> Stored:
         raise KvEventError("BlockStored without token_ids and block_size")
     if extra is not None and not isinstance(extra, list):
         raise KvEventError("extra_keys is not a list")
+    if parent is None and fields.get("cache_salt"):
+        # SGLang's place for what vLLM has among the first block's extra keys.
+        extra = [[fields["cache_salt"]]]
     if tokens and isinstance(tokens[0], list):
         # EAGLE bigrams: each position is a pair of tokens.
         tokens = [token for pair in tokens for token in pair]

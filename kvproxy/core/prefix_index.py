@@ -80,6 +80,11 @@ class PrefixIndex:
     def source(self, replica: str, rank: int) -> EventSource | None:
         return self._sources.get(replica, {}).get(rank)
 
+    def block_size(self, replica: str) -> int:
+        """Tokens of the blocks it announces, 0 until it has."""
+        sources = self._sources.get(replica, {}).values()
+        return max((source.block_size for source in sources), default=0)
+
     def ranks(self, replica: str) -> int:
         """Data-parallel ranks that announced anything."""
         return len(self._sources.get(replica, {}))

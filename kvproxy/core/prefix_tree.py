@@ -84,6 +84,16 @@ class PrefixTree:
             run = child
         return at
 
+    def parts(self, hashes: Sequence[int], blocks: int) -> bool:
+        """Whether both `hashes` and another held chain go on behind the first `blocks` blocks."""
+        run, at = self._root, 0
+        while at < blocks:
+            child = run.children.get(hashes[at])
+            if child is None or child.common(hashes, at) < len(child.hashes):
+                return False
+            run, at = child, at + len(child.hashes)
+        return at == blocks and len(run.children) > 1
+
     def pin(self, hashes: Sequence[int]) -> tuple[Run, int]:
         """Keep the longest held prefix of `hashes` from eviction; (its end, its blocks).
 
@@ -118,6 +128,16 @@ class PrefixTree:
             end.children[hashes[0]] = run
             self.runs += 1
         return run
+
+    def correct(self, end: Run, position: int) -> None:
+        """The chain that ends with `end`, which is pinned, is so long and not as was believed; its
+        last block bears the difference. Not when others go on behind it."""
+        if not end.hashes or end.children:
+            return
+        before = end.ends[-2] if len(end.ends) > 1 else end.start
+        position = max(position, before)
+        self.size += position - end.ends[-1]
+        end.ends[-1] = position
 
     def release(self, end: Run, at: float = 0.0) -> None:
         """Unpin what pin() or extend() returned; the whole path becomes most recently used.

@@ -235,6 +235,8 @@ class Router:
         """The answer ended; `usage` is None where the engine did not say. Returns what came
         of the prediction, if that can be told."""
         self._learn(placement, usage)
+        if usage is not None and len(placement.placing.chain):
+            placement.replica.hbm.correct(placement.end, usage.prompt_tokens)
         answer = _answer_room(usage, placement.replica.block_size) if usage else 0
         self._settle(placement, answer, now)
         placing, holdings = placement.placing, self.holdings
@@ -274,7 +276,10 @@ class Router:
         if cached is None:
             return
         predicted = placement.placing.match
-        near = max(2 * replica.block_size, 0.02 * cached)
+        # Where chains part it is certain how many blocks were held, if not how many tokens; where
+        # one just ends, part of it may have been evicted unseen.
+        parts = replica.hbm.parts(chain.hashes, predicted.blocks)
+        near = max(2 * replica.block_size, (0.25 if parts else 0.02) * cached)
         by_history = predicted.source == "history" and predicted.blocks < len(chain)
         if cached and by_history and abs(cached - predicted.tokens) <= near:
             # Reported hits are whole engine blocks: the true end lies half a block on, on average.

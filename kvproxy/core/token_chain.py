@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kvproxy.core.event_source import Grown, root
+from kvproxy.core.event_source import Grown, names_of, root
 from kvproxy.core.token_run import Position, TokenRuns
 from kvproxy.core.types import Chain
 
@@ -112,6 +112,19 @@ class TokenChains:
         request.prompt_tokens = prompt_tokens
         self._file(request_id, request)
 
+    def tokenised(self, chain: Chain, tokens: "array[int]", block_size: int) -> None:
+        """Anchor a prompt by its own token ids, for engines whose announcements name no request.
+
+        Work is proportional to the prompt: not for a request's path.
+        """
+        known = self.anchor(chain)
+        if not len(chain) or (known is not None and known.byte_blocks == len(chain)):
+            return
+        same = known is not None and known.block_size == block_size
+        start = _first_run(known.at) if known is not None and same else self._runs.start()
+        at = self._runs.extend(start, names_of(tokens, block_size))
+        self._keep(chain, len(tokens), block_size, at)
+
     def _base(self, request: _Open, parent: int, path: PathOf) -> Position | None:
         """Where the new blocks begin: behind the request's own last one, somewhere on the chain
         it was known to have, or on a path that only the engine's announcements tell."""
@@ -136,9 +149,11 @@ class TokenChains:
         at, chain = request.at, request.chain
         if at is None or not len(chain):
             return
-        blocks = request.prompt_tokens // request.block_size
-        if at.length < blocks:
-            return
+        if at.length >= request.prompt_tokens // request.block_size:
+            self._keep(chain, request.prompt_tokens, request.block_size, at)
+
+    def _keep(self, chain: Chain, prompt_tokens: int, block_size: int, at: Position) -> None:
+        blocks = prompt_tokens // block_size
         old = self._anchors.pop(chain.end, None)
         self._runs.keep(at)
         if old is not None:
@@ -147,8 +162,8 @@ class TokenChains:
             self.made += 1
         self._anchors[chain.end] = Anchor(
             len(chain),
-            request.prompt_tokens,
-            request.block_size,
+            prompt_tokens,
+            block_size,
             Position(at.run, blocks),
             at.length,
         )

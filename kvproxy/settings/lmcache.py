@@ -34,8 +34,8 @@ class LmcacheSettings(BaseModel):
     dram_tokens: Count | None = Field(
         default=None,
         ge=1,
-        description="Tokens that fit a server's DRAM; unset: worked out from what the servers "
-        "declare.",
+        description="Tokens that fit a server's DRAM; set it where no coordinator tells what is "
+        "held there, and it is modelled by what was sent. Unset: only a coordinator tells.",
     )
     world_size: Count = Field(
         default=1,

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from loadgen.emulator import errors
+from loadgen.emulator import errors, sglang
 from loadgen.emulator.errors import ApiError
 from loadgen.emulator.exposition import exposition
 from loadgen.emulator.generation import GenerationRoutes, json_response, read
@@ -49,7 +49,10 @@ class ReplicaApp:
         app.router.add_get("/version", self._version, allow_head=False)
         app.router.add_get("/load", self._load, allow_head=False)
         app.router.add_get("/metrics", self._metrics, allow_head=False)
-        app.router.add_get("/kv_event_sources", self._kv_event_sources, allow_head=False)
+        if self._settings.engine == "sglang":
+            app.router.add_get("/server_info", self._server_info, allow_head=False)
+        else:
+            app.router.add_get("/kv_event_sources", self._kv_event_sources, allow_head=False)
         app.router.add_get("/v1/models", self._models, allow_head=False)
         self._generation.add_to(app)
         app.router.add_post("/reset_prefix_cache", self._reset_prefix_cache)
@@ -72,9 +75,15 @@ class ReplicaApp:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         gauges = self._replica.gauges()
-        text = exposition(self._settings, gauges, self._replica.metrics)
+        if self._settings.engine == "sglang":
+            text = sglang.metrics_page(self._settings, gauges)
+        else:
+            text = exposition(self._settings, gauges, self._replica.metrics)
         content_type = "text/plain; version=1.0.0; charset=utf-8"
         return web.Response(body=text, headers={"content-type": content_type})
+
+    async def _server_info(self, request: web.Request) -> web.Response:
+        return json_response(sglang.server_info(self._settings, self._publisher))
 
     async def _kv_event_sources(self, request: web.Request) -> web.Response:
         publisher = self._publisher

@@ -1,7 +1,8 @@
 """KV events as vLLM writes them, from what the engine model tells about its blocks.
 
 Maps with key "type" are those of vLLM 0.24 and later, arrays those before it. Blocks of the DRAM
-tier are announced as placeholders, without tokens, as the offloading connector does.
+tier are announced as placeholders, without tokens, as the offloading connector does. SGLang's are
+maps too, one a block, with signed hashes; they name no request.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from loadgen.tokens import TOKEN_BYTES, ids_of
 
 _HASH_BYTES = 8
 
-Style = Literal["map", "array"]
+Style = Literal["map", "array", "sglang"]
 HashForm = Literal["int", "bytes", "signed"]
 
 
@@ -104,7 +105,7 @@ class BlockEvents(BlockLog):
     def cleared(self) -> None:
         self._copies.clear()
         tag = "AllBlocksCleared"
-        self._events.append({"type": tag} if self._style == "map" else [tag])
+        self._events.append([tag] if self._style == "array" else {"type": tag})
 
     def chunks_stored(self, request: Request, start: int, stop: int) -> None:
         keys = _words(request.chain, start, stop)
@@ -124,6 +125,9 @@ class BlockEvents(BlockLog):
     def _store(self, keys: list[int], medium: str, told: _Told) -> None:
         names = [self._name(key) for key in keys]
         above = None if told.parent is None else self._name(told.parent)
+        if self._style == "sglang":
+            self._events += self._pages(names, above, medium, told)
+            return
         if self._style == "array":
             head = ["BlockStored", names, above, told.tokens, told.block_size]
             self._events.append([*head, None, medium, None, told.extra_keys])
@@ -144,6 +148,21 @@ class BlockEvents(BlockLog):
         if told.session:
             event["session_id"] = told.session
         self._events.append(event)
+
+    def _pages(
+        self, names: list[Any], above: int | bytes | None, medium: str, told: _Told
+    ) -> list[Any]:
+        size, pages = told.block_size, []
+        for at, name in enumerate(names):
+            tokens = told.tokens[at * size : (at + 1) * size]
+            page = {"type": "BlockStored", "block_hashes": [name], "parent_block_hash": above,
+                    "token_ids": tokens, "block_size": size, "lora_id": None,
+                    "medium": medium}  # fmt: skip
+            if told.extra_keys and told.extra_keys[at]:
+                page["cache_salt"] = told.extra_keys[at][0]
+            pages.append(page)
+            above = name
+        return pages
 
     def _remove(self, keys: list[int], medium: str) -> None:
         names = [self._name(key) for key in keys]

@@ -63,13 +63,16 @@ class Listener:
     async def _announce(self, replica: Replica) -> KvPublisher:
         """Events of a fresh engine, on the ports that the one before it had."""
         settings, old = self._settings, self.publisher
+        sglang = settings.engine == "sglang"
         events = BlockEvents(
-            settings.block_size, style=settings.kv_events_style, hashes=settings.kv_events_hashes
+            settings.block_size,
+            style="sglang" if sglang else settings.kv_events_style,
+            hashes="signed" if sglang else settings.kv_events_hashes,
         )
         publisher = KvPublisher(
             topic=f"kv@{self._host}@{settings.model}",
             buffer_steps=settings.kv_events_buffer,
-            frames=4 if settings.kv_events_style == "map" else 3,
+            frames=3 if settings.kv_events_style == "array" else 4,
         )
         ports = (old.port, old.replay_port) if old is not None else (0, 0)
         await publisher.start(self._host, *ports)

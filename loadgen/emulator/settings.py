@@ -1,6 +1,7 @@
 """What an emulated replica is: its sizes and rates, its model name, its clock."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from loadgen.emulator.block_events import HashForm, Style
 from loadgen.engine_model import EngineLimits, EngineRates
@@ -10,15 +11,16 @@ VLLM_VERSION = "0.32.0"  # the version whose wire format is reproduced
 
 @dataclass(frozen=True, slots=True)
 class EmulatorSettings:
-    """Tokens and seconds. `time_scale` virtual seconds pass in one real second;
-    `chunk_interval_s` (real) is the least time between two chunks of a stream, 0 = one chunk per
-    token; `kv_events` publishes what the caches hold, in the style of vLLM from 0.24 on or before
-    it, keeping so many batches for replay; `lmcache` adds a coordinator that knows the DRAM tiers;
-    `responses_stored` is how many of /v1/responses can be continued by id, 0 as vLLM's default;
-    `scale_out` opens the /render routes; `keeps_billing` prints Claude Code's changing billing line
-    into the prompt, as vLLM before 0.32 did; `tokenizer` is a directory with a tokenizer.json,
-    None = the stand-in tokeniser."""
+    """Tokens and seconds. `engine` is whose pages and events are shown; `time_scale` virtual
+    seconds pass in one real second; `chunk_interval_s` (real) is the least time between two chunks
+    of a stream, 0 = one chunk per token; `kv_events` publishes what the caches hold, in the style
+    of vLLM from 0.24 on or before it, keeping so many batches for replay; `lmcache` adds a
+    coordinator that knows the DRAM tiers; `responses_stored` is how many of /v1/responses can be
+    continued by id, 0 as vLLM's default; `scale_out` opens the /render routes; `keeps_billing`
+    prints Claude Code's changing billing line into the prompt, as vLLM before 0.32 did;
+    `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser."""
 
+    engine: Literal["vllm", "sglang"] = "vllm"
     model: str = "emu"
     hbm_tokens: int = 1_000_000
     dram_tokens: int = 0
@@ -52,6 +54,8 @@ class EmulatorSettings:
     def __post_init__(self) -> None:
         if self.time_scale <= 0:
             raise ValueError("time_scale must be positive")
+        if self.engine == "sglang" and (self.dram_tokens or self.kv_events_style == "array"):
+            raise ValueError("the SGLang personality has one tier, and events as maps")
         if self.lmcache and not self.dram_tokens:
             raise ValueError("an LMCache coordinator needs replicas with dram_tokens")
         self.rates(), self.limits()  # both check their numbers

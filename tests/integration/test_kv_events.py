@@ -3,7 +3,7 @@ the engines announce and without it."""
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import aiohttp
@@ -92,8 +92,8 @@ def listening(app: App) -> bool:
     return all(replica.kv_events for replica in app.router.replicas)
 
 
-async def under(events: str) -> Run:
-    fleet = Fleet(ENGINE, 2)
+async def under(events: str, engine: EmulatorSettings = ENGINE) -> Run:
+    fleet = Fleet(engine, 2)
     await fleet.start()
     try:
         async with proxied(fleet.urls, events={"enabled": events}, **SECTIONS) as (app, url):
@@ -111,6 +111,13 @@ async def test_events_tell_what_is_cached_under_eviction() -> None:
     run = await under("on")
     assert run.sources["events"] > 0.5 * len(run.off)
     assert run.right >= 0.98
+
+
+async def test_engines_that_name_no_requests_are_asked_for_tokens() -> None:
+    """SGLang's events, found by its own page."""
+    run = await under("on", replace(ENGINE, engine="sglang"))
+    assert run.sources["events"] > 0.5 * len(run.off)
+    assert run.right >= 0.97
 
 
 async def test_history_alone_tells_nearly_as_well() -> None:

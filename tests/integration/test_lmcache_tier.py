@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -84,11 +85,29 @@ async def test_a_conversation_goes_where_dram_holds_it(kind: str) -> None:
             assert again["predicted_tiers"]["dram"] > PROMPT_TOKENS - 512
             assert abs(again["predicted_cached_tokens"] - again["reported"]) <= ENGINE.block_size
         page = app.metrics.page().decode()
-        [told] = re.findall(r'kvproxy_lmcache_prompts_total\{outcome="asked"\} (\S+)', page)
+        [told] = re.findall(r'kvproxy_tokenised_prompts_total\{outcome="asked"\} (\S+)', page)
         assert float(told) >= len(texts)
-        assert 'kvproxy_lmcache_prompts_total{outcome="unlike"} 0.0' in page
+        assert 'kvproxy_tokenised_prompts_total{outcome="unlike"} 0.0' in page
         tiers = re.findall(r'kvproxy_predicted_tokens_total\{.*tier="dram"\} (\S+)', page)
         assert sum(map(float, tiers)) > len(texts) * (PROMPT_TOKENS - 512)
+
+
+async def test_without_anybody_to_ask_dram_is_modelled() -> None:
+    fleet = Fleet(replace(ENGINE, lmcache=False), 2)
+    await fleet.start()
+    try:
+        async with proxied(fleet.urls, lmcache={"dram_tokens": 100_000}) as (app, url):
+            texts = [f"{number:03} " * PROMPT_TOKENS for number in range(4)]
+            path = f"{url}/v1/chat/completions"
+            first = await asyncio.gather(*(ask(path, f"s{n}", t) for n, t in enumerate(texts)))
+            await lose_hbm(fleet, app)
+            for number, text in enumerate(texts):
+                again = await ask(path, f"another {number}", text, "aaa ", "bbb ")
+                assert (again["replica"], again["source"]) == (first[number]["replica"], "history")
+                assert again["predicted_tiers"]["dram"] > PROMPT_TOKENS - 512
+                assert abs(again["predicted_cached_tokens"] - again["reported"]) <= 256
+    finally:
+        await fleet.stop()
 
 
 async def test_without_a_coordinator_history_goes_on() -> None:

@@ -16,7 +16,7 @@ pytestmark = [
 
 SEED = 1
 AT_A_TIME = 6
-REQUESTS = 240
+REQUESTS = 300
 
 
 def _workload() -> list[Shape]:

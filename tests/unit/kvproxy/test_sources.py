@@ -12,12 +12,13 @@ def sources(**sections: object) -> Sources:
     return Sources(settings, build_router(settings), {}, lambda replica, model: model)
 
 
-async def test_without_lmcache_nobody_is_asked_and_nothing_counted() -> None:
+async def test_without_lmcache_nobody_is_asked() -> None:
     made = sources(events={"enabled": "off"})
     await made.start()
     assert made.lmcache is None
-    assert made.tiers is None
-    assert list(made.counted()) == []
+    assert {each.name for each in made.counted()} == {"kvproxy_tokenised_prompts"}
+    assert not any(each.value for each in made.counted())
+    assert not made.prompts.wants(make_replica("r"))
     await made.close()
 
 

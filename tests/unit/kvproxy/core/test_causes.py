@@ -18,6 +18,7 @@ def change(source: Source, predicted: int, reported: int, *, trusted: bool = Fal
         (Source.EVENTS, 5000, 2000, "canonical.enabled"),
         (Source.EVENTS, 5000, 0, "replay_endpoint"),
         (Source.HISTORY, 1000, 5000, "PYTHONHASHSEED"),
+        (Source.COORDINATOR, 5000, 0, "lmcache.instances"),
     ],
 )
 def test_each_cause_names_a_setting(

@@ -1,5 +1,8 @@
+from array import array
+
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.kv_events import Cleared
+from kvproxy.core.loadable import Loadable, Told
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
@@ -20,7 +23,7 @@ class World:
 
     def __init__(self) -> None:
         self.ruler = Ruler(100)
-        self.holdings = Holdings(self.ruler, PrefixIndex(2**30), TokenChains(2**20))
+        self.holdings = Holdings(self.ruler, PrefixIndex(2**30), TokenChains(2**20), Loadable(10))
         self.replica = make_replica("r")
         self.replica.kv_events = True
         self.sent("a", CHAIN)
@@ -157,3 +160,64 @@ def test_the_rank_is_named_when_there_are_several() -> None:
     assert world.match().rank == 0
     world.apply(Cleared())
     assert world.match().rank == 1
+
+
+def told(world: World, **tiers: int) -> None:
+    held = {Tier(name): tokens for name, tokens in tiers.items()}
+    told = Told(len(CHAIN), BLOCKS * SIZE + 3, {"r": held})
+    world.holdings.loadable.put(CHAIN.end, told)
+
+
+def test_behind_hbm_the_coordinator_decides() -> None:
+    world = World()
+    more = make_chain(TEXT, "more")
+    told(world, dram=96, disk=32)
+    assert world.match(more).source == "events", "HBM holds more than that"
+    assert world.match(more).by_coordinator is None
+    world.apply(removed(12, 11, *range(10, 3, -1)))
+    match = world.match(more)
+    assert (match.tokens, match.hbm, match.dram, match.disk) == (8 * SIZE, 3 * SIZE, 48, 32)
+    assert (match.source, match.by_coordinator) == ("coordinator", 8 * SIZE)
+    assert match.blocks >= len(CHAIN) * 7 // 10
+    assert world.match(more, make_replica("another")).source == "history", "it loads nothing"
+
+
+def test_announced_dram_counts_where_it_is_more() -> None:
+    world = World()
+    world.apply(stored(range(1, 11), tokens=(), size=0, tier=Tier.DRAM))
+    world.apply(Cleared())
+    told(world, dram=64)
+    match = world.match()
+    assert (match.source, match.dram) == ("events", BLOCKS * SIZE)
+
+
+def test_a_coordinator_that_lies_is_heard_but_not_believed() -> None:
+    world = World()
+    world.apply(Cleared())
+    told(world, dram=9 * SIZE)
+    changes = []
+    for _ in range(8):
+        match = world.match()
+        assert match.by_coordinator == 9 * SIZE
+        changes += world.holdings.answered(world.replica, "m", match, CHAIN, 0).changes
+    # History is wrong about the cleared HBM, too.
+    distrusted = {change.source for change in changes if not change.trusted}
+    assert distrusted == {"coordinator", "history"}
+    match = world.match()
+    assert (match.tokens, match.by_coordinator) == (0, 9 * SIZE)
+    assert match.source != "coordinator"
+
+
+def test_tokens_are_wanted_of_engines_that_name_no_requests() -> None:
+    world = World()
+    assert not world.holdings.wants_tokens(world.replica), "it names them"
+    other = make_replica("other")
+    assert not world.holdings.wants_tokens(other), "it announces nothing"
+    other.kv_events = True
+    tokens = array("I", range(4 * SIZE))
+    world.holdings.apply("other", 0, stored([5, 6, 7], tokens=tokens[: 3 * SIZE], size=SIZE))
+    assert world.holdings.wants_tokens(other)
+    chain = make_chain("y" * 640)
+    world.holdings.tokenised(other, chain, tokens)
+    match = world.match(make_chain("y" * 640, "more"), other)
+    assert (match.tokens, match.source) == (3 * SIZE, "events")

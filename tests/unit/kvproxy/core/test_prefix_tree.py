@@ -40,6 +40,28 @@ def test_a_fork_shares_its_prefix() -> None:
     assert tree.match([1, 2, 7, 8]) == 4
 
 
+def test_a_chain_whose_length_was_misjudged_is_put_right() -> None:
+    tree = PrefixTree(100)
+    end, _ = tree.pin([1, 2])
+    end = tree.extend(end, [1, 2], [10, 20])
+    tree.correct(end, 23)
+    assert (tree.size, list(end.ends)) == (23, [10, 23])
+    tree.correct(end, 7)
+    assert (tree.size, list(end.ends)) == (10, [10, 10]), "no shorter than what lies before"
+
+
+def test_where_chains_part() -> None:
+    tree = PrefixTree(10)
+    use(tree, 1, 2, 3)
+    assert not tree.parts([1, 2, 3], 3), "it just ends"
+    assert not tree.parts([1, 2, 3], 2), "nobody else goes on there"
+    use(tree, 1, 2, 7, 8)
+    assert tree.parts([1, 2, 7, 8], 2)
+    assert not tree.parts([1, 2, 7, 8], 1)
+    assert not tree.parts([1, 2, 7, 8], 3)
+    assert not tree.parts([5], 1)
+
+
 def test_the_tail_of_the_oldest_goes_first() -> None:
     tree = PrefixTree(6)
     use(tree, 1, 2, 3)

@@ -94,8 +94,8 @@ def test_answers_take_room() -> None:
     placement = router.place(SESSION, chain, 0.0)
     router.finish(placement, Usage(160, 500, 0), 1.0)
     replica = router.replicas[0]
-    # 160 tokens are ten whole blocks; 500 more take 32.
-    assert replica.hbm.size == placement.placing.prompt_tokens + 32 * 16
+    # 160 tokens are ten whole blocks, however many were expected; 500 more take 32.
+    assert replica.hbm.size == max(160, placement.end.ends[-2]) + 32 * 16
     assert replica.hbm.match(chain.hashes) == 10
 
 
@@ -103,7 +103,7 @@ def test_the_block_where_a_prompt_ends_takes_room_until_it_is_evicted() -> None:
     router = make_router([make_replica(hbm_tokens=1000)])
     placement = router.place(SESSION, make_chain(*[TURN] * 10), 0.0)
     router.finish(placement, Usage(165, 1, 0), 1.0)
-    assert router.replicas[0].hbm.size == placement.placing.prompt_tokens + 16
+    assert router.replicas[0].hbm.size == max(165, placement.end.ends[-2]) + 16
 
 
 def test_requests_in_flight_are_a_queue() -> None:
@@ -209,6 +209,19 @@ def test_reported_hits_become_anchors_in_the_middle() -> None:
     near = placement.predicted_cached_tokens - 16
     router.finish(placement, Usage(656, 5, near), 2.0)
     assert router.ruler.tokens_at(chain, 40, "m") == near + 8
+
+
+@pytest.mark.parametrize(("parting", "learned"), [(True, True), (False, False)])
+def test_a_hit_far_off_is_an_anchor_where_chains_part_alone(parting: bool, learned: bool) -> None:
+    """Where one just ends, the engine may have evicted what lay beyond."""
+    router = make_router(1)
+    shared = [TURN] * 40
+    finish(router, SESSION, make_chain(*shared, *["a" * 64] * parting), 0.0)
+    chain = make_chain(*shared, "b" * 64)
+    placement = router.place(SESSION, chain, 1.0)
+    far = placement.predicted_cached_tokens - 96
+    router.finish(placement, Usage(656, 5, far), 2.0)
+    assert (router.ruler.tokens_at(chain, 40, "m") == far + 8) == learned
 
 
 def test_engines_without_usage_teach_nothing() -> None:

@@ -28,6 +28,16 @@ def test_data_parallel_ranks_add_up() -> None:
     assert (scrape.hbm_tokens, scrape.block_size, scrape.prefix_caching) == (6400, 32, None)
 
 
+def test_sglang_has_other_names_for_them() -> None:
+    page = """\
+sglang:num_running_reqs{model_name="m"} 3.0
+sglang:num_queue_reqs{model_name="m"} 2.0
+sglang:cache_config_info{model_name="m",num_pages="100",page_size="64"} 1.0
+sglang:generation_tokens_total{model_name="m"} 7.0
+"""
+    assert read_metrics(page) == Scrape(6400, 64, None, 3, 2, work=7.0)
+
+
 def test_prefix_caching_switched_off() -> None:
     page = 'vllm:cache_config_info{enable_prefix_caching="False",block_size="16"} 1.0'
     assert read_metrics(page) == Scrape(None, 16, False, 0, 0)

@@ -1,8 +1,10 @@
 from array import array
 
-from kvproxy.core.event_source import Grown, root
+from kvproxy.core.event_source import EventSource, Grown, names_of, root
 from kvproxy.core.token_chain import TokenChains
+from kvproxy.core.word_map import Budget
 from tests.support.makers import make_chain
+from tests.support.naive_index import stored
 
 SIZE = 16
 
@@ -92,3 +94,30 @@ def test_memory_is_bounded_however_many_conversations_come() -> None:
         assert chains.bytes <= 50_000 + 1000
     assert chains.anchor(make_chain("conversation 1999")) is not None
     assert chains.anchor(make_chain("conversation 0")) is None
+
+
+def test_a_prompts_own_tokens_anchor_it_where_nobody_named_its_request() -> None:
+    chains, first, second = TokenChains(2**20), make_chain("one"), make_chain("one", "two")
+    tokens = array("I", range(3 * SIZE + 5))
+    chains.tokenised(first, tokens[: 2 * SIZE + 3], SIZE)
+    names = list(names_of(tokens, SIZE))
+    anchor = chains.anchor(second)
+    assert anchor is not None
+    assert (anchor.byte_blocks, anchor.tokens) == (1, 2 * SIZE + 3)
+    assert list(anchor.at.chain()) == names[:2]
+    chains.tokenised(second, tokens, SIZE)
+    chains.tokenised(second, tokens[:1], SIZE)
+    anchor = chains.anchor(second)
+    assert anchor is not None
+    assert list(anchor.at.chain()) == names
+    assert (chains.made, len(chains)) == (2, 2), "what is anchored stays"
+    # One conversation is one run, whose blocks are stored once.
+    assert chains.bytes < 2 * 300 + 8 * 3
+
+
+def test_names_are_those_of_announced_blocks() -> None:
+    source = EventSource(Budget(2**20))
+    tokens = list(range(3 * SIZE))
+    grown = source.apply(stored([7, 8, 9], tokens=tokens, size=SIZE, session="s"))
+    assert grown is not None
+    assert grown.hashes == names_of(array("I", [*tokens, 1]), SIZE)

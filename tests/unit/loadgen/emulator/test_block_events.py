@@ -75,3 +75,20 @@ def test_requests_nobody_told_of_are_silent() -> None:
     events.closed("1")
     events.stored(REQUEST, 0, 2, 2)
     assert read(events) == []
+
+
+def test_sglang_announces_page_by_page_and_names_no_request() -> None:
+    events = BlockEvents(16, style="sglang", hashes="signed")
+    events.opened("1", Prompt(PROMPT.tokens, "session", "s"))
+    events.stored(REQUEST, 0, 2, 2)
+    events.stored(REQUEST, 2, 3, 1)
+    events.evicted(REQUEST.chain[:8])
+    first, second, third, gone = read(events)
+    assert isinstance(first, Stored)
+    assert isinstance(second, Stored)
+    assert isinstance(third, Stored)
+    assert [first.hashes, second.hashes, third.hashes] == [[11], [KEYS[1]], [13]]
+    assert (first.parent, second.parent, third.parent) == (0, 11, KEYS[1])
+    assert list(second.tokens) == list(range(16, 32))
+    assert (first.extra_keys, second.extra_keys, first.session) == ([["s"]], None, "")
+    assert gone == Removed([11], Tier.HBM, None)

@@ -8,10 +8,14 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from kvproxy.adapters.tier_watch import Prompt, Request, TierWatch
+from kvproxy.adapters.prompt_watch import Prompt, PromptWatch, Request
+from kvproxy.core.holdings import Holdings
 from kvproxy.core.lmcache import Instance, Keys, Lookup
 from kvproxy.core.loadable import Loadable
+from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
+from kvproxy.core.ruler import Ruler
+from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.tokenise import Question
 from kvproxy.core.types import Chain, Tier
 from tests.support.makers import make_chain, make_replica
@@ -53,10 +57,11 @@ async def tokens_of(replica: Replica, question: Question) -> "array[int]":
 @asynccontextmanager
 async def watching(
     directory: Directory, prompts_max: int = 10
-) -> AsyncIterator[tuple[TierWatch, Loadable]]:
+) -> AsyncIterator[tuple[PromptWatch, Loadable]]:
     loadable = Loadable(prompts_max)
-    watch = TierWatch(
-        loadable, directory, tokens_of, {"r": "h"}, named=[("node-1", "r")], interval_s=0.001
+    holdings = Holdings(Ruler(10), PrefixIndex(2**20), TokenChains(2**20), loadable)
+    watch = PromptWatch(
+        holdings, directory, tokens_of, {"r": "h"}, named=[("node-1", "r")], interval_s=0.001
     )
     watch.start()
     try:

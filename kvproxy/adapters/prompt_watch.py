@@ -1,7 +1,8 @@
-"""Keeps current what LMCache holds of the conversations that go on, off the request's path.
+"""Finds out the token ids of prompts, off the request's path, for sources that know only those.
 
-After a turn its token ids are asked from the replica and its chunks from LMCache. Chunks have names
-then, by which they are asked again and again, the longest unasked first.
+After a turn they are asked from the replica. They tie the prompt to announced blocks, and LMCache
+is asked for its chunks. Chunks have names then, by which they are asked again and again, the
+longest unasked first.
 """
 
 import asyncio
@@ -14,13 +15,14 @@ from typing import NamedTuple, Protocol
 
 import aiohttp
 
+from kvproxy.core.holdings import Holdings
 from kvproxy.core.lmcache import Instance, Keys, Lookup, by_replica
-from kvproxy.core.loadable import Loadable, Told
+from kvproxy.core.loadable import Told
 from kvproxy.core.replica import Replica
 from kvproxy.core.tokenise import Question, question
 from kvproxy.core.types import Chain
 
-log = logging.getLogger("kvproxy.lmcache")
+log = logging.getLogger("kvproxy.tokens")
 
 _PENDING_MAX = 64
 _AT_A_TIME = 4
@@ -35,8 +37,7 @@ class Request(NamedTuple):
 
 
 class Prompt(NamedTuple):
-    """A prompt that was answered, and the request it came in. `model` is what LMCache calls its
-    model."""
+    """A prompt that was answered, and the request it came in. `model` is what LMCache calls it."""
 
     replica: Replica
     model: str
@@ -79,14 +80,15 @@ class _Asked(NamedTuple):
     keys: Keys
 
 
-class TierWatch:
-    """answered() is what requests call; all else happens every `interval_s`. `hosts` are those of
-    the replicas by id, `named` pairs of servers and replicas."""
+class PromptWatch:
+    """answered() is what requests call. `directory`, asked every `interval_s`, is None without
+    LMCache; `hosts` are those of the replicas by id, `named` pairs of servers and replicas.
+    """
 
     def __init__(
         self,
-        loadable: Loadable,
-        directory: Directory,
+        holdings: Holdings,
+        directory: Directory | None,
         tokens_of: TokensOf,
         hosts: Mapping[str, str],
         *,
@@ -94,7 +96,8 @@ class TierWatch:
         interval_s: float,
     ) -> None:
         self.counts = WatchCounts()
-        self._loadable = loadable
+        self._holdings = holdings
+        self._loadable = holdings.loadable
         self._directory = directory
         self._tokens_of = tokens_of
         self._hosts = hosts
@@ -102,6 +105,7 @@ class TierWatch:
         self._interval_s = interval_s
         self._pending: deque[Prompt] = deque(maxlen=_PENDING_MAX)
         self._asked: OrderedDict[int, _Asked] = OrderedDict()
+        self._any = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._said: set[str] = set()
 
@@ -113,16 +117,25 @@ class TierWatch:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def wants(self, replica: Replica) -> bool:
+        """Whether prompts of this replica should be told."""
+        return self._directory is not None or self._holdings.wants_tokens(replica)
+
     def answered(self, prompt: Prompt) -> None:
-        """Its chunks are asked for soon, when the servers have had time to store them."""
+        """It is asked for at once, or when LMCache's servers have had time to store it."""
         self.counts.dropped += len(self._pending) == _PENDING_MAX
         self._pending.append(prompt)
+        self._any.set()
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(self._interval_s)
+            if self._directory is None:
+                await self._any.wait()
+                self._any.clear()
+            else:
+                await asyncio.sleep(self._interval_s)
             new = [self._pending.popleft() for _ in range(len(self._pending))]
-            if not self._directory.heard:
+            if self._directory is not None and not self._directory.heard:
                 self._loadable.clear()
             await _few_at_a_time(self._ask(prompt) for prompt in new)
             again = list(self._asked)[:_AGAIN_MAX]
@@ -141,10 +154,14 @@ class TierWatch:
         if len(tokens) != prompt.prompt_tokens:
             self._unlike(prompt, f"{len(tokens)} tokens, not {prompt.prompt_tokens}")
             return
+        chain = prompt.chain
+        if not prompt.salt:
+            self._holdings.tokenised(prompt.replica, chain, tokens)
+        if self._directory is None:
+            return
         found = await self._directory.lookup(tokens, prompt.model, prompt.salt)
         if found is None:
             return
-        chain = prompt.chain
         before = self._loadable.find(chain)
         if before is not None and before.byte_blocks < len(chain):
             self._forget(chain.hashes[before.byte_blocks - 1])
@@ -157,11 +174,13 @@ class TierWatch:
         if asked is None or not self._loadable.has_room_for(chain_end):
             return
         self._asked[chain_end] = asked
+        assert self._directory is not None, "only its answers are kept"
         found = await self._directory.again(asked.keys)
         if found is not None and chain_end in self._asked:
             self._put(chain_end, asked.byte_blocks, asked.prompt_tokens, found)
 
     def _put(self, chain_end: int, byte_blocks: int, prompt_tokens: int, found: Lookup) -> None:
+        assert self._directory is not None
         holds = by_replica(found.holdings, self._named, self._directory.instances, self._hosts)
         self._loadable.put(chain_end, Told(byte_blocks, prompt_tokens, holds))
 
@@ -174,8 +193,8 @@ class TierWatch:
         if prompt.replica.id not in self._said:
             self._said.add(prompt.replica.id)
             log.warning(
-                "replica %s does not tell the tokens of a prompt (%s), so LMCache cannot be asked "
-                "about it; for messages and responses it needs --enable-scale-out",
+                "replica %s does not tell the tokens of a prompt (%s), so its events and LMCache "
+                "cannot tell of it; for messages and responses it needs --enable-scale-out",
                 prompt.replica.id, why,
             )  # fmt: skip
 
