@@ -20,6 +20,8 @@ from kvproxy.core.router import Placement, Placing, Router
 from kvproxy.core.score import pushed_out_s
 from kvproxy.core.shares import Shares
 
+__all__ = ["Admission", "AdmissionLimits", "Ticket"]
+
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from kvproxy.core.access import Access
+from kvproxy.core.admission import Ticket
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import HEADER_RULES
-from kvproxy.core.line import Ticket
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Router
 from kvproxy.proxy import Headers, Proxy, Record
