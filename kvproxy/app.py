@@ -19,9 +19,11 @@ from kvproxy.admin.api import AdminApi
 from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import build_access, build_admission, build_reader, build_router
 from kvproxy.core.access import CREDENTIALS, Realm
+from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
+from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
@@ -45,7 +47,8 @@ class App:
         self.router = build_router(settings)
         self.admission = build_admission(settings, self.router)
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
-        self.admin = AdminApi(self.router, time.monotonic)
+        self.explanations = Explanations(settings.explain.requests_max_bytes)
+        self.admin = AdminApi(self.router, time.monotonic, self.explanations)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         self.access = build_access(settings)
@@ -76,6 +79,7 @@ class App:
             router=self.router,
             gate=self.gate,
             reader=build_reader(settings),
+            diagnosis=Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
             upstream=self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
@@ -127,6 +131,7 @@ class App:
         self.gate.changed()
 
     def _observe(self, record: Record) -> None:
+        self.explanations.add(record)
         self.metrics.observe(record)
         self.sources.answered(record)
         log_learned(record)
@@ -141,12 +146,13 @@ class App:
             "/metrics": self._metrics,
             "/v1/models": self._models,
             "/admin/regime": self.admin.regime,
+            "/admin/explain": self.admin.explain,
         }
 
-    async def _healthz(self) -> Page:
+    async def _healthz(self, _query: str) -> Page:
         return Page(b"ok\n", "text/plain; charset=utf-8")
 
-    async def _readyz(self) -> Page:
+    async def _readyz(self, _query: str) -> Page:
         ready = sum(replica.up for replica in self.router.replicas)
         body = {
             "ready": bool(ready) and not self.draining,
@@ -156,10 +162,10 @@ class App:
         status = 200 if body["ready"] else 503
         return Page(orjson.dumps(body), status=status)
 
-    async def _metrics(self) -> Page:
+    async def _metrics(self, _query: str) -> Page:
         return Page(self.metrics.page(), CONTENT_TYPE)
 
-    async def _models(self) -> Page:
+    async def _models(self, _query: str) -> Page:
         """Models of all ready replicas; of a model that several serve, one card."""
         cards = {
             str(card["id"]): card

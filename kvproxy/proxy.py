@@ -12,6 +12,8 @@ from typing import Protocol
 from kvproxy.core.access import Access, Caller, realm_of
 from kvproxy.core.admission import Ticket
 from kvproxy.core.answer import AnswerWatch
+from kvproxy.core.breaks import Cause
+from kvproxy.core.diagnosis import NOTHING, Diagnosis, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.dry_run import Reader
@@ -20,9 +22,11 @@ from kvproxy.core.headers import priority_of
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
+from kvproxy.core.passing import model_of
 from kvproxy.core.replica import Replica
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router
+from kvproxy.core.threads import Step
 from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
 
@@ -102,6 +106,9 @@ class Record:
     turn: Turn | None = None
     placement: Placement | None = None
     usage: Usage | None = None
+    passing_model: str = ""
+    step: Step | None = None
+    verdict: Verdict = NOTHING
     status: int = 0
     outcome: str = "ok"
     ttft_s: float | None = None
@@ -118,6 +125,7 @@ class Proxy:
     router: Router
     gate: Gate
     reader: Reader
+    diagnosis: Diagnosis
     upstream: Upstream
     rules: Sequence[HeaderRule]
     clock: Callable[[], float]
@@ -136,7 +144,8 @@ class Proxy:
             if dialect is not None and "content-encoding" not in exchange.header:
                 body = self._read(record, dialect, body)
             elif body:
-                record.caller.may_use("")
+                record.passing_model = model_of(body, exchange.header.get("content-type", ""))
+                record.caller.may_use(record.passing_model)
             await self._place_and_forward(record, body)
         except ProxyError as error:
             record.outcome, record.status = error.code, record.status or error.status
@@ -165,6 +174,10 @@ class Proxy:
         record.caller.may_use(turn.model)
         record.turn = turn
         record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
+        record.step = self.diagnosis.follow(record.identity, turn)
+        if record.step is not None and record.step.cause is Cause.COMPACTION:
+            # Most of its blocks are of no more use: it may as well go where there is room.
+            self.router.affinity.forget(record.identity.key)
         record.body = apply(body, turn.splices)
         return record.body
 
@@ -193,7 +206,7 @@ class Proxy:
         now = self.clock()
         turn, identity = record.turn, record.identity
         if turn is None or identity is None:
-            record.placement = self.router.place_anywhere(now, failed)
+            record.placement = self.router.place_anywhere(now, failed, record.passing_model)
         else:
             priority = priority_of(record.exchange.header)
             ticket = Ticket(identity, turn.chain, now, failed, priority)
@@ -251,6 +264,10 @@ class Proxy:
             self.gate.changed()
             raise
         record.usage = watch.usage() if record.turn and answer.status == 200 else None
+        if record.turn is not None and record.identity is not None:
+            record.verdict = self.diagnosis.conclude(
+                record.identity, record.turn, record.step, placement.replica.id, record.usage
+            )
         if record.usage is not None:
             used = record.usage.prompt_tokens + record.usage.completion_tokens
             record.caller.used(used, self.clock())

@@ -6,10 +6,15 @@ with text is parsed, and one that begins and ends like it carries text in the sa
 
 from dataclasses import dataclass, field
 
-from loadgen.sse import DONE, ChatEvent, EventStream, Usage, parse_event
+from loadgen.sse import DONE, EventStream, StreamEvent, Usage, parse_event
 
 ERROR_BODY_BYTES_MAX = 4096
-_TEXT_FIELDS = (b'"content":"', b'"reasoning_content":"', b'"reasoning":"')
+_TEXT_FIELDS = (
+    b'"content":"', b'"reasoning_content":"', b'"reasoning":"', b'"text":"', b'"thinking":"',
+    b'"delta":"',
+)  # fmt: skip
+# Where it follows at once, this field is empty and another may have the text.
+_QUOTE = ord('"')
 
 
 @dataclass(slots=True)
@@ -28,7 +33,7 @@ class Answer:
     _after: bytes = b""
 
     def feed(self, now: float, data: bytes) -> None:
-        """Raises StreamError when this is no stream of chat chunks."""
+        """Raises StreamError when this is no stream of such events."""
         if len(self.head) < ERROR_BODY_BYTES_MAX:
             self.head += data[:ERROR_BODY_BYTES_MAX]
         for payload in self.stream.feed(data):
@@ -37,6 +42,7 @@ class Answer:
                 size > 0
                 and self._before
                 and payload.startswith(self._before)
+                and payload[len(self._before)] != _QUOTE
                 and payload.endswith(self._after)
             ):
                 self.times.append(now)
@@ -50,6 +56,7 @@ class Answer:
             return
         event = parse_event(payload)
         self.error = self.error or event.failure()
+        self.done = self.done or event.last
         if event.usage is not None:
             self.usage = event.usage
         size = event.size()
@@ -59,7 +66,7 @@ class Answer:
             self._before, self._after = _frame(event, payload)
 
 
-def _frame(event: ChatEvent, payload: bytes) -> tuple[bytes, bytes]:
+def _frame(event: StreamEvent, payload: bytes) -> tuple[bytes, bytes]:
     """What stands before and after the text of an event with nothing else to say; otherwise
     nothing, so that the next is parsed as well."""
     found = [name for name in _TEXT_FIELDS if name in payload]

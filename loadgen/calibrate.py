@@ -6,12 +6,16 @@ taken as nothing, and the fidelity figures of the run tell how far off that is.
 
 from collections.abc import Awaitable, Callable
 
+import orjson
+
+from loadgen.dialects import CALLED, DIALECTS, TOOLS
 from loadgen.layout import Overhead
 from loadgen.text import WordPool
 
 WORDS = 512
-# messages, whether to add the generation prompt -> token count, None when refused
-Count = Callable[[list[dict[str, object]], bool], Awaitable[int | None]]
+CHAT = DIALECTS["chat"]
+# messages, tools, whether to add the generation prompt -> token count, None when refused
+Count = Callable[[list[dict[str, object]], list[object], bool], Awaitable[int | None]]
 
 
 async def measure(count: Count, pool: WordPool) -> tuple[Overhead, float] | None:
@@ -23,16 +27,16 @@ async def measure(count: Count, pool: WordPool) -> tuple[Overhead, float] | None
         return {"role": role, "content": text[: words * 4], **extra}
 
     opening = [say("system"), say("user")]
-    first = await count(opening, False)
-    shorter = await count([say("system"), say("user", WORDS // 2)], False)
-    prompted = await count(opening, True)
+    first = await count(opening, [], False)
+    shorter = await count([say("system"), say("user", WORDS // 2)], [], False)
+    prompted = await count(opening, [], True)
     if first is None or shorter is None or prompted is None:
         return None
     per_word = max(1.0, (first - shorter) / (WORDS - WORDS // 2))
     tokens = round(per_word * WORDS)
-    alone = await count([say("user")], False)
-    longer = await count([*opening, say("assistant"), say("user")], False)
-    twice = await count([*opening, say("user")], False)
+    alone = await count([say("user")], [], False)
+    longer = await count([*opening, say("assistant"), say("user")], [], False)
+    twice = await count([*opening, say("user")], [], False)
     pair = longer - first - 2 * tokens if longer is not None else 0
     user = twice - first - tokens if twice is not None else pair // 2
     tool, call = await _tools(count, opening, say, tokens, first + 2 * tokens + pair - user)
@@ -44,6 +48,7 @@ async def measure(count: Count, pool: WordPool) -> tuple[Overhead, float] | None
         assistant=max(0, pair - user),
         tool=max(0, tool if tool is not None else user),
         call=max(0, call),
+        tools=await _declaring(count, opening, text, per_word, first),
     )
     return overhead, per_word
 
@@ -57,13 +62,29 @@ async def _tools(
 ) -> tuple[int | None, int]:
     """Overhead of a tool message (None: unknown), and of a tool call on top of an assistant
     message. A text has `tokens`; `base` is the whole conversation without either overhead."""
-    call = {"id": "theandfor", "type": "function", "function": {"name": "run", "arguments": "{}"}}
+    call = {
+        "id": "theandfor",
+        "type": "function",
+        "function": {"name": CALLED.decode(), "arguments": "{}"},
+    }
     asked = [*opening, say("assistant", tool_calls=[call]), say("tool", tool_call_id="theandfor")]
-    one = await count(asked, False)
-    two = await count([*asked, say("tool", tool_call_id="theandfor")], False)
+    one = await count(asked, [], False)
+    two = await count([*asked, say("tool", tool_call_id="theandfor")], [], False)
     if one is None:
         return None, 0
     if two is None:
         return None, one - base
     tool = two - one - tokens
     return tool, one - base - tool
+
+
+async def _declaring(
+    count: Count, opening: list[dict[str, object]], text: str, per_word: float, without: int
+) -> int:
+    """What declaring the tools takes apart from their descriptions; 0 when it is refused."""
+    words = 32
+    declared = [orjson.loads(CHAT.tool(name, text[: words * 4].encode())) for name in TOOLS]
+    tokens = await count(opening, declared, False)
+    if tokens is None:
+        return 0
+    return max(0, tokens - without - round(per_word * words * len(TOOLS)))

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 import orjson
@@ -11,9 +11,11 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from loadgen.arrivals import Arrivals, Kind
 from loadgen.cli_rows import row_format, row_options
 from loadgen.cli_types import COUNT, DURATION, Human
 from loadgen.compare_cli import compare
+from loadgen.dialects import DIALECTS
 from loadgen.emulate_cli import emulate
 from loadgen.output.thresholds import EXIT_FAILED, parse_threshold
 from loadgen.probe import EndpointError
@@ -22,7 +24,7 @@ from loadgen.report import ramp_text, show_progress, summary_table
 from loadgen.resume import ResumeError
 from loadgen.run import run_load
 from loadgen.run_values import Progress, RunResult, RunSettings
-from loadgen.schedule import Timing
+from loadgen.schedule import Strategy, Timing
 from loadgen.stats import arm
 from loadgen.traces.errors import TraceError
 from loadgen.traces.inspect import QUANTILES, inspect_traces
@@ -31,6 +33,12 @@ from loadgen.traces.model import Trace
 from loadgen.traces.packed import write_packed
 from loadgen.traces.synth import write_traces
 from loadgen.wire import Endpoint
+from loadgen.workload_cli import (
+    cold_warm_command,
+    hit_rate_command,
+    smoke,
+    working_set_command,
+)
 
 __all__ = ["emulate", "loadgen"]
 
@@ -57,6 +65,21 @@ TRACES = click.Path(exists=True, path_type=Path)
               "latencies reported. Use the emulator's own --time-scale.")  # fmt: skip
 @click.option("--start-spread", default="30s", type=DURATION, show_default=True,
               help="Users begin spread over this time.")  # fmt: skip
+@click.option("--timing", "strategy", default="think", show_default=True,
+              type=click.Choice(["think", "original", "api"]),
+              help="Wait the think time after an answer; or keep the recorded distance of starts; "
+              "or the recorded service time (times --api-scale) plus the think time.")  # fmt: skip
+@click.option("--api-scale", default=1.0, type=click.FloatRange(min=0), show_default=True,
+              help="With --timing api: multiply recorded service times.")  # fmt: skip
+@click.option("--advance", nargs=2, default=(0.0, 0.0), type=click.FloatRange(0, 1),
+              show_default=True, help="The first users begin at a part of their conversation "
+              "between these; 0 1 is as if the load had been going on.")  # fmt: skip
+@click.option("--arrivals", type=click.Choice(["constant", "poisson", "recorded"]),
+              help="Begin conversations at a rate, or when the traces did, instead of keeping "
+              "--users of them.")  # fmt: skip
+@click.option("--rate", default=1.0, type=click.FloatRange(min=0, min_open=True),
+              show_default=True, help="With --arrivals: conversations a second; for recorded, how "
+              "many times as fast.")  # fmt: skip
 @click.option("--max-context", default="128k", type=COUNT, show_default=True,
               help="Cut conversations here; leave out those that start larger.")  # fmt: skip
 @click.option("--warm-prefix-pct", default=0.5, type=click.FloatRange(0, 1), show_default=True,
@@ -65,6 +88,8 @@ TRACES = click.Path(exists=True, path_type=Path)
 @click.option("--seed", default=1, show_default=True, help="Fixes content and order.")
 @click.option("--model", help="Model name; default: the endpoint's first.")
 @click.option("--api-key-env", metavar="VAR", help="Environment variable with the API key.")
+@click.option("--dialect", default="chat", type=click.Choice(sorted(DIALECTS)), show_default=True,
+              help="API to speak.")  # fmt: skip
 @click.option("--engine-extras/--no-engine-extras", default=True, show_default=True,
               help="Ask for the exact output length (ignore_eos, min_tokens).")  # fmt: skip
 @click.option("--engine-block-size", default=16, type=click.IntRange(1), show_default=True,
@@ -96,7 +121,8 @@ def loadgen(ctx: click.Context, /, **options: object) -> None:
         _replay(options)
 
 
-loadgen.add_command(compare)
+for command in (compare, smoke, cold_warm_command, hit_rate_command, working_set_command):
+    loadgen.add_command(command)
 
 
 @loadgen.command()
@@ -211,6 +237,7 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
     variable = maybe(str, "api_key_env")
     if variable is not None and not os.environ.get(variable):
         raise ValueError(f"--api-key-env: the variable {variable} is not set")
+    kind = maybe(str, "arrivals")
     return RunSettings(
         url=url,
         users=of(int, "users"),
@@ -221,6 +248,9 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
             think_scale=of(float, "think_scale"),
             time_scale=of(float, "time_scale"),
             start_spread_s=of(float, "start_spread"),
+            strategy=cast(Strategy, of(str, "strategy")),
+            api_scale=of(float, "api_scale"),
+            advance=cast(tuple[float, float], of(tuple, "advance")),
         ),
         warm_prefix_pct=of(float, "warm_prefix_pct"),
         output_tokens_max=maybe(int, "max_output"),
@@ -233,6 +263,8 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         slo=slo_of(given),
         ramp=ramp_of(given, of(int, "users")),
         client_lag_max_s=maybe(float, "max_client_lag"),
+        dialect=of(str, "dialect"),
+        arrivals=Arrivals(cast(Kind, kind), of(float, "rate")) if kind is not None else None,
         scrape=tuple(Endpoint(replica).url for replica in scraped),
     )
 

@@ -36,6 +36,7 @@ class ClientSettings:
     time_scale: float = 1.0
     timeout_s: float = 900.0
     keep_chunks: bool = True
+    path: str = "/v1/chat/completions"
 
 
 class Client:
@@ -84,9 +85,7 @@ class Client:
 
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                return await self._wire.exchange(
-                    "POST", "/v1/chat/completions", headers, data, feed
-                )
+                return await self._wire.exchange("POST", self._settings.path, headers, data, feed)
         except WireError as error:
             after_token = error.kind == "disconnect" and answer.times
             sample.error = "stream_disconnect" if after_token else error.kind
@@ -145,10 +144,9 @@ class Client:
         usage = answer.usage
         if usage is None:
             return
-        sample.prompt_tokens = usage.prompt_tokens
-        sample.completion_tokens = usage.completion_tokens
-        details = usage.prompt_tokens_details
-        sample.cached_tokens = details.cached_tokens if details else None
+        sample.prompt_tokens = usage.prompt
+        sample.completion_tokens = usage.completion
+        sample.cached_tokens = usage.cached
 
     def _since(self, at: float) -> float | None:
         return round(at - self._start, 6) if at else None

@@ -8,37 +8,45 @@ shares only the warm prefix.
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import floor
 
+from loadgen.dialects import DIALECTS, TOOLS, Dialect, Said
 from loadgen.layout import Message
 from loadgen.plan import Plan
 from loadgen.prefix_tree import Branch
 from loadgen.text import WordPool, owner_id
 
-_TOOL = "run"
-
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """The messages of one request as JSON fragments, and its length in tokens as planned."""
+    """The messages and tools of one request as fragments of a dialect, and its length in tokens
+    as planned; `opens` when the first fragment is the system message."""
 
     fragments: list[bytes]
     tokens: int
+    tools: tuple[bytes, ...] = ()
+    opens: bool = False
 
 
 class Conversation:
     """One play of one trace: the prompts of a plan, in words of this play's own."""
 
-    def __init__(self, plan: Plan, pool: WordPool, play: int = 0) -> None:
+    def __init__(
+        self, plan: Plan, pool: WordPool, play: int = 0, dialect: Dialect = DIALECTS["chat"]
+    ) -> None:
         self.plan = plan
         self.trace = plan.trace
         self.play = play
         self._pool = pool
+        self._dialect = dialect
         # Equal ids of scope "global" are equal text in all traces.
         name = "" if plan.trace.shared_ids else plan.trace.id
         self._owner = owner_id(plan.settings.seed, name, play)
         # (branch, index of the message in it) -> JSON
         self._rendered: dict[tuple[int, int], bytes] = {}
+        # branch that opens a prompt -> the tools it declares
+        self._tools: dict[int, tuple[bytes, ...]] = {}
 
     async def prepare(self, request: int) -> None:
         """Render what a prompt adds, a message at a time, so that others get their turns."""
@@ -48,10 +56,14 @@ class Conversation:
                 await asyncio.sleep(0)
 
     def prompt(self, request: int) -> Prompt:
-        fragments = [self._fragment(branch, index) for branch, index in self._messages(request)]
-        if not fragments:  # a recorded prompt of no tokens still has to ask something
-            fragments = [b'{"role":"user","content":" the"}']
-        return Prompt(fragments, self.plan.planned_tokens(request))
+        messages = list(self._messages(request))
+        tokens = self.plan.planned_tokens(request)
+        if not messages:  # a recorded prompt of no tokens still has to ask something
+            return Prompt([self._dialect.message(Said("user", b" the"))], tokens)
+        fragments = [self._fragment(branch, index) for branch, index in messages]
+        branch, index = messages[0]
+        opens = self.plan.layout.messages[branch.number][index].role == "system"
+        return Prompt(fragments, tokens, self._tools.get(branch.number, ()), opens)
 
     def _messages(self, request: int) -> Iterator[tuple[Branch, int]]:
         """The messages of a prompt in order, each as its branch and its index there."""
@@ -70,29 +82,38 @@ class Conversation:
         return done
 
     def _render(self, branch: Branch, message: Message) -> bytes:
-        text = self._words(branch, message.text, message.end)
-        extra = b""
+        end = message.end
+        if message.tools >= 0:
+            self._tools[branch.number] = self._declare(branch, message.tools, end)
+            end = message.tools
+        text = self._words(branch, message.text, end)
+        call = b""
         if message.call >= 0:
             call = self._pool.block_text(self._owner, -1 - message.call, 3).replace(b" ", b"")
-            if message.role == "assistant":
-                extra = (
-                    b',"tool_calls":[{"id":"%s","type":"function","function":'
-                    b'{"name":"%s","arguments":"{}"}}]' % (call, _TOOL.encode())
-                )
-            else:
-                extra = b',"tool_call_id":"%s"' % call
-        return b'{"role":"%s","content":"%s"%s}' % (message.role.encode(), text, extra)
+        return self._dialect.message(Said(message.role, text, call))
+
+    def _declare(self, branch: Branch, start: int, end: int) -> tuple[bytes, ...]:
+        """The tools, sharing the words of token positions `start` … `end` among them."""
+        cuts = [start + (end - start) * n // len(TOOLS) for n in range(len(TOOLS) + 1)]
+        return tuple(
+            self._dialect.tool(name, self._words(branch, *span))
+            for name, span in zip(TOOLS, pairwise(cuts), strict=True)
+        )
 
     def _words(self, branch: Branch, start: int, end: int) -> bytes:
         """The text of token positions `start` … `end` on the way to (and in) `branch`."""
         size, per_word = self.trace.block_size, self.plan.settings.tokens_per_word
+        path = branch.path()
+        at = len(path) - 1
+        while at and start // size < path[at].first:
+            at -= 1
         parts: list[bytes] = []
         for index in range(start // size, -(-end // size)):
-            while index < branch.first and branch.parent is not None:
-                branch = branch.parent
+            while index >= path[at].stop:
+                at += 1
             zero = floor(index * size / per_word)
             words = floor((index + 1) * size / per_word) - zero
-            text = self._block(branch.ids[index - branch.first], words)
+            text = self._block(path[at].ids[index - path[at].first], words)
             low = floor(max(start, index * size) / per_word) - zero
             high = floor(min(end, (index + 1) * size) / per_word) - zero
             parts.append(text[low * 4 : high * 4])

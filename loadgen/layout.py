@@ -16,14 +16,17 @@ HISTORY_TOKENS_MIN = 8192
 ASKED_TOKENS = 512
 ROUND_TOKENS = 2048
 CALLED_TOKENS = 256
+# Of the tools and system text of recorded agents this much was tools.
+TOOLS_SHARE = 0.8
+TOOLS_TOKENS_MIN = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
     """Tokens that a chat template adds: `system` with the opening system message, `base` to a
     prompt that opens without one, `generation` at the end of each prompt (and again in front of
-    the assistant message that follows), `call` to an assistant message that calls a tool, the
-    others per message."""
+    the assistant message that follows), `call` to an assistant message that calls a tool, `tools`
+    to a prompt that declares tools (0: they are not declared), the others per message."""
 
     base: int = 0
     generation: int = 0
@@ -32,6 +35,7 @@ class Overhead:
     assistant: int = 0
     tool: int = 0
     call: int = 0
+    tools: int = 0
 
     @property
     def closing(self) -> int:
@@ -41,7 +45,8 @@ class Overhead:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the layout needs of a turn; `system_tokens` open the prompt as its system message."""
+    """What the layout needs of a turn; `system_tokens` open the prompt, as its tools and its
+    system message."""
 
     output_tokens: int
     tool_result: bool
@@ -53,7 +58,8 @@ class Message:
     """Tokens `start` … `end` of a prompt, template overhead included.
 
     The words are those of token positions `text` … `end`. `call` is the position of the
-    assistant message whose tool call this one makes or answers, -1 for none.
+    assistant message whose tool call this one makes or answers, -1 for none. Of a system
+    message's words those from `tools` on, where it is not -1, describe tools.
     """
 
     role: str
@@ -61,6 +67,7 @@ class Message:
     text: int
     end: int
     call: int = -1
+    tools: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +141,7 @@ class Layout:
         if system <= over.system:
             lead = over.base + over.user
             return [Message("user", 0, lead, max(cut, lead + 1))]
-        messages = [Message("system", 0, over.system, system)]
+        messages = [self._system(system)]
         at = system
         if cut - at > HISTORY_TOKENS_MIN:
             messages.append(self._closing(at, at + ASKED_TOKENS, -1))
@@ -146,6 +153,14 @@ class Layout:
                 messages.append(self._closing(middle, at + ROUND_TOKENS, at))
                 at += ROUND_TOKENS
         return [*messages, self._closing(at, cut, -1)]
+
+    def _system(self, end: int) -> Message:
+        """Four fifths of what opens a prompt are tools, if that is worth declaring them."""
+        lead = self._overhead.system + self._overhead.tools
+        words = round(TOOLS_SHARE * (end - lead))
+        if not self._overhead.tools or words < TOOLS_TOKENS_MIN:
+            return Message("system", 0, self._overhead.system, end)
+        return Message("system", 0, lead, end, tools=end - words)
 
     def _closing(self, at: int, cut: int, call: int) -> Message:
         if call >= 0:

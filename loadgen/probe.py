@@ -72,12 +72,16 @@ class Probe:
     async def template(self, model: str, pool: WordPool) -> tuple[Overhead, float] | None:
         """The chat template's overhead and tokens per word; None without /tokenize."""
 
-        async def count(messages: list[dict[str, object]], generation: bool) -> int | None:
-            question = {
+        async def count(
+            messages: list[dict[str, object]], tools: list[object], generation: bool
+        ) -> int | None:
+            question: dict[str, object] = {
                 "model": model,
                 "messages": messages,
                 "add_generation_prompt": generation,
             }
+            if tools:
+                question["tools"] = tools
             status, answer = await self.ask("POST", "/tokenize", question)
             tokens = answer.get("count")
             return tokens if status == 200 and isinstance(tokens, int) else None

@@ -18,7 +18,10 @@ from loadgen.traces.model import Trace
 JOURNAL = "requests.jsonl"
 RECORD = "run.json"
 # Settings that say what is sent; a run goes on only with the same.
-_FIXED = ("seed", "timing", "warm_prefix_pct", "output_tokens_max", "engine_extras", "trace_digest")
+_FIXED = (
+    "seed", "timing", "warm_prefix_pct", "output_tokens_max", "engine_extras", "dialect",
+    "arrivals", "trace_digest",
+)  # fmt: skip
 
 
 class ResumeError(ValueError):

@@ -5,12 +5,15 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import orjson
 
+from loadgen.arrivals import Arrivals, begin_each
 from loadgen.bound import InfiniteCache
 from loadgen.client import Client, ClientSettings
+from loadgen.dialects import DIALECTS
 from loadgen.honesty import CpuMeter, allowed_lag_s, verdict
 from loadgen.layout import Overhead
 from loadgen.output.folder import write_folder
@@ -71,9 +74,12 @@ async def run_load(
         version = await probe.version()
         measured = await probe.template(model, pool)
         overhead, per_word = measured or (Overhead(), 1.0)
+        if settings.dialect == "completions":  # no template stands between the words
+            overhead = Overhead()
         warm = Warm.of(traces, settings.warm_prefix_pct)
         content = ContentSettings(settings.seed, warm, overhead, per_word)
-        asking = Asking(model, headers, settings.output_tokens_max, settings.engine_extras)
+        lengths = (settings.output_tokens_max, settings.engine_extras)
+        asking = Asking(model, headers, *lengths, DIALECTS[settings.dialect])
         record: dict[str, object] = {
             "settings": public | {"model": model},
             "endpoint_version": version,
@@ -121,7 +127,8 @@ class _Run:
         self._settings = settings
         self._past = past
         self._traces = traces
-        self._queue = TraceQueue(traces, settings.seed, settings.recycles)
+        recorded = settings.arrivals is not None and settings.arrivals.kind == "recorded"
+        self._queue = TraceQueue(traces, settings.seed, settings.recycles, as_recorded=recorded)
         self._queue.resume(past.plays(traces))
         self._controller = controller_of(settings.ramp) if settings.ramp is not None else None
         self._pulse = Pulse()
@@ -133,7 +140,8 @@ class _Run:
         self.gate = Gate(left if left is None else max(0, left))
         self.progress = Progress(self._started, settings.users, samples=list(past.samples))
         self.scraper = Scraper(settings.scrape, self._started)
-        client = ClientSettings(settings.timing.time_scale, settings.timeout_s)
+        path = DIALECTS[settings.dialect].path
+        client = ClientSettings(settings.timing.time_scale, settings.timeout_s, path=path)
         self._stage = Stage(
             client=Client(wire, client, self._started),
             gate=self.gate,
@@ -151,9 +159,10 @@ class _Run:
         # Whatever takes long and can be known ahead is done before any clock runs.
         for trace in self._traces:
             self._stage.plans.of(trace)
-        ramped = self._controller is not None
-        count = 0 if ramped else self._settings.users
-        first = [await self._next_session(self._stage) for _ in range(count)]
+        ramped, arrivals = self._controller is not None, self._settings.arrivals
+        fresh = not self._past.samples
+        count = 0 if ramped or arrivals is not None else self._settings.users
+        first = [await self._next_session(self._stage, advance=fresh) for _ in range(count)]
         sessions = [session for session in first if session is not None]
         # What lives as long as the run need not be searched for garbage during it.
         gc.collect()
@@ -162,7 +171,10 @@ class _Run:
         self._cpu = CpuMeter()
         pulse = asyncio.create_task(self._pulse.beat())
         scraping = asyncio.create_task(self.scraper.run())
-        playing = self._ramped_users() if ramped else self._users(sessions)
+        if arrivals is not None:
+            playing = self._arriving_users(arrivals)
+        else:
+            playing = self._ramped_users() if ramped else self._users(sessions)
         users = asyncio.create_task(playing)
         try:
             if output is None:
@@ -185,9 +197,8 @@ class _Run:
         if slo is not None:
             over_s = time.monotonic() - self._started
             summary["slo"] = attainment(self.progress.samples, slo, scale, over_s)
-        allowed_s = self._settings.client_lag_max_s
-        if allowed_s is None:
-            allowed_s = allowed_lag_s(slo.most_s("ttft_s", 0) if slo else None, scale)
+        ttft_slo_s = slo.most_s("ttft_s", 0) if slo else None
+        allowed_s = self._settings.client_lag_max_s or allowed_lag_s(ttft_slo_s, scale)
         lags = [sample.lag_s for sample in self.progress.samples if sample.lag_s is not None]
         summary["client"] = verdict(lags, self._pulse.lags_s, allowed_s) | self._cpu.read()
         return summary
@@ -231,6 +242,19 @@ class _Run:
             for start_s, (trace, session) in zip(starts, sessions, strict=True):
                 group.create_task(self._user(trace, session, now + start_s))
 
+    async def _arriving_users(self, arrivals: Arrivals) -> None:
+        scale, seed = self._settings.timing.time_scale, self._settings.seed
+        starts = (start / scale for start in arrivals.starts_s(self._traces, seed))
+        following = partial(self._next_session, self._stage)
+        if not await begin_each(starts, following, self.gate, self._one):
+            self.gate.close("too many conversations at a time")
+
+    async def _one(self, trace: Trace, session: Session, at: float) -> None:
+        try:
+            await session.run(at)
+        finally:
+            self._queue.give_back(trace)
+
     async def _ramped_users(self) -> None:
         assert self._controller is not None
         async with asyncio.TaskGroup() as group:
@@ -254,21 +278,21 @@ class _Run:
     async def _user(self, trace: Trace, session: Session, at: float) -> None:
         """One user: a conversation at a time, a new one as soon as the last has ended."""
         while True:
-            try:
-                await session.run(at)
-            finally:
-                self._queue.give_back(trace)
+            await self._one(trace, session, at)
             following = None if self.gate.closed else await self._next_session(session.stage)
             if following is None:
                 return
             trace, session = following
             at = time.monotonic()
 
-    async def _next_session(self, stage: Stage) -> tuple[Trace, Session] | None:
+    async def _next_session(
+        self, stage: Stage, *, advance: bool = False
+    ) -> tuple[Trace, Session] | None:
         taken = self._queue.take()
         if taken is None:
             return None
-        session = Session(stage, *taken)
+        first = self._settings.timing.first_turn(taken[0], self._settings.seed) if advance else 0
+        session = Session(stage, *taken, first)
         await session.prepare()
         return taken[0], session
 

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 
+from loadgen.arrivals import Arrivals
 from loadgen.ramp.choose import RampRule
 from loadgen.ramp.slo import Slo
 from loadgen.sample import Sample
@@ -11,10 +12,11 @@ from loadgen.schedule import Timing
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """`duration_s` is real time. A `ramp` decides on the number of users instead of `users`, and
-    may end the run. With no ramp, `duration_s` or `requests` it ends when every trace has been
-    played once; otherwise conversations are recycled. A p99 of the client's own delay above
-    `client_lag_max_s` makes a run invalid; None: from the SLO's TTFT. `scrape` are
-    URLs of replicas whose /metrics are read on the way."""
+    may end the run; with `arrivals` conversations begin whether or not others have ended. With
+    no ramp, `duration_s` or `requests` it ends when every trace has been played once; otherwise
+    conversations are recycled. A p99 of the client's own delay above `client_lag_max_s` makes a
+    run invalid; None: from the SLO's TTFT. `scrape` are URLs of replicas whose /metrics are read
+    on the way."""
 
     url: str
     users: int = 8
@@ -33,6 +35,8 @@ class RunSettings:
     slo: Slo | None = None
     ramp: RampRule | None = None
     client_lag_max_s: float | None = None
+    dialect: str = "chat"
+    arrivals: Arrivals | None = None
     scrape: tuple[str, ...] = ()
 
     @property

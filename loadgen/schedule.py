@@ -3,23 +3,55 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 from loadgen.traces.model import Trace, Turn
+
+Strategy = Literal["think", "original", "api"]
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Think times are cut at `think_cap_s`, multiplied by `think_scale` and played `time_scale`
-    times as fast. The first turns of the users spread over `start_spread_s` engine seconds."""
+    """Waits are cut at `think_cap_s`, multiplied by `think_scale` and played `time_scale` times as
+    fast. The first turns of the users spread over `start_spread_s` engine seconds.
+
+    `strategy` think: the recorded think time after the end of the turn before. original: the
+    recorded distance of the two starts, so that a slower endpoint leaves less time to think, and
+    never before that end. api: the recorded service time, times `api_scale`, and the think time
+    from the start of the turn before; no earlier than its end either. `advance` is the part of
+    its conversation, from … to, at which a user begins.
+    """
 
     think_cap_s: float = 600.0
     think_scale: float = 1.0
     time_scale: float = 1.0
     start_spread_s: float = 30.0
+    strategy: Strategy = "think"
+    api_scale: float = 1.0
+    advance: tuple[float, float] = (0.0, 0.0)
+
+    def due(self, turn: Turn, before: Turn, began: float, ended: float) -> float:
+        """When to send `turn`, given when the turn before was due and when its answer ended; all
+        on the clock of real seconds."""
+        if self.strategy == "think":
+            return ended + self.think_s(turn)
+        if self.strategy == "api" and before.api_s is not None:
+            service_s = before.api_s * self.api_scale / self.time_scale
+            return max(ended, began + service_s + self.think_s(turn))
+        return max(ended, began + self._real_s(max(0.0, turn.t_s - before.t_s)))
 
     def think_s(self, turn: Turn) -> float:
         """Real seconds to wait between the end of the turn before and this one."""
-        return min(turn.think_s, self.think_cap_s) * self.think_scale / self.time_scale
+        return self._real_s(turn.think_s)
+
+    def first_turn(self, trace: Trace, seed: int) -> int:
+        """The turn of a trace at which its first user begins."""
+        turns = len(trace.turns)
+        share = Random(f"advance {seed} {trace.id}").uniform(*self.advance)
+        return min(turns - 1, int(share * turns))
+
+    def _real_s(self, wait_s: float) -> float:
+        return min(wait_s, self.think_cap_s) * self.think_scale / self.time_scale
 
     def starts_s(self, users: int, seed: int) -> list[float]:
         """Real seconds from the start of the run to each user's first turn; the first is 0."""
@@ -29,15 +61,20 @@ class Timing:
 
 
 class TraceQueue:
-    """Hands out traces in one seeded order, each as play 0, 1, … of itself.
+    """Hands out traces in one seeded order, or as they began, each as play 0, 1, … of itself.
 
     Without `recycle` every trace is played once. With it the walk starts over and passes over
     traces in use, unless all are: then one is played twice at a time, under another play number.
     """
 
-    def __init__(self, traces: Sequence[Trace], seed: int, recycle: bool) -> None:
+    def __init__(
+        self, traces: Sequence[Trace], seed: int, recycle: bool, *, as_recorded: bool = False
+    ) -> None:
         self._order = sorted(traces, key=lambda trace: trace.id)
-        Random(f"order {seed}").shuffle(self._order)
+        if as_recorded:
+            self._order.sort(key=lambda trace: trace.start_s)
+        else:
+            Random(f"order {seed}").shuffle(self._order)
         self._recycle = recycle
         self._next = 0
         self._plays = dict.fromkeys((trace.id for trace in traces), 0)

@@ -13,7 +13,8 @@ from typing import Protocol
 
 from loadgen.bound import InfiniteCache, PlayCache
 from loadgen.client import Client
-from loadgen.content import Conversation
+from loadgen.content import Conversation, Prompt
+from loadgen.dialects import DIALECTS, Asked, Dialect
 from loadgen.plan import Plans
 from loadgen.resume import Past
 from loadgen.sample import Sample
@@ -33,19 +34,12 @@ class Asking:
     headers: dict[str, str] = field(default_factory=dict)
     output_tokens_max: int | None = None
     engine_extras: bool = True
+    dialect: Dialect = DIALECTS["chat"]
 
-    def body(self, messages: list[bytes], output_tokens: int) -> bytes:
-        """`messages` are JSON fragments. `engine_extras` asks an engine for exactly
-        `output_tokens` tokens; other endpoints refuse those fields."""
-        extras = b""
-        if self.engine_extras:
-            extras = b',"min_tokens":%d,"ignore_eos":true' % output_tokens
-        head = b'{"model":"%s","messages":[' % self.model.encode()
-        tail = (
-            b'],"max_tokens":%d%s,"temperature":0,"stream":true,'
-            b'"stream_options":{"include_usage":true}}' % (output_tokens, extras)
-        )
-        return head + b",".join(messages) + tail
+    def body(self, prompt: Prompt, output_tokens: int) -> bytes:
+        exact = self.engine_extras
+        fields = (prompt.fragments, prompt.tools, prompt.opens, output_tokens, exact)
+        return self.dialect.body(Asked(self.model, *fields))
 
     def output_tokens(self, turn: Turn) -> int:
         return max(1, min(turn.output_tokens, self.output_tokens_max or turn.output_tokens))
@@ -133,62 +127,73 @@ class Session:
     """One play of one trace. `prepare` renders its first prompt, by far the largest step of them,
     before it has a time to keep; the others are rendered while the answer before comes in."""
 
-    def __init__(self, stage: Stage, trace: Trace, play: int) -> None:
+    def __init__(self, stage: Stage, trace: Trace, play: int, first_turn: int = 0) -> None:
         self.stage = stage
         self._trace = trace
         plan = stage.plans.of(trace)
         self._id = f"{trace.id}-{stage.plans.settings.seed}-{play}"
         self._lane = plan.lane_of(trace)
-        self._conversation = Conversation(plan, stage.pool, play)
+        played = [at for agent, at in stage.past.done.get(self._id, ()) if not agent]
+        self._first_turn = min(played, default=first_turn)
+        self._conversation = Conversation(plan, stage.pool, play, stage.asking.dialect)
         self._cache: PlayCache = stage.cache.play(plan, play)
 
     async def prepare(self) -> None:
-        await self._conversation.prepare(self._conversation.plan.request(self._lane, 0))
+        first = self._conversation.plan.request(self._lane, self._first_turn)
+        await self._conversation.prepare(first)
 
     async def run(self, at: float) -> None:
-        """Play the whole conversation, its first turn at the monotonic time `at`."""
+        """Play the conversation from its first turn, which is at the monotonic time `at`. Of what
+        lies before a later first turn nothing is asked: its prompt holds all of it."""
         children: list[tuple[SubAgent, asyncio.Task[None]]] = []
         lane = turn = 0
-        ready = at
+        due = ended = at
+        before: Turn | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for step in self._trace.steps:
                     if isinstance(step, SubAgent):
                         lane += 1
-                        child = group.create_task(self._sub_agent(step, lane, ready))
-                        children.append((step, child))
+                        if turn > self._first_turn or not self._first_turn:
+                            child = group.create_task(self._sub_agent(step, lane, ended))
+                            children.append((step, child))
                         continue
-                    if self._past("", (0, turn)):
-                        turn += 1
+                    turn += 1
+                    if turn <= self._first_turn:
                         continue
-                    due = ready + (self.stage.timing.think_s(step) if turn else 0.0)
+                    if self._past("", (0, turn - 1)):
+                        before = step
+                        continue
+                    if before is not None:
+                        due = self.stage.timing.due(step, before, due, ended)
                     joined = [task for agent, task in children if agent.waits]
                     if joined and any(not task.done() for task in joined):
                         await asyncio.wait(joined)
                         due = max(due, time.monotonic())
-                    ended = await self._turn(step, (0, turn), due, "")
-                    if ended is None:
+                    done = await self._turn(step, (0, turn - 1), due, "")
+                    if done is None:
                         break
-                    turn, ready = turn + 1, ended
+                    before, ended = step, done
         except BaseExceptionGroup as error:
             raise error.exceptions[0] from error
 
     async def _sub_agent(self, agent: SubAgent, lane: int, at: float) -> None:
-        ready = at
+        due = ended = at
         for index, turn in enumerate(agent.turns):
             if self._past(agent.agent_id, (lane, index)):
                 continue
-            due = ready + (self.stage.timing.think_s(turn) if index else 0.0)
-            ended = await self._turn(turn, (lane, index), due, agent.agent_id)
-            if ended is None:
+            if index:
+                due = self.stage.timing.due(turn, agent.turns[index - 1], due, ended)
+            done = await self._turn(turn, (lane, index), due, agent.agent_id)
+            if done is None:
                 return
-            ready = ended
+            ended = done
 
     def _past(self, agent: str, place: tuple[int, int]) -> bool:
         """Whether the run, before it was interrupted, had this request behind it."""
         if (agent, place[1]) not in self.stage.past.done.get(self._id, ()):
             return False
-        self._cache.send(self._conversation.plan.request(*place))
+        self._cache.send(self._conversation.plan.request(self._lane + place[0], place[1]))
         return True
 
     async def _turn(
@@ -220,7 +225,7 @@ class Session:
             headers["X-Session-ID"] = f"{self._id}.{agent}"
             headers["X-Parent-Session-ID"] = self._id
         stage.sent(sample)
-        body = stage.asking.body(prompt.fragments, output_tokens)
+        body = stage.asking.body(prompt, output_tokens)
         following = conversation.plan.following(request)
         ahead = asyncio.create_task(conversation.prepare(following))
         try:

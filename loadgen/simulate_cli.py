@@ -17,7 +17,15 @@ from loadgen.engine_model import EngineLimits, EngineRates
 from loadgen.preset_file import costs_of, preset_file
 from loadgen.schedule import Timing
 from loadgen.simulate.compare import compare, table
-from loadgen.simulate.grid import ARMS, grid_table, run_grid
+from loadgen.simulate.grid import (
+    ARMS,
+    CONVERSATIONS,
+    HBM_TOKENS,
+    REPLICAS,
+    Axes,
+    grid_table,
+    run_grid,
+)
 from loadgen.simulate.measured import measured_crossover, measured_table
 from loadgen.simulate.presets import (
     LOADS,
@@ -76,8 +84,11 @@ _NAMES = ", ".join(PolicyName)
 @click.option("--oracle", is_flag=True,
               help="Let the router see what engines really hold.")  # fmt: skip
 @click.option("--grid", "whole_grid", is_flag=True,
-              help="Run 32 and 128 conversations on 2, 4 and 8 replicas of 250k to 2M tokens; "
-              "without --policy all of them.")  # fmt: skip
+              help="Run 32 and 128 conversations on 2, 4 and 8 replicas of 250k to 2M tokens, or "
+              "those of --conversations, --replicas, --hbm-tokens; without --policy all of "
+              "them.")  # fmt: skip
+@click.option("--seeds", default=1, type=click.IntRange(1, 100), show_default=True,
+              help="Figures of the grid are means over so many seeds.")  # fmt: skip
 @click.option("--preset", type=click.Choice([MI300X_MINIMAX]),
               help="Play a published comparison; takes --traces, --json.")  # fmt: skip
 @click.option("--seed", default=1, show_default=True)
@@ -126,9 +137,8 @@ def simulate(
             steps = measured_crossover(loaded, _costs(), setup, tell)
             shown, found = measured_table(setup, steps), [asdict(step) for step in steps]
         elif whole_grid:
-            chosen = click.get_current_context().get_parameter_source("policies")
-            names = ARMS if chosen is ParameterSource.DEFAULT else policies
-            cells = list(run_grid(loaded, setup, names, tell))
+            names = policies if _is_given("policies") else ARMS
+            cells = list(run_grid(loaded, setup, _axes(setup, options), names, tell))
             shown, found = grid_table(cells, names), [cell.as_json() for cell in cells]
         else:
             comparison = compare(loaded, setup, policies, tell)
@@ -137,6 +147,23 @@ def simulate(
         out.print(shown)
     if json_file is not None:
         json_file.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+
+
+def _is_given(option: str) -> bool:
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not ParameterSource.DEFAULT
+
+
+def _axes(setup: Setup, options: dict[str, object]) -> Axes:
+    """The whole grid, but for what the command line fixes."""
+    seeds = options["seeds"]
+    assert isinstance(seeds, int)
+    return Axes(
+        conversations=(setup.conversations,) if _is_given("conversations") else CONVERSATIONS,
+        replicas=(setup.replicas,) if _is_given("replicas") else REPLICAS,
+        hbm_tokens=(setup.limits.hbm_tokens,) if _is_given("hbm_tokens") else HBM_TOKENS,
+        seeds=seeds,
+    )
 
 
 def _costs() -> TierCosts:

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
-from kvproxy.core.admission import Admission, Ticket
+from kvproxy.core.admission import Admission
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.line import Ticket
 from kvproxy.core.router import Placement, Router
 
 # Queues drain by the clock too, not only by events: how often to look while somebody waits.

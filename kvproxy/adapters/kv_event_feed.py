@@ -53,6 +53,8 @@ class _Stream:
     sequence: EventSequence = field(default_factory=EventSequence)
     counts: FeedCounts = field(default_factory=FeedCounts)
     unyielded: int = 0
+    # Its connection broke, so another engine may go on with numbers that seem to follow.
+    doubted: bool = False
 
 
 class KvEventFeed:
@@ -120,12 +122,16 @@ class KvEventFeed:
                 socket.bind(source.endpoint)
             else:
                 socket.connect(source.endpoint)
-            await self._catch_up(stream)
-            while True:
-                if await socket.poll(int(self._limits.idle_s * 1000)):
+            with socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+                await self._catch_up(stream)
+                while True:
+                    if not await socket.poll(int(self._limits.idle_s * 1000)):
+                        await self._catch_up(stream)
+                        continue
+                    while await monitor.poll(0):
+                        await monitor.recv_multipart()
+                        stream.doubted = True
                     await self._take(stream, await socket.recv_multipart())
-                else:
-                    await self._catch_up(stream)
 
     async def _take(self, stream: _Stream, frames: list[bytes]) -> None:
         """One published message: topic, number, batch."""
@@ -136,6 +142,9 @@ class KvEventFeed:
         batch = self._decode(stream, frames[2])
         if batch is None:
             return
+        if stream.doubted:
+            stream.doubted = False
+            await self._catch_up(stream)
         sequence = stream.sequence
         verdict = sequence.judge(number, batch.at)
         if verdict is Verdict.RESTART:

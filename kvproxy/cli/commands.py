@@ -7,6 +7,7 @@ from kvproxy.cli.lazy import Lazy, LazyGroup
 COMMANDS = {
     "serve": Lazy("kvproxy.cli.serve:serve", "Run the proxy."),
     "check-config": Lazy("kvproxy.cli.check_config:check_config", "Check a settings file."),
+    "explain": Lazy("kvproxy.cli.explain:explain", "Say why a prompt missed the cache."),
     "key": Lazy("kvproxy.cli.key:key", "Make an API key."),
     "version": Lazy("kvproxy.cli.version:version", "Show versions."),
     "loadgen": Lazy("loadgen.cli:loadgen", "Replay agentic traces against an endpoint."),

@@ -8,37 +8,19 @@ makes a miss count less, and past `wait_max_s` a ticket goes next whatever else 
 starves. New conversations are the dearest misses and so wait longest by themselves.
 """
 
-from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
-from operator import attrgetter
 
 from kvproxy.core.allowance import Allowance, AllowanceLimits
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.line import Line, Ticket
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Placing, Router
-from kvproxy.core.score import Match, Score, pushed_out_s
+from kvproxy.core.score import pushed_out_s
 from kvproxy.core.shares import Shares
-from kvproxy.core.types import Chain, Identity
 
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """A turn that asks to be placed. Lower `priority` goes first, as in vLLM. The fields below it
-    are set while it waits: where it wants to go, and what it expects there."""
-
-    identity: Identity
-    chain: Chain
-    entered_at: float
-    exclude: frozenset[str] = frozenset()
-    priority: int = 0
-    replica: Replica | None = None
-    match: Match = Match.NONE
-    prompt_tokens: int = 0
-    score: Score = Score.FREE
-    evicted_before: int = 0
-    request_id: str = ""
+__all__ = ["Admission", "AdmissionLimits", "Ticket"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +44,7 @@ class Admission:
     def __init__(self, router: Router, limits: AdmissionLimits) -> None:
         self._router = router
         self._limits = limits
-        self._waiting: dict[str, list[Ticket]] = {}
+        self._waiting: dict[str, Line] = {}
         self._allowances: dict[str, Allowance] = {}
         self._shares = Shares(limits.tenant_weights)
         self.length = 0
@@ -92,7 +74,7 @@ class Admission:
     def leave(self, ticket: Ticket) -> None:
         """A waiting request gave up."""
         assert ticket.replica is not None
-        self._waiting[ticket.replica.id].remove(ticket)
+        self._waiting[ticket.replica.id].leave(ticket)
         self.length -= 1
 
     def poll(self, now: float) -> list[tuple[Ticket, Placement | ProxyError]]:
@@ -106,22 +88,28 @@ class Admission:
         for replica in self._router.replicas:
             waiting = self._waiting.get(replica.id)
             while waiting and replica.may_try:
-                if replica.load.queue_s(now) >= self._limits.backlog_s:
+                if not self._has_room(replica, waiting.oldest, now):
                     break
                 ticket = self._next(waiting, replica, now)
                 if ticket is None:
                     break
-                waiting.remove(ticket)
+                waiting.leave(ticket)
                 self.length -= 1
                 placed.append((ticket, self._place(ticket, replica, now)))
         return placed
+
+    def _has_room(self, replica: Replica, oldest: Ticket, now: float) -> bool:
+        """Whether the replica may be given more; who waited too long is not asked to wait on."""
+        if now - oldest.entered_at >= self._limits.wait_max_s:
+            return True
+        return replica.load.queue_s(now) < self._limits.backlog_s
 
     def waiting(self, replica: Replica) -> int:
         return len(self._waiting.get(replica.id, ()))
 
     def oldest_s(self, now: float) -> float:
         """How long the longest waiting ticket has waited."""
-        firsts = [queue[0].entered_at for queue in self._waiting.values() if queue]
+        firsts = [line.oldest.entered_at for line in self._waiting.values() if line]
         return now - min(firsts, default=now)
 
     def _place(self, ticket: Ticket, replica: Replica, now: float) -> Placement:
@@ -132,9 +120,9 @@ class Admission:
             self._allowance(replica, now).spend(harm_s, now)
         return self._router.reserve(_placing(ticket, now), now)
 
-    def _next(self, waiting: list[Ticket], replica: Replica, now: float) -> Ticket | None:
+    def _next(self, waiting: Line, replica: Replica, now: float) -> Ticket | None:
         """Whose turn it is on a replica that has room; None: nobody's until its allowance grows."""
-        oldest = waiting[0]
+        oldest = waiting.oldest
         if now - oldest.entered_at >= self._limits.wait_max_s:
             self._look_again(oldest, replica)
             return oldest
@@ -145,7 +133,7 @@ class Admission:
         permitted = allowance.permits(first.score.prefill_s, replica.pinned, now)
         return first if permitted else None
 
-    def _among(self, waiting: list[Ticket]) -> list[Ticket]:
+    def _among(self, waiting: Line) -> list[Ticket]:
         """Those of the highest priority, and of them those of the tenant whose turn it is."""
         urgent = min([ticket.priority for ticket in waiting])
         among = [ticket for ticket in waiting if ticket.priority == urgent]
@@ -181,30 +169,22 @@ class Admission:
         """Choose where to wait, counting those who would go first there."""
         router = self._router
         lookup = router.look_up(ticket.identity, ticket.chain, now, ticket.exclude)
-        ahead = [
-            self._ahead_s(replica, match, lookup.prompt_tokens)
-            for replica, match in zip(lookup.candidates, lookup.matches, strict=True)
-        ]
-        scores = router.score(lookup, now, ahead)
-        index = router.choose(ticket.identity, ticket.chain, lookup, scores)
+        asked = router.asked(lookup, now, self.ahead_s)
+        index, cost = router.choose(ticket.identity, ticket.chain, lookup, asked)
         ticket.replica = lookup.candidates[index]
         ticket.match = lookup.matches[index]
         ticket.prompt_tokens = lookup.prompt_tokens
-        ticket.score = scores[index]
+        ticket.score = cost
         ticket.evicted_before = ticket.replica.hbm.evicted
 
     def _join(self, ticket: Ticket) -> None:
         assert ticket.replica is not None
-        queue = self._waiting.setdefault(ticket.replica.id, [])
-        insort(queue, ticket, key=attrgetter("entered_at"))
+        self._waiting.setdefault(ticket.replica.id, Line()).join(ticket)
 
-    def _ahead_s(self, replica: Replica, match: Match, prompt_tokens: int) -> float:
-        """Seconds of the tickets for `replica` that miss less than this one would."""
-        waiting = self._waiting.get(replica.id)
-        if not waiting:
-            return 0.0
-        own_s = replica.rate.prefill_s(prompt_tokens - match.tokens, prompt_tokens)
-        return sum(t.score.prefill_s for t in waiting if t.score.prefill_s <= own_s)
+    def ahead_s(self, replica: Replica, prefill_s: float) -> float:
+        """Seconds of those who wait for `replica` and take no longer than `prefill_s`."""
+        line = self._waiting.get(replica.id)
+        return line.ahead_s(prefill_s) if line is not None else 0.0
 
     def _first(self, waiting: list[Ticket], replica: Replica, now: float) -> Ticket:
         """The ticket to place next, its match looked up anew until it stays first.
@@ -228,7 +208,7 @@ class Admission:
         )
         miss = max(1, ticket.prompt_tokens - ticket.match.tokens)
         prefill_s = replica.rate.prefill_s(miss, ticket.prompt_tokens)
-        ticket.score = ticket.score._replace(prefill_s=prefill_s)
+        self._waiting[replica.id].expect(ticket, prefill_s)
 
     def _rank(self, ticket: Ticket, now: float) -> float:
         waited = now - ticket.entered_at

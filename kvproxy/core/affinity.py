@@ -41,6 +41,10 @@ class Affinity:
                 break
             self._unbind(oldest)
 
+    def forget(self, key: SessionKey) -> None:
+        """Its next turn may go anywhere: what tied it to its replica is gone."""
+        self._unbind(key)
+
     def forget_replica(self, replica: str) -> None:
         for key in [key for key, home in self._homes.items() if home.replica == replica]:
             self._unbind(key)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from xxhash import xxh3_64_intdigest
 
+from kvproxy.core.items import item
 from kvproxy.core.segments import Segment
 from kvproxy.core.types import Chain
 
@@ -29,20 +30,44 @@ def extend(
     fine_bytes = max(1, block_bytes // _FINER)
     parent = chain.end
     text = chain.text_bytes[-1] if chain.text_bytes else 0
-    count = chain.segments[-1] if chain.segments else 0
+    append = chain.hashes.append
     for data, text_start, text_bytes in segments:
-        start, measured = 0, text
-        while start < len(data) or not start:
-            end = start + (fine_bytes if measured < fine_text_bytes else block_bytes)
+        fine_until = text_start + fine_text_bytes - text if text < fine_text_bytes else 0
+        ends = _ends(len(data), fine_until, fine_bytes, block_bytes)
+        start = 0
+        for end in ends:
             parent = xxh3_64_intdigest(data[start:end], parent)
-            measured = text + min(max(0, end - text_start), text_bytes)
-            chain.hashes.append(parent)
-            chain.text_bytes.append(measured)
-            chain.segments.append(count)
+            append(parent)
             start = end
-        text += text_bytes
-        count += 1
-        chain.segments[-1] = count
+        # Text up to the end of each block: none before it begins, no more where it has ended.
+        measured = [text - text_start + end for end in ends]
+        last = text + text_bytes
+        for index in range(len(ends)):
+            if measured[index] >= text:
+                break
+            measured[index] = text
+        for index in range(len(ends) - 1, -1, -1):
+            if measured[index] <= last:
+                break
+            measured[index] = last
+        chain.text_bytes.extend(measured)
+        count = len(chain.items)
+        chain.segments.extend([count] * (len(ends) - 1))
+        chain.segments.append(count + 1)
+        chain.items.append(item(data, text_start))
+        text = last
+
+
+def _ends(size: int, fine_until: int, fine_bytes: int, block_bytes: int) -> list[int]:
+    """Where the blocks of a segment end: fine ones as long as they begin before `fine_until`."""
+    if size <= fine_bytes or (fine_until <= 0 and size <= block_bytes):
+        return [size]
+    ends = list(range(fine_bytes, min(size, fine_until) + fine_bytes, fine_bytes))
+    ends += range((ends[-1] if ends else 0) + block_bytes, size + block_bytes, block_bytes)
+    while len(ends) > 1 and ends[-2] >= size:
+        ends.pop()
+    ends[-1] = size
+    return ends
 
 
 def root(*parts: str) -> int:

@@ -23,18 +23,26 @@ _ENTRY_BYTES = 200
 _BLOCK_BYTES = 16
 
 
+_Members = Sequence[tuple[str, Span]]
+
+
 class _Part(NamedTuple):
     """One member: `meaning` is a digest of its segments, splices are relative to its start."""
 
     meaning: bytes
+    segments: int
     splices: list[Splice]
 
 
 class Head(NamedTuple):
-    """`skip` spans the splices of text that changes by itself; it is empty where there is none."""
+    """`meaning` is equal for heads that a model sees as one. `parts` are the members in prompt
+    order and how many segments each has, `read` the segments of those that were not known; `skip`
+    spans the splices of text that changes by itself, and is empty where there is none."""
 
-    chain: Chain
+    meaning: bytes
     splices: list[Splice]
+    parts: list[tuple[str, int]]
+    read: dict[str, list[Segment]]
     skip: tuple[int, int]
 
 
@@ -43,14 +51,13 @@ class Heads:
         self._canon = canon
         self._block_bytes = block_bytes
         self._parts: ByteLru[tuple[str, str, bytes], _Part] = ByteLru(_MAX_BYTES)
-        self._chains: ByteLru[tuple[str, str, bytes], Chain] = ByteLru(_MAX_BYTES)
+        self._chains: ByteLru[bytes, Chain | None] = ByteLru(_MAX_BYTES)
 
-    def head(
-        self, dialect: Dialect, whose: Whose, model: str, members: Sequence[tuple[str, Span]]
-    ) -> Head:
-        """`members` in prompt order, by name. The chain is shared: copy it before it grows."""
+    def head(self, dialect: Dialect, whose: Whose, model: str, members: _Members) -> Head:
+        """`members` in prompt order, by name."""
         splices: list[Splice] = []
-        meanings = []
+        meanings = [f"{whose.tenant}\0{model}\0".encode()]
+        parts = []
         scope = self._canon.scope(dialect.name, whose)
         read: dict[str, list[Segment]] = {}
         for name, span in members:
@@ -61,16 +68,29 @@ class Heads:
                 size = sum(len(splice.new) for splice in part.splices)
                 self._parts.put(key, part, size + _ENTRY_BYTES)
             meanings.append(part.meaning)
+            parts.append((name, part.segments))
             splices += [shifted(splice, span.start) for splice in part.splices]
-        whole = (whose.tenant, model, b"".join(meanings))
-        chain = self._chains.get(whole)
-        if chain is None:
-            chain = Chain(root=root(model))
-            for name, span in members:
-                segments = read.get(name) or self._read(dialect, whose, name, span)[1]
-                extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
-            self._chains.put(whole, chain, len(chain) * _BLOCK_BYTES + _ENTRY_BYTES)
-        return Head(chain, splices, self._skip(splices))
+        meaning = xxh3_128_digest(b"".join(meanings))
+        return Head(meaning, splices, parts, read, self._skip(splices))
+
+    def chain(
+        self, dialect: Dialect, whose: Whose, model: str, members: _Members, head: Head
+    ) -> Chain:
+        """The chain of `head`, which was read from `members`; it is shared: copy it to grow it.
+
+        It is kept once a second conversation begins so: most that begin alone stay alone.
+        """
+        known = self._chains.get(head.meaning)
+        if known is not None:
+            return known
+        chain = Chain(root=root(model))
+        for name, span in members:
+            segments = head.read.get(name) or self._read(dialect, whose, name, span)[1]
+            extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
+        again = head.meaning in self._chains
+        size = len(chain) * _BLOCK_BYTES if again else 0
+        self._chains.put(head.meaning, chain if again else None, size + _ENTRY_BYTES)
+        return chain
 
     def _skip(self, splices: Sequence[Splice]) -> tuple[int, int]:
         moving = [each for each in splices if each.kind in self._canon.volatile.names]
@@ -85,7 +105,7 @@ class Heads:
         segments = dialect.part(name, span, edits)
         meaning = xxh3_128_digest(b"".join(segment.data for segment in segments))
         splices = [shifted(splice, -span.start) for splice in edits.splices]
-        return _Part(meaning, splices), segments
+        return _Part(meaning, len(segments), splices), segments
 
 
 def shifted(splice: Splice, by: int) -> Splice:

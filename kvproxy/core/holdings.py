@@ -7,6 +7,7 @@ lies behind HBM is for LMCache's coordinator to say, where there is one.
 """
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -91,6 +92,38 @@ class Holdings:
     def _known(self, chain: Chain) -> Known | None:
         anchor = self.chains.anchor(chain)
         return None if anchor is None else Known(anchor, anchor.at.chain(anchor.answer_end))
+
+    def matches(
+        self,
+        replicas: Sequence[Replica],
+        model: str,
+        chain: Chain,
+        prompt_tokens: int,
+        facts: Facts,
+    ) -> list[Match]:
+        """match() of each. Where history alone can tell, what it says is worked out once for all
+        that hold the same: nothing, or the text that every prompt begins with."""
+        same: dict[tuple[int, int], Match] = {}
+        found = []
+        for replica in replicas:
+            announced = facts.known is not None and replica.kv_events
+            if (
+                announced
+                or facts.told is not None
+                or replica.dram is not None
+                or not self.trust.trusts(replica.id, Source.HISTORY)
+            ):
+                found.append(self.match(replica, model, chain, prompt_tokens, facts))
+                continue
+            blocks = replica.hbm.match(chain.hashes)
+            match = same.get((blocks, replica.block_size))
+            if match is None:
+                tokens = int(self._ruler.tokens_at(chain, blocks, model)) if blocks else 0
+                hbm = _whole(tokens, prompt_tokens, replica.block_size)
+                match = Match(blocks, hbm, by_history=hbm)
+                same[blocks, replica.block_size] = match
+            found.append(match)
+        return found
 
     def _computed(
         self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, known: Known | None

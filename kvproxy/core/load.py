@@ -72,8 +72,11 @@ class Load:
         if not self.waiting:
             return foreign_s
         oldest = next(iter(self.waiting.values()))
-        worked = min(max(0.0, now - self.progress_at), oldest.prefill_s)
-        return max(0.0, self.waiting_s - worked) + foreign_s
+        # Not by min and max: this is asked of every replica for every decision.
+        worked_s = now - self.progress_at
+        worked_s = worked_s if worked_s < oldest.prefill_s else oldest.prefill_s  # noqa: FURB136
+        left_s = self.waiting_s - worked_s if worked_s > 0 else self.waiting_s
+        return left_s + foreign_s if left_s > 0 else foreign_s
 
     def _leave_queue(self, hold: Hold, now: float) -> None:
         del self.waiting[id(hold)]

@@ -21,6 +21,9 @@ class ByteLru(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, key: K) -> bool:
+        return key in self._entries
+
     def get(self, key: K) -> V | None:
         """The entry, which counts as used now."""
         entry = self._entries.get(key)

@@ -11,15 +11,20 @@ from xxhash import xxh3_64_intdigest
 
 from kvproxy.core.replica import Replica
 
+_U = 2.0**53
+
 
 def rendezvous(key: bytes, candidates: Sequence[Replica]) -> Replica:
-    assert candidates
-    return max(candidates, key=lambda replica: _draw(key, replica))
-
-
-def _draw(key: bytes, replica: Replica) -> tuple[float, str]:
     """Highest of -w/ln(u) wins with probability proportional to w; ids break exact ties."""
-    bits = xxh3_64_intdigest(replica.id.encode() + b"\0" + key)
-    uniform = (bits + 1) / 2**64
-    draw = float("inf") if uniform >= 1.0 else -replica.weight / log(uniform)
-    return draw, replica.id
+    assert candidates
+    behind = b"\0" + key
+    # 53 bits and a half: u is neither 0 nor 1, so its logarithm can be divided by.
+    draws = [
+        -replica.weight / log(((xxh3_64_intdigest(replica.id.encode() + behind) >> 11) + 0.5) / _U)
+        for replica in candidates
+    ]
+    highest = max(draws)
+    if draws.count(highest) == 1:
+        return candidates[draws.index(highest)]
+    equals = [replica for replica, draw in zip(candidates, draws, strict=True) if draw == highest]
+    return max(equals, key=lambda replica: replica.id)

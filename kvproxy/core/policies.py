@@ -12,7 +12,7 @@ from xxhash import xxh3_64_intdigest
 from kvproxy.core.affinity import Home
 from kvproxy.core.pick import rendezvous
 from kvproxy.core.replica import Replica
-from kvproxy.core.score import Match, Score, argmin
+from kvproxy.core.score import Match
 
 
 class PolicyName(StrEnum):
@@ -26,12 +26,13 @@ class PolicyName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a policy may look at. Sequences are parallel to `candidates`, which is not empty."""
+    """What a policy may look at. `matches` is parallel to `candidates`, which is not empty;
+    `cheapest` finds those of the fewest seconds, `sessions` counts who lives on a replica."""
 
     candidates: Sequence[Replica]
     matches: Sequence[Match]
-    scores: Sequence[Score]
-    sessions: Sequence[int]
+    cheapest: Callable[[], Sequence[int]]
+    sessions: Callable[[str], int]
     home: Home | None
     session_key: bytes
     sequence: int
@@ -43,7 +44,7 @@ Policy = Callable[[View], int]
 
 def seconds(view: View) -> int:
     """Fewest seconds; equals are split by the session, so that cold starts spread and repeat."""
-    best = argmin([score.total_s for score in view.scores])
+    best = view.cheapest()
     return best[0] if len(best) == 1 else _split(view, best)
 
 
@@ -52,10 +53,7 @@ def sticky_least_loaded(view: View) -> int:
     for index, replica in enumerate(view.candidates):
         if view.home is not None and replica.id == view.home.replica:
             return index
-    loads = [
-        (sessions, replica.load.in_flight)
-        for sessions, replica in zip(view.sessions, view.candidates, strict=True)
-    ]
+    loads = [(view.sessions(replica.id), replica.load.in_flight) for replica in view.candidates]
     least = min(loads)
     return _split(view, [index for index, load in enumerate(loads) if load == least])
 

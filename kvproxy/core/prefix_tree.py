@@ -158,8 +158,10 @@ class PrefixTree:
         """When the blocks that would be evicted first were last used; None: none are evictable."""
         leaves = self._leaves
         while leaves:
-            if self._is_live(leaves[0]):
-                return leaves[0][2].used_at
+            last_use, _, run = leaves[0]
+            # _is_live, spelt out: every replica is asked for every decision.
+            if run.last_use == last_use and not run.pins and not run.children and run.hashes:
+                return run.used_at
             heapq.heappop(leaves)
         return None
 

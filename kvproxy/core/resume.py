@@ -22,9 +22,9 @@ _ENDING_BYTES = 64
 
 
 class Point(NamedTuple):
-    """`members` stood before the growing list, whose first element is `lead` if that belongs to the
-    head; the first `blocks` of `chain` and `splices` cover the body up to `offset`, which is
-    `elements` elements in.
+    """`head` is the meaning of the head (core/heads). `members` stood before the growing list,
+    whose first element is `lead` if that belongs to the head; the first `blocks` of `chain` and
+    `splices` cover the body up to `offset`, which is `elements` elements in.
 
     Members are kept as places alone: tools are as large as a conversation, and the next body has
     them at the same place. `splices` are those of list elements only: the head's are found anew
@@ -40,7 +40,7 @@ class Point(NamedTuple):
     ending: bytes
     members: dict[str, tuple[int, int]]
     lead: tuple[int, int] | None
-    head_hash: int
+    head: bytes
     chain: Chain
     blocks: int
     splices: list[Splice]

@@ -27,7 +27,9 @@ class Returns:
         self._refresh()
 
     def chance(self, idle_s: float) -> float:
-        return self._chances[self._bucket(idle_s)]
+        # The bucket, spelt out: every replica is asked for every decision.
+        doublings = int(idle_s / self._FIRST_S).bit_length() if idle_s > 0 else 0
+        return self._chances[doublings if doublings < self._BUCKETS else -1]
 
     def _bucket(self, gap_s: float) -> int:
         doublings = int(max(0.0, gap_s) / self._FIRST_S).bit_length()

@@ -3,13 +3,13 @@
 look_up and score read; place reserves; first_token, finish and abort settle what place reserved.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kvproxy.core.affinity import Affinity, Home
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.held import HeldTokens
-from kvproxy.core.holdings import Facts, Holdings, Outcome
+from kvproxy.core.holdings import Holdings, Outcome
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.load import Hold
 from kvproxy.core.policies import POLICIES, PolicyName, View
@@ -18,7 +18,7 @@ from kvproxy.core.prefix_tree import PrefixTree, Run
 from kvproxy.core.replica import Replica
 from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
-from kvproxy.core.score import Asked, Match, Score, Weights, score
+from kvproxy.core.score import Asked, Match, Score, Weights, cheapest, score
 from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.types import Chain, Identity, Usage
 from kvproxy.core.working_set import WorkingSet
@@ -109,71 +109,66 @@ class Router:
         """Raises ProxyError no_replica / model_not_found when nothing is eligible."""
         candidates = self._eligible(identity.model, exclude)
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
-        facts = self.holdings.facts(chain)
-        matches = [
-            self._match(replica, identity, chain, prompt_tokens, facts) for replica in candidates
-        ]
+        facts, model = self.holdings.facts(chain), identity.model
+        matches = self.holdings.matches(candidates, model, chain, prompt_tokens, facts)
         return Lookup(candidates, matches, prompt_tokens, self._home(identity, now))
 
-    def score(
-        self, lookup: Lookup, now: float, ahead_s: Sequence[float] | None = None
-    ) -> list[Score]:
-        """`ahead_s`: seconds of prefill that wait before this turn for each candidate."""
+    def asked(
+        self, lookup: Lookup, now: float, ahead_s: Callable[[Replica, float], float] | None = None
+    ) -> Asked:
+        """`ahead_s`: see Asked."""
         home = lookup.home.replica if lookup.home else None
-        if home is not None and all(replica.id != home for replica in lookup.candidates):
+        if home is not None and home not in [replica.id for replica in lookup.candidates]:
             home = None
-        live = self.working_set.by_replica(_LIVE_S, now)
-        asked = Asked(lookup.prompt_tokens, home, self._weights, now, self.returns.chance)
-        return [
-            score(
-                asked,
-                replica,
-                lookup.matches[index],
-                committed_tokens=live.get(replica.id, 0),
-                ahead_s=ahead_s[index] if ahead_s is not None else 0.0,
-            )
-            for index, replica in enumerate(lookup.candidates)
-        ]
+        return Asked(
+            lookup.prompt_tokens,
+            home,
+            self._weights,
+            now,
+            self.returns.chance,
+            self.working_set.by_replica(_LIVE_S, now),
+            ahead_s or (lambda replica, prefill_s: 0.0),
+        )
 
     def choose(
-        self, identity: Identity, chain: Chain, lookup: Lookup, scores: Sequence[Score]
-    ) -> int:
-        """Index of the candidate that the policy picks. Reserves nothing."""
+        self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked
+    ) -> tuple[int, Score]:
+        """Index of the candidate that the policy picks, and what it costs. Reserves nothing."""
         view = View(
             candidates=lookup.candidates,
             matches=lookup.matches,
-            scores=scores,
-            sessions=[self.affinity.sessions(replica.id) for replica in lookup.candidates],
+            cheapest=lambda: cheapest(asked, lookup.candidates, lookup.matches),
+            sessions=self.affinity.sessions,
             home=lookup.home,
             session_key=_session_key(identity, chain),
             sequence=self._sequence,
             seed=self._seed,
         )
         self._sequence += 1
-        return POLICIES[self.policy](view)
+        index = POLICIES[self.policy](view)
+        return index, score(asked, lookup.candidates[index], lookup.matches[index])
 
     def place(
         self, identity: Identity, chain: Chain, now: float, exclude: frozenset[str] = frozenset()
     ) -> Placement:
         """Look up, score, choose and reserve at once, without waiting."""
         lookup = self.look_up(identity, chain, now, exclude)
-        scores = self.score(lookup, now)
-        index = self.choose(identity, chain, lookup, scores)
+        index, cost = self.choose(identity, chain, lookup, self.asked(lookup, now))
         placing = Placing(
             identity,
             chain,
             lookup.candidates[index],
             lookup.matches[index],
             lookup.prompt_tokens,
-            scores[index],
+            cost,
         )
         return self.reserve(placing, now)
 
     def match(self, replica: Replica, identity: Identity, chain: Chain) -> tuple[Match, int]:
         """What `replica` holds of the prompt now, and the prompt's estimated tokens."""
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
-        facts = self.holdings.facts(chain)
-        return self._match(replica, identity, chain, prompt_tokens, facts), prompt_tokens
+        facts, model = self.holdings.facts(chain), identity.model
+        return self.holdings.match(replica, model, chain, prompt_tokens, facts), prompt_tokens
 
     def reserve(self, placing: Placing, now: float) -> Placement:
         """Load, cache model and affinity change together; finish or abort settles it."""
@@ -207,9 +202,13 @@ class Router:
         self.affinity.bind(identity.key, replica.id, tokens, now)
         self.working_set.touch(identity.key, replica.id, tokens, now)
 
-    def place_anywhere(self, now: float, exclude: frozenset[str] = frozenset()) -> Placement:
-        """A replica for a request that is no prompt: fewest in flight, in turn among equals."""
-        candidates = self._eligible("", exclude)
+    def place_anywhere(
+        self, now: float, exclude: frozenset[str] = frozenset(), model: str = ""
+    ) -> Placement:
+        """A replica for a request that is no prompt: fewest in flight, in turn among equals. One
+        that serves `model`, if any does: whether that matters here, the engine knows."""
+        known = any(replica.serves(model) for replica in self.replicas)
+        candidates = self._eligible(model if known else "", exclude)
         least = min(replica.load.in_flight for replica in candidates)
         idle = [replica for replica in candidates if replica.load.in_flight == least]
         replica = idle[self._sequence % len(idle)]
@@ -228,7 +227,7 @@ class Router:
         that is not served."""
         there = [r for r in self.replicas if r.id not in exclude and r.serves(model)]
         for wanted in _PREFERENCE:
-            found = [r for r in there if r.health in wanted and (r.may_try or wanted != _BEST)]
+            found = [r for r in there if r.life.health in wanted and (r.may_try or wanted != _BEST)]
             if found:
                 return found
         return []
@@ -295,16 +294,6 @@ class Router:
             miss = usage.prompt_tokens - cached
             ttft_s = hold.first_token_at - hold.at
             replica.rate.observe(miss, ttft_s, hold.alone, usage.prompt_tokens)
-
-    def _match(
-        self,
-        replica: Replica,
-        identity: Identity,
-        chain: Chain,
-        prompt_tokens: int,
-        facts: Facts,
-    ) -> Match:
-        return self.holdings.match(replica, identity.model, chain, prompt_tokens, facts)
 
     def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
         usable = self.usable(model, exclude)

@@ -8,11 +8,14 @@ new conversation brings KV that will want to stay). The part of a prefix that ev
 is in no term of any of them, so it attracts nobody.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
 from typing import ClassVar, NamedTuple
 
 from kvproxy.core.replica import Replica
+
+_TIE_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,7 @@ class _Terms(NamedTuple):
 
 
 class Score(_Terms):
-    """Seconds by term; a tuple, because a decision makes one for each replica. `ttft_s` is the
-    part the client waits for."""
+    """Seconds by term. `ttft_s` is the part the client waits for."""
 
     __slots__ = ()
     FREE: ClassVar["Score"]
@@ -94,12 +96,19 @@ class Weights:
     disk_tok_s: float = 40_000.0
 
 
+def _nobody_ahead(replica: Replica, prefill_s: float) -> float:
+    return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is scored: a prompt of so many tokens, whose session lives on `home` if it does.
+    """What is scored: a prompt of so many tokens, whose session lives on `home`, one of the
+    candidates, if it does.
 
     `victim_worth` is the chance that what a replica would evict next is asked for again, by the
-    seconds since it was used.
+    seconds since it was used. `committed`: KV that conversations have lately used, in tokens by
+    replica. `ahead_s`: seconds of prefill that wait for a replica before a turn which takes so
+    many seconds there itself.
     """
 
     prompt_tokens: int
@@ -107,28 +116,78 @@ class Asked:
     weights: Weights
     now: float
     victim_worth: Callable[[float], float]
+    committed: Mapping[str, int] = field(default_factory=dict)
+    ahead_s: Callable[[Replica, float], float] = _nobody_ahead
 
 
-def score(
-    asked: Asked, replica: Replica, match: Match, *, committed_tokens: int, ahead_s: float
-) -> Score:
-    """`committed_tokens`: KV that conversations have lately used on `replica`.
-    `ahead_s`: seconds of prefill that wait for it before this turn."""
+def cheapest(asked: Asked, candidates: Sequence[Replica], matches: Sequence[Match]) -> list[int]:
+    """Indexes of the candidates whose terms have the smallest sum, as `argmin` of `score` of all
+    would find them.
+
+    This runs for every replica of every decision, so terms are added from the cheapest to find to
+    the dearest, and a candidate is left once its sum so far cannot win. The home comes first: for
+    most turns nobody else comes near it.
+    """
+    weights, prompt_tokens, home, now = asked.weights, asked.prompt_tokens, asked.home, asked.now
+    found: list[tuple[int, float]] = []
+    bar, last, miss, slower = inf, None, 0, False
+    for index in _home_first(candidates, home):
+        replica, match = candidates[index], matches[index]
+        rate, load, total_s = replica.rate, replica.load, 0.0
+        if match is not last:
+            last, slower = match, bool(match.dram or match.disk)
+            miss = max(1, prompt_tokens - match.tokens)
+        if slower:
+            miss, total_s = _miss_and_load(asked, replica, match)
+        prefill_s = rate.prefill_s(miss, prompt_tokens)
+        total_s += prefill_s + rate.base_s
+        if home is None:
+            total_s += weights.crowding * rate.prefill_s(asked.committed.get(replica.id, 0))
+        elif home != replica.id:
+            total_s += weights.move_margin_s
+        if total_s > bar:
+            continue
+        waiting = load.waiting
+        # load.decoding, spelt out.
+        decoding = load.in_flight - len(waiting) + load.foreign_running
+        total_s += weights.delay * prefill_s * decoding + asked.ahead_s(replica, prefill_s)
+        if waiting or load.foreign_waiting:
+            total_s += load.queue_s(now)
+        if total_s > bar:
+            continue
+        total_s += pushed_out_s(replica, miss, now, asked.victim_worth)
+        if total_s <= bar:
+            found.append((index, total_s))
+            bar = min(bar, total_s + _TIE_S)
+    return sorted(index for index, total_s in found if total_s <= bar)
+
+
+def _home_first(candidates: Sequence[Replica], home: str | None) -> Iterable[int]:
+    indexes = range(len(candidates))
+    if home is None:
+        return indexes
+    at = [replica.id for replica in candidates].index(home)
+    return (at, *indexes[:at], *indexes[at + 1 :])
+
+
+def score(asked: Asked, replica: Replica, match: Match) -> Score:
+    """Every term by name, for the decision that is explained."""
     weights, rate, load = asked.weights, replica.rate, replica.load
     miss, load_s = max(1, asked.prompt_tokens - match.tokens), 0.0
     if match.dram or match.disk:
         miss, load_s = _miss_and_load(asked, replica, match)
     prefill_s = rate.prefill_s(miss, asked.prompt_tokens)
-    # By position, in the order of the terms: this runs for every replica of every decision.
+    moves = asked.home is not None and asked.home != replica.id
+    committed_s = rate.prefill_s(asked.committed.get(replica.id, 0))
     return Score(
-        load.queue_s(asked.now) + ahead_s,
-        prefill_s,
-        weights.move_margin_s if asked.home is not None and asked.home != replica.id else 0.0,
-        0.0 if asked.home else weights.crowding * rate.prefill_s(committed_tokens),
-        weights.delay * prefill_s * load.decoding,
-        pushed_out_s(replica, miss, asked.now, asked.victim_worth),
-        rate.base_s,
-        load_s,
+        queue_s=load.queue_s(asked.now) + asked.ahead_s(replica, prefill_s),
+        prefill_s=prefill_s,
+        move_s=weights.move_margin_s if moves else 0.0,
+        crowding_s=weights.crowding * committed_s if asked.home is None else 0.0,
+        delay_s=weights.delay * prefill_s * load.decoding,
+        eviction_s=pushed_out_s(replica, miss, asked.now, asked.victim_worth),
+        base_s=rate.base_s,
+        load_s=load_s,
     )
 
 
@@ -158,11 +217,11 @@ def pushed_out_s(
     used_at = cache.next_victim_used_at()
     if used_at is None:
         return 0.0
-    worth = victim_worth(now - used_at)
-    return worth * replica.rate.prefill_s(min(miss, excess))
+    lost_s = replica.rate.prefill_s(min(miss, excess))
+    return victim_worth(now - used_at) * lost_s
 
 
 def argmin(totals: Sequence[float]) -> list[int]:
     """Indexes of the smallest values: ties within a millisecond are ties."""
     best = min(totals)
-    return [index for index, total in enumerate(totals) if total <= best + 1e-3]
+    return [index for index, total in enumerate(totals) if total <= best + _TIE_S]

@@ -13,6 +13,11 @@ import msgspec
 
 _SORTED = msgspec.json.Encoder(order="sorted")
 
+_ROLES = {
+    role: _SORTED.encode(role) + b"\0"
+    for role in ("system", "developer", "tools", "user", "assistant", "tool")
+}
+
 JsonValue = str | int | float | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
 
 
@@ -33,6 +38,8 @@ def sorted_json(value: object) -> bytes:
 def segment(opening: object, texts: Sequence[bytes], closing: object = None) -> Segment:
     """`opening` is known before the text (a role), `closing` is everything else that matters."""
     lengths = [len(text) for text in texts]
-    head = sorted_json(opening) + b"\0"
-    data = b"".join((head, *texts, b"\0", sorted_json([closing, lengths])))
-    return Segment(data, len(head), sum(lengths))
+    text = b"\0".join(texts)
+    role = _ROLES.get(opening) if isinstance(opening, str) else None
+    head = role or sorted_json(opening) + b"\0"
+    data = b"".join((head, text, b"\0", sorted_json([closing, lengths])))
+    return Segment(data, len(head), len(text))

@@ -63,7 +63,12 @@ def array_spans(text: bytes, base: int = 0) -> list[Span] | None:
         assert text.startswith(raw, at), "an array has no keys to escape or repeat"
         end = at + len(raw)
         spans.append(Span(raw, base + at, base + end))
-        at = _after(text, end, b",")
+        # Nearly all bodies have a comma and at most one space here.
+        mark = text[end : end + 3]
+        if mark[:2] == b", " and mark[2:] not in _SPACE:
+            at = end + 2
+        else:
+            at = _after(text, end, b",")
     return spans
 
 

@@ -15,6 +15,7 @@ from kvproxy.core.canonical import Canonicaliser, Whose
 from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.heads import Head, Heads
+from kvproxy.core.layout import NOWHERE, Layout
 from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_first, hash_on
 from kvproxy.core.spans import Span, array_spans, object_spans
 from kvproxy.core.types import Chain, Splice
@@ -36,6 +37,15 @@ class Turn:
     splices: list[Splice]
     resumed_at: int
     not_applied: Sequence[Splice] = ()
+    layout: Layout = NOWHERE
+
+
+class _Read(NamedTuple):
+    """What reading a list came to: `elements` are (first segment, index, start) of those read."""
+
+    chain: Chain
+    splices: list[Splice]
+    elements: list[tuple[int, int, int]]
 
 
 class _Reading(NamedTuple):
@@ -74,26 +84,29 @@ class TurnReader:
         if members is None:
             return _unread(reading)
         try:
-            growing = members.get(reading.dialect.growing)
+            # A dialect in which nothing grows has no name for it, and "" may be a member's.
+            name = reading.dialect.growing
+            growing = members.get(name) if name else None
             elements = _elements(growing) if growing is not None else []
             lead = elements[0] if elements and reading.dialect.leads(elements[0]) else None
-            head = self._head(reading, members, lead)
+            present = _present(reading.dialect, members, lead)
+            whose, model = reading.whose, _text(members, "model")
+            head = self._heads.head(reading.dialect, whose, model, present)
+            chain = self._heads.chain(reading.dialect, whose, model, present, head)
             if growing is None or not elements:
-                return _turn(reading, members, head.chain, head.splices, 0)
+                return _turn(reading, members, chain, head.splices, 0)
             before = {
                 name: (span.start, span.end)
                 for name, span in members.items()
                 if span.start < growing.start
             }
             place = (lead.start, lead.end) if lead is not None else None
-            end = head.chain.end
-            start = Point(
-                0, 0, b"", head.skip, b"", before, place, end, head.chain, len(head.chain), []
-            )
-            chain, splices = self._grow(reading, start, None, elements)
+            blocks = len(chain)
+            start = Point(0, 0, b"", head.skip, b"", before, place, head.meaning, chain, blocks, [])
+            read = self._grow(reading, start, None, elements)
         except UnknownShapeError:
-            return _turn(reading, members, Chain(), [], 0)
-        return _turn(reading, members, chain, head.splices + splices, 0)
+            return _turn(reading, members, Chain(), [])
+        return _grown(reading, members, head, read, 0)
 
     def _resume(self, reading: _Reading, begun: Begun) -> Turn | None:
         """None where the point does not carry over after all: then everything is read."""
@@ -109,24 +122,28 @@ class TurnReader:
         members = {name: _span(body, at) for name, at in point.members.items()} | tail
         lead = _span(body, point.lead) if point.lead is not None else None
         try:
-            head = self._head(reading, members, lead)
-            if head.chain.end != point.head_hash:
+            present = _present(reading.dialect, members, lead)
+            model = _text(members, "model")
+            head = self._heads.head(reading.dialect, reading.whose, model, present)
+            if head.meaning != point.head:
                 return None
             elements = array_spans(growing.raw, growing.start)
             assert elements, "the opening is an element"
-            chain, splices = self._grow(reading, point, begun, elements[1:])
+            read = self._grow(reading, point, begun, elements[1:])
         except UnknownShapeError:
             return None
-        return _turn(reading, members, chain, head.splices + splices, point.offset)
+        return _grown(reading, members, head, read, point.offset)
 
     def _grow(
         self, reading: _Reading, start: Point, begun: Begun | None, elements: Sequence[Span]
-    ) -> tuple[Chain, list[Splice]]:
+    ) -> _Read:
         """Extend the chain at `start` by `elements`; files the point the next turn resumes at."""
         chain, edits = start.chain.until(start.blocks), self._canon.edits(reading.whose)
         edits.splices = list(start.splices)
         resume_behind = max(len(elements) - _REREAD_ELEMENTS, min(len(elements), 1)) - 1
+        read = []
         for index, element in enumerate(elements):
+            read.append((len(chain.items), start.elements + index, element.start))
             if index or start.elements or start.lead is None:
                 items = reading.dialect.items(element, edits)
                 extend(chain, items, self._block_bytes, FINE_TEXT_BYTES)
@@ -146,17 +163,17 @@ class TurnReader:
                     splices=list(edits.splices),
                 )
                 self._points.file(reading.scope, reading.body, point, begun and begun.point)
-        return chain, edits.splices
+        chain.trim()
+        return _Read(chain, edits.splices, read)
 
-    def _head(self, reading: _Reading, members: Members, lead: Span | None) -> Head:
-        """`lead` stands for the growing list among the members of the head."""
-        dialect = reading.dialect
-        present = []
-        for name in dialect.head_members:
-            span = lead if name == dialect.growing else members.get(name)
-            if span is not None:
-                present.append((name, span))
-        return self._heads.head(dialect, reading.whose, _text(members, "model"), present)
+
+def _present(dialect: Dialect, members: Members, lead: Span | None) -> list[tuple[str, Span]]:
+    """Members of the head; `lead` stands for the growing list among them."""
+    found = [
+        (name, lead if name == dialect.growing else members.get(name))
+        for name in dialect.head_members
+    ]
+    return [(name, span) for name, span in found if span is not None]
 
 
 def apply(body: bytes, splices: list[Splice]) -> bytes:
@@ -183,12 +200,24 @@ def _span(body: bytes, place: tuple[int, int]) -> Span:
     return Span(body[place[0] : place[1]], *place)
 
 
+def _grown(reading: _Reading, members: Members, head: Head, read: _Read, resumed_at: int) -> Turn:
+    layout = Layout(head.parts, read.elements)
+    splices = head.splices + read.splices
+    return _turn(reading, members, read.chain, splices, resumed_at, layout=layout)
+
+
 def _turn(
-    reading: _Reading, members: Members, chain: Chain, splices: list[Splice], resumed_at: int
+    reading: _Reading,
+    members: Members,
+    chain: Chain,
+    splices: list[Splice],
+    resumed_at: int = 0,
+    *,
+    layout: Layout = NOWHERE,
 ) -> Turn:
     stream = "stream" in members and members["stream"].raw == b"true"
     model = _text(members, "model")
-    return Turn(reading.dialect, model, stream, members, chain, splices, resumed_at)
+    return Turn(reading.dialect, model, stream, members, chain, splices, resumed_at, layout=layout)
 
 
 def _unread(reading: _Reading) -> Turn:

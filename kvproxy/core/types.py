@@ -36,7 +36,8 @@ class Chain:
 
     `hashes[i]` covers everything up to and including block i. `text_bytes[i]` and `segments[i]`
     are cumulative measures up to the end of block i, from which tokens are estimated. `root` seeds
-    the first hash.
+    the first hash. `items` has one entry a segment: what it is and digests of it (core/items), so
+    that two prompts can be compared part by part without their bytes.
     """
 
     root: int = 0
@@ -44,6 +45,7 @@ class Chain:
     hashes: "array[int]" = field(default_factory=lambda: array("Q"))
     text_bytes: "array[int]" = field(default_factory=lambda: array("I"))
     segments: "array[int]" = field(default_factory=lambda: array("I"))
+    items: "array[int]" = field(default_factory=lambda: array("Q"))
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -53,10 +55,20 @@ class Chain:
         """The hash that covers everything."""
         return self.hashes[-1] if self.hashes else self.root
 
+    def trim(self) -> None:
+        """Give back the room that growing took in advance: most chains are kept for long."""
+        self.hashes, self.text_bytes = self.hashes[:], self.text_bytes[:]
+        self.segments, self.items = self.segments[:], self.items[:]
+
     def until(self, blocks: int) -> "Chain":
         """A chain of its own with the first `blocks` of this one."""
+        ended = self.segments[blocks - 1] if blocks else 0
         return Chain(
-            self.root, self.hashes[:blocks], self.text_bytes[:blocks], self.segments[:blocks]
+            self.root,
+            self.hashes[:blocks],
+            self.text_bytes[:blocks],
+            self.segments[:blocks],
+            self.items[:ended],
         )
 
 

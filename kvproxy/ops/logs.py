@@ -74,6 +74,8 @@ def log_access(record: Record) -> None:
         else None,
         "cached": usage.cached_tokens if usage else None,
         "source": placement.placing.match.source if placement and record.turn else None,
+        "lost": record.verdict.cause or None,
+        "lost_tokens": record.verdict.lost_tokens or None,
         "ttft_s": None if record.ttft_s is None else round(record.ttft_s, 4),
         "waited_s": round(record.waited_s, 4) or None,
         "total_s": round(record.total_s, 4),

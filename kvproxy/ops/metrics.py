@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from kvproxy.core.admission import Admission
+from kvproxy.core.clients import family
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
@@ -170,6 +171,9 @@ class Metrics:
         self._evidence = Tally(
             "kvproxy_session_evidence", "What told the conversation of a request", ("evidence",)
         )
+        by_client = ("cause", "client")
+        self._breaks = Tally("kvproxy_prefix_breaks", "Prefixes not wholly used", by_client)
+        self._lost = Tally("kvproxy_prefix_lost_tokens", "Cached tokens so lost", by_client)
         for collector in vars(self).values():
             if isinstance(collector, Tally | Spread):
                 registry.register(collector)
@@ -198,6 +202,10 @@ class Metrics:
             self._splices.add((splice.kind, "applied"))
         for splice in record.turn.not_applied:
             self._splices.add((splice.kind, "dry_run"))
+        if record.verdict.cause:
+            by = (record.verdict.cause, family(record.exchange.header.get("user-agent", "")))
+            self._breaks.add(by)
+            self._lost.add(by, record.verdict.lost_tokens)
         self._observe_usage(record, replica)
 
     def _observe_usage(self, record: Record, replica: str) -> None:

@@ -130,6 +130,23 @@ class IdentifySettings(Section):
     )
 
 
+class ExplainSettings(Section):
+    """Remembering enough to say why a turn found less of its prefix than it could have."""
+
+    sessions_max_bytes: Count = Field(
+        default=64 * 2**20,
+        ge=2**16,
+        description="Memory for what conversations last sent, as digests; some 10 kB for 400 kB of "
+        "prompt. Raise it when breaks of conversations that are alive go unnoticed.",
+    )
+    requests_max_bytes: Count = Field(
+        default=16 * 2**20,
+        ge=2**16,
+        description="Memory for explanations of past requests, about 1 kB each. Raise it to ask "
+        "about requests further back.",
+    )
+
+
 class BlocksSettings(Section):
     """How prompts are cut for comparison."""
 
@@ -289,6 +306,7 @@ class Settings(Section):
     access: AccessSettings = AccessSettings()
     identify: IdentifySettings = IdentifySettings()
     canonical: CanonicalSettings = CanonicalSettings()
+    explain: ExplainSettings = ExplainSettings()
     blocks: BlocksSettings = BlocksSettings()
     index: IndexSettings = IndexSettings()
     policy: PolicySettings = PolicySettings()

@@ -11,6 +11,7 @@ class ChatWriter:
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._begun = False
+        self._chunk_head = self._head("chat.completion.chunk")
 
     def whole(self, hits: Hits) -> dict[str, Any]:
         answer = self._answer
@@ -58,7 +59,7 @@ class ChatWriter:
             return DONE
         details = {"cached_tokens": hits.cached_tokens, "created_cache_tokens": hits.created_tokens}
         counted = usage(hits, self._answer.generated_tokens) | {"prompt_tokens_details": details}
-        chunk = self._head("chat.completion.chunk") | {"choices": [], "usage": counted}
+        chunk = self._chunk_head | {"choices": [], "usage": counted}
         return sse(chunk | {"system_fingerprint": FINGERPRINT}) + DONE
 
     def broken(self) -> bytes:
@@ -83,7 +84,7 @@ class ChatWriter:
         return sse(chunk)
 
     def _counted(self, hits: Hits, part: dict[str, Any], generated: int) -> dict[str, Any]:
-        chunk = self._head("chat.completion.chunk") | {"choices": [part]}
+        chunk = self._chunk_head | {"choices": [part]}
         if self._answer.sampling.continuous_usage:
             chunk["usage"] = usage(hits, generated) | {"completion_tokens_details": None}
         return chunk

@@ -13,8 +13,6 @@ from loadgen.emulator.metrics import ReplicaMetrics
 from loadgen.emulator.settings import EmulatorSettings
 from loadgen.engine_model import Gauges
 
-_Family = type[CounterMetricFamily] | type[GaugeMetricFamily]
-
 
 def exposition(settings: EmulatorSettings, gauges: Gauges, metrics: ReplicaMetrics) -> bytes:
     """Prometheus text of everything."""
@@ -27,40 +25,57 @@ def _families(
     settings: EmulatorSettings, gauges: Gauges, metrics: ReplicaMetrics
 ) -> Iterator[Metric]:
     labels = {"engine": "0", "model_name": settings.model}
+    born_s = metrics.created_s
     for name, text, value in _gauges(gauges):
-        yield _plain(GaugeMetricFamily, name, text, labels, value)
+        yield _plain(name, text, labels, value)
     for name, text, value in _counters(gauges):
-        yield _plain(CounterMetricFamily, name, text, labels, value)
+        yield _plain(name, text, labels, value, born_s)
     name, text, parts = _waiting_split(gauges)
-    yield _split(GaugeMetricFamily, (name, text), labels, "reason", parts)
+    yield _split((name, text), labels, "reason", parts)
     for name, text, parts in _source_splits(gauges):
-        yield _split(CounterMetricFamily, (name, text), labels, "source", parts)
-    name, text = "vllm:request_success", "Count of successfully processed requests."
-    yield _split(CounterMetricFamily, (name, text), labels, "finished_reason", metrics.finished)
+        yield _split((name, text), labels, "source", parts, born_s)
+    named = ("vllm:request_success", "Count of successfully processed requests.")
+    yield _split(named, labels, "finished_reason", metrics.finished, born_s)
+    named = ("vllm:engine_sleep_state", "1 for the state that the engine is in.")
+    asleep = {"awake": 1, "weights_offloaded": 0, "discard_all": 0}
+    yield _split(named, labels, "sleep_state", asleep)
+    named = ("vllm:admission_rejections", "Requests refused by a queue limit, by reason.")
+    refused = dict.fromkeys(("max_num_queued_reqs", "max_num_queued_tokens"), 0)
+    yield _split(named, {"model_name": settings.model}, "reason", refused, born_s)
     for histogram in metrics.histograms:
-        yield histogram.family(labels)
+        yield histogram.family(labels, born_s)
     yield _cache_config(settings)
 
 
 def _cache_config(settings: EmulatorSettings) -> Metric:
+    """All of a real engine's labels; those of techniques that are not emulated say so."""
     limits = settings.limits()
-    config = {
+    tokens = limits.num_blocks * limits.block_size
+    off = dict.fromkeys(_CACHE_FEATURES_OFF, False)
+    unset = dict.fromkeys(_CACHE_FEATURES_UNSET)
+    config: dict[str, object] = {
         "engine": "0",
+        "_block_size_resolved": True,
         "block_size": limits.block_size,
         "cache_dtype": "auto",
         "effective_attention_block_size": limits.block_size,
         "enable_prefix_caching": limits.prefix_caching,
         "gpu_memory_utilization": 0.92,
-        "hash_block_size": None,
-        "kv_cache_size_tokens": limits.num_blocks * limits.block_size,
+        "kv_cache_dtype_skip_layers": [],
+        "kv_cache_max_concurrency": tokens / settings.context_tokens,
+        "kv_cache_size_tokens": tokens,
         "kv_offloading_backend": "native",
-        "kv_offloading_size": None,
-        "num_cpu_blocks": None,
+        "mamba_cache_dtype": "auto",
+        "mamba_cache_mode": "none",
+        "mamba_ssm_cache_dtype": "float32",
         "num_gpu_blocks": limits.num_blocks,
-        "num_gpu_blocks_override": None,
+        "prefix_cache_retention_interval": 0,
         "prefix_caching_hash_algo": "xxhash",
-        "sliding_window": None,
+        "replayssm_buffer_len": 16,
+        "swa_bounded_replay": True,
         "user_specified_block_size": True,
+        **off,
+        **unset,
     }
     family = GaugeMetricFamily(
         "vllm:cache_config_info", "Information of the LLMEngine CacheConfig", labels=list(config)
@@ -69,24 +84,56 @@ def _cache_config(settings: EmulatorSettings) -> Metric:
     return family
 
 
-def _plain(kind: _Family, name: str, text: str, labels: dict[str, str], value: float) -> Metric:
-    family = kind(name, text, labels=list(labels))
-    family.add_metric(list(labels.values()), value)
-    return family
+_CACHE_FEATURES_OFF = (
+    "enable_mamba_shared_prefix_checkpoint",
+    "is_attention_free",
+    "kv_sharing_fast_prefill",
+    "use_kda_recoverssm",
+    "use_replayssm",
+)
+_CACHE_FEATURES_UNSET = (
+    *("cache_hit_alignment_tokens", "hash_block_size", "kv_cache_layout", "kv_cache_memory_bytes"),
+    *("kv_offloading_size", "mamba_block_size", "mamba_page_size_padded", "num_cpu_blocks"),
+    *("num_gpu_blocks_override", "prefix_match_unit", "skip_page_size_padded", "sliding_window"),
+)
+
+
+def _plain(
+    name: str, text: str, labels: dict[str, str], value: float, born_s: float | None = None
+) -> Metric:
+    """A counter if it was `born_s`, else a gauge."""
+    return _family((name, text), labels, [([], value)], born_s)
 
 
 def _split(
-    kind: _Family,
     name_text: tuple[str, str],
     labels: dict[str, str],
     label: str,
     parts: dict[str, int],
+    born_s: float | None = None,
 ) -> Metric:
     """One series per part, told apart by `label`."""
-    family = kind(*name_text, labels=[*labels, label])
-    for part, value in parts.items():
-        family.add_metric([*labels.values(), part], value)
-    return family
+    series = [([part], float(value)) for part, value in parts.items()]
+    return _family(name_text, labels, series, born_s, label)
+
+
+def _family(
+    name_text: tuple[str, str],
+    labels: dict[str, str],
+    series: list[tuple[list[str], float]],
+    born_s: float | None,
+    *extra: str,
+) -> Metric:
+    names = [*labels, *extra]
+    if born_s is None:
+        gauge = GaugeMetricFamily(*name_text, labels=names)
+        for parts, value in series:
+            gauge.add_metric([*labels.values(), *parts], value)
+        return gauge
+    counter = CounterMetricFamily(*name_text, labels=names)
+    for parts, value in series:
+        counter.add_metric([*labels.values(), *parts], value, created=born_s)
+    return counter
 
 
 def _gauges(gauges: Gauges) -> list[tuple[str, str, float]]:
@@ -103,6 +150,8 @@ def _counters(gauges: Gauges) -> list[tuple[str, str, float]]:
         ("vllm:prefix_cache_hits", "Cached tokens.", gauges.prefix_hits),
         ("vllm:external_prefix_cache_queries", "Tokens asked of DRAM.", gauges.dram_queries),
         ("vllm:external_prefix_cache_hits", "Tokens found in DRAM.", gauges.dram_hits),
+        ("vllm:mm_cache_queries", "Queried multi-modal items.", 0),
+        ("vllm:mm_cache_hits", "Cached multi-modal items.", 0),
         ("vllm:num_preemptions", "Cumulative number of preemptions.", gauges.preemptions),
         ("vllm:prompt_tokens", "Number of prefill tokens processed.", gauges.prompt_tokens),
         ("vllm:prompt_tokens_cached", "Cached prompt tokens.", gauges.cached_prompt_tokens),

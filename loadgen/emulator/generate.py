@@ -134,16 +134,11 @@ class Generator:
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
         try:
             await response.prepare(request)
-            await self._events(response, writer, answer, inflight)
+            try:
+                await self._events(response, writer, answer, inflight)
+            except EngineDeadError:
+                await _last_words(request, response, writer.broken())
             await response.write_eof()
-        except EngineDeadError:
-            words = writer.broken()
-            if words is None:
-                assert request.transport is not None
-                request.transport.abort()
-            else:
-                await response.write(words)
-                await response.write_eof()
         except ConnectionError:
             pass  # the client left; the caller aborts the request
         return response
@@ -175,6 +170,16 @@ class Generator:
             raise errors.output_too_long(sampling.max_tokens_name, wanted, context)
         if len(prompt) // TOKEN_BYTES >= context:
             raise errors.prompt_too_long(context)
+
+
+async def _last_words(
+    request: web.Request, response: web.StreamResponse, words: bytes | None
+) -> None:
+    """What the engine's death leaves of a stream; None cuts the connection."""
+    if words is not None:
+        await response.write(words)
+    elif request.transport is not None:
+        request.transport.abort()
 
 
 class _Progress:

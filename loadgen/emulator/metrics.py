@@ -101,7 +101,8 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += times
         self._sum += value * times
 
-    def family(self, labels: dict[str, str]) -> HistogramMetricFamily:
+    def family(self, labels: dict[str, str], created_s: float) -> HistogramMetricFamily:
+        """`created_s` is the time of day at which counting began."""
         buckets: list[tuple[str, float]] = []
         total = 0
         for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
@@ -109,6 +110,7 @@ class Histogram:
             buckets.append((bound, total))
         family = HistogramMetricFamily(self.name, self.text, labels=list(labels))
         family.add_metric(list(labels.values()), buckets, self._sum)
+        family.add_sample(f"{self.name}_created", labels, created_s)
         return family
 
 
@@ -124,9 +126,11 @@ class _Clock:
 
 
 class ReplicaMetrics:
-    """Histograms and end reasons of a replica's requests."""
+    """Histograms and end reasons of a replica's requests, counted since `created_s`, a time of
+    day."""
 
-    def __init__(self) -> None:
+    def __init__(self, created_s: float) -> None:
+        self.created_s = created_s
         self._clocks: dict[str, _Clock] = {}
         self.finished = dict.fromkeys(_REASONS, 0)
         self._ttft = Histogram(

@@ -6,6 +6,7 @@ that wait for it. Nothing polls, and an idle replica costs nothing.
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +89,7 @@ class Replica:
 
     def __init__(self, settings: EmulatorSettings) -> None:
         self.settings = settings
-        self.metrics = ReplicaMetrics()
+        self.metrics = ReplicaMetrics(time.time())
         self.faults = Faults()
         self._engine = Engine(settings.rates(), settings.limits())
         self._events: BlockEvents | None = None

@@ -10,7 +10,7 @@ A call cut short by `max_tokens` is text to those who wait for the whole answer.
 import json
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
@@ -42,8 +42,7 @@ class ToolCall:
     wanted: str = "auto"
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """What some tokens say to the client: text, or the name and arguments of a call."""
 
     text: str = ""
@@ -72,8 +71,8 @@ class Reply:
 
     def said(self, start: int, stop: int) -> Said:
         """What tokens [start, stop) say, the text spread evenly over all tokens."""
-        first, end = (at * len(self.text) // self.count for at in (start, stop))
-        call = self.calling
+        length, count, call = len(self.text), self.count, self.calling
+        first, end = start * length // count, stop * length // count
         if call is None:
             return Said(self.text[first:end])
         arguments = self.text[max(first, call.at) : min(end, call.at + len(call.arguments))]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
+from statistics import fmean
 
 from rich.table import Table
 
@@ -25,6 +26,16 @@ ARMS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Axes:
+    """What is crossed, and how many seeds each figure is the mean of."""
+
+    conversations: Sequence[int] = CONVERSATIONS
+    replicas: Sequence[int] = REPLICAS
+    hbm_tokens: Sequence[int] = HBM_TOKENS
+    seeds: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One point of the grid; `unlimited` is the same fleet with caches that nothing fills."""
 
@@ -44,21 +55,39 @@ class Cell:
 
 
 def run_grid(
-    traces: Sequence[Trace], base: Setup, names: Sequence[str], tell: Callable[[str], None]
+    traces: Sequence[Trace],
+    base: Setup,
+    axes: Axes,
+    names: Sequence[str],
+    tell: Callable[[str], None],
 ) -> Iterator[Cell]:
     """Cells in order, each as soon as it is done; all else is as in `base`."""
-    for conversations, replicas in product(CONVERSATIONS, REPLICAS):
+    for conversations, replicas in product(axes.conversations, axes.replicas):
         fleet = replace(base, conversations=conversations, replicas=replicas)
         tell(f"{conversations} conversations, {replicas} replicas, unlimited cache")
-        free = simulate(traces, fleet.without_limit(), Arm.named("seconds-queue"))
-        unlimited = summarise(free, fleet)
-        for tokens in HBM_TOKENS:
+        unlimited = _mean_run(traces, fleet.without_limit(), "seconds-queue", axes.seeds)
+        for tokens in axes.hbm_tokens:
             setup = replace(fleet, limits=replace(base.limits, hbm_tokens=tokens))
             arms = {}
             for name in names:
                 tell(f"{conversations} conversations, {replicas} x {tokens:,} tokens, {name}")
-                arms[name] = summarise(simulate(traces, setup, Arm.named(name)), setup)
+                arms[name] = _mean_run(traces, setup, name, axes.seeds)
             yield Cell(setup, arms, unlimited)
+
+
+def _mean_run(traces: Sequence[Trace], setup: Setup, name: str, seeds: int) -> Summary:
+    """Means over consecutive seeds; counts are rounded, maxima are those of all runs."""
+    runs = []
+    for seed in range(setup.seed, setup.seed + seeds):
+        seeded = replace(setup, seed=seed)
+        runs.append(asdict(summarise(simulate(traces, seeded, Arm.named(name)), seeded)))
+    figures = {
+        key: max(run[key] for run in runs)
+        if key.endswith(("_max", "_max_s"))
+        else type(value)(fmean(run[key] for run in runs))
+        for key, value in runs[0].items()
+    }
+    return Summary(**figures)
 
 
 def grid_table(cells: Sequence[Cell], names: Sequence[str]) -> Table:

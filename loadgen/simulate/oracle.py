@@ -1,6 +1,6 @@
 """What perfect knowledge would give: engines are asked what they hold, instead of believed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from kvproxy.core.holdings import Facts, Holdings
 from kvproxy.core.prefix_index import PrefixIndex
@@ -19,6 +19,16 @@ class Oracle(Holdings):
     def __init__(self, ruler: Ruler, engines: Mapping[str, Engine | FluidEngine]) -> None:
         super().__init__(ruler, PrefixIndex(2**20), TokenChains(2**20))
         self._engines = engines
+
+    def matches(
+        self,
+        replicas: Sequence[Replica],
+        model: str,
+        chain: Chain,
+        prompt_tokens: int,
+        facts: Facts,
+    ) -> list[Match]:
+        return [self.match(replica, model, chain, prompt_tokens, facts) for replica in replicas]
 
     def match(
         self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, facts: Facts

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from kvproxy.core.admission import Admission, Ticket
+from kvproxy.core.admission import Admission
+from kvproxy.core.line import Ticket
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.types import Chain, Identity, Usage
 from loadgen.engine_model import Admitted, Engine, Finished, FirstToken, Request

@@ -23,12 +23,25 @@ FIRST_PROMPT: Quantiles = (
 )  # fmt: skip
 # The largest value is not the published one (697k): single turns that large are resumed sessions.
 NEW_TOKENS: Quantiles = (
-    (0, 46), (0.05, 128), (0.25, 320), (0.5, 704), (0.75, 1.6e3), (0.95, 6.6e3), (1, 40e3)
+    (0, 46), (0.05, 128), (0.25, 300), (0.5, 600), (0.75, 1.3e3), (0.95, 4.5e3), (1, 40e3)
 )  # fmt: skip
+NEW_TOKENS_MEAN = 1500
+# A short conversation grows to its largest prompt in large steps, a long one starts over instead.
+PACE_MAX = 2.7
 OUTPUT: Quantiles = (
-    (0, 20), (0.05, 89), (0.25, 137), (0.5, 216), (0.75, 429), (0.95, 1543), (1, 18195)
+    (0, 20), (0.05, 89), (0.25, 137), (0.5, 216), (0.75, 429), (0.95, 1543), (0.99, 2.6e3),
+    (0.999, 6e3), (1, 18195),
 )  # fmt: skip
-THINK_S: Quantiles = ((0, 1), (0.05, 3), (0.25, 6), (0.5, 10), (0.75, 34), (0.95, 464), (1, 77589))
+# Most conversations are sat through, some are left for hours: long pauses come together.
+SAT_THROUGH_S: Quantiles = (
+    (0, 1), (0.05, 3), (0.25, 6), (0.5, 10), (0.75, 33), (0.95, 400), (0.97, 600), (0.995, 1.5e3),
+    (1, 4e3),
+)  # fmt: skip
+LEFT_S: Quantiles = (
+    (0, 1), (0.05, 3), (0.25, 6), (0.5, 10), (0.75, 38), (0.93, 464), (0.945, 600), (0.98, 4e3),
+    (0.99, 30e3), (1, 77589),
+)  # fmt: skip
+LEFT_SHARE = 0.14
 API_S: Quantiles = (
     (0, 1.5), (0.05, 3), (0.25, 4.3), (0.5, 6.1), (0.75, 10.3), (0.95, 28.5), (1, 300)
 )  # fmt: skip
@@ -36,8 +49,11 @@ FIXED: Quantiles = (
     (0, 8e3), (0.05, 10.1e3), (0.25, 12.9e3), (0.5, 14.9e3), (0.75, 15.5e3), (0.95, 16.8e3),
     (1, 23.1e3),
 )  # fmt: skip
-RE_ENTRY: Quantiles = ((0, 22e3), (0.25, 40e3), (0.5, 76e3), (0.75, 110e3), (1, 150e3))
-LIMIT: Quantiles = ((0, 120e3), (0.1, 145e3), (0.5, 160e3), (0.85, 190e3), (1, 300e3))
+RE_ENTRY: Quantiles = ((0, 22e3), (0.25, 40e3), (0.5, 76e3), (0.75, 110e3), (1, 180e3))
+LIMIT: Quantiles = ((0, 130e3), (0.1, 150e3), (0.5, 166e3), (0.85, 200e3), (1, 400e3))
+LARGEST: Quantiles = (
+    (0, 30e3), (0.05, 48e3), (0.25, 112e3), (0.5, 145e3), (0.75, 175e3), (0.95, 300e3), (1, 600e3)
+)  # fmt: skip
 
 TOOL_RESULT_SHARE = 0.85
 LAST_BLOCK_REWRITTEN_SHARE = 0.05
@@ -97,12 +113,16 @@ class _Trace:
         self._fixed = round(draw(FIXED, random))
         self._lane = _Lane(1, [])
         self._requests: list[dict[str, object]] = []
+        self._pace = 1.0
+        self._pauses = LEFT_S if random.random() < LEFT_SHARE else SAT_THROUGH_S
 
     def build(self) -> dict[str, object]:
         random, lane = self._random, self._lane
         turns = round(draw(TURNS, random))
         first = max(round(draw(FIRST_PROMPT, random)), self._fixed + 300)
         limit = max(draw(LIMIT, random), first * random.uniform(1.02, 1.3))
+        grown = (draw(LARGEST, random) - first) / (max(1, turns - 1) * NEW_TOKENS_MEAN)
+        self._pace = min(max(1.0, grown), PACE_MAX)
         agents_at = self._agents_at(turns)
         t = 0.0
         lane.grow_to(first, 0)
@@ -111,7 +131,7 @@ class _Trace:
                 self._advance(limit)
             request = _request(lane, t, turn, random)
             self._requests.append(request)
-            t += float(str(request["api_time"])) + draw(THINK_S, random)
+            t += float(str(request["api_time"])) + draw(self._pauses, random)
             for _ in range(agents_at.count(turn)):
                 self._requests.append(self._sub_agent(t))
         _think_from_starts(self._requests)
@@ -128,12 +148,12 @@ class _Trace:
     def _advance(self, limit: float) -> None:
         """The next prompt: longer by a delta, rewound a little, or reset at the limit."""
         random, lane = self._random, self._lane
-        tokens = lane.tokens + round(draw(NEW_TOKENS, random))
+        tokens = lane.tokens + round(self._pace * draw(NEW_TOKENS, random))
         keep = len(lane.ids)
         if tokens > limit:
             fixed = self._fixed // BLOCK_SIZE
             keep = 0 if random.random() < RESET_KEEPS_NOTHING_SHARE else fixed
-            tokens = max(self._fixed + 300, round(min(draw(RE_ENTRY, random), 0.8 * limit)))
+            tokens = max(self._fixed + 300, round(min(draw(RE_ENTRY, random), 0.9 * limit)))
         elif random.random() < LAST_BLOCK_REWRITTEN_SHARE:
             keep -= 1
         elif random.random() < WENT_BACK_SHARE / (1 - LAST_BLOCK_REWRITTEN_SHARE):

@@ -120,10 +120,15 @@ def test_decide(benchmark: BenchmarkFixture, replicas: int) -> None:
 
 
 @pytest.mark.parametrize("replicas", [16, 128])
-def test_look_up_and_score(benchmark: BenchmarkFixture, replicas: int) -> None:
+def test_look_up_and_choose(benchmark: BenchmarkFixture, replicas: int) -> None:
     router = warm_router(replicas)
     chain, identity = conversation(7, more=2), Identity("", "m", "s7")
-    benchmark(lambda: router.score(router.look_up(identity, chain, 1000.0), 1000.0))
+
+    def decide() -> object:
+        lookup = router.look_up(identity, chain, 1000.0)
+        return router.choose(identity, chain, lookup, router.asked(lookup, 1000.0))
+
+    benchmark(decide)
 
 
 @pytest.fixture

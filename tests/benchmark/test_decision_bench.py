@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from kvproxy.core.admission import Admission, AdmissionLimits, Ticket
+from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.allowance import AllowanceLimits
-from kvproxy.core.router import Lookup, Router
+from kvproxy.core.line import Ticket
+from kvproxy.core.router import Router
 from kvproxy.core.types import Identity
 from tests.support.makers import make_chain, make_replica, make_router
 
@@ -29,35 +30,42 @@ def busy_router(replicas: int) -> Router:
     return router
 
 
-def looked_up(router: Router, index: int) -> tuple[Identity, Lookup]:
-    identity = Identity("", "m", f"s{index}")
-    return identity, router.look_up(identity, make_chain(f"{index:256}", "x" * 640), NOW)
-
-
 def queue(router: Router) -> Admission:
-    limits = AdmissionLimits(AllowanceLimits(share=1e-9, burst_s=1e-9, small_s=0.0))
-    admission = Admission(router, limits)
+    """Nobody else may go: a large prefill was placed on each busy replica and overdrew it."""
+    limits = AllowanceLimits(share=1e-9, burst_s=1e-9, small_s=0.0)
+    admission = Admission(router, AdmissionLimits(limits))
+    for replica in router.replicas:
+        hold = replica.load.reserve(replica.id, 0.0, NOW)
+        replica.load.first_token(hold, NOW)
+        replica.held_tokens = replica.hbm_tokens
     for index in range(WAITING):
         chain = make_chain(f"waiting {index:640}")
         admission.enter(Ticket(Identity("", "m", f"w{index}"), chain, NOW), NOW)
+    admission.poll(NOW)
     return admission
 
 
-@REPLICAS
-def test_score_and_pick(benchmark: BenchmarkFixture, replicas: int) -> None:
+def decision(replicas: int, session: int) -> Callable[[], object]:
     router = busy_router(replicas)
-    queue(router)
-    identity, lookup = looked_up(router, 77)
-    chain = make_chain(f"{77:256}", "x" * 640)
+    admission = queue(router)
+    identity, chain = Identity("", "m", f"s{session}"), make_chain(f"{session:256}", "x" * 640)
+    lookup = router.look_up(identity, chain, NOW)
 
-    def decide() -> int:
-        return router.choose(identity, chain, lookup, router.score(lookup, NOW))
+    def decide() -> object:
+        asked = router.asked(lookup, NOW, admission.ahead_s)
+        return router.choose(identity, chain, lookup, asked)
 
-    benchmark(decide)
+    return decide
+
+
+@REPLICAS
+@pytest.mark.parametrize("session", [77, SESSIONS + 1], ids=["known", "new"])
+def test_score_and_pick(benchmark: BenchmarkFixture, replicas: int, session: int) -> None:
+    benchmark(decision(replicas, session))
 
 
 @REPLICAS
 def test_poll_with_a_full_queue(benchmark: BenchmarkFixture, replicas: int) -> None:
     admission = queue(busy_router(replicas))
-    poll: Callable[[float], object] = admission.poll
-    benchmark(poll, NOW)
+    benchmark(lambda: admission.poll(NOW))
+    assert admission.length > 0

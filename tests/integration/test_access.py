@@ -34,7 +34,8 @@ PATHS = {
         ("GET", "/v1/models", None),
     ],
     "other_model": [("POST", "/v1/chat/completions", CHAT.replace(b'"a"', b'"b"'))],
-    "unread": [("POST", "/v1/embeddings", b'{"model":"a","input":"x"}')],
+    "passed_on": [("POST", "/v1/embeddings", b'{"model":"a","input":"x"}')],
+    "unread": [("POST", "/v1/embeddings", b'{"input":"x"}')],
     "operate": [("GET", "/metrics", None), ("GET", "/admin/regime", None)],
     "command": [
         ("POST", "/sleep", b""),
@@ -48,9 +49,9 @@ PATHS = {
 ALLOWED = {
     "none": {"open"},
     "wrong": {"open"},
-    "alice": {"open", "use"},
-    "bob": {"open", "use", "other_model", "unread"},
-    "root": {"open", "use", "other_model", "unread", "operate", "command"},
+    "alice": {"open", "use", "passed_on"},
+    "bob": {"open", "use", "other_model", "passed_on", "unread"},
+    "root": {"open", "use", "other_model", "passed_on", "unread", "operate", "command"},
 }
 
 

@@ -12,6 +12,8 @@ from kvproxy.app import App
 from loadgen.emulator import EmulatorSettings, emulated
 from tests.support.proxies import proxied, settled
 
+# Prompts this short may as well go anywhere, and some tests ask twice.
+SESSION = {"x-session-id": "one"}
 QUESTION: list[Any] = [{"role": "user", "content": "What is the weather? Use get_weather."}]
 WEATHER: Any = {
     "type": "function",
@@ -37,7 +39,9 @@ class Service(NamedTuple):
 async def service() -> AsyncIterator[Service]:
     settings = EmulatorSettings(model="emu", time_scale=20.0)
     async with emulated(settings, n=2) as urls, proxied(urls) as (app, url):
-        async with AsyncOpenAI(base_url=f"{url}/v1", api_key="sk-test", max_retries=0) as client:
+        async with AsyncOpenAI(
+            base_url=f"{url}/v1", api_key="sk-test", max_retries=0, default_headers=SESSION
+        ) as client:
             yield Service(client, app, url)
         await settled(app)
 

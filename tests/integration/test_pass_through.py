@@ -75,6 +75,23 @@ async def test_requests_that_are_no_prompts_spread_over_replicas() -> None:
     assert [len(replica.received) for replica in replicas] == [2, 2, 2]
 
 
+async def test_requests_that_are_no_prompts_reach_their_model() -> None:
+    async with (
+        recording(1, models=["a"]) as [first],
+        recording(1, models=["b"]) as [second],
+        proxied([first.url, second.url]) as (_, url),
+    ):
+        for path in ("/v1/embeddings", "/v1/messages/count_tokens", "/tokenize"):
+            for model in ("b", "a", "b", "b"):
+                body = b'{"input":"x","messages":[],"model":"%b"}' % model.encode()
+                assert (await ask(url, post(body, path))).status == 200
+        # What names no model that is known goes to somebody, who will know what to say.
+        assert (await ask(url, post(b'{"model":"c"}', "/v1/embeddings"))).status == 200
+    assert [b'"a"' in received.body for received in first.received[:3]] == [True] * 3
+    assert [b'"b"' in received.body for received in second.received[:9]] == [True] * 9
+    assert len(first.received) + len(second.received) == 13
+
+
 async def test_models_of_all_replicas_are_merged() -> None:
     async with recording(2, models=["a", "b"]) as both, recording(1, models=["b", "c"]) as [third]:
         urls = [replica.url for replica in [*both, third]]

@@ -122,6 +122,8 @@ async def play(seed: int, steps: int, buffer: int, *, loss: float, restarts: flo
     for _ in range(steps):
         if random.random() < restarts:
             engine.restart()
+            # The connection breaks with its process.
+            feed.stream.doubted = True
             # Its connection died with the process: what was still on it never comes.
             late.clear()
         message = engine.step()

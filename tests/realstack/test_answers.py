@@ -32,6 +32,8 @@ _GOES_ON = re.compile(
     rb'data: [^\n]*?"delta":\{"content":"'
 )
 _STREAMS_AT_MOST = 20
+# Asked twice, one that draws its words says other things.
+SURE = [case for case in ANSWERED if case.is_sure]
 
 
 async def _ask(url: str, case: Case) -> WireAnswer:
@@ -49,7 +51,7 @@ def _headers(headers: RawHeaders) -> RawHeaders:
     return [(name, b"" if name == b"content-length" else value) for name, value in kept]
 
 
-@pytest.mark.parametrize("case", [*ANSWERED, *REFUSED], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*SURE, *REFUSED], ids=lambda case: case.name)
 async def test_answers_are_the_engines_own(engines: list[Engine], case: Case) -> None:
     engine = engines[0]
     if case in ANSWERED:
@@ -78,6 +80,11 @@ async def test_our_refusals_have_the_engines_form(engines: list[Engine], case: C
         through = await _ask(url, case)
     print(f"\n{case.name}:\n  engine  {direct.body[:300]!r}\n  kvproxy {through.body[:300]!r}")
     assert through.status == direct.status
-    ours, theirs = (orjson.loads(answer.body)["error"] for answer in (through, direct))
-    assert ours.keys() == theirs.keys()
-    assert ours["type"] == theirs["type"]
+    ours, theirs = (orjson.loads(answer.body) for answer in (through, direct))
+    if case.path == "/v1/messages":
+        # This engine names errors as it does elsewhere, or answers in the other dialect's shape;
+        # clients of this one know Anthropic's.
+        assert (ours["type"], ours["error"].keys()) == ("error", {"type", "message"})
+        return
+    assert ours["error"].keys() == theirs["error"].keys()
+    assert ours["error"]["type"] == theirs["error"]["type"]

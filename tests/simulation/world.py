@@ -11,6 +11,7 @@ from kvproxy.adapters.gate import Gate
 from kvproxy.core.access import Access
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.allowance import AllowanceLimits
+from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import HEADER_RULES
 from kvproxy.core.life_cycle import Evidence, Health
@@ -83,6 +84,7 @@ class World:
         self.clock = clock
         self.gate = Gate(self.router, self.admission, clock)
         self.proxy = Proxy(
+            diagnosis=Diagnosis(self.router.ruler, 2**20),
             router=self.router,
             gate=self.gate,
             reader=make_reader(),

@@ -9,6 +9,7 @@ from itertools import count
 
 from kvproxy.core.access import Access
 from kvproxy.core.admission import Ticket
+from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import HEADER_RULES
 from kvproxy.core.replica import Replica
@@ -167,6 +168,7 @@ class World:
         self.records: list[Record] = []
         self.doubted: list[Replica] = []
         self.proxy = Proxy(
+            diagnosis=Diagnosis(self.router.ruler, 2**20),
             router=self.router,
             gate=FakeGate(self.steps, self.router, self.clock),
             reader=make_reader(),

@@ -17,7 +17,7 @@ def placement() -> Placement:
     return make_router(1).place_anywhere(0.0)
 
 
-async def page() -> Page:
+async def page(_query: str) -> Page:
     return Page(b"own page\n", "text/plain")
 
 

@@ -31,8 +31,8 @@ class Page:
     status: int = 200
 
 
-# kvproxy's own pages, by path; everything else belongs to the replicas.
-Route = Callable[[], Awaitable[Page]]
+# kvproxy's own pages, by path, given the query; everything else belongs to the replicas.
+Route = Callable[[str], Awaitable[Page]]
 # Raises ProxyError when whoever sent these headers may not see that page.
 Guard = Callable[[str, Mapping[str, str]], None]
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -117,7 +117,7 @@ class HttpServer:
                 await self._handler(exchange)
             else:
                 self._guard(exchange.path, exchange.header)
-                page = await route()
+                page = await route(exchange.target.partition("?")[2])
                 kind = [(b"content-type", page.content_type.encode())]
                 exchange.answer(page.status, page.body, kind)
         except ProxyError as error:

@@ -14,6 +14,7 @@ _DIALECTS: dict[str, Dialect] = {
     "/v1/messages": Messages(),
     "/v1/responses": Responses(),
 }
+BY_NAME = {dialect.name: dialect for dialect in _DIALECTS.values()}
 _ANTHROPIC = AnthropicErrors()
 _OPENAI = OpenAiErrors()
 

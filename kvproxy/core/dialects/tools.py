@@ -54,7 +54,7 @@ def tools(member: Span, declared: Sequence[Tool] | None, path: Path, edits: Edit
             at = _place(span, tool, path)
             if at is not None and tool.new is not None:
                 edits.replace(at, tool.new, "schema_order")
-    return [segment("tool", [spelled[index].canonical]) for index in order]
+    return [segment("tools", [spelled[index].canonical]) for index in order]
 
 
 def _spell(member: Span, index: int, tool: Tool, edits: Edits) -> _Spelled:

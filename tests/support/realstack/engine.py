@@ -18,6 +18,7 @@ BLOCK_TOKENS = 32
 CONTEXT_TOKENS = 32_768
 # 35,200 tokens: more than one longest prompt, less than what six conversations need.
 CACHE_BLOCKS = 1100
+SEQUENCES, BATCHED_TOKENS = 16, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def _command(places: Places, port: int, cache_blocks: int) -> list[str]:
         *("--dtype", "bfloat16", "--max-model-len", str(CONTEXT_TOKENS), "--enforce-eager"),
         *("--enable-prefix-caching", "--block-size", str(BLOCK_TOKENS)),
         *("--num-gpu-blocks-override", str(cache_blocks)),
-        *("--max-num-seqs", "16", "--max-num-batched-tokens", "4096"),
+        *("--max-num-seqs", str(SEQUENCES), "--max-num-batched-tokens", str(BATCHED_TOKENS)),
         *("--enable-prompt-tokens-details", "--enable-scale-out"),
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
     ]

@@ -49,7 +49,6 @@ _CHAT = [
 _MESSAGES = [
     messages("messages-bad-block", messages=[{"role": "user", "content": [{"type": "video"}]}]),
     messages("messages-bad-role", messages=[{"role": "tool", "content": "x"}]),
-    messages("messages-unknown-model", model="nobody"),
     messages("messages-too-long", messages=_LONG),
     messages("messages-too-long-stream", messages=_LONG, stream=True),
     messages("messages-max-tokens-zero", max_tokens=0),
@@ -58,13 +57,11 @@ _MESSAGES = [
              tool_choice={"type": "tool", "name": "f"}),
     Case("messages-missing-max-tokens", "/v1/messages",
          {"model": MODEL, "messages": [{"role": "user", "content": "x"}]}),
-    Case("messages-bad-json", "/v1/messages", raw=b'{"model": "tiny", "messages": ['),
     Case("messages-count-unknown-model", "/v1/messages/count_tokens",
          {"model": "nobody", "messages": [{"role": "user", "content": "x"}]}),
 ]  # fmt: skip
 
 _RESPONSES = [
-    responses("responses-unknown-model", model="nobody"),
     responses("responses-too-long", input="word " * 40_000),
     responses("responses-unknown-previous", previous_response_id="resp_0123456789abcdef"),
     responses("responses-bad-temperature", temperature=-1),
@@ -96,6 +93,9 @@ REFUSED = [*_CHAT, *_MESSAGES, *_RESPONSES, *_OTHERS]
 # kvproxy refuses these by itself: no replica could be chosen, or none would take them.
 REFUSED_BY_US = [
     chat("unknown-model", model="nobody"),
+    messages("messages-unknown-model", model="nobody"),
+    Case("messages-bad-json", "/v1/messages", raw=b'{"model": "tiny", "messages": ['),
+    responses("responses-unknown-model", model="nobody"),
     Case("bad-json", "/v1/chat/completions", raw=b'{"model": "tiny", "messages": ['),
     Case("empty-body", "/v1/chat/completions", raw=b""),
     Case("not-an-object", "/v1/chat/completions", raw=b"[1]"),

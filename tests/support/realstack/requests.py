@@ -113,6 +113,11 @@ class Case:
     method: str = "POST"
 
     @property
+    def is_sure(self) -> bool:
+        """Whether asked twice it says the same."""
+        return not self.body.get("temperature") or "seed" in self.body
+
+    @property
     def calls_once(self) -> bool:
         """Whether an answer is as wanted only if it is one whole call of a tool."""
         return self.body.get("temperature") == CALLING["temperature"]

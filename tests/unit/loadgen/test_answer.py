@@ -7,6 +7,7 @@ from loadgen import answer
 from loadgen.answer import Answer
 from loadgen.sse import parse_event
 from tests.support.chat_mock import chunk, event, usage
+from tests.support.shared import shared_path
 
 TEXTS = st.text(alphabet='a "\\\n\u00e9\u4e2d{}', max_size=12)
 DELTAS = st.one_of(
@@ -36,7 +37,7 @@ def test_unparsed_chunks_count_as_parsed_ones_do(deltas: list[tuple[dict, dict]]
 def test_only_the_first_of_equal_chunks_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
 
-    def spy(payload: bytes) -> answer.ChatEvent:
+    def spy(payload: bytes) -> answer.StreamEvent:
         parsed.append(payload)
         return parse_event(payload)
 
@@ -69,3 +70,33 @@ def test_the_head_is_bounded() -> None:
     for _ in range(100):
         stream.feed(1.0, chunk("x" * 100))
     assert len(stream.head) < 2 * answer.ERROR_BODY_BYTES_MAX
+
+
+def fed(name: str) -> Answer:
+    stream = Answer()
+    for at, line in enumerate(shared_path("vllm-samples", "http", name).read_bytes().split(b"\n")):
+        stream.feed(float(at), line + b"\n")
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("name", "chunks", "tokens"),
+    [
+        ("anthropic_stream.body", 8, (1691, 8, 1664)),
+        ("responses_stream.body", 6, (1462, 8, 1440)),
+    ],
+)
+def test_streams_of_other_apis(name: str, chunks: int, tokens: tuple[int, int, int]) -> None:
+    stream = fed(name)
+    assert stream.usage is not None
+    assert (stream.usage.prompt, stream.usage.completion, stream.usage.cached) == tokens
+    assert len(stream.times) == chunks
+    assert stream.done
+    assert not stream.error
+
+
+def test_completions_chunks_carry_text() -> None:
+    stream = Answer()
+    stream.feed(1.0, event({"choices": [{"index": 0, "text": "one"}], "usage": None}))
+    stream.feed(2.0, event({"choices": [{"index": 0, "text": "two"}], "usage": None}))
+    assert stream.times == [1.0, 2.0]

@@ -44,7 +44,7 @@ def endpoint() -> Iterator[str]:
     loop.close()
 
 
-@pytest.mark.parametrize(("lag", "status"), [("1h", 0), ("0", EXIT_INVALID)])
+@pytest.mark.parametrize(("lag", "status"), [("1h", 0), ("0.000001", EXIT_INVALID)])
 def test_a_replay_writes_its_files_prints_a_summary_and_says_whether_it_kept_up(
     traces: Path, endpoint: str, tmp_path: Path, lag: str, status: int
 ) -> None:

@@ -1,39 +1,13 @@
-import asyncio
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from loadgen.compare_cli import compare
-from loadgen.emulator import EmulatorSettings, Fleet
+from loadgen.emulator import EmulatorSettings
+from tests.support.emulated import emulated
 from tests.support.traces import weka_bytes
-
-
-@pytest.fixture
-def emulated() -> Iterator[str]:
-    """One replica in a loop of its own: the command under test runs another."""
-    loop, ready, url = asyncio.new_event_loop(), threading.Event(), [""]
-    over = asyncio.Event()
-
-    async def serve() -> None:
-        settings = EmulatorSettings(time_scale=1000.0)
-        fleet = Fleet(settings, 1, "127.0.0.1", 0)
-        await fleet.start()
-        url[0] = fleet.urls[0]
-        ready.set()
-        await over.wait()
-        await fleet.stop()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    assert ready.wait(10)
-    yield url[0]
-    loop.call_soon_threadsafe(over.set)
-    thread.join(10)
-    loop.close()
 
 
 @pytest.mark.parametrize(
@@ -53,15 +27,16 @@ def test_arms_that_make_no_comparison(
     assert said in done.output
 
 
-def test_policies_are_compared_on_one_fleet(tmp_path: Path, emulated: str) -> None:
+def test_policies_are_compared_on_one_fleet(tmp_path: Path) -> None:
     for number in range(2):
         (tmp_path / f"{number}.json").write_bytes(weka_bytes(id=f"t{number}"))
     out = tmp_path / "found.out"
-    done = CliRunner().invoke(
-        compare,
-        ["--traces", str(tmp_path), "--policy", "round_robin", "--policy", "seconds", "--replica",
-         emulated, "--users", "1", "--repeats", "1", "--time-scale", "1000", "--json", str(out)],
-    )  # fmt: skip
+    with emulated(EmulatorSettings(time_scale=1000.0)) as url:
+        arguments = (
+            "--traces", tmp_path, "--policy", "round_robin", "--policy", "seconds",
+            "--replica", url, "--users", 1, "--repeats", 1, "--time-scale", 1000, "--json", out,
+        )  # fmt: skip
+        done = CliRunner().invoke(compare, [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.output
     arms = json.loads(out.read_bytes())["arms"]
     assert [arm["policy"] for arm in arms] == ["round_robin", "seconds"]

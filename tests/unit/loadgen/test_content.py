@@ -3,12 +3,14 @@ import json
 import pytest
 from hypothesis import given, settings
 
+from loadgen.bound import InfiniteCache
 from loadgen.chat_template import ChatTemplate
 from loadgen.content import Conversation
 from loadgen.layout import Overhead
 from loadgen.plan import ContentSettings, Plan
 from loadgen.text import WordPool
 from loadgen.tokens import StandInTokeniser, render
+from loadgen.traces.inspect import inspect_traces
 from loadgen.traces.load import load_traces
 from loadgen.traces.model import SubAgent, Trace
 from loadgen.warm import Warm
@@ -16,7 +18,7 @@ from tests.support.shared import shared_path
 from tests.support.traces import growing, random_traces, trace, turn
 
 POOL = WordPool(1)
-STAND_IN = Overhead(generation=2, system=3, user=3, assistant=3, tool=3, call=15)
+STAND_IN = Overhead(generation=2, system=3, user=3, assistant=3, tool=3, call=15, tools=478)
 PLAIN = ContentSettings()
 TEMPLATED = ContentSettings(overhead=STAND_IN)
 
@@ -34,7 +36,8 @@ def words(conversation: Conversation, request: int) -> bytes:
 
 def tokens(conversation: Conversation, request: int) -> bytes:
     """The prompt as the emulated model sees it, 4 bytes a token."""
-    pieces = ChatTemplate().pieces(messages(conversation, request), None)
+    tools = [json.loads(tool) for tool in conversation.prompt(request).tools]
+    pieces = ChatTemplate().pieces(messages(conversation, request), tools)
     return render(StandInTokeniser(), pieces)
 
 
@@ -122,17 +125,42 @@ def test_tokens_per_word_shortens_the_text() -> None:
     assert len(words(conversation, 0)) == pytest.approx(4 * 1600 / 1.25, abs=8)
 
 
-def test_real_traces_share_what_their_ids_share() -> None:
-    size = 64
-    for made in load_traces(shared_path("traces", "traces"), 128_000)[:12]:
-        conversation = Conversation(Plan(made, TEMPLATED), POOL)
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_real_prompts_have_the_recorded_tokens_and_blocks(share: float) -> None:
+    """Every request of every trace, resets, sub-agents and declared tools included: the tokens of
+    the trace but for what no message can be made of."""
+    traces = load_traces(shared_path("traces", "traces"), 128_000)
+    settings = ContentSettings(warm=Warm.of(traces, share), overhead=STAND_IN)
+    for made in traces:
+        plan = Plan(made, settings)
+        conversation = Conversation(plan, POOL)
+        assert conversation.prompt(0).tools
         lanes = [made.turns, *(agent.turns for agent in made.sub_agents)]
         for lane, turns in enumerate(lanes):
             before = b""
-            for index, asked in enumerate(turns[:40]):
-                now = tokens(conversation, conversation.plan.request(lane, index))
-                assert abs(len(now) // 4 - asked.input_tokens) < STAND_IN.closing
+            for index, asked in enumerate(turns):
+                request = plan.request(lane, index)
+                now = tokens(conversation, request)
+                assert len(now) // 4 == plan.planned_tokens(request)
+                assert 0 <= asked.input_tokens - len(now) // 4 < STAND_IN.closing
                 if index:
                     shared = asked.blocks.common_prefix(turns[index - 1].blocks)
-                    assert common_tokens(before, now) // size == shared
+                    assert same_blocks(before, now, shared, made.block_size)
                 before = now
+
+
+def test_an_unlimited_cache_hits_as_often_as_the_traces_say() -> None:
+    traces = load_traces(shared_path("traces", "traces"))
+    hits = sent = 0
+    for made in traces:
+        plan = Plan(made, TEMPLATED)
+        cache = InfiniteCache(made.block_size).play(plan)
+        hits += sum(cache.send(turn) // made.block_size for turn in range(len(made.turns)))
+        sent += sum(len(turn.blocks) for turn in made.turns)
+    assert hits / sent == pytest.approx(inspect_traces(traces)["infinite_cache_hit"], abs=0.001)
+
+
+def same_blocks(a: bytes, b: bytes, blocks: int, size: int) -> bool:
+    """Whether two prompts share exactly so many blocks."""
+    end = 4 * blocks * size
+    return a[:end] == b[:end] and a[end : end + 4 * size] != b[end : end + 4 * size]

@@ -1,10 +1,12 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 from aiohttp import web
 
+from loadgen.arrivals import Arrivals
 from loadgen.probe import EndpointError
 from loadgen.run import Progress, RunSettings, run_load
 from loadgen.sample import read_journal
@@ -53,6 +55,25 @@ async def test_at_the_end_what_is_in_flight_is_cut_and_counted() -> None:
     assert result.summary["cancelled"] == 2
     assert result.summary["requests"] == 1
     assert result.summary["error_rate"] == 0
+
+
+async def test_an_open_loop_does_not_wait_for_answers() -> None:
+    traces = [replace(one, start_s=0.01 * n) for n, one in enumerate(TRACES)]
+    async with chat_mock(silence) as mock:
+        arrivals = Arrivals("recorded")
+        settings = RunSettings(
+            mock.url, users=1, grace_s=0.1, duration_s=1.5, timing=FAST, arrivals=arrivals
+        )
+        result = await run_load(settings, traces)
+        assert mock.in_flight_max == len(traces)
+    assert result.summary["cancelled"] == len(traces)
+
+
+async def test_first_users_may_begin_in_the_middle() -> None:
+    async with chat_mock() as mock:
+        timing = replace(FAST, advance=(0.5, 0.5))
+        result = await run_load(RunSettings(mock.url, users=4, timing=timing), TRACES)
+    assert sorted(sample.turn for sample in result.samples) == [1, 1, 1, 1, 2, 2, 2, 2]
 
 
 async def test_a_dead_endpoint_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

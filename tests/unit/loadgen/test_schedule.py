@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.schedule import Timing, TraceQueue
+from loadgen.schedule import Strategy, Timing, TraceQueue
 from tests.support.traces import growing, turn
 
 TRACES = [growing(f"t{n}", [32, 48]) for n in range(5)]
@@ -55,3 +57,37 @@ def test_more_users_than_traces_play_the_same_trace_under_other_numbers() -> Non
     plays = [(item[0].id, item[1]) for item in taken if item is not None]
     assert len(set(plays)) == 15
     assert {play for _, play in plays} == {0, 1, 2}
+
+
+def test_timing_strategies() -> None:
+    before = turn(16, [1], t_s=100.0, api_s=4.0)
+    after = turn(16, [1], t_s=120.0, think_s=15.0)
+
+    def due(strategy: Strategy, ended: float, **given: float) -> float:
+        return Timing(strategy=strategy, **given).due(after, before, 10.0, ended)
+
+    assert due("think", 12.0) == 27.0
+    # From the start of the turn before, however long it took …
+    assert due("original", 12.0) == 30.0
+    assert due("api", 12.0) == 29.0
+    assert due("api", 12.0, api_scale=0.5, think_scale=2.0) == 42.0
+    # … but never before its end.
+    assert due("original", 50.0) == due("api", 50.0) == 50.0
+    assert due("original", 12.0, think_cap_s=5.0, time_scale=2.0) == 12.5
+    unknown = replace(before, api_s=None)
+    assert Timing(strategy="api").due(after, unknown, 10.0, 12.0) == 30.0
+
+
+def test_the_first_turn_is_somewhere_between() -> None:
+    traces = [growing(f"t{n}", [64] * 20) for n in range(200)]
+    firsts = [Timing(advance=(0.25, 0.75)).first_turn(trace, 1) for trace in traces]
+    assert (min(firsts), max(firsts)) == (5, 14)
+    assert {Timing().first_turn(trace, 1) for trace in traces} == {0}
+    assert Timing(advance=(1, 1)).first_turn(traces[0], 1) == 19
+
+
+def test_traces_as_they_began() -> None:
+    traces = [replace(growing(f"t{n}", [64]), start_s=9.0 - n) for n in range(3)]
+    queue = TraceQueue(traces, 1, recycle=False, as_recorded=True)
+    taken = [queue.take() for _ in range(4)]
+    assert [pair and pair[0].id for pair in taken] == ["t2", "t1", "t0", None]

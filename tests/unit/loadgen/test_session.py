@@ -7,6 +7,7 @@ from aiohttp import web
 
 from loadgen.bound import InfiniteCache
 from loadgen.client import Client, ClientSettings
+from loadgen.content import Prompt
 from loadgen.plan import ContentSettings, Plans
 from loadgen.sample import Sample
 from loadgen.schedule import Timing
@@ -19,7 +20,11 @@ from tests.support.traces import growing, trace, turn
 
 
 async def play(
-    made: Trace, *answers: Answer, requests: int | None = None, asking: Asking | None = None
+    made: Trace,
+    *answers: Answer,
+    requests: int | None = None,
+    asking: Asking | None = None,
+    first_turn: int = 0,
 ) -> tuple[list[Sample], ChatMock, Gate]:
     ended: list[Sample] = []
     gate = Gate(requests)
@@ -37,7 +42,7 @@ async def play(
             ended=ended.append,
         )
         try:
-            await Session(stage, made, 0).run(time.monotonic())
+            await Session(stage, made, 0, first_turn).run(time.monotonic())
         finally:
             wire.close()
     return ended, mock, gate
@@ -68,7 +73,7 @@ async def test_a_body_asks_for_the_recorded_length() -> None:
 
 
 def test_other_endpoints_are_not_asked_for_engine_extras() -> None:
-    body = json.loads(Asking("m", engine_extras=False).body([b'{"role":"user"}'], 5))
+    body = json.loads(Asking("m", engine_extras=False).body(Prompt([b'{"role":"user"}'], 9), 5))
     assert not {"min_tokens", "ignore_eos"} & body.keys()
     assert body["messages"] == [{"role": "user"}]
 
@@ -84,6 +89,18 @@ async def test_the_parent_waits_for_sub_agents_that_it_waited_for() -> None:
     inner = [h for h in mock.headers if h["x-session-id"] == "t-1-0.s"]
     assert len(inner) == 2
     assert {h["x-parent-session-id"] for h in inner} == {"t-1-0"}
+
+
+async def test_a_conversation_may_begin_at_a_later_turn() -> None:
+    made = trace(
+        [
+            turn(64, range(1, 5)), agent("early", True), turn(80, range(1, 6)),
+            agent("late", True), turn(96, range(1, 7)),
+        ]
+    )  # fmt: skip
+    samples, _, _ = await play(made, first_turn=1)
+    assert [(s.agent, s.turn) for s in samples] == [("", 1), ("late", 0), ("late", 1), ("", 2)]
+    assert [s.prompt_tokens for s in samples if not s.agent] == [80, 96]
 
 
 async def test_the_parent_does_not_wait_for_an_asynchronous_sub_agent() -> None:

@@ -48,14 +48,14 @@ def test_an_oracle_and_a_dram_tier_can_be_had(traces: Path) -> None:
 def test_the_grid_is_a_list_of_cells(
     traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grid, "CONVERSATIONS", (1,))
-    monkeypatch.setattr(grid, "REPLICAS", (1, 2))
-    monkeypatch.setattr(grid, "HBM_TOKENS", (1_000,))
+    monkeypatch.setattr(simulate_cli, "CONVERSATIONS", (1, 2))
     file = tmp_path / "grid.json.txt"
-    result = run("--traces", traces, "--grid", "--json", file)
+    words = ("--replicas", 2, "--hbm-tokens", "1k")
+    result = run("--traces", traces, "--grid", *words, "--json", file)
     assert result.exit_code == 0, result.output
     cells = json.loads(file.read_text())
-    assert [cell["replicas"] for cell in cells] == [1, 2]
+    assert [cell["conversations"] for cell in cells] == [1, 2]
+    assert {(cell["replicas"], cell["hbm_tokens"]) for cell in cells} == {(2, 1000)}
     assert set(cells[0]["arms"]) == set(grid.ARMS)
 
 

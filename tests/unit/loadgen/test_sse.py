@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loadgen import sse
@@ -7,6 +7,7 @@ from loadgen.sse import EventStream, StreamError, parse_event
 
 
 @given(st.lists(st.integers(1, 30)), st.booleans())
+@example([13, 16], True)  # the second piece ends between the halves of a line end
 def test_events_are_found_however_the_bytes_are_cut(cuts: list[int], windows: bool) -> None:
     whole = b': comment\n\ndata: {"a":1}\n\ndata:{"b":2}\n\nevent: x\ndata: [DONE]\n\n'
     if windows:

@@ -5,10 +5,11 @@ import asyncio
 import pytest
 
 from kvproxy.adapters.gate import Gate
-from kvproxy.core.admission import Admission, AdmissionLimits, Ticket
+from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
+from kvproxy.core.line import Ticket
 from kvproxy.core.router import Placement
 from kvproxy.core.types import Identity
 from tests.support.makers import make_chain, make_router

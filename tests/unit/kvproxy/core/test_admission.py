@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.admission import Admission, AdmissionLimits, Ticket
+from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
+from kvproxy.core.line import Ticket
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.types import Identity
 from tests.support.makers import make_chain, make_replica, make_router
@@ -81,6 +82,15 @@ def test_who_waited_too_long_goes_before_all() -> None:
     enter(admission, "long", 900, 0.0)
     enter(admission, "short", 100, 61.0)
     assert sessions(admission.poll(61.0)) == ["long"]
+
+
+def test_who_waited_too_long_goes_even_where_there_is_no_room() -> None:
+    router = make_router(1)
+    admission = Admission(router, LIMITS)
+    router.replicas[0].load.reserve("r0", 1000.0, 0.0)
+    enter(admission, "old", 100, 1.0)
+    assert admission.poll(60.9) == []
+    assert sessions(admission.poll(61.0)) == ["old"]
 
 
 def test_waiting_makes_a_miss_count_less() -> None:

@@ -65,3 +65,13 @@ def test_totals_are_those_of_the_bindings(
             assert affinity.sessions(name) == sessions[name]
             tokens_there = sum(home.prompt_tokens for home in homes if home.replica == name)
             assert affinity.committed_tokens(name) == tokens_there
+
+
+def test_a_forgotten_session_has_no_home() -> None:
+    affinity = Affinity(10, 60.0)
+    key = ("t", "m", "s", "")
+    affinity.bind(key, "r0", 100, 0.0)
+    affinity.forget(key)
+    affinity.forget(key)
+    assert affinity.home(key, 0.0) is None
+    assert (affinity.sessions("r0"), affinity.committed_tokens("r0")) == (0, 0)

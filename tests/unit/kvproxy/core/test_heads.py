@@ -3,9 +3,10 @@ from kvproxy.core.dialects.messages import Messages
 from kvproxy.core.heads import Heads, shifted
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.spans import Span
-from kvproxy.core.types import Splice
+from kvproxy.core.types import Chain, Splice
 
 DIALECT = Messages()
+ANN = Whose("ann")
 TOOL = '{"name":"%s","input_schema":{"type":"object","properties":{}}}'
 TOOLS = ("[" + ",".join(TOOL % name for name in "ab") + "]").encode()
 SHUFFLED = ("[" + ",".join(TOOL % name for name in "ba") + "]").encode()
@@ -20,38 +21,48 @@ def span(raw: bytes, start: int = 0) -> Span:
     return Span(raw, start, start + len(raw))
 
 
+def chain(heads: Heads, model: str, *members: tuple[str, Span]) -> Chain:
+    head = heads.head(DIALECT, ANN, model, members)
+    return heads.chain(DIALECT, ANN, model, members, head)
+
+
 def test_one_chain_for_the_same_bytes_wherever_they_stand() -> None:
     heads = make_heads()
-    one = heads.head(
-        DIALECT, Whose("t"), "m", [("system", span(SYSTEM)), ("tools", span(TOOLS, 50))]
-    )
-    again = heads.head(
-        DIALECT, Whose("t"), "m", [("system", span(SYSTEM, 9)), ("tools", span(TOOLS))]
-    )
-    assert one.chain is again.chain
-    assert len(one.chain) > 0
+    one = chain(heads, "m", ("system", span(SYSTEM)), ("tools", span(TOOLS, 50)))
+    again = [chain(heads, "m", ("system", span(SYSTEM, 9)), ("tools", span(TOOLS))) for _ in "ab"]
+    assert one == again[0] == again[1]
+    assert len(one) > 0
+    assert again[0] is again[1]
+
+
+def test_a_head_that_is_seen_once_is_not_kept() -> None:
+    heads = make_heads()
+    for number in range(50):
+        chain(heads, "m", ("system", span(b'"%d %b"' % (number, b"x" * 9000))))
+    assert heads._chains.size_bytes < 50 * 300
 
 
 def test_splices_follow_their_member() -> None:
     heads = make_heads()
-    first = heads.head(DIALECT, Whose("t"), "m", [("tools", span(TOOLS))])
+    first = heads.head(DIALECT, ANN, "m", [("tools", span(TOOLS))])
     for start in (3, 70):
-        head = heads.head(DIALECT, Whose("t"), "m", [("tools", span(SHUFFLED, start))])
-        assert head.chain is first.chain
+        head = heads.head(DIALECT, ANN, "m", [("tools", span(SHUFFLED, start))])
+        assert head.meaning == first.meaning
         assert head.splices == [Splice(start, start + len(SHUFFLED), TOOLS, "tool_order")]
 
 
 def test_models_and_members_keep_apart() -> None:
     heads = make_heads()
-    chains = [
-        heads.head(DIALECT, Whose(tenant), model, [(name, span(SYSTEM))]).chain.hashes
-        for tenant, model, name in [
-            ("t", "m", "system"),
-            ("t", "n", "system"),
-            ("t", "m", "cache_salt"),
-        ]
-    ]
+    asked = [("m", "system"), ("n", "system"), ("m", "cache_salt")]
+    chains = [chain(heads, model, (name, span(SYSTEM))).hashes for model, name in asked]
     assert len({tuple(hashes) for hashes in chains}) == 3
+
+
+def test_tenants_remember_for_themselves() -> None:
+    heads, members = make_heads(), [("system", span(SYSTEM))]
+    one, other = (heads.head(DIALECT, Whose(who), "m", members) for who in ("ann", "bob"))
+    assert one.meaning != other.meaning
+    assert other.read
 
 
 def test_a_shifted_splice_is_the_same_elsewhere() -> None:

@@ -2,7 +2,7 @@ from collections import Counter
 
 from kvproxy.core.affinity import Home
 from kvproxy.core.policies import POLICIES, PolicyName, View
-from kvproxy.core.score import Match, Score
+from kvproxy.core.score import Match, argmin
 from tests.support.makers import make_replica
 
 REPLICAS = [make_replica(f"r{index}") for index in range(3)]
@@ -21,8 +21,8 @@ def view(
     return View(
         candidates=REPLICAS,
         matches=[Match(held, held * 16) for held in blocks],
-        scores=[Score(total, 0.0, 0.0, 0.0) for total in totals],
-        sessions=sessions,
+        cheapest=lambda: argmin(totals),
+        sessions=dict(zip(("r0", "r1", "r2"), sessions, strict=True)).__getitem__,
         home=Home(home, 0.0, 10) if home else None,
         session_key=key,
         sequence=sequence,

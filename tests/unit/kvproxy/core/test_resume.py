@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_first, hash_on
 from kvproxy.core.types import Chain
 
-NOTHING = Point(0, 0, b"", (0, 0), b"", {}, None, 0, Chain(), 0, [])
+NOTHING = Point(0, 0, b"", (0, 0), b"", {}, None, b"", Chain(), 0, [])
 
 
 def body_of(seed: int, length: int) -> bytes:

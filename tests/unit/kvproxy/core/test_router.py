@@ -6,7 +6,7 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.router import Router
-from kvproxy.core.score import Weights
+from kvproxy.core.score import Weights, score
 from kvproxy.core.types import Chain, Identity, Usage
 from tests.support.makers import make_chain, make_replica, make_router
 
@@ -113,8 +113,11 @@ def test_requests_in_flight_are_a_queue() -> None:
     prefill_s = placement.placing.score.prefill_s
     assert load.queue_s(0.0) == pytest.approx(prefill_s)
     lookup = router.look_up(session("s2"), make_chain("y" * 64), 0.0)
-    assert router.score(lookup, 0.0)[0].queue_s == pytest.approx(prefill_s)
-    assert router.score(lookup, 0.0, [2.5])[0].queue_s == pytest.approx(prefill_s + 2.5)
+    (replica,), (match,) = lookup.candidates, lookup.matches
+    alone = score(router.asked(lookup, 0.0), replica, match)
+    assert alone.queue_s == pytest.approx(prefill_s)
+    behind = score(router.asked(lookup, 0.0, lambda replica, prefill_s: 2.5), replica, match)
+    assert behind.queue_s == pytest.approx(prefill_s + 2.5)
     router.first_token(placement, 1.0)
     assert load.queue_s(1.0) == 0.0
     assert load.in_flight == 1
@@ -147,7 +150,9 @@ def test_a_home_that_is_gone_costs_no_move() -> None:
     router = make_router(3)
     home = finish(router, SESSION, make_chain(TURN), 0.0)
     lookup = router.look_up(SESSION, make_chain(TURN), 1.0, frozenset({home}))
-    assert [score.move_s for score in router.score(lookup, 1.0)] == [0.0, 0.0]
+    asked = router.asked(lookup, 1.0)
+    pairs = zip(lookup.candidates, lookup.matches, strict=True)
+    assert [score(asked, replica, match).move_s for replica, match in pairs] == [0.0, 0.0]
 
 
 def test_no_session_binds_nothing() -> None:

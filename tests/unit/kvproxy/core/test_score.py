@@ -1,6 +1,14 @@
-import pytest
+import sys
+from dataclasses import replace
+from random import Random
+from types import FrameType
 
-from kvproxy.core.score import Asked, Match, Score, Weights, argmin, score
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvproxy.core.replica import Replica
+from kvproxy.core.score import Asked, Match, Score, Weights, argmin, cheapest, score
 from tests.support.makers import make_replica
 
 WEIGHTS = Weights(move_margin_s=1.5, crowding=0.1, delay=0.5)
@@ -17,7 +25,8 @@ def worth(idle_s: float) -> float:
 
 def scored(ask: Asked, match: Match = Match.NONE, committed: int = 0, ahead: float = 0) -> Score:
     replica = make_replica("r0", tok_s=1000)
-    return score(ask, replica, match, committed_tokens=committed, ahead_s=ahead)
+    ask = replace(ask, committed={"r0": committed}, ahead_s=lambda replica, prefill_s: ahead)
+    return score(ask, replica, match)
 
 
 def test_prefill_is_what_is_missed() -> None:
@@ -56,8 +65,9 @@ def test_only_new_conversations_crowd() -> None:
 def test_queue_is_what_is_reserved_and_what_waits_ahead() -> None:
     replica = make_replica("r0")
     replica.load.reserve("r0", 2.0, 100.0)
-    result = score(asked(), replica, Match(0, 0), committed_tokens=0, ahead_s=0.5)
-    assert result.queue_s == 2.5
+    ask = replace(asked(), ahead_s=lambda replica, prefill_s: prefill_s)
+    result = score(ask, replica, Match(0, 0))
+    assert result.queue_s == 2.5  # of which the half second is for who waits ahead
 
 
 def test_answers_under_way_stand_still_meanwhile() -> None:
@@ -65,7 +75,7 @@ def test_answers_under_way_stand_still_meanwhile() -> None:
     for _ in range(3):
         replica.load.first_token(replica.load.reserve("r0", 0.0, 0.0), 0.0)
     replica.load.reserve("r0", 0.0, 0.0)
-    result = score(asked(), replica, Match.NONE, committed_tokens=0, ahead_s=0)
+    result = score(asked(), replica, Match.NONE)
     # Five seconds for each of the three that decode, of which half counts.
     assert result.delay_s == pytest.approx(7.5)
     assert scored(asked()).delay_s == 0.0
@@ -87,7 +97,7 @@ def test_what_is_pushed_out_is_paid_for(
     end, _ = replica.hbm.pin([1])
     replica.hbm.release(replica.hbm.extend(end, [1], [7_000]), used_at)
     ask = asked(prompt_tokens=prompt_tokens)
-    result = score(ask, replica, Match.NONE, committed_tokens=0, ahead_s=0)
+    result = score(ask, replica, Match.NONE)
     assert result.eviction_s == pytest.approx(expected)
 
 
@@ -95,7 +105,7 @@ def test_what_is_pinned_cannot_be_pushed_out() -> None:
     replica = make_replica("r0", hbm_tokens=10)
     end, _ = replica.hbm.pin([1])
     replica.hbm.extend(end, [1], [7_000])
-    result = score(asked(), replica, Match.NONE, committed_tokens=0, ahead_s=0)
+    result = score(asked(), replica, Match.NONE)
     assert result.eviction_s == 0.0
 
 
@@ -109,3 +119,55 @@ def test_the_sum_decides_and_the_client_waits_for_a_part() -> None:
 def test_ties_within_a_millisecond_are_ties() -> None:
     assert argmin([3.0, 1.0, 1.0005, 1.01]) == [1, 2]
     assert argmin([7.0]) == [0]
+
+
+def busy(random: Random, name: str) -> Replica:
+    """A replica somewhere between idle and full, with a cache, a queue and answers under way."""
+    made = make_replica(name, tok_s=random.choice([500, 1000]), hbm_tokens=10_000)
+    end, _ = made.hbm.pin([1])
+    made.hbm.release(made.hbm.extend(end, [1], [random.choice([100, 9_000])]), 95.0)
+    for _ in range(random.randrange(4)):
+        hold = made.load.reserve(name, random.random(), 99.0)
+        if random.random() < 0.5:
+            made.load.first_token(hold, 99.5)
+    made.load.foreign_waiting = random.randrange(2)
+    return made
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 8))
+def test_the_cheapest_are_those_of_the_smallest_sums(random: Random, replicas: int) -> None:
+    fleet = [busy(random, f"r{index}") for index in range(replicas)]
+    tokens = [0, 4000, 4990]
+    matches = [
+        Match(9, held, dram=random.choice([0, held // 2])) for held in random.choices(tokens, k=8)
+    ][:replicas]
+    ask = replace(
+        asked(random.choice([None, "r0", f"r{replicas - 1}"])),
+        committed={replica.id: random.choice([0, 50_000]) for replica in fleet},
+        ahead_s=lambda replica, prefill_s: 0.5 if prefill_s > 1 else 0.0,
+    )
+    sums = [score(ask, *pair).total_s for pair in zip(fleet, matches, strict=True)]
+    assert cheapest(ask, fleet, matches) == argmin(sums)
+
+
+def calls_of(ask: Asked, fleet: list[Replica], matches: list[Match]) -> int:
+    """Calls of functions, in Python or in C: a measure of work that no machine changes."""
+    count = 0
+
+    def called(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(called)
+    try:
+        cheapest(ask, fleet, matches)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize(("home", "calls_a_replica"), [("r5", 4), (None, 12)])
+def test_a_decision_makes_few_calls_a_replica(home: str | None, calls_a_replica: int) -> None:
+    fleet = [busy(Random(index), f"r{index}") for index in range(128)]
+    matches = [Match(9, 4990 if replica.id == "r5" else 100) for replica in fleet]
+    assert calls_of(asked(home), fleet, matches) <= calls_a_replica * len(fleet)

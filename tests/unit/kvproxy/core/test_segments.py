@@ -22,7 +22,7 @@ def test_texts_do_not_run_into_each_other() -> None:
 
 def test_text_bytes_are_those_of_the_texts() -> None:
     made = segment({"role": "user"}, [b"hello", b"world"])
-    assert made.data[made.text_start :][: made.text_bytes] == b"helloworld"
+    assert made.data[made.text_start :][: made.text_bytes] == b"hello\0world"
 
 
 def test_segments_that_begin_alike_have_equal_beginnings() -> None:

@@ -34,3 +34,9 @@ def test_values_do_not_change() -> None:
 
 def test_tiers_are_listed_fastest_first() -> None:
     assert list(Tier) == ["hbm", "dram", "disk", "remote"]
+
+
+def test_a_trimmed_chain_is_the_same() -> None:
+    chain = make_chain("a", "b", "c")
+    chain.trim()
+    assert chain == make_chain("a", "b", "c")

@@ -1,5 +1,6 @@
-from kvproxy.core.admission import Admission, AdmissionLimits, Ticket
+from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.allowance import AllowanceLimits
+from kvproxy.core.line import Ticket
 from kvproxy.core.types import Identity
 from kvproxy.ops.admission_gauges import AdmissionGauges
 from tests.support.makers import make_chain, make_router

@@ -6,6 +6,7 @@ import json
 import aiohttp
 import openai
 import pytest
+from aiohttp import web
 
 from loadgen.emulator import EmulatorSettings, emulated
 
@@ -172,6 +173,23 @@ async def test_a_client_that_leaves_mid_stream_aborts_its_request(client):
             await response.content.readline()
             await settled(client, url, running=1)
         await settled(client, url, running=0, waiting=0, inflight=0)
+
+
+async def test_a_client_that_leaves_before_the_headers_is_no_error(
+    client, url, monkeypatch, caplog
+):
+    prepare = web.StreamResponse.prepare
+
+    async def gone(self, request):
+        if self.content_type == "text/event-stream":
+            raise ConnectionResetError("Cannot write to closing transport")
+        return await prepare(self, request)
+
+    monkeypatch.setattr(web.StreamResponse, "prepare", gone)
+    with pytest.raises(aiohttp.ClientError):
+        await post(client, url, body("x", stream=True))
+    await settled(client, url, running=0, waiting=0, inflight=0)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_a_crash_mid_stream_is_an_error_event(client):

@@ -7,13 +7,13 @@ from loadgen.engine_model import Admitted, Finished, FirstToken, Request, Tokens
 def buckets(histogram: Histogram) -> dict[str, float]:
     return {
         sample.labels["le"]: sample.value
-        for sample in histogram.family({"engine": "0"}).samples
+        for sample in histogram.family({"engine": "0"}, 5.0).samples
         if sample.name.endswith("_bucket")
     }
 
 
 def total(histogram: Histogram, part: str) -> float:
-    samples = histogram.family({}).samples
+    samples = histogram.family({}, 5.0).samples
     return next(sample.value for sample in samples if sample.name.endswith(part))
 
 
@@ -23,11 +23,12 @@ def test_a_bound_belongs_to_its_bucket():
     histogram.observe(1.5, times=3)
     histogram.observe(9.0)
     assert buckets(histogram) == {"1.0": 1, "2.0": 4, "+Inf": 5}
+    assert total(histogram, "_created") == 5.0
     assert total(histogram, "_sum") == pytest.approx(1.0 + 4.5 + 9.0)
 
 
 def test_times_of_a_request():
-    metrics = ReplicaMetrics()
+    metrics = ReplicaMetrics(5.0)
     metrics.submitted(Request("a", b"", 100, 5), 10.0)
     for emission in (
         Admitted("a", 11.0, 1.0, 0, 0, 100),
@@ -51,7 +52,7 @@ def test_times_of_a_request():
 
 
 def test_an_abort_while_waiting():
-    metrics = ReplicaMetrics()
+    metrics = ReplicaMetrics(5.0)
     metrics.submitted(Request("a", b"", 100, 5), 10.0)
     metrics.observe(Finished("a", 12.0, "abort"))
     assert metrics.finished["abort"] == 1

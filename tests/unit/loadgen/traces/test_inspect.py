@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -41,6 +42,14 @@ def test_figures_of_a_small_set() -> None:
     assert largest["recorded span s"] == 90
     assert largest["tools + system tokens"] == 33
     assert largest["api s"] == 2
+
+
+def test_traces_with_common_ids_hit_what_others_sent() -> None:
+    alone = [growing("a", [160]), growing("b", [320])]
+    assert inspect_traces(alone)["infinite_cache_hit"] == 0
+    figures = inspect_traces([replace(one, shared_ids=True) for one in alone])
+    assert figures["infinite_cache_hit"] == 10 / 30
+    assert figures["unique_blocks"] == 20
 
 
 def test_measures_without_values_are_left_out() -> None:

@@ -185,7 +185,7 @@ def test_a_miss_at_the_start_shares_nothing_and_one_behind_it_the_rest() -> None
     base = chain_of(encoded(BASE))
     assert set(chain_of(MISSES["cache_salt"]).hashes).isdisjoint(base.hashes)
     late = chain_of(MISSES["arguments number form"])
-    same = [a == b for a, b in zip(late.hashes, base.hashes, strict=True)]
+    same = [a == b for a, b in zip(late.hashes, base.hashes, strict=False)]
     assert True in same
     assert same == sorted(same, reverse=True)
 

@@ -47,6 +47,12 @@ def test_other_shapes_pass_unread(prompt: Any) -> None:
     assert (len(turn.chain), turn.model) == (0, "m")
 
 
+def test_a_member_without_a_name_is_nothing_special() -> None:
+    base = {"model": "m", "prompt": "hello"}
+    for value in (["x"], "x", 7):
+        assert read(base | {"": value}).chain == read(base).chain
+
+
 def test_no_prompt_at_all() -> None:
     assert len(read({"model": "m"}).chain) == 0
 

@@ -39,8 +39,8 @@ def test_no_content_is_empty_content() -> None:
 
 def test_texts_are_measured() -> None:
     made = message("user", [b"abc"], reasoning="de", calls=[Call("c", "f", b"{}")])
-    assert made.text_bytes == 8
-    assert made.data[made.text_start :].startswith(b"abcde")
+    assert made.text_bytes == 11
+    assert made.data[made.text_start :].startswith(b"abc\0de\0f\0{}")
 
 
 @pytest.mark.parametrize("raw", [b"null", b"[]", b'""', b"{}"])

@@ -1,0 +1,116 @@
+"""Why a prompt does not go on where the one before it left off.
+
+Two chains are compared segment by segment, so what changed is known by kind and place without any
+of its bytes.
+"""
+
+from bisect import bisect_left
+from enum import StrEnum
+from typing import NamedTuple
+
+from kvproxy.core.items import HEAD_KINDS, Kind, kind_of, loosely_equal
+from kvproxy.core.types import Chain
+
+# A history that shrank below this share of its text was summarised; less was edited.
+_COMPACTED_SHARE = 0.6
+
+
+class Cause(StrEnum):
+    """GROWN and REWOUND lose nothing; all but SIDE_CALL concern one conversation."""
+
+    GROWN = "grown"
+    REWOUND = "rewound"
+    MODEL_CHANGED = "model_changed"
+    TEMPLATE_CHANGED = "template_changed"
+    SYSTEM_CHANGED = "system_changed"
+    VOLATILE_TEXT = "volatile_text"
+    TOOLS_CHANGED = "tools_changed"
+    TOOLS_REORDERED = "tools_reordered"
+    COMPACTION = "compaction"
+    HISTORY_DROPPED = "history_dropped"
+    HISTORY_EDITED = "history_edited"
+    SIDE_CALL = "side_call"
+
+
+# The old history may still go on: what looks like an end may have been a call beside it.
+BRANCHING = frozenset({Cause.COMPACTION, Cause.HISTORY_DROPPED, Cause.HISTORY_EDITED})
+HARMLESS = frozenset({Cause.GROWN, Cause.REWOUND, Cause.SIDE_CALL})
+
+
+class Break(NamedTuple):
+    """`segment` is the first that differs, `blocks` is how many blocks both prompts share."""
+
+    cause: Cause
+    segment: int
+    blocks: int
+
+
+def shared_segments(before: Chain, now: Chain) -> int:
+    """How many segments both begin with; 0 for different models."""
+    if before.root != now.root:
+        return 0
+    shortest = min(len(before.items), len(now.items))
+    if before.items[:shortest] == now.items[:shortest]:
+        return shortest
+    pairs = zip(before.items, now.items, strict=False)
+    return next(index for index, (one, other) in enumerate(pairs) if one != other)
+
+
+def shared_blocks(before: Chain, now: Chain) -> int:
+    """Hashes cover all that precedes them: once they differ they never agree again."""
+    shortest = min(len(before), len(now))
+    return bisect_left(
+        range(shortest), True, key=lambda index: before.hashes[index] != now.hashes[index]
+    )
+
+
+def compare(before: Chain, now: Chain) -> Break:
+    """What became of `before` in `now`, the next prompt of the same conversation."""
+    segment = shared_segments(before, now)
+    return Break(_cause(before, now, segment), segment, shared_blocks(before, now))
+
+
+def _cause(before: Chain, now: Chain, segment: int) -> Cause:
+    old, new = before.items[segment:], now.items[segment:]
+    if before.root != now.root:
+        return Cause.MODEL_CHANGED if _history(before) & _history(now) else Cause.SIDE_CALL
+    if not old:
+        return Cause.GROWN
+    if not new:
+        return Cause.REWOUND
+    if kind_of(old[0]) in HEAD_KINDS or kind_of(new[0]) in HEAD_KINDS:
+        return _head_cause(before, now, segment)
+    if _text(now) < _COMPACTED_SHARE * _text(before):
+        return Cause.COMPACTION
+    dropped = {item: index for index, item in enumerate(old)}.get(new[0], 0)
+    if dropped and old[dropped:] == new[: len(old) - dropped]:
+        return Cause.HISTORY_DROPPED
+    return Cause.HISTORY_EDITED
+
+
+def _head_cause(before: Chain, now: Chain, segment: int) -> Cause:
+    """Another head before another history is another prompt, not a change of this one."""
+    if not _history(before) & _history(now):
+        return Cause.SIDE_CALL
+    old, new = _of(before, Kind.TOOL), _of(now, Kind.TOOL)
+    systems = list(zip(_of(before, Kind.SYSTEM), _of(now, Kind.SYSTEM), strict=False))
+    changed = [pair for pair in systems if pair[0] != pair[1]]
+    if changed:
+        alike = all(loosely_equal(one, other) for one, other in changed)
+        return Cause.VOLATILE_TEXT if alike else Cause.SYSTEM_CHANGED
+    if old != new:
+        return Cause.TOOLS_REORDERED if sorted(old) == sorted(new) else Cause.TOOLS_CHANGED
+    kinds = {kind_of(chain.items[segment]) for chain in (before, now)}
+    return Cause.TEMPLATE_CHANGED if Kind.FRAME in kinds else Cause.SYSTEM_CHANGED
+
+
+def _history(chain: Chain) -> set[int]:
+    return {item for item in chain.items if kind_of(item) not in HEAD_KINDS}
+
+
+def _of(chain: Chain, kind: Kind) -> list[int]:
+    return [item for item in chain.items if kind_of(item) is kind]
+
+
+def _text(chain: Chain) -> int:
+    return chain.text_bytes[-1] if chain.text_bytes else 0

@@ -1,0 +1,67 @@
+"""One number a segment: what it is, a digest of it, and one that overlooks what looks volatile.
+
+Digests are short: they tell a person what happened to a prompt, and decide nothing.
+"""
+
+from enum import IntEnum
+
+from xxhash import xxh3_64_intdigest
+
+
+class Kind(IntEnum):
+    FRAME = 0
+    SYSTEM = 1
+    TOOL = 2
+    USER = 3
+    ASSISTANT = 4
+    RESULT = 5
+
+
+HEAD_KINDS = frozenset({Kind.FRAME, Kind.SYSTEM, Kind.TOOL})
+_KINDS = {
+    b'"system"': Kind.SYSTEM,
+    b'"developer"': Kind.SYSTEM,
+    b'"tools"': Kind.TOOL,
+    b'"user"': Kind.USER,
+    b'"assistant"': Kind.ASSISTANT,
+    b'"tool"': Kind.RESULT,
+}
+_EXACT_BITS, _LOOSE_BITS, _KIND_BITS = 32, 24, 8
+# What dates, times, counters and hexadecimal ids are made of; names of days and months beside them.
+_DIGITS = b"0123456789abcdefABCDEF"
+_NAMES = tuple(
+    name.encode()
+    for name in (
+        *("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
+        *("January", "February", "March", "April", "May", "June", "July", "August"),
+        *("September", "October", "November", "December"),
+    )
+)
+
+
+def item(data: bytes, text_start: int) -> int:
+    """`data` of a segment whose text begins at `text_start`."""
+    kind = _KINDS.get(data[: text_start - 1], Kind.FRAME)
+    exact = xxh3_64_intdigest(data) >> (64 - _EXACT_BITS)
+    loose = 0
+    if kind is Kind.SYSTEM:
+        # Lengths at the end change with the text.
+        loose = xxh3_64_intdigest(_loosened(data[: data.rindex(b"\0")])) >> (64 - _LOOSE_BITS)
+    return (exact << _LOOSE_BITS | loose) << _KIND_BITS | kind
+
+
+def _loosened(text: bytes) -> bytes:
+    """Runs at memory speed: a system text may be long, and one that changes is read every turn."""
+    for name in _NAMES:
+        text = text.replace(name, b"")
+    return text.translate(None, _DIGITS)
+
+
+def kind_of(packed: int) -> Kind:
+    return Kind(packed & ((1 << _KIND_BITS) - 1))
+
+
+def loosely_equal(one: int, other: int) -> bool:
+    """Whether two system texts differ in dates, numbers and the like alone."""
+    mask = (1 << (_LOOSE_BITS + _KIND_BITS)) - 1
+    return kind_of(one) is Kind.SYSTEM and one & mask == other & mask

@@ -1,0 +1,97 @@
+"""The session graph: the prompts that grow side by side under one session id.
+
+A coding agent's session holds its main conversation, those of its sub-agents, and short calls for
+titles and the like. Each is a thread, told apart by the agent the client names and otherwise by
+what it shares with the last prompt of a known one.
+"""
+
+from typing import NamedTuple
+
+from kvproxy.core.breaks import BRANCHING, HARMLESS, Break, Cause, compare, shared_segments
+from kvproxy.core.items import HEAD_KINDS, kind_of
+from kvproxy.core.lru import ByteLru
+from kvproxy.core.types import Chain, Identity
+
+_THREADS_MAX = 16
+_BLOCK_BYTES, _ITEM_BYTES, _THREAD_BYTES = 16, 8, 300
+
+_SessionKey = tuple[str, str]
+
+
+class Thread(NamedTuple):
+    """`number` counts from 0 within the session; the parent is the thread it branched off;
+    `replica` is where its last turn went, once that is known."""
+
+    number: int
+    agent: str
+    parent: int | None
+    turns: int
+    chain: Chain
+    replica: str = ""
+
+
+class Step(NamedTuple):
+    """One turn in the graph. `before` is the thread as it was, None for a new one; `broke` is what
+    became of its prompt."""
+
+    thread: Thread
+    before: Thread | None
+    broke: Break | None
+
+    @property
+    def cause(self) -> Cause | None:
+        """Why cached tokens were lost; None where none were."""
+        return None if self.broke is None or self.broke.cause in HARMLESS else self.broke.cause
+
+
+class Threads:
+    def __init__(self, max_bytes: int) -> None:
+        self._sessions: ByteLru[_SessionKey, list[Thread]] = ByteLru(max_bytes)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def follow(self, identity: Identity, chain: Chain) -> Step | None:
+        """Where the turn belongs; None without a session or a prompt that is understood."""
+        if not identity.session or not len(chain):
+            return None
+        key = (identity.tenant, identity.session)
+        threads = self._sessions.get(key) or []
+        step = _step(threads, identity.agent, chain)
+        rest = [each for each in threads if each.number != step.thread.number]
+        kept = [step.thread, *rest][:_THREADS_MAX]
+        self._sessions.put(key, kept, sum(_size(thread) for thread in kept))
+        return step
+
+    def went(self, identity: Identity, thread: Thread, replica: str) -> None:
+        """The turn of `thread` was answered by `replica`."""
+        threads = self._sessions.get((identity.tenant, identity.session)) or []
+        for index, each in enumerate(threads):
+            if each is thread:
+                threads[index] = thread._replace(replica=replica)
+
+
+def _step(threads: list[Thread], agent: str, chain: Chain) -> Step:
+    own = [thread for thread in threads if thread.agent == agent]
+    # The newest comes first and wins among equals.
+    best = max(own, key=lambda thread: _nearness(thread.chain, chain), default=None)
+    broke = compare(best.chain, chain) if best is not None else None
+    number = 1 + max((thread.number for thread in threads), default=-1)
+    if best is None or broke is None or broke.cause is Cause.SIDE_CALL:
+        near = max(threads, key=lambda thread: _nearness(thread.chain, chain), default=None)
+        parent = near.number if near is not None else None
+        return Step(Thread(number, agent, parent, 1, chain), None, None)
+    if broke.cause in BRANCHING:
+        return Step(Thread(number, agent, best.number, best.turns + 1, chain), best, broke)
+    return Step(best._replace(turns=best.turns + 1, chain=chain), best, broke)
+
+
+def _nearness(before: Chain, now: Chain) -> tuple[int, int]:
+    """Segments shared at the beginning, then messages shared anywhere."""
+    history = {item for item in before.items if kind_of(item) not in HEAD_KINDS}
+    return shared_segments(before, now), len(history.intersection(now.items))
+
+
+def _size(thread: Thread) -> int:
+    chain = thread.chain
+    return _THREAD_BYTES + _BLOCK_BYTES * len(chain) + _ITEM_BYTES * len(chain.items)

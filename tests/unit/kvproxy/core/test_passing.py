@@ -1,0 +1,40 @@
+import pytest
+
+from kvproxy.core.passing import model_of
+
+JSON = "application/json; charset=utf-8"
+FORM = "multipart/form-data; boundary=b"
+
+
+def form(*fields: tuple[str, bytes]) -> bytes:
+    parts = [
+        b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (name.encode(), value)
+        for name, value in fields
+    ]
+    return b"".join(parts) + b"--b--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "model"),
+    [
+        (b'{"input":"x","model":"m"}', JSON, "m"),
+        (b'{"model":"m","model":7}', JSON, ""),
+        (b'{"model":null}', JSON, ""),
+        (b"[1]", JSON, ""),
+        (b"not json", JSON, ""),
+        (b'{"model":"\xff"}', JSON, ""),
+        (b"", JSON, ""),
+        (b'{"model":"m"}', "text/plain", ""),
+        (form(("model", b"whisper"), ("file", b"\x00" * 100)), FORM, "whisper"),
+        (form(("file", b"\x00" * 300_000), ("model", b"whisper")), FORM, "whisper"),
+        (form(("file", b"\x00" * 100)), FORM, ""),
+        (form(("model", b"x" * 300)), FORM, ""),
+    ],
+)
+def test_the_model_that_is_named(body: bytes, content_type: str, model: str) -> None:
+    assert model_of(body, content_type) == model
+
+
+def test_headers_behind_the_name_are_skipped() -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="model"\r\nContent-Type: text/plain\r\n'
+    assert model_of(head + b"\r\nwhisper\r\n--b--\r\n", FORM) == "whisper"
