@@ -65,9 +65,11 @@ def _wrong(difference: Difference, first: Seen, direct: Seen, through: Seen) -> 
     if kind in (Kind.UNSEEN, Kind.TEMPLATE) and through.cached < full - BLOCK_TOKENS:
         return f"{difference.name}: no full hit"
     off = through.predicted - through.cached
-    # Where text differs in the middle of a prompt, the tokens before it are an estimate.
-    near = 2 * BLOCK_TOKENS if kind is Kind.SEEN else BLOCK_TOKENS
-    if off > near or (kind is not Kind.TEMPLATE and off < -near):
+    # Where text differs in the middle of a prompt, the tokens before it are estimated from bytes:
+    # how far off that is, is printed, and is no matter of a block.
+    if kind in (Kind.UNSEEN, Kind.HEALED) and abs(off) > BLOCK_TOKENS:
+        return f"{difference.name}: predicted {through.predicted}, reported {through.cached}"
+    if kind is Kind.TEMPLATE and off > BLOCK_TOKENS:
         return f"{difference.name}: predicted {through.predicted}, reported {through.cached}"
     return ""
 
