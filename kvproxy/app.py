@@ -86,6 +86,7 @@ class App:
             observe=self._observe,
             doubt=self.probe.ask_soon,
             access=self.access,
+            keepalive_s=settings.admission.keepalive_s,
         )
         server = settings.server
         limits = Limits(

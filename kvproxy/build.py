@@ -92,6 +92,7 @@ def build_access(settings: Settings) -> Access:
             key.admin,
             key.requests_per_min or math.inf,
             key.tokens_per_min or math.inf,
+            key.priority,
         )
         for key in settings.access.keys
     ]

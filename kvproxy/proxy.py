@@ -23,12 +23,14 @@ from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.passing import model_of
+from kvproxy.core.refusal import SAID_BYTES_MAX, is_stream, refusal
 from kvproxy.core.replica import Replica
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.threads import Step
 from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
+from kvproxy.patience import Patience
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -59,7 +61,15 @@ class Exchange(Protocol):
     async def accept(self) -> bytes:
         """The whole body, bounded; raises ProxyError body_too_large, request_timeout, …"""
 
-    def start(self, status: int, headers: Headers, placement: Placement) -> None: ...
+    @property
+    def held(self) -> bool:
+        """Whether the client was told that it waits: the head of an event stream is sent."""
+
+    def hold(self) -> None:
+        """Tells a client that asked for a stream that it waits, where that can be told."""
+
+    def start(self, status: int, headers: Headers, placement: Placement) -> None:
+        """The head; of one that was held it is sent already."""
 
     def send(self, chunk: bytes) -> None: ...
 
@@ -133,6 +143,7 @@ class Proxy:
     doubt: Callable[[Replica], None]
     access: Access
     retries: RetryBudget = field(default_factory=RetryBudget)
+    keepalive_s: float | None = None
 
     async def handle(self, exchange: Exchange) -> None:
         record = Record(exchange, self.clock())
@@ -146,7 +157,9 @@ class Proxy:
             elif body:
                 record.passing_model = model_of(body, exchange.header.get("content-type", ""))
                 record.caller.may_use(record.passing_model)
-            await self._place_and_forward(record, body)
+            streams = record.turn is not None and record.turn.stream
+            with Patience(exchange, self.keepalive_s if streams else None) as patience:
+                await self._place_and_forward(record, body, patience)
         except ProxyError as error:
             record.outcome, record.status = error.code, record.status or error.status
             raise
@@ -181,16 +194,18 @@ class Proxy:
         record.body = apply(body, turn.splices)
         return record.body
 
-    async def _place_and_forward(self, record: Record, body: bytes) -> None:
+    async def _place_and_forward(self, record: Record, body: bytes, patience: Patience) -> None:
         """Try replicas until one answers; nothing is tried twice, and nothing after its start."""
         tried: frozenset[str] = frozenset()
         self.retries.earn()
         while True:
             record.attempts += 1
+            patience.begin()
             placement = await self._admit(record, tried)
+            patience.placed()
             tried |= {placement.replica.id}
             try:
-                await self._forward(record, placement, body, tried)
+                await self._forward(record, placement, body, tried, patience)
                 return
             except ProxyError as error:
                 if error.code == "upstream_declined":
@@ -208,7 +223,9 @@ class Proxy:
         if turn is None or identity is None:
             record.placement = self.router.place_anywhere(now, failed, record.passing_model)
         else:
-            priority = priority_of(record.exchange.header)
+            key = record.caller.key
+            asked = key.priority if key is not None else None
+            priority = priority_of(record.exchange.header) if asked is None else asked
             ticket = Ticket(identity, turn.chain, now, failed, priority)
             ticket.request_id = record.exchange.request_id
             record.placement = await self.gate.admit(ticket)
@@ -231,7 +248,12 @@ class Proxy:
             self.gate.changed()
 
     async def _forward(
-        self, record: Record, placement: Placement, body: bytes, tried: frozenset[str]
+        self,
+        record: Record,
+        placement: Placement,
+        body: bytes,
+        tried: frozenset[str],
+        patience: Patience,
     ) -> None:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
         exchange = record.exchange
@@ -253,9 +275,12 @@ class Proxy:
                 if answer.status in _DECLINES and self._may_retry(record, tried):
                     declined = f"Replica {placement.replica.id} answered {answer.status}."
                     raise ProxyError("upstream_declined", declined)
+                patience.stop()
                 record.status = answer.status
                 if answer.status >= 500:
                     record.outcome = "upstream_error"
+                if exchange.held and not is_stream(answer.status, answer.headers):
+                    raise await _refused(answer, exchange, placement)
                 exchange.start(answer.status, answer.headers, placement)
                 await answer.relay(pass_on, exchange)
                 exchange.end()
@@ -273,3 +298,14 @@ class Proxy:
             record.caller.used(used, self.clock())
         record.learned = self.router.finish(placement, record.usage, self.clock())
         self.gate.changed()
+
+
+async def _refused(answer: Answer, exchange: Exchange, placement: Placement) -> ProxyError:
+    """What is told to a client that was promised a stream, of an answer that is none."""
+    said = bytearray()
+
+    def listen(chunk: bytes) -> None:
+        said.extend(chunk[: SAID_BYTES_MAX - len(said)])
+
+    await answer.relay(listen, exchange)
+    return refusal(placement.replica.id, answer.status, bytes(said))

@@ -46,7 +46,8 @@ class Realm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`digest`: SHA-256 of the key, in hex. `models` empty: all. Rates a minute."""
+    """`digest`: SHA-256 of the key, in hex. `models` empty: all. Rates a minute. `priority`: of all
+    its requests, lower first; None: each request says its own."""
 
     name: str
     digest: str
@@ -55,6 +56,7 @@ class Key:
     admin: bool = False
     requests_per_min: float = inf
     tokens_per_min: float = inf
+    priority: int | None = None
 
 
 @dataclass(slots=True)

@@ -38,13 +38,15 @@ ERRORS: dict[str, ErrorKind] = {
     "upstream_declined": ErrorKind(503, "ServiceUnavailableError", "overloaded_error"),
     "upstream_timeout": ErrorKind(504, "GatewayTimeoutError", "api_error"),
     "upstream_broke": ErrorKind(502, "BadGatewayError", "api_error"),
+    "upstream_refused": ErrorKind(502, "BadGatewayError", "api_error"),
     "internal": ErrorKind(500, "InternalServerError", "api_error"),
 }
 
 
 class ProxyError(Exception):
     """A failure with a stable `code` (a row of ERRORS), a message that says what to do, and
-    optionally `param` (the field at fault) and `retry_after_s` (seconds, sent as Retry-After)."""
+    optionally `param` (the field at fault), `retry_after_s` (seconds, sent as Retry-After) and
+    `body` (an engine's own words, sent in place of ours)."""
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class ProxyError(Exception):
         *,
         param: str | None = None,
         retry_after_s: float | None = None,
+        body: bytes = b"",
     ) -> None:
         assert code in ERRORS, f"unknown error code {code!r}"
         super().__init__(message)
@@ -60,6 +63,7 @@ class ProxyError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.body = body
 
     @property
     def status(self) -> int:
@@ -74,9 +78,9 @@ def openai_body(error: ProxyError) -> bytes:
         "param": error.param,
         "code": error.status,
     }
-    return orjson.dumps({"error": inner})
+    return error.body or orjson.dumps({"error": inner})
 
 
 def anthropic_body(error: ProxyError) -> bytes:
     inner = {"type": ERRORS[error.code].anthropic, "message": error.message}
-    return orjson.dumps({"type": "error", "error": inner})
+    return error.body or orjson.dumps({"type": "error", "error": inner})

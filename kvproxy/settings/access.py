@@ -43,6 +43,13 @@ class KeySettings(BaseModel):
         ge=1,
         description="Prompt and answer tokens a minute, counted when an answer ends.",
     )
+    priority: int | None = Field(
+        default=None,
+        ge=-999_999_999,
+        le=999_999_999,
+        description="Whose requests leave the queue first: lower goes first, as in vLLM. Set, it "
+        "counts here instead of X-Vllm-Priority, which engines see either way; unset: the header.",
+    )
 
 
 class AccessSettings(BaseModel):

@@ -219,6 +219,13 @@ class AdmissionSettings(Section):
         description="A request whose first token cannot be expected within this time gets 429 "
         "with Retry-After at once; unset: it waits. Set it when clients would rather go elsewhere.",
     )
+    keepalive_s: Seconds | None = Field(
+        default=None,
+        ge=0.01,
+        description="A streaming client that waits here longer gets its 200 and a comment line "
+        "each time this long passes; an error is then an event of the stream. Unset: it hears "
+        "nothing. Set it below the idle timeout of whatever hangs up on waiting clients.",
+    )
     large_prefill_share: Number = Field(
         default=0.3,
         gt=0,

@@ -40,6 +40,7 @@ class Client:
     status: int = 0
     press: Callable[[bool], None] | None = None
     congested: bool = False
+    held: bool = False
     received: int = 0
     ended: bool = False
 
@@ -50,6 +51,9 @@ class Client:
     async def accept(self) -> bytes:
         await asyncio.sleep(0)
         return self.body
+
+    def hold(self) -> None:
+        self.held = True
 
     def start(self, status: int, headers: Headers, placement: Placement) -> None:
         self.status = status

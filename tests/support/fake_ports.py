@@ -50,6 +50,18 @@ class FakeExchange:
     status: int = 0
     sent: list[bytes] = field(default_factory=list)
     ended: bool = False
+    comments: int = 0
+    enough: int = 0
+    waited: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def held(self) -> bool:
+        return self.comments > 0
+
+    def hold(self) -> None:
+        self.comments += 1
+        if self.comments >= self.enough:
+            self.waited.set()
 
     @property
     def target(self) -> str:
@@ -96,6 +108,7 @@ class FakeUpstream:
     parts: Sequence[bytes | ProxyError]
     unreachable: frozenset[str] = frozenset()
     status: int = 200
+    headers: Headers = ()
     tried: list[str] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     opened: int = 0
@@ -111,7 +124,7 @@ class FakeUpstream:
             raise ProxyError("upstream_unreachable", "no answer")
         self.opened += 1
         try:
-            yield FakeAnswer(self.steps, self.parts, self.status)
+            yield FakeAnswer(self.steps, self.parts, self.status, self.headers)
         finally:
             self.opened -= 1
 
@@ -121,9 +134,16 @@ class FakeGate:
     steps: Steps
     router: Router
     clock: "Clock"
+    full: asyncio.Event | None = None
+    refusal: ProxyError | None = None
 
     async def admit(self, ticket: Ticket) -> Placement:
         await self.steps.at("admit")
+        if self.full is not None:
+            await self.full.wait()
+            await self.steps.at("admitted")
+            if self.refusal is not None:
+                raise self.refusal
         return self.router.place(ticket.identity, ticket.chain, self.clock(), ticket.exclude)
 
     def changed(self) -> None:
@@ -160,17 +180,20 @@ class World:
         cancel_at: int = 0,
         unreachable: frozenset[str] = frozenset(),
         status: int = 200,
+        headers: Headers = (),
+        keepalive_s: float | None = None,
     ) -> None:
         self.steps = Steps(cancel_at)
         self.router = make_router(replicas)
-        self.upstream = FakeUpstream(self.steps, parts, unreachable, status)
+        self.upstream = FakeUpstream(self.steps, parts, unreachable, status, headers)
         self.clock = Clock()
         self.records: list[Record] = []
         self.doubted: list[Replica] = []
+        self.gate = FakeGate(self.steps, self.router, self.clock)
         self.proxy = Proxy(
             diagnosis=Diagnosis(self.router.ruler, 2**20),
             router=self.router,
-            gate=FakeGate(self.steps, self.router, self.clock),
+            gate=self.gate,
             reader=make_reader(),
             upstream=self.upstream,
             rules=HEADER_RULES,
@@ -178,6 +201,7 @@ class World:
             observe=self.records.append,
             doubt=self.doubted.append,
             access=Access(),
+            keepalive_s=keepalive_s,
         )
 
     def exchange(self, body: bytes, **given: object) -> FakeExchange:

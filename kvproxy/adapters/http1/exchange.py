@@ -19,6 +19,8 @@ from kvproxy.proxy import Headers
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
 _OURS = frozenset({b"x-request-id", b"x-kvproxy-replica", b"x-kvproxy-decision"})
 _JSON = (b"content-type", b"application/json")
+_EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
+_WAITING = b": waiting\n\n"
 # Beyond this a chunk and its framing are cheaper written as three than copied into one.
 _COPY_MAX_BYTES = 16 * 2**10
 
@@ -53,6 +55,7 @@ class ClientExchange:
         self.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         self.press: Callable[[bool], None] | None = None
         self.started = False
+        self.held = False
         self.ended = False
         self.last = False
         self._body: asyncio.Future[None] | None = None
@@ -82,7 +85,22 @@ class ClientExchange:
         if self._body is not None and not self._body.done():
             self._body.set_result(None)
 
+    def hold(self) -> None:
+        """The head of an event stream, once, and a comment.
+
+        Nothing for clients of HTTP/1.0, who could not tell an error from an end, and for those who
+        take nothing.
+        """
+        if self._incoming.http10 or self._wire.congested:
+            return
+        if not self.held:
+            self.held = True
+            self._start(200, [_EVENTS, (b"x-request-id", self.request_id.encode())])
+        self.send(_WAITING)
+
     def start(self, status: int, headers: Headers, placement: Placement) -> None:
+        if self.held:
+            return
         own = [
             (b"x-request-id", self.request_id.encode()),
             (b"x-kvproxy-replica", placement.replica.id.encode()),

@@ -2,12 +2,20 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+from typing import Any
 
 import pytest
 
+from kvproxy.core.access import Access, Key
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.line import Ticket
+from kvproxy.core.router import Placement
 from kvproxy.core.types import Usage
-from tests.support.fake_ports import World, stream
+from tests.support.fake_ports import FakeExchange, World, stream
+from tests.support.proxies import eventually
 
 USAGE = {
     "prompt_tokens": 2000,
@@ -195,3 +203,121 @@ async def test_a_mistake_of_ours_is_settled_and_observed_too() -> None:
         await world.proxy.handle(exchange)
     assert len(world.records) == 1
     world.assert_at_rest()
+
+
+SSE = [(b"content-type", b"text/event-stream; charset=utf-8")]
+TICK_S = 0.001
+
+
+def held_back(parts: Sequence[bytes | ProxyError], **given: Any) -> tuple[World, FakeExchange]:
+    """A world whose gate opens after three comments."""
+    world = World(parts, keepalive_s=TICK_S, headers=given.pop("headers", SSE), **given)
+    exchange = world.exchange(BODY, enough=3)
+    world.gate.full = exchange.waited
+    return world, exchange
+
+
+@pytest.mark.parametrize("unreachable", [frozenset[str](), frozenset({"r0", "r1"})])
+async def test_who_waits_is_told_and_then_gets_the_engines_bytes(
+    unreachable: frozenset[str],
+) -> None:
+    world, exchange = held_back(PARTS, unreachable=unreachable)
+    await world.proxy.handle(exchange)
+    assert exchange.comments >= 3
+    assert (exchange.status, exchange.sent, exchange.ended) == (200, PARTS, True)
+    assert world.records[0].usage == Usage(2000, 2, 0)
+    assert world.records[0].attempts == len(world.upstream.tried)
+    world.assert_at_rest()
+
+
+async def test_who_waits_may_leave_at_every_await() -> None:
+    unreachable = frozenset({"r0", "r1"})
+    world, exchange = held_back(PARTS, unreachable=unreachable)
+    await world.proxy.handle(exchange)
+    for cancel_at in range(1, world.steps.passed + 1):
+        world, exchange = held_back(PARTS, unreachable=unreachable, cancel_at=cancel_at)
+        with pytest.raises(asyncio.CancelledError):
+            await world.proxy.handle(exchange)
+        world.assert_at_rest()
+        assert world.steps.passed == cancel_at
+        assert [record.outcome for record in world.records] == ["client_gone"]
+        assert timers() == 0
+
+
+async def test_who_leaves_between_two_comments_hears_no_more() -> None:
+    world, exchange = held_back(PARTS)
+    world.gate.full = asyncio.Event()
+    running = asyncio.create_task(world.proxy.handle(exchange))
+    await exchange.waited.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert timers() == 0
+    assert world.upstream.tried == []
+    world.assert_at_rest()
+
+
+async def test_a_refused_admission_is_told_to_who_waited() -> None:
+    world, exchange = held_back(PARTS)
+    world.gate.refusal = ProxyError("no_replica", "none")
+    with pytest.raises(ProxyError) as raised:
+        await world.proxy.handle(exchange)
+    assert raised.value.code == "no_replica"
+    assert timers() == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"), [(400, []), (503, []), (200, [(b"content-type", b"text/html")])]
+)
+async def test_an_answer_that_is_no_stream_becomes_an_error(status: int, headers: Any) -> None:
+    said = b'{"error": {"message": "too long"}}'
+    world, exchange = held_back([said[:9], said[9:]], status=status, headers=headers)
+    with pytest.raises(ProxyError) as raised:
+        await world.proxy.handle(exchange)
+    assert raised.value.code == "upstream_refused"
+    assert raised.value.body == b'{"error":{"message":"too long"}}'
+    assert (exchange.sent, exchange.ended) == ([], False)
+    assert (world.records[0].status, world.records[0].outcome) == (status, "upstream_refused")
+    world.assert_at_rest()
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_only_streams_are_kept_alive(streams: bool) -> None:
+    world = World(PARTS, headers=SSE, keepalive_s=TICK_S)
+    body = BODY if streams else BODY.replace(b"true", b"false")
+    exchange = world.exchange(body, enough=1)
+    world.gate.full = asyncio.Event()
+    running = asyncio.create_task(world.proxy.handle(exchange))
+    await eventually(lambda: "admit" in world.steps.names)
+    await eventually(lambda: exchange.held == streams)
+    assert timers() == streams
+    world.gate.full.set()
+    await running
+    assert exchange.held is streams
+    world.assert_at_rest()
+
+
+def timers() -> int:
+    """Comments that are still to come."""
+    loop: Any = asyncio.get_running_loop()
+    return sum(not timer.cancelled() for timer in loop._scheduled)
+
+
+@pytest.mark.parametrize(("own", "expected"), [(None, -3), (0, 0), (5, 5)])
+async def test_a_keys_priority_counts_instead_of_the_header(
+    own: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(PARTS)
+    seen: list[int] = []
+    admit = world.gate.admit
+
+    async def watched(ticket: Ticket) -> Placement:
+        seen.append(ticket.priority)
+        return await admit(ticket)
+
+    monkeypatch.setattr(world.gate, "admit", watched)
+    key = Key("a", sha256(b"secret").hexdigest(), "a", priority=own)
+    proxy = replace(world.proxy, access=Access([key]))
+    header = {"content-type": "application/json", "x-vllm-priority": "-3", "x-api-key": "secret"}
+    await proxy.handle(world.exchange(BODY, header=header))
+    assert seen == [expected]

@@ -262,6 +262,23 @@ def test_tenants_share_what_a_replica_gives() -> None:
     assert order[:6].count("few") == 3
 
 
+def test_sub_agents_spend_the_share_of_their_parent() -> None:
+    router = make_router(1)
+    admission = Admission(router, AdmissionLimits(FREE, backlog_s=0.01, wait_max_s=1e6))
+    agents = [("swarm", "s", f"agent-{index}") for index in range(8)]
+    for tenant, session, agent in [*agents, ("alone", "t", ""), ("alone", "u", "")]:
+        chain = make_chain(*[f"{session}{agent:63}"] * 100)
+        parent = "main" if agent else ""
+        admission.enter(Ticket(Identity(tenant, "m", session, agent, parent), chain, 0.0), 0.0)
+    order = []
+    for now in range(1, 11):
+        placed = admission.poll(float(now))
+        order += [entered.identity.tenant for entered, _ in placed]
+        serve(router, placed, now + 0.5)
+    assert len(order) == 10
+    assert order[:4].count("swarm") == 2
+
+
 def test_who_cannot_be_in_time_is_refused_with_a_reason() -> None:
     router = make_router(1)
     admission = Admission(router, AdmissionLimits(FREE, ttft_slo_s=0.5))

@@ -157,3 +157,48 @@ def test_anything_else_breaks_off_visibly(raw: bytes, headers: Headers, ended: s
     written = paper.written
     found.refuse(BROKE)
     assert (paper.written, paper.ended, found.ended) == (written, ended, False)
+
+
+def test_a_held_client_gets_one_head_comments_and_the_engines_body() -> None:
+    found, paper = exchange(asked())
+    found.hold()
+    found.hold()
+    found.start(200, SSE, placement())
+    found.send(b"data: 1\n\n")
+    found.end()
+    head, _, body = paper.written.partition(b"\r\n\r\n")
+    assert head == (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+        b"x-request-id: me\r\ntransfer-encoding: chunked"
+    )
+    waiting = b"b\r\n: waiting\n\n\r\n"
+    assert body == waiting * 2 + b"9\r\ndata: 1\n\n\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "event"),
+    [
+        ("/v1/chat/completions", b'data: {"error":'),
+        ("/v1/completions", b'data: {"error":'),
+        ("/v1/messages", b"event: error\ndata: "),
+        ("/v1/responses", b"event: error\ndata: "),
+    ],
+)
+def test_a_held_client_is_told_of_an_error_by_an_event(path: str, event: bytes) -> None:
+    found, paper = exchange(asked(path=path))
+    found.hold()
+    found.refuse(ProxyError("no_replica", "none"))
+    assert b": waiting\n\n\r\n" in paper.written
+    assert event in paper.written
+    assert paper.written.endswith(b"0\r\n\r\n")
+    assert (found.ended, paper.ended) == (True, "")
+
+
+@pytest.mark.parametrize(("version", "congested"), [("1.0", False), ("1.1", True)])
+def test_who_cannot_be_held_gets_a_status_later(version: str, congested: bool) -> None:
+    found, paper = exchange(asked(version=version))
+    paper.congested = congested
+    found.hold()
+    assert (found.held, paper.written) == (False, b"")
+    found.refuse(ProxyError("no_replica", "none"))
+    assert paper.written.startswith(b"HTTP/1.1 503 ")
