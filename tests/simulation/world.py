@@ -189,6 +189,7 @@ class World:
             request.cancel()
             await request
         except ProxyError as error:
+            self._keep_well(well)
             record = next(r for r in reversed(self.records) if r.exchange is client)
             if not client.started and well and record.lost < 2:
                 names = sorted(replica.id for replica in well)
@@ -203,9 +204,12 @@ class World:
     async def _still_well(self, well: set[Replica]) -> None:
         """Keeps in `well` only those that could have served at every moment so far."""
         while True:
-            for replica in list(well):
-                engine = self.engines[replica.id]
-                fine = engine.alive and not engine.stalled and not engine.refuses
-                if not fine or replica.health is not Health.READY:
-                    well.discard(replica)
+            self._keep_well(well)
             await asyncio.sleep(0.05)
+
+    def _keep_well(self, well: set[Replica]) -> None:
+        for replica in list(well):
+            engine = self.engines[replica.id]
+            fine = engine.alive and not engine.stalled and not engine.refuses
+            if not fine or replica.health is not Health.READY:
+                well.discard(replica)
