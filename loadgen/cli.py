@@ -17,6 +17,7 @@ from loadgen.cli_types import COUNT, DURATION, Human
 from loadgen.compare_cli import compare
 from loadgen.dialects import DIALECTS
 from loadgen.emulate_cli import emulate
+from loadgen.forecast import Fleet, forecast, forecast_table
 from loadgen.output.thresholds import EXIT_FAILED, parse_threshold
 from loadgen.probe import EndpointError
 from loadgen.ramp.options import ramp_of, ramp_options, slo_of
@@ -110,6 +111,18 @@ TRACES = click.Path(exists=True, path_type=Path)
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run under --output.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
               help="File for the result in the shape that comparisons use.")  # fmt: skip
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Ask nobody: print what the run would ask for (--json, --output: as JSON).",
+)
+@click.option("--replicas", default=1, type=click.IntRange(1, 4096), show_default=True,
+              help="With --dry-run: how many engines to assume.")  # fmt: skip
+@click.option(
+    "--hbm-tokens",
+    type=COUNT,
+    help="With --dry-run: cache of each, for the bound of one LRU of their size.",
+)
 @click.pass_context
 def loadgen(ctx: click.Context, /, **options: object) -> None:
     """Replay recorded agent conversations against an endpoint, closed loop.
@@ -187,6 +200,9 @@ def _replay(options: dict[str, object]) -> None:
     traces = _load(traces_path, context)
     output, json_file = options["output"], options["json_file"]
     assert output is None or isinstance(output, Path)
+    if options["dry_run"]:
+        _forecast(settings, traces, options)
+        return
     if options["resume"] and output is None:
         raise click.UsageError("--resume needs the --output of the run to go on with")
     console = Console(stderr=True)
@@ -209,6 +225,23 @@ def _replay(options: dict[str, object]) -> None:
     if not result.valid:
         raise SystemExit(EXIT_INVALID)
     _hold_to(options["fail_if"], result)
+
+
+def _forecast(settings: RunSettings, traces: list[Trace], options: dict[str, object]) -> None:
+    replicas, hbm_tokens = options["replicas"], options["hbm_tokens"]
+    assert isinstance(replicas, int)
+    assert hbm_tokens is None or isinstance(hbm_tokens, int)
+    try:
+        record = forecast(settings, traces, Fleet(replicas, hbm_tokens))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    Console().print(forecast_table(record))
+    text = orjson.dumps(record, option=orjson.OPT_INDENT_2) + b"\n"
+    if isinstance(json_file := options["json_file"], Path):
+        json_file.write_bytes(text)
+    if isinstance(output := options["output"], Path):
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "forecast.json").write_bytes(text)
 
 
 def _hold_to(thresholds: object, result: RunResult) -> None:
