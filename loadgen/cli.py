@@ -201,6 +201,8 @@ def _replay(options: dict[str, object]) -> None:
     output, json_file = options["output"], options["json_file"]
     assert output is None or isinstance(output, Path)
     if options["dry_run"]:
+        if options["resume"] or options["fail_if"] or options["scrape"]:
+            raise click.UsageError("--dry-run has no --resume, --fail-if or --scrape")
         _forecast(settings, traces, options)
         return
     if options["resume"] and output is None:

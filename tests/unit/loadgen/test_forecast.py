@@ -88,3 +88,14 @@ def test_the_command_asks_nobody(tmp_path: Path, unused_tcp_port: int) -> None:
     refused = CliRunner().invoke(loadgen, [*arguments, "--arrivals", "poisson"])
     assert refused.exit_code == 2
     assert "does not go with --arrivals" in refused.output
+
+
+@pytest.mark.parametrize(
+    "asked", [["--resume"], ["--fail-if", "ttft_p95_s>1"], ["--scrape", "http://r"]]
+)
+def test_what_only_a_run_can_do_is_refused(tmp_path: Path, asked: list[str]) -> None:
+    (tmp_path / "x.json").write_bytes(weka_bytes())
+    arguments = ["--traces", str(tmp_path / "x.json"), "--url", "http://x", "--dry-run", *asked]
+    done = CliRunner().invoke(loadgen, arguments)
+    assert done.exit_code == 2
+    assert "--dry-run" in done.output
