@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Sequence
 
 _WINDOW = 31
+# No engine prefills a billion tokens a second: less is a clock's grain, and must not become zero.
+_S_PER_TOK_MIN = 1e-9
 # Shorter prefills measure latency, not throughput.
 _MISS_TOKENS_MIN = 512
 # A slope needs contexts that differ by this much, or it is the noise's.
@@ -46,7 +48,8 @@ class PrefillRate:
             self.base_s = _median(self._short)
         elif ttft_s > self.base_s:
             context = max(miss_tokens, prompt_tokens) - miss_tokens / 2
-            self._long.append((context, (ttft_s - self.base_s) / miss_tokens))
+            s_per_tok = (ttft_s - self.base_s) / miss_tokens
+            self._long.append((context, max(_S_PER_TOK_MIN, s_per_tok)))
             self._fit()
 
     def _fit(self) -> None:

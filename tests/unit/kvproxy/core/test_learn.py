@@ -64,6 +64,12 @@ def test_short_prefills_teach_the_base() -> None:
     assert rate.prefill_s(1000) == pytest.approx(0.1)
 
 
+def test_an_answer_in_no_time_is_not_an_infinite_rate() -> None:
+    rate = PrefillRate(10_000, 0.0)
+    rate.observe(512, 5e-324, True)
+    assert rate.s_per_tok > 0
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 50_000), st.floats(0, 100), st.integers(0, 100_000)), max_size=50
