@@ -21,6 +21,7 @@ from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import build_access, build_admission, build_reader, build_router
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
+from kvproxy.core.dry_run import Reader
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
@@ -28,7 +29,7 @@ from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
-from kvproxy.proxy import Proxy, Record
+from kvproxy.proxy import Agree, Placer, Proxy, Record
 from kvproxy.settings.model import Settings
 from kvproxy.sources import Sources
 
@@ -76,22 +77,25 @@ class App:
         self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
         self.metrics.add(SourceCounters(self.sources.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
-        self.placer = LocalPlacer(
-            self.router,
-            self.gate,
-            Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
-            time.monotonic,
-            self.probe.ask_soon,
+        self.placer = self._placer(
+            LocalPlacer(
+                self.router,
+                self.gate,
+                Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
+                time.monotonic,
+                self.probe.ask_soon,
+            )
         )
         self.proxy = Proxy(
             placer=self.placer,
-            reader=build_reader(settings),
+            reader=self._reader(settings),
             upstream=self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
             observe=self._observe,
             access=self.access,
             keepalive_s=settings.admission.keepalive_s,
+            agree=self._agree(),
         )
         server = settings.server
         limits = Limits(
@@ -102,6 +106,17 @@ class App:
             server.max_connections,
         )
         self.server = HttpServer(self.proxy.handle, self._routes(), limits, self._guard)
+
+    # What is another in a process that is one of several (kvproxy.workers).
+
+    def _placer(self, local: Placer) -> Placer:
+        return local
+
+    def _reader(self, settings: Settings) -> Reader:
+        return build_reader(settings)
+
+    def _agree(self) -> Agree | None:
+        return None
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""

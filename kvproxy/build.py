@@ -23,7 +23,7 @@ from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Weights
 from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
-from kvproxy.core.volatile import BILLING_LINE, Action, Rule, Volatile, Where
+from kvproxy.core.volatile import BILLING_LINE, Action, Frozen, Rule, Volatile, Where
 from kvproxy.settings.model import Settings
 
 
@@ -118,9 +118,12 @@ def build_admission(settings: Settings, router: Router) -> Admission:
     )
 
 
-def build_reader(settings: Settings) -> Reader:
+def build_reader(
+    settings: Settings, kept: Representatives | None = None, frozen: Frozen | None = None
+) -> Reader:
+    """`kept` and `frozen` are first-seen values where those are not this process's alone."""
     asked = settings.canonical
-    kept = Representatives(asked.representatives_max_bytes)
+    kept = kept or Representatives(asked.representatives_max_bytes)
     patterns = {Action.FREEZE: asked.freeze, Action.DROP: asked.drop}
     rules = [
         Rule(f"{action}_{index}", where, re.compile(pattern), action)
@@ -134,6 +137,6 @@ def build_reader(settings: Settings) -> Reader:
     plain = TurnReader(Canonicaliser(Order.PRESERVE, Representatives(0)), block_bytes, points)
     if not asked.enabled:
         return plain
-    acting = Canonicaliser(Order(asked.order), kept, Volatile(rules))
+    acting = Canonicaliser(Order(asked.order), kept, Volatile(rules, frozen))
     reader = TurnReader(acting, block_bytes, points)
     return DryReader(plain, reader) if asked.dry_run else reader

@@ -121,7 +121,7 @@ Agree = Callable[[], Awaitable[bool]]
 @dataclass(slots=True)
 class Record:
     """One request, for metrics and the access log. Times in seconds, sizes in tokens; `body` is
-    what was forwarded of a prompt."""
+    what was forwarded of a prompt; `claim` names its last attempt to another process."""
 
     exchange: Exchange
     began: float
@@ -140,6 +140,7 @@ class Record:
     total_s: float = 0.0
     attempts: int = 0
     lost: int = 0
+    claim: int = 0
     waited_s: float = 0.0
     learned: Outcome | None = None
     body: bytes = b""

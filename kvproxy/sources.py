@@ -14,7 +14,7 @@ from kvproxy.adapters.prompt_watch import Prompt, PromptWatch, Request
 from kvproxy.adapters.tokenise import Tokenise
 from kvproxy.core.kv_sources import KvSource
 from kvproxy.core.replica import Replica
-from kvproxy.core.router import Router
+from kvproxy.core.router import Placing, Router
 from kvproxy.core.tokenise import salt_of
 from kvproxy.ops.source_counters import Counted
 from kvproxy.proxy import Record
@@ -72,14 +72,16 @@ class Sources:
         turn, placement, usage = record.turn, record.placement, record.usage
         if turn is None or placement is None or usage is None or not len(turn.chain):
             return
-        replica = placement.replica
-        if self.prompts.wants(replica):
-            model = self._model_path(replica, turn.model)
+        if self.prompts.wants(placement.replica):
             request = Request(record.exchange.path, record.body)
-            tokens = usage.prompt_tokens
-            self.prompts.answered(
-                Prompt(replica, model, salt_of(turn), turn.chain, tokens, request)
-            )
+            self.told(placement.placing, salt_of(turn), usage.prompt_tokens, request)
+
+    def told(self, placing: Placing, salt: str, tokens: int, request: Request) -> None:
+        """A prompt of so many tokens, as it was forwarded."""
+        replica, chain = placing.replica, placing.chain
+        if len(chain):
+            model = self._model_path(replica, placing.identity.model)
+            self.prompts.answered(Prompt(replica, model, salt, chain, tokens, request))
 
     def counted(self) -> Iterator[Counted]:
         """For metrics."""

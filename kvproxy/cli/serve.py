@@ -35,5 +35,6 @@ def serve(context: click.Context, /, config: Path | None, print_config: bool, **
         click.echo(effective_yaml(loaded), nl=False)
         return
     # The server's imports take their time; --help and --print-config do without them.
-    app = importlib.import_module("kvproxy.app")
+    several = loaded.settings.server.workers > 1
+    app = importlib.import_module("kvproxy.workers.supervise" if several else "kvproxy.app")
     sys.exit(app.run(loaded.settings))

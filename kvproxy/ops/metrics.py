@@ -4,7 +4,7 @@ Labels are replica, outcome, kind and the like: never a session, a model named b
 """
 
 from collections import Counter as Counter_
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,7 +17,7 @@ from kvproxy.core.holdings import Holdings
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
 from kvproxy.ops.admission_gauges import AdmissionGauges
-from kvproxy.ops.tally import Spread, Tally
+from kvproxy.ops.tally import Rows, Spread, Tally
 from kvproxy.proxy import Record
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -174,12 +174,24 @@ class Metrics:
         by_client = ("cause", "client")
         self._breaks = Tally("kvproxy_prefix_breaks", "Prefixes not wholly used", by_client)
         self._lost = Tally("kvproxy_prefix_lost_tokens", "Cached tokens so lost", by_client)
-        for collector in vars(self).values():
+        self._counted: dict[str, Tally | Spread] = {}
+        for collector in list(vars(self).values()):
             if isinstance(collector, Tally | Spread):
-                registry.register(collector)
+                self.add(collector)
 
     def add(self, collector: Collector) -> None:
         self._registry.register(collector)
+        if isinstance(collector, Tally | Spread):
+            self._counted[collector.name] = collector
+
+    def rows(self) -> dict[str, Rows]:
+        """All that was counted here, by name."""
+        return {name: counted.rows() for name, counted in self._counted.items()}
+
+    def load(self, rows: Mapping[str, Rows]) -> None:
+        """Show what was counted elsewhere."""
+        for name, counted in self._counted.items():
+            counted.load(rows.get(name, {}))
 
     def page(self) -> bytes:
         return generate_latest(self._registry)

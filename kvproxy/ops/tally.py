@@ -11,18 +11,28 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 
 Labels = tuple[str, ...]
+# By label values: a counter's figure alone, or a histogram's counts and sum.
+Rows = dict[Labels, list[float]]
 
 
 class Tally(Collector):
     """A counter by label values. `name` is without `_total`; without labels it starts at 0."""
 
     def __init__(self, name: str, text: str, labels: Labels = ()) -> None:
+        self.name = name
         self._described = (name, text, labels)
         self._counts: dict[Labels, float] = {} if labels else {(): 0}
 
     def add(self, labels: Labels, amount: float = 1) -> None:
         counts = self._counts
         counts[labels] = counts.get(labels, 0) + amount
+
+    def rows(self) -> Rows:
+        return {labels: [count] for labels, count in self._counts.items()}
+
+    def load(self, rows: Rows) -> None:
+        """Show these in place of what was counted."""
+        self._counts |= {labels: row[0] for labels, row in rows.items()}
 
     def collect(self) -> Iterable[Metric]:
         name, text, labels = self._described
@@ -36,6 +46,7 @@ class Spread(Collector):
     """A histogram by label values; `bounds` are its buckets' upper ends, inclusive."""
 
     def __init__(self, name: str, text: str, bounds: Sequence[float], labels: Labels = ()) -> None:
+        self.name = name
         self._described = (name, text, labels)
         self._bounds = bounds
         self._names = [*(str(float(bound)) for bound in bounds), "+Inf"]
@@ -47,6 +58,14 @@ class Spread(Collector):
         row = self._rows.get(labels) or self._row(labels)
         row[bisect_left(self._bounds, value)] += 1
         row[-1] += value
+
+    def rows(self) -> Rows:
+        return {labels: list(row) for labels, row in self._rows.items()}
+
+    def load(self, rows: Rows) -> None:
+        """Show these in place of what was counted."""
+        width = len(self._bounds) + 2
+        self._rows |= {labels: row for labels, row in rows.items() if len(row) == width}
 
     def collect(self) -> Iterable[Metric]:
         name, text, labels = self._described

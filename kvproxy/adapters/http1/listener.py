@@ -70,8 +70,9 @@ class HttpServer:
         self._cut: ProxyError | None = None
         self._alone: asyncio.Future[None] | None = None
 
-    async def start(self, host: str, port: int) -> str:
-        """Listen; returns the URL, with the port the system chose for port 0.
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> str:
+        """Listen; returns the URL, with the port the system chose for port 0. `reuse_port`: others
+        of our processes listen there too.
 
         Raises OSError when the address is taken or not ours.
         """
@@ -81,7 +82,9 @@ class HttpServer:
             return _TooMany() if full else ClientConnection(self)
 
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(accept, host, port, backlog=_BACKLOG)
+        self._listener = await loop.create_server(
+            accept, host, port, backlog=_BACKLOG, reuse_port=reuse_port
+        )
         self.deadlines.start()
         bound = self._listener.sockets[0].getsockname()[1]
         return f"http://{f'[{host}]' if ':' in host else host}:{bound}"

@@ -1,0 +1,43 @@
+"""What runs in the processes that the supervisor starts."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvloop
+
+from kvproxy.app import App
+from kvproxy.settings.model import Settings
+from kvproxy.workers.placement import PlacementApp
+from kvproxy.workers.worker import WorkerApp
+
+
+def place(settings: Settings, folder: Path, life: socket.socket) -> int:
+    """The placement process. `life` ends with the supervisor."""
+    return uvloop.run(_live(lambda: PlacementApp(settings, folder), life))
+
+
+def serve(settings: Settings, folder: Path, life: socket.socket) -> int:
+    """A worker."""
+    return uvloop.run(_live(lambda: WorkerApp(settings, folder), life))
+
+
+async def _live(make: Callable[[], App], life: socket.socket) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    app = make()
+    life.setblocking(False)
+    # Nobody writes to it: it becomes readable when the supervisor is no more.
+    loop.add_reader(life, stop.set)
+    try:
+        url = await app.start()
+        life.send(url.encode())
+        await stop.wait()
+        await app.stop()
+    finally:
+        loop.remove_reader(life)
+        life.close()
+    return 0

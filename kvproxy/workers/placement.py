@@ -1,0 +1,118 @@
+"""The placement process: all that an App knows of replicas, for workers instead of clients."""
+
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from kvproxy.adapters.hop.server import HopServer, Page
+from kvproxy.adapters.prompt_watch import Request
+from kvproxy.app import App
+from kvproxy.core import hop
+from kvproxy.core.desk import Desk, Ears, Told
+from kvproxy.core.diagnosis import Diagnosis
+from kvproxy.core.replica import Replica
+from kvproxy.core.spellings import Spellings
+from kvproxy.ops.logs import log_outcome
+from kvproxy.ops.merge import WorkerFigures, hop_alone, hop_seconds
+from kvproxy.ops.source_counters import Counted, SourceCounters
+from kvproxy.settings.model import Settings
+
+
+class PlacementApp(App):
+    """Listens at `folder`/hop for workers. Counters of workers that are gone are kept in `folder`,
+    so that they outlive this process too."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        super().__init__(settings)
+        # The one before may have died without taking it away.
+        (folder / "hop").unlink(missing_ok=True)
+        self._path = str(folder / "hop")
+        self._figures = WorkerFigures(folder / "figures")
+        self.hop = HopServer(
+            admission=self.admission,
+            clock=time.monotonic,
+            states=self._states,
+            show=self._show,
+            figures=lambda worker, said: self._figures.heard(worker, said.rows),
+            lost=self._figures.save,
+        )
+        self.hop.desk = Desk(
+            router=self.router,
+            admission=self.admission,
+            diagnosis=Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
+            access=self.access,
+            spellings=Spellings(settings.canonical.representatives_max_bytes),
+            ears=Ears(
+                self.probe.ask_soon,
+                lambda replica: self.hop.changed(),
+                log_outcome,
+                self.sources.prompts.wants,
+                self._told,
+            ),
+            say=self.hop.say,
+        )
+        self.metrics.add(SourceCounters(self._counted))
+        self.metrics.add(hop_seconds())
+        self.metrics.add(hop_alone())
+
+    async def start(self) -> str:
+        """Returns the path that is listened on; replicas have been asked once by then."""
+        await self.probe.start()
+        self.regime.start()
+        await self.sources.start()
+        await self.hop.start(self._path)
+        return self._path
+
+    async def stop(self) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self.hop.close()
+        await self.sources.close()
+        await self.probe.close()
+        await self.regime.close()
+
+    def _replica_changed(self, replica: Replica) -> None:
+        self.hop.changed()
+
+    def _states(self) -> Sequence[hop.ReplicaState]:
+        return [
+            hop.ReplicaState(
+                replica.id,
+                replica.url,
+                replica.health,
+                replica.models,
+                replica.kv_events,
+                replica.hbm_tokens,
+                replica.block_size,
+            )
+            for replica in self.router.replicas
+        ]
+
+    def _told(self, told: Told) -> None:
+        request = Request(told.path, told.body)
+        self.sources.told(told.placement.placing, told.salt, told.prompt_tokens, request)
+
+    async def _show(self, path: str, query: str) -> Page:
+        """One of kvproxy's own pages, for all processes."""
+        if path == "/metrics":
+            await self.hop.ask_all("figures")
+            self.metrics.load(self._figures.total())
+        elif path == "/admin/explain":
+            request_id = parse_qs(query).get("request_id", [""])[0]
+            for told in await self.hop.ask_all("explain", request_id):
+                if told:
+                    return Page(200, "application/json", told)
+        page = await self._routes()[path](query)
+        return Page(page.status, page.content_type, page.body)
+
+    def _counted(self) -> Iterable[Counted]:
+        desk, server = self.hop.desk, self.hop
+        text = "Worker processes that are connected to the placement process"
+        yield Counted("kvproxy_workers", text, {}, len(desk.workers), gauge=True)
+        text = "Connections of workers that ended, and all that they held with them"
+        yield Counted("kvproxy_workers_lost", text, {}, server.lost_workers)
+        held = sum(len(worker.claims) for worker in desk.workers.values())
+        text = "Requests of workers that wait or are placed"
+        yield Counted("kvproxy_claims", text, {}, held, gauge=True)
