@@ -123,7 +123,8 @@ def build_reader(
 ) -> Reader:
     """`kept` and `frozen` are first-seen values where those are not this process's alone."""
     asked = settings.canonical
-    kept = kept or Representatives(asked.representatives_max_bytes)
+    if kept is None:
+        kept = Representatives(asked.representatives_max_bytes)
     patterns = {Action.FREEZE: asked.freeze, Action.DROP: asked.drop}
     rules = [
         Rule(f"{action}_{index}", where, re.compile(pattern), action)

@@ -18,8 +18,8 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.score import Match
 from kvproxy.core.types import Chain, Identity
 
-# A frame may hold whole bodies (Done.prompt), and a body is bounded by the server's settings.
-FRAME_BYTES_MAX = 2**30
+# A frame may hold several whole bodies (Done.prompt), none larger than this.
+FRAME_BYTES_MAX, PROMPT_BYTES_MAX = 2**28, 2**24
 _LENGTH = Layout("<I")
 
 _MATCH = attrgetter(*(field.name for field in fields(Match)))

@@ -33,7 +33,11 @@ async def _live(make: Callable[[], App], life: socket.socket) -> int:
     # Nobody writes to it: it becomes readable when the supervisor is no more.
     loop.add_reader(life, stop.set)
     try:
-        url = await app.start()
+        try:
+            url = await app.start()
+        except BaseException:
+            await app.close()
+            raise
         life.send(url.encode())
         await stop.wait()
         await app.stop()

@@ -19,6 +19,10 @@ from kvproxy.ops.source_counters import Counted, SourceCounters
 from kvproxy.settings.model import Settings
 
 
+# What workers may take beyond the grace of their answers.
+_MARGIN_S = 10.0
+
+
 class PlacementApp(App):
     """Listens at `folder`/hop for workers. Counters of workers that are gone are kept in `folder`,
     so that they outlive this process too."""
@@ -65,6 +69,8 @@ class PlacementApp(App):
         return self._path
 
     async def stop(self) -> None:
+        """Workers that still drain are waited for."""
+        await self.hop.deserted(self.settings.server.grace_s + _MARGIN_S)
         await self.close()
 
     async def close(self) -> None:

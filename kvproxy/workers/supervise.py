@@ -102,6 +102,8 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
+        # A signal to the child that finds our handlers there would be told to us.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if pid == 0:
             status = 1
@@ -110,6 +112,7 @@ class Supervisor:
                 for number in _SIGNALS:
                     signal.signal(number, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
                 # Copies of these would keep the others from seeing the end of this process.
                 for other in (ours, *(each.life for each in self.children)):
                     if other is not None:
@@ -120,6 +123,7 @@ class Supervisor:
             finally:
                 sys.stderr.flush()
                 os._exit(status)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
         child.pid, child.life, child.ready = pid, ours, ""
         child.began_at, child.due_at = time.monotonic(), 0.0

@@ -175,7 +175,8 @@ class HopLink(asyncio.Protocol):
             wait_s = _FIRST_WAIT_S
             while not self._down.is_set():
                 try:
-                    await asyncio.wait_for(self._down.wait(), _LOOK_S)
+                    async with asyncio.timeout(_LOOK_S):
+                        await self._down.wait()
                 except TimeoutError:
                     if self._clock() - self._heard_at > self._silence_s:
                         log.error("the placement process is silent: it is given up")

@@ -117,7 +117,8 @@ class HopPlacer:
         figures, prompt = None, None
         if usage is not None:
             figures = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
-            if claim.tell and record.turn is not None:
+            fits = len(record.body) <= hop.PROMPT_BYTES_MAX and not self.link.full
+            if claim.tell and fits and record.turn is not None:
                 prompt = (salt_of(record.turn), record.exchange.path, record.body)
         self.link.say(hop.Done(claim.n, claim.well, figures, prompt))
 

@@ -67,6 +67,13 @@ class HopServer:
         self._listener = await loop.create_unix_server(lambda: _Connection(self), path)
         self._beat = loop.call_later(_BEAT_S, self._beats)
 
+    async def deserted(self, within_s: float) -> None:
+        """Returns when no worker is connected any more, or that time has passed."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        while self.connections and loop.time() < until:
+            await asyncio.sleep(_TICK_S)
+
     async def close(self) -> None:
         for timer in (self._tick, self._beat):
             if timer is not None:
