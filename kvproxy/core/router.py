@@ -196,10 +196,10 @@ class Router:
     def _bind(self, identity: Identity, replica: Replica, tokens: int, now: float) -> None:
         home = self._home(identity, now)
         if home is None:
-            self.returns.began()
+            self.returns.began(identity.retention_s)
         else:
-            self.returns.returned(now - home.last_use)
-        self.affinity.bind(identity.key, replica.id, tokens, now)
+            self.returns.returned(now - home.last_use, home.retention_s)
+        self.affinity.bind(identity.key, replica.id, tokens, now, identity.retention_s)
         self.working_set.touch(identity.key, replica.id, tokens, now)
 
     def place_anywhere(
@@ -267,7 +267,7 @@ class Router:
         if answer_tokens and len(chain):
             _keep_answer(replica, chain.end, answer_tokens)
             replica.answered(answer_tokens)
-        replica.hbm.release(placement.end, now)
+        replica.hbm.release(placement.end, now, placement.placing.identity.retention_s)
 
     def _learn(self, placement: Placement, usage: Usage | None) -> None:
         if usage is None:
