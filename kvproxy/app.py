@@ -87,6 +87,7 @@ class App:
             doubt=self.probe.ask_soon,
             access=self.access,
             keepalive_s=settings.admission.keepalive_s,
+            cache_hints=settings.canonical.cache_hints,
         )
         server = settings.server
         limits = Limits(

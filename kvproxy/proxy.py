@@ -6,11 +6,12 @@ The ports below are what the outside must offer; adapters implement them, app.py
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from kvproxy.core.access import Access, Caller, realm_of
 from kvproxy.core.admission import Ticket
+from kvproxy.core.afterwards import Answered, remember
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.breaks import Cause
 from kvproxy.core.diagnosis import NOTHING, Diagnosis, Verdict
@@ -25,10 +26,11 @@ from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.passing import model_of
 from kvproxy.core.refusal import SAID_BYTES_MAX, is_stream, refusal
 from kvproxy.core.replica import Replica
+from kvproxy.core.response_homes import Kept, followed, id_asked_for
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.threads import Step
-from kvproxy.core.turn import Turn, apply
+from kvproxy.core.turn import Turn, apply, continued
 from kvproxy.core.types import Identity, Usage
 from kvproxy.patience import Patience
 
@@ -107,7 +109,8 @@ class Gate(Protocol):
 @dataclass(slots=True)
 class Record:
     """One request, for metrics and the access log. Times in seconds, sizes in tokens; `body` is
-    what was forwarded of a prompt."""
+    what was forwarded of a prompt. `kept`: where the response is that it goes on from or asks for;
+    `pin`: what came of that (held, gone, unknown)."""
 
     exchange: Exchange
     began: float
@@ -128,6 +131,8 @@ class Record:
     waited_s: float = 0.0
     learned: Outcome | None = None
     body: bytes = b""
+    kept: Kept | None = None
+    pin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,7 @@ class Proxy:
     access: Access
     retries: RetryBudget = field(default_factory=RetryBudget)
     keepalive_s: float | None = None
+    cache_hints: bool = True
 
     async def handle(self, exchange: Exchange) -> None:
         record = Record(exchange, self.clock())
@@ -157,6 +163,9 @@ class Proxy:
             elif body:
                 record.passing_model = model_of(body, exchange.header.get("content-type", ""))
                 record.caller.may_use(record.passing_model)
+            if dialect is None:
+                tenant = record.caller.tenant or tenant_of(exchange.header)
+                self._find(record, id_asked_for(exchange.path), tenant)
             streams = record.turn is not None and record.turn.stream
             with Patience(exchange, self.keepalive_s if streams else None) as patience:
                 await self._place_and_forward(record, body, patience)
@@ -186,7 +195,11 @@ class Proxy:
         turn = self.reader.read(dialect, tenant, body, named.session)
         record.caller.may_use(turn.model)
         record.turn = turn
-        record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
+        named = identify(tenant, turn.model, headers, turn.members, self.rules)
+        hint = turn.marks.retention_s if self.cache_hints else 0.0
+        named = replace(named, retention_s=hint) if hint else named
+        previous = continued(dialect, turn.members)
+        record.identity = followed(named, self._find(record, previous, tenant))
         record.step = self.diagnosis.follow(record.identity, turn)
         if record.step is not None and record.step.cause is Cause.COMPACTION:
             # Most of its blocks are of no more use: it may as well go where there is room.
@@ -194,9 +207,21 @@ class Proxy:
         record.body = apply(body, turn.splices)
         return record.body
 
+    def _find(self, record: Record, response: str, tenant: str) -> Kept | None:
+        """Where the response is kept that the request is about, if it is about one."""
+        if response:
+            record.kept = self.router.responses.find(response, tenant)
+            record.pin = "unknown" if record.kept is None else "held"
+        return record.kept
+
     async def _place_and_forward(self, record: Record, body: bytes, patience: Patience) -> None:
         """Try replicas until one answers; nothing is tried twice, and nothing after its start."""
         tried: frozenset[str] = frozenset()
+        if record.kept is not None:
+            # Nobody else has it; where it is gone, an engine says so in its own words.
+            model = record.identity.model if record.identity else ""
+            tried = self.router.all_but(record.kept.replica, model)
+            record.pin = "held" if tried or len(self.router.replicas) == 1 else "gone"
         self.retries.earn()
         while True:
             record.attempts += 1
@@ -257,7 +282,9 @@ class Proxy:
     ) -> None:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
         exchange = record.exchange
-        watch = AnswerWatch(record.turn.dialect.preamble if record.turn else ())
+        turn = record.turn
+        preamble, tap = (turn.dialect.preamble, self.reader.tap(turn)) if turn else ((), None)
+        watch = AnswerWatch(preamble, tap)
 
         def pass_on(chunk: bytes) -> None:
             if watch.feed(chunk):
@@ -287,8 +314,10 @@ class Proxy:
         except BaseException:
             self.router.abort(placement, self.clock())
             self.gate.changed()
+            self._remember(record, placement, watch, whole=False)
             raise
         record.usage = watch.usage() if record.turn and answer.status == 200 else None
+        self._remember(record, placement, watch, whole=answer.status == 200)
         if record.turn is not None and record.identity is not None:
             record.verdict = self.diagnosis.conclude(
                 record.identity, record.turn, record.step, placement.replica.id, record.usage
@@ -298,6 +327,15 @@ class Proxy:
             record.caller.used(used, self.clock())
         record.learned = self.router.finish(placement, record.usage, self.clock())
         self.gate.changed()
+
+    def _remember(
+        self, record: Record, placement: Placement, watch: AnswerWatch, *, whole: bool
+    ) -> None:
+        turn, identity, usage = record.turn, record.identity, record.usage
+        answered = None
+        if turn is not None and identity is not None:
+            answered = Answered(turn, identity, placement.replica.id, usage, whole)
+        remember(self.reader, self.router.responses, watch, answered)
 
 
 async def _refused(answer: Answer, exchange: Exchange, placement: Placement) -> ProxyError:

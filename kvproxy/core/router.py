@@ -16,6 +16,7 @@ from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree, Run
 from kvproxy.core.replica import Replica
+from kvproxy.core.response_homes import ResponseHomes
 from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Asked, Match, Score, Weights, cheapest, score
@@ -99,6 +100,7 @@ class Router:
         self.working_set = WorkingSet(affinity.max_sessions)
         self.returns = Returns()
         self.held = HeldTokens()
+        self.responses = ResponseHomes(affinity.max_sessions)
         self._weights = weights
         self._seed = seed
         self._sequence = 0
@@ -231,6 +233,11 @@ class Router:
             if found:
                 return found
         return []
+
+    def all_but(self, replica: str, model: str = "") -> frozenset[str]:
+        """Those to pass over so that only `replica` is asked; nobody if it cannot be."""
+        others = frozenset(r.id for r in self.replicas if r.id != replica)
+        return others if self.usable(model, others) else frozenset()
 
     def first_token(self, placement: Placement, now: float) -> None:
         placement.replica.load.first_token(placement.hold, now)

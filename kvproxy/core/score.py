@@ -107,9 +107,9 @@ class Asked:
     candidates, if it does.
 
     `victim_worth` is the chance that what a replica would evict next is asked for again, by the
-    seconds since it was used and those for which it was wanted from then on. `committed`: KV that conversations have lately used, in tokens by
-    replica. `ahead_s`: seconds of prefill that wait for a replica before a turn which takes so
-    many seconds there itself.
+    seconds since it was used and those for which it was wanted from then on. `committed`: KV that
+    conversations have lately used, in tokens by replica. `ahead_s`: seconds of prefill that wait
+    for a replica before a turn which takes so many seconds there itself.
     """
 
     prompt_tokens: int
@@ -207,9 +207,7 @@ def _miss_and_load(asked: Asked, replica: Replica, match: Match) -> tuple[int, f
     return miss, load_s
 
 
-def pushed_out_s(
-    replica: Replica, miss: int, now: float, victim_worth: Worth
-) -> float:
+def pushed_out_s(replica: Replica, miss: int, now: float, victim_worth: Worth) -> float:
     """Expected recompute of the prefixes that `miss` new tokens push out of the cache."""
     cache = replica.hbm
     excess = cache.size + miss - replica.hbm_tokens

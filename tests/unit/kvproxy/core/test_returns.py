@@ -67,4 +67,5 @@ def test_conversations_with_short_and_long_marks_are_told_apart() -> None:
         returns.began(3600.0)
         for _ in range(9):
             returns.returned(1000.0, 3600.0)
-    assert returns.chance(400.0, 3600.0) > 0.85 > 0.2 > returns.chance(400.0, 300.0)
+    assert returns.chance(400.0, 3600.0) > 0.85
+    assert returns.chance(400.0, 300.0) < 0.2
