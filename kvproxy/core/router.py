@@ -272,7 +272,7 @@ class Router:
         replica.held_tokens -= placement.placing.prompt_tokens
         chain = placement.placing.chain
         if answer_tokens and len(chain):
-            _keep_answer(replica, chain.end, answer_tokens)
+            _keep_answer(placement, answer_tokens, now)
             replica.answered(answer_tokens)
         replica.hbm.release(placement.end, now, placement.placing.identity.retention_s)
 
@@ -325,13 +325,14 @@ def _answer_room(usage: Usage, block_size: int) -> int:
     return blocks * block_size
 
 
-def _keep_answer(replica: Replica, prompt_hash: int, size: int) -> None:
-    """Generated blocks take room in the cache like any other, until they are the oldest."""
-    key = [prompt_hash ^ _ANSWER_MASK]
-    answer, held = replica.hbm.pin(key)
+def _keep_answer(placement: Placement, size: int, now: float) -> None:
+    """Generated blocks take room in the cache like any other, until they are the oldest: then what
+    stands before them is next."""
+    hbm, key = placement.replica.hbm, [placement.placing.chain.end ^ _ANSWER_MASK]
+    answer, held = hbm.pin(key)
     if not held:
-        answer = replica.hbm.extend(answer, key, [size])
-    replica.hbm.release(answer)
+        answer = hbm.extend(answer, key, [size])
+    hbm.release(answer, now, placement.placing.identity.retention_s)
 
 
 def _session_key(identity: Identity, chain: Chain) -> bytes:

@@ -157,17 +157,6 @@ class Metrics:
             "Cached prompt tokens of answers with usage, predicted and reported",
             ("replica", "source"),
         )
-        self._created = Tally(
-            "kvproxy_cache_created_tokens",
-            "Prompt tokens put into caches, as reported",
-            ("replica",),
-        )
-        self._marked = Tally(
-            "kvproxy_cache_marked_requests",
-            "Requests with cache marks, by the longest time that one of them asks for",
-            ("retention",),
-        )
-        self._marks = Tally("kvproxy_cache_marks", "Cache marks in requests that were read")
         self._tiers = Tally("kvproxy_predicted_tokens", "Cached, as predicted", ("replica", "tier"))
         self._error = Spread(
             "kvproxy_cache_prediction_error_tokens",
@@ -183,18 +172,33 @@ class Metrics:
         self._evidence = Tally(
             "kvproxy_session_evidence", "What told the conversation of a request", ("evidence",)
         )
+        by_client = ("cause", "client")
+        self._breaks = Tally("kvproxy_prefix_breaks", "Prefixes not wholly used", by_client)
+        self._lost = Tally("kvproxy_prefix_lost_tokens", "Cached tokens so lost", by_client)
+        self._add_hints()
+        for collector in vars(self).values():
+            if isinstance(collector, Tally | Spread):
+                registry.register(collector)
+
+    def _add_hints(self) -> None:
+        """What clients say about their cache, and what became of it."""
+        self._created = Tally(
+            "kvproxy_cache_created_tokens",
+            "Prompt tokens put into caches, as reported",
+            ("replica",),
+        )
+        self._marked = Tally(
+            "kvproxy_cache_marked_requests",
+            "Requests with cache marks, by the longest time that one of them asks for",
+            ("retention",),
+        )
+        self._marks = Tally("kvproxy_cache_marks", "Cache marks in requests that were read")
         self._pins = Tally(
             "kvproxy_response_pins",
             "Requests that go on from a response or ask for one: held, gone with its replica, or "
             "unknown",
             ("outcome",),
         )
-        by_client = ("cause", "client")
-        self._breaks = Tally("kvproxy_prefix_breaks", "Prefixes not wholly used", by_client)
-        self._lost = Tally("kvproxy_prefix_lost_tokens", "Cached tokens so lost", by_client)
-        for collector in vars(self).values():
-            if isinstance(collector, Tally | Spread):
-                registry.register(collector)
 
     def add(self, collector: Collector) -> None:
         self._registry.register(collector)
