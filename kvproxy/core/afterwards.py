@@ -1,40 +1,19 @@
 """What an answer leaves for later turns: spellings they may repeat, a response to go on from."""
 
-from dataclasses import dataclass
-
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dry_run import Reader
-from kvproxy.core.response_homes import Kept, ResponseHomes, id_in
+from kvproxy.core.response_homes import id_in
 from kvproxy.core.turn import Turn
-from kvproxy.core.types import Identity, Usage
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """An answer that ended, on `replica`; `whole` if it is a good one and nothing is missing."""
-
-    turn: Turn
-    identity: Identity
-    replica: str
-    usage: Usage | None
-    whole: bool
+from kvproxy.core.types import Usage
 
 
 def remember(
-    reader: Reader, responses: ResponseHomes, watch: AnswerWatch, answered: Answered | None
-) -> None:
-    """`answered` is None for what is no prompt. A response that runs in the background is kept
-    though its client left."""
-    taken = watch.taken()
-    if answered is None:
-        return
-    turn, tenant = answered.turn, answered.identity.tenant
-    if answered.whole:
-        reader.answered(turn, tenant, taken)
+    reader: Reader, turn: Turn, tenant: str, watch: AnswerWatch, usage: Usage | None
+) -> str:
+    """A good answer to `turn` went by `watch`; returns the id that it can be gone on from, "" for
+    none."""
+    reader.answered(turn, tenant, watch.taken())
     response = id_in(watch.opening) if turn.dialect.continues else ""
-    if not response:
-        return
-    session = answered.identity.session or response
-    responses.keep(response, Kept(tenant, answered.replica, session))
-    if answered.usage is not None:
-        reader.responded(turn, tenant, response, answered.usage.completion_tokens)
+    if response and usage is not None:
+        reader.responded(turn, tenant, response, usage.completion_tokens)
+    return response
