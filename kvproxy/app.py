@@ -14,7 +14,7 @@ import uvloop
 
 from kvproxy.adapters.gate import Gate
 from kvproxy.adapters.http1.incoming import Limits
-from kvproxy.adapters.http1.listener import HttpServer, Page, Route
+from kvproxy.adapters.http1.listener import Command, HttpServer, Page, Route
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
@@ -63,7 +63,7 @@ class App:
 
     def __init__(self, settings: Settings, load: Load | None = None) -> None:
         self.settings = settings
-        maker = ReplicaMaker(settings)
+        self.maker = maker = ReplicaMaker(settings)
         self.router = build_router(settings, maker)
         self.admission = build_admission(settings, self.router)
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
@@ -72,7 +72,7 @@ class App:
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         self.access = build_access(settings)
-        api_keys = _api_keys(settings)
+        self.api_keys = api_keys = _api_keys(settings)
         self._upstream = Http1Upstream(
             UpstreamLimits(
                 settings.upstream.connect_timeout_s,
@@ -113,6 +113,7 @@ class App:
             observe=self._observe,
             access=self.access,
             keepalive_s=settings.admission.keepalive_s,
+            cache_hints=settings.canonical.cache_hints,
             agree=self._agree(),
         )
         everybody = Followers(
@@ -133,6 +134,9 @@ class App:
     def _agree(self) -> Agree | None:
         return None
 
+    def _commands(self, *, trusted: bool) -> Command:
+        return AdminCommands(self.table, self.reloader.reload, self.access, trusted=trusted).handle
+
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
         await self._upstream.start()
@@ -141,9 +145,9 @@ class App:
         await self.sources.start()
         address = self.settings.admin.address()
         if address is not None and self.admin_server is not None:
-            log.info("operators: %s", await _listen(self.admin_server, *address))
+            log.info("operators: %s", await listen(self.admin_server, *address))
         server = self.settings.server
-        return await _listen(self.server, server.host, server.port)
+        return await listen(self.server, server.host, server.port)
 
     async def stop(self) -> None:
         self.draining = True
@@ -203,13 +207,13 @@ class App:
             server.keepalive_timeout_s,
             server.max_connections,
         )
-        commands = AdminCommands(self.table, self.reloader.reload, self.access, trusted=apart)
+        command = self._commands(trusted=apart)
         pages, operated = self._pages(), self._operated()
         handle, guard = self.proxy.handle, self._guard
         if not apart:
-            return HttpServer(handle, pages | operated, limits, guard, commands.handle), None
+            return HttpServer(handle, pages | operated, limits, guard, command), None
         public = HttpServer(handle, pages, limits, guard, _elsewhere)
-        return public, HttpServer(_elsewhere, pages | operated, limits, guard, commands.handle)
+        return public, HttpServer(_elsewhere, pages | operated, limits, guard, command)
 
     def _pages(self) -> dict[str, Route]:
         return {
@@ -257,9 +261,9 @@ class ListenError(Exception):
     """An address is taken, or not ours."""
 
 
-async def _listen(server: HttpServer, host: str, port: int) -> str:
+async def listen(server: HttpServer, host: str, port: int, *, reuse_port: bool = False) -> str:
     try:
-        return await server.start(host, port)
+        return await server.start(host, port, reuse_port=reuse_port)
     except OSError as error:
         raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 

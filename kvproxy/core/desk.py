@@ -19,6 +19,7 @@ from kvproxy.core.holdings import Outcome
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.line import Ticket
 from kvproxy.core.replica import Replica
+from kvproxy.core.response_homes import Kept, followed
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Placing, Router
 from kvproxy.core.score import Match, Score
@@ -28,6 +29,16 @@ from kvproxy.core.types import Identity, Usage
 
 # Attempts that failed, kept until the next attempt of the same request asks.
 _LEFT_MAX = 1024
+
+
+class Pin(NamedTuple):
+    """What came of a request that goes on from a response; see Record."""
+
+    pin: str
+    pinned: str
+
+
+_NO_PIN = Pin("", "")
 
 
 class Told(NamedTuple):
@@ -48,6 +59,7 @@ class Asked:
     key: str
     step: Step | None
     stake: Stake | None
+    pin: "Pin"
 
 
 @dataclass(slots=True)
@@ -151,28 +163,33 @@ class Desk:
                 self._say(worker, hop.refused(n, outcome))
             else:
                 claims[n] = Holding(outcome, asked.key, asked.step)
-                self._say(worker, self._placed(n, outcome, asked))
+                self._say(worker, self._placed(n, outcome, asked, asked.pin))
 
     def _place(self, worker: int, asking: hop.Place, now: float) -> None:
         claims = self.workers[worker].claims
         assert asking.n not in claims, "a claim is asked for once"
-        identity, chain = Identity(*asking.identity), hop.unpack(asking.chain)
+        identity, chain = _identity(asking.identity), hop.unpack(asking.chain)
+        exclude, pin = frozenset(asking.exclude), _NO_PIN
         step, stake = self.workers[worker].left.pop(asking.after, None), None
         try:
             if not asking.after:
                 self._enter(asking.key, now)
+            pin, kept = self._pin(asking.previous, asking.tenant)
+            identity = followed(identity, kept)
+            exclude |= self._others(pin.pinned)
+            if not asking.after:
                 step = self._diagnosis.follow(identity, chain)
                 stake = self._diagnosis.stake(identity, chain, step)
                 if step is not None and step.cause is Cause.COMPACTION:
                     # Most of its blocks are of no more use: it may as well go where there is room.
                     self._router.affinity.forget(identity.key)
-            ticket = Ticket(identity, chain, now, frozenset(asking.exclude), asking.priority)
+            ticket = Ticket(identity, chain, now, exclude, asking.priority)
             ticket.request_id = asking.request_id
             self._admission.enter(ticket, now)
         except ProxyError as error:
             self._say(worker, hop.refused(asking.n, error))
             return
-        claims[asking.n] = Asked(ticket, asking.key, step, stake)
+        claims[asking.n] = Asked(ticket, asking.key, step, stake, pin)
         self._waiting[ticket] = (worker, asking.n)
         self.poll(now)
 
@@ -182,19 +199,37 @@ class Desk:
         try:
             if not asking.after:
                 self._enter(asking.key, now)
-            placement = self._router.place_anywhere(now, frozenset(asking.exclude), asking.model)
+            pin, _ = self._pin(asking.previous, asking.tenant)
+            exclude = frozenset(asking.exclude) | self._others(pin.pinned)
+            placement = self._router.place_anywhere(now, exclude, asking.model)
         except ProxyError as error:
             self._say(worker, hop.refused(asking.n, error))
             return
         claims[asking.n] = Holding(placement, asking.key, None)
-        self._say(worker, self._placed(asking.n, placement, None))
+        self._say(worker, self._placed(asking.n, placement, None, pin))
 
     def _enter(self, key: str, now: float) -> None:
         if key:
             self._access.count(key, now)
         self.retries.earn()
 
-    def _placed(self, n: int, placement: Placement, asked: Asked | None) -> hop.Placed:
+    def _pin(self, response: str, tenant: str) -> "tuple[Pin, Kept | None]":
+        """Where a conversation that goes on by the id of a response has to go. Raises ProxyError
+        response_not_found."""
+        if not response:
+            return _NO_PIN, None
+        kept = self._router.responses.find(response, tenant)
+        if kept is None:
+            return Pin("unknown", ""), None
+        usable = self._router.usable("", self._others(kept.replica))
+        return Pin("held", kept.replica) if usable else Pin("gone", ""), kept
+
+    def _others(self, replica: str) -> frozenset[str]:
+        if not replica:
+            return frozenset()
+        return frozenset(each.id for each in self._router.replicas if each.id != replica)
+
+    def _placed(self, n: int, placement: Placement, asked: Asked | None, pin: "Pin") -> hop.Placed:
         placing = placement.placing
         step = asked.step if asked is not None else None
         broke = step.broke if step is not None else None
@@ -216,6 +251,9 @@ class Desk:
             ),
             asked.stake if asked is not None else None,
             tell,
+            placing.identity.session,
+            pin.pin,
+            pin.pinned,
         )
 
     def _adopt(self, worker: Worker, adopted: hop.Adopt, now: float) -> None:
@@ -224,7 +262,7 @@ class Desk:
             return
         assert adopted.n not in worker.claims
         placing = Placing(
-            Identity(*adopted.identity),
+            _identity(adopted.identity),
             hop.unpack(adopted.chain),
             replica,
             Match.NONE,
@@ -253,6 +291,10 @@ class Desk:
         if done.usage is not None and holding.key:
             self._access.used(holding.key, done.usage[0] + done.usage[1], now)
         self._diagnosis.went(placement.placing.identity, holding.step, placement.replica.id)
+        if done.response is not None:
+            tenant, response = done.response
+            session = placement.placing.identity.session or response
+            self._router.responses.keep(response, Kept(tenant, placement.replica.id, session))
         outcome = self._router.finish(placement, usage, now)
         if outcome is not None:
             self._ears.learned(placement.replica, outcome)
@@ -296,3 +338,7 @@ class Desk:
 
     def _replica(self, name: str) -> Replica | None:
         return next((each for each in self._router.replicas if each.id == name), None)
+
+
+def _identity(fields: hop.IdentityFields) -> Identity:
+    return Identity(*fields)  # type: ignore[arg-type]  # as identity_fields gave them

@@ -25,6 +25,8 @@ _LENGTH = Layout("<I")
 _MATCH = attrgetter(*(field.name for field in fields(Match)))
 _IDENTITY = attrgetter(*(field.name for field in fields(Identity)))
 
+IdentityFields = tuple[str | float, ...]
+
 
 class Packed(msgspec.Struct, array_like=True, gc=False):
     """A chain as the bytes of its arrays."""
@@ -55,13 +57,15 @@ class Place(_Message, tag=2):
     before this one, 0 for the first."""
 
     n: int
-    identity: tuple[str, ...]
+    identity: IdentityFields
     chain: Packed
     exclude: Sequence[str]
     priority: int
     request_id: str
     key: str
     after: int
+    tenant: str
+    previous: str
 
 
 class Anywhere(_Message, tag=3):
@@ -72,6 +76,8 @@ class Anywhere(_Message, tag=3):
     exclude: Sequence[str]
     key: str
     after: int
+    tenant: str
+    previous: str
 
 
 class Began(_Message, tag=4):
@@ -83,12 +89,13 @@ class Began(_Message, tag=4):
 
 class Done(_Message, tag=5):
     """`usage`: tokens of prompt, completion and cache. `prompt`: salt, path and body as forwarded,
-    where the placement wanted to know them."""
+    where the placement wanted to know them; `response`: tenant, and what the answer is called."""
 
     n: int
     well: bool
-    usage: tuple[int, int, int | None] | None
+    usage: tuple[int, int, int | None, int | None] | None
     prompt: tuple[str, str, bytes] | None
+    response: tuple[str, str] | None
 
 
 class Abort(_Message, tag=6):
@@ -114,9 +121,13 @@ class Claim(_Message, tag=9):
 
 
 class Show(_Message, tag=10):
+    """A page of kvproxy's own, or a command."""
+
     q: int
-    path: str
-    query: str
+    method: str
+    target: str
+    header: dict[str, str]
+    body: bytes
 
 
 class Figures(_Message, tag=11):
@@ -129,7 +140,7 @@ class Adopt(_Message, tag=12):
     """A claim that is held already, for a placement process that has just begun."""
 
     n: int
-    identity: tuple[str, ...]
+    identity: IdentityFields
     chain: Packed
     replica: str
     prompt_tokens: int
@@ -147,7 +158,8 @@ class Heard(_Message, tag=13):
 
 class Placed(_Message, tag=21):
     """`step`: number, parent, turns, and what became of the prompt before: cause, segment, blocks.
-    `stake`: the fields of a Stake. `tell`: the prompt is wanted at the end."""
+    `stake`: the fields of a Stake. `tell`: the prompt is wanted at the end. `session` is that of
+    the response gone on from, `pin` and `pinned` are what came of that."""
 
     n: int
     replica: str
@@ -158,6 +170,9 @@ class Placed(_Message, tag=21):
     step: tuple[int, int | None, int, tuple[str, int, int] | None] | None
     stake: tuple[str, int, int, int, str] | None
     tell: bool
+    session: str
+    pin: str
+    pinned: str
 
 
 class Refused(_Message, tag=22):
@@ -185,6 +200,7 @@ class Shown(_Message, tag=25):
     status: int
     content_type: str
     body: bytes
+    refusal: "Refused | None" = None
 
 
 class ReplicaState(msgspec.Struct, array_like=True, gc=False):
@@ -195,6 +211,8 @@ class ReplicaState(msgspec.Struct, array_like=True, gc=False):
     kv_events: bool
     hbm_tokens: int
     block_size: int
+    weight: float
+    api_key: str | None
 
 
 class State(_Message, tag=26):
@@ -299,8 +317,8 @@ def match_fields(match: Match) -> tuple[Any, ...]:
     return found
 
 
-def identity_fields(identity: Identity) -> tuple[str, ...]:
-    found: tuple[str, ...] = _IDENTITY(identity)
+def identity_fields(identity: Identity) -> IdentityFields:
+    found: IdentityFields = _IDENTITY(identity)
     return found
 
 

@@ -75,6 +75,16 @@ class Claims:
             self._made[key] = known.spelling
         return known.spelling
 
+    def known(self, kind: int, tenant: str, meaning: bytes) -> bytes | None:
+        """What this worker knows of it."""
+        known = self._known.get((kind, tenant, meaning))
+        return known.spelling if known is not None else None
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was claimed since."""
+        return bool(self._made)
+
     def take(self) -> list[Claim]:
         """Claims made since they were last taken."""
         made, self._made = self._made, {}
@@ -99,6 +109,9 @@ class SharedRepresentatives(Representatives):
 
     def intern(self, tenant: str, canonical: bytes, spelling: bytes) -> bytes:
         return self._claims.spelling(SPELLING, tenant, xxh3_128_digest(canonical), spelling)
+
+    def known(self, tenant: str, canonical: bytes) -> bytes | None:
+        return self._claims.known(SPELLING, tenant, xxh3_128_digest(canonical))
 
 
 class SharedFrozen(Frozen):

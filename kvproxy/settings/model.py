@@ -18,6 +18,7 @@ from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Sw
 from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings
 from kvproxy.settings.score import ScoreSettings
+from kvproxy.settings.workers import WorkerKeys
 
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
@@ -33,7 +34,7 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class ServerSettings(Section):
+class ServerSettings(WorkerKeys, Section):
     """Where clients connect, and what they may send."""
 
     host: str = Field(
@@ -72,25 +73,6 @@ class ServerSettings(Section):
         ge=0,
         description="Time for running answers to end after SIGTERM. Keep it below the "
         "supervisor's own limit (Kubernetes: terminationGracePeriodSeconds).",
-    )
-    workers: Count = Field(
-        default=1,
-        ge=1,
-        le=256,
-        description="Processes that serve clients. With more than one, one more process decides "
-        "for all of them. Raise it when one core is not enough; leave a core for that process.",
-    )
-    hop_unsent_max_bytes: Count = Field(
-        default=16 * 2**20,
-        ge=4096,
-        description="With workers: what one may have to say to the process that decides before "
-        "it decides by itself. Raise it when kvproxy_hop_alone_total counts full.",
-    )
-    hop_silence_s: Seconds = Field(
-        default=5.0,
-        ge=2,
-        description="With workers: a process that decides and says nothing for so long is given "
-        "up for stuck. Raise it on machines that stand still for seconds.",
     )
     max_connections: Count = Field(
         default=10_000,

@@ -1,6 +1,7 @@
 """What runs in the processes that the supervisor starts."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -9,19 +10,25 @@ from pathlib import Path
 import uvloop
 
 from kvproxy.app import App
+from kvproxy.reload import Load, Reloaded
 from kvproxy.settings.model import Settings
 from kvproxy.workers.placement import PlacementApp
 from kvproxy.workers.worker import WorkerApp
 
 
-def place(settings: Settings, folder: Path, life: socket.socket) -> int:
-    """The placement process. `life` ends with the supervisor."""
-    return uvloop.run(_live(lambda: PlacementApp(settings, folder), life))
+def place(settings: Settings, folder: Path, load: Load | None, life: socket.socket) -> int:
+    """The placement process. `life` ends with the supervisor, which SIGHUP has tell all others."""
+    supervisor = os.getppid()
+
+    def reload_all() -> None:
+        os.kill(supervisor, signal.SIGHUP)
+
+    return uvloop.run(_live(lambda: PlacementApp(settings, folder, load, reload_all), life))
 
 
-def serve(settings: Settings, folder: Path, life: socket.socket) -> int:
+def serve(settings: Settings, folder: Path, load: Load | None, life: socket.socket) -> int:
     """A worker."""
-    return uvloop.run(_live(lambda: WorkerApp(settings, folder), life))
+    return uvloop.run(_live(lambda: WorkerApp(settings, folder, load), life))
 
 
 async def _live(make: Callable[[], App], life: socket.socket) -> int:
@@ -29,6 +36,14 @@ async def _live(make: Callable[[], App], life: socket.socket) -> int:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     app = make()
+    reloads = set[asyncio.Task[Reloaded]]()
+
+    def reload() -> None:
+        task = loop.create_task(app.reloader.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     life.setblocking(False)
     # Nobody writes to it: it becomes readable when the supervisor is no more.
     loop.add_reader(life, stop.set)

@@ -1,13 +1,18 @@
 """The placement process: all that an App knows of replicas, for workers instead of clients."""
 
+import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import cast
 from urllib.parse import parse_qs
 
-from kvproxy.adapters.hop.server import HopServer, Page
+from kvproxy.adapters.hop.server import HopServer
+from kvproxy.adapters.hop.server import Page as HopPage
+from kvproxy.adapters.http1.listener import Command, Page, Route
 from kvproxy.adapters.prompt_watch import Request
-from kvproxy.app import App
+from kvproxy.admin.commands import AdminCommands
+from kvproxy.app import App, listen
 from kvproxy.core import hop
 from kvproxy.core.desk import Desk, Ears, Told
 from kvproxy.core.diagnosis import Diagnosis
@@ -16,8 +21,11 @@ from kvproxy.core.spellings import Spellings
 from kvproxy.ops.logs import log_outcome
 from kvproxy.ops.merge import WorkerFigures, hop_alone, hop_seconds
 from kvproxy.ops.source_counters import Counted, SourceCounters
+from kvproxy.proxy import Exchange
+from kvproxy.reload import Load, Reloaded
 from kvproxy.settings.model import Settings
 
+log = logging.getLogger("kvproxy.placement")
 
 # What workers may take beyond the grace of their answers.
 _MARGIN_S = 10.0
@@ -25,10 +33,17 @@ _MARGIN_S = 10.0
 
 class PlacementApp(App):
     """Listens at `folder`/hop for workers. Counters of workers that are gone are kept in `folder`,
-    so that they outlive this process too."""
+    so that they outlive this process too. `reload_others`: has them read their settings again."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        super().__init__(settings)
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        load: Load | None = None,
+        reload_others: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._reload_others = reload_others
+        super().__init__(settings, load)
         # The one before may have died without taking it away.
         (folder / "hop").unlink(missing_ok=True)
         self._path = str(folder / "hop")
@@ -62,6 +77,9 @@ class PlacementApp(App):
 
     async def start(self) -> str:
         """Returns the path that is listened on; replicas have been asked once by then."""
+        address = self.settings.admin.address()
+        if address is not None and self.admin_server is not None:
+            log.info("operators: %s", await listen(self.admin_server, *address))
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
@@ -74,6 +92,9 @@ class PlacementApp(App):
         await self.close()
 
     async def close(self) -> None:
+        if self.admin_server is not None:
+            await self.admin_server.drain(0.0)
+        await self.table.close()
         await self.hop.close()
         await self.sources.close()
         await self.probe.close()
@@ -92,6 +113,8 @@ class PlacementApp(App):
                 replica.kv_events,
                 replica.hbm_tokens,
                 replica.block_size,
+                replica.weight,
+                self.api_keys.get(replica.id),
             )
             for replica in self.router.replicas
         ]
@@ -100,18 +123,42 @@ class PlacementApp(App):
         request = Request(told.path, told.body)
         self.sources.told(told.placement.placing, told.salt, told.prompt_tokens, request)
 
-    async def _show(self, path: str, query: str) -> Page:
-        """One of kvproxy's own pages, for all processes."""
-        if path == "/metrics":
-            await self.hop.ask_all("figures")
-            self.metrics.load(self._figures.total())
-        elif path == "/admin/explain":
-            request_id = parse_qs(query).get("request_id", [""])[0]
-            for told in await self.hop.ask_all("explain", request_id):
-                if told:
-                    return Page(200, "application/json", told)
-        page = await self._routes()[path](query)
-        return Page(page.status, page.content_type, page.body)
+    async def _show(self, asked: hop.Show) -> HopPage:
+        """One of kvproxy's own pages, for all processes, or a command."""
+        path, _, query = asked.target.partition("?")
+        route = (self._pages() | self._operated()).get(path)
+        if route is not None and asked.method in ("GET", "HEAD"):
+            page = await route(query)
+        else:
+            page = await self._command(cast(Exchange, _Asked(asked)))
+        return HopPage(page.status, page.content_type, page.body)
+
+    async def _metrics(self, query: str) -> Page:
+        await self.hop.ask_all("figures")
+        self.metrics.load(self._figures.total())
+        return await super()._metrics(query)
+
+    async def _explain(self, query: str) -> Page:
+        request_id = parse_qs(query).get("request_id", [""])[0]
+        for told in await self.hop.ask_all("explain", request_id):
+            if told:
+                return Page(told)
+        return await self.admin.explain(query)
+
+    def _operated(self) -> dict[str, Route]:
+        return super()._operated() | {"/admin/explain": self._explain}
+
+    def _commands(self, *, trusted: bool) -> Command:
+        commands = AdminCommands(self.table, self._reload, self.access, trusted=trusted)
+        self._command: Command = commands.handle
+        return commands.handle
+
+    async def _reload(self) -> Reloaded:
+        """Here first; the other processes follow when it was taken over."""
+        told = await self.reloader.reload()
+        if not told.refused:
+            self._reload_others()
+        return told
 
     def _counted(self) -> Iterable[Counted]:
         desk, server = self.hop.desk, self.hop
@@ -122,3 +169,15 @@ class PlacementApp(App):
         held = sum(len(worker.claims) for worker in desk.workers.values())
         text = "Requests of workers that wait or are placed"
         yield Counted("kvproxy_claims", text, {}, held, gauge=True)
+
+
+class _Asked:
+    """What a command needs of the request that came to a worker."""
+
+    def __init__(self, asked: hop.Show) -> None:
+        self.method, self.target, self.header = asked.method, asked.target, asked.header
+        self.path = asked.target.partition("?")[0]
+        self._body = asked.body
+
+    async def accept(self) -> bytes:
+        return self._body

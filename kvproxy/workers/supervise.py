@@ -4,6 +4,7 @@ It has no event loop and no threads, so a child is a fork of a process that has 
 and nothing running. When this process dies its children see it and drain.
 """
 
+import contextlib
 import gc
 import logging
 import os
@@ -20,6 +21,9 @@ from math import inf
 from pathlib import Path
 
 from kvproxy.ops.logs import set_up
+from kvproxy.reload import Load
+from kvproxy.settings.diff import taken_over
+from kvproxy.settings.errors import SettingsError
 from kvproxy.settings.model import Settings
 from kvproxy.workers.children import place, serve
 
@@ -31,7 +35,7 @@ _SETTLED_S = 10.0
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 10.0
 # How long children have to end on their own beyond the grace of the answers under way.
 _MARGIN_S = 10.0
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 Run = Callable[[socket.socket], int]
 
@@ -57,6 +61,7 @@ class Supervisor:
     children: list[Child]
     grace_s: float
     say_ready: Callable[[str], None]
+    reload: Callable[[], None] = lambda: None
     _selector: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
     _began: bool = False
     _stopping: bool = False
@@ -111,7 +116,8 @@ class Supervisor:
                 signal.set_wakeup_fd(-1)
                 for number in _SIGNALS:
                     signal.signal(number, signal.SIG_DFL)
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                for number in (signal.SIGINT, signal.SIGHUP):
+                    signal.signal(number, signal.SIG_IGN)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
                 # Copies of these would keep the others from seeing the end of this process.
                 for other in (ours, *(each.life for each in self.children)):
@@ -157,6 +163,8 @@ class Supervisor:
         for number in numbers:
             if number == signal.SIGCHLD:
                 self._reap()
+            elif number == signal.SIGHUP:
+                self._reload()
             elif not self._stopping:
                 self._stop()
             elif number in (signal.SIGTERM, signal.SIGINT):
@@ -187,6 +195,13 @@ class Supervisor:
             delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**child.failures)
             child.due_at = now + delay_s
             log.error("%s ended with %d; it starts again in %.2f s", child.name, code, delay_s)
+
+    def _reload(self) -> None:
+        """Each process reads its settings itself; children to come begin with what is read here."""
+        self.reload()
+        for child in self.children:
+            if child.pid and child.ready:
+                os.kill(child.pid, signal.SIGHUP)
 
     def _stop(self) -> None:
         self._stopping = True
@@ -259,8 +274,9 @@ def reserve(host: str, port: int) -> tuple[list[socket.socket], int]:
     return holders, port
 
 
-def run(settings: Settings) -> int:
-    """`kvproxy serve` with workers: returns when told to stop and drained."""
+def run(settings: Settings, load: Load | None = None) -> int:
+    """`kvproxy serve` with workers: returns when told to stop and drained. SIGHUP has `load` read
+    again."""
     set_up(settings.log.level, settings.log.format)
     server = settings.server
     try:
@@ -268,7 +284,13 @@ def run(settings: Settings) -> int:
     except OSError as error:
         sys.stderr.write(f"cannot listen on {server.host}:{server.port}: {error.strerror}\n")
         return 1
-    settings = settings.model_copy(update={"server": server.model_copy(update={"port": port})})
+    current = settings.model_copy(update={"server": server.model_copy(update={"port": port})})
+
+    def reload() -> None:
+        nonlocal current
+        # What is wrong with them is said by those who read them too.
+        with contextlib.suppress(SettingsError):
+            current = taken_over(current, load() if load is not None else current)
 
     def ready(url: str) -> None:
         sys.stdout.write(f"ready {url}\n")
@@ -276,14 +298,14 @@ def run(settings: Settings) -> int:
 
     with tempfile.TemporaryDirectory(prefix="kvproxy-") as folder:
         at = Path(folder)
-        children = [Child(_PLACEMENT, lambda life: place(settings, at, life))]
+        children = [Child(_PLACEMENT, lambda life: place(current, at, load, life))]
         children += [
-            Child(f"worker {number}", lambda life: serve(settings, at, life))
+            Child(f"worker {number}", lambda life: serve(current, at, load, life))
             for number in range(server.workers)
         ]
         # What is imported is shared with the children as long as nobody writes to it.
         gc.freeze()
-        status = Supervisor(children, server.grace_s, ready).run()
+        status = Supervisor(children, server.grace_s, ready, reload).run()
     for holder in holders:
         holder.close()
     return status

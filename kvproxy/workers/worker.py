@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,16 +12,20 @@ import orjson
 
 from kvproxy.adapters.hop.link import HopLink, LostError
 from kvproxy.adapters.hop.placer import Ears, HopPlacer
-from kvproxy.adapters.http1.listener import Page, Route
-from kvproxy.app import App
-from kvproxy.build import build_reader
+from kvproxy.adapters.http1.listener import Command, HttpServer, Page, Route
+from kvproxy.app import App, listen
+from kvproxy.build import build_reader, keys_of
 from kvproxy.core import hop
+from kvproxy.core.access import CREDENTIALS
 from kvproxy.core.dry_run import Reader
 from kvproxy.core.spellings import Claims, SharedFrozen, SharedRepresentatives
-from kvproxy.ops.logs import log_access
+from kvproxy.ops.logs import log_access, set_level
 from kvproxy.ops.merge import hop_alone, hop_seconds, plain
-from kvproxy.proxy import Agree, Placer, Record
+from kvproxy.proxy import Agree, Exchange, Placer, Record
+from kvproxy.reload import Load
+from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
+from kvproxy.settings.replica import ReplicaSettings
 
 log = logging.getLogger("kvproxy.worker")
 
@@ -34,15 +39,15 @@ _SAY_AGAIN_S = 5.0
 class WorkerApp(App):
     """`folder` is where the placement process listens."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
+    def __init__(self, settings: Settings, folder: Path, load: Load | None = None) -> None:
         self._claims = Claims(settings.canonical.representatives_max_bytes)
-        self._limited = frozenset(
-            key.name for key in settings.access.keys if key.requests_per_min or key.tokens_per_min
-        )
+        self._limited = set(_limited(settings))
         self._said_at = 0.0
         self._hop_seconds, self._hop_alone = hop_seconds(), hop_alone()
         self._pushing: asyncio.Task[None] | None = None
-        super().__init__(_without_rates(settings))
+        self._settling: asyncio.Task[None] | None = None
+        unlimited = _without_rates(settings)
+        super().__init__(unlimited, None if load is None else self._loads(load))
         assert isinstance(self.placer, HopPlacer)
         self.metrics.add(self._hop_seconds)
         self.metrics.add(self._hop_alone)
@@ -64,7 +69,7 @@ class WorkerApp(App):
             log.error("no placement process answers: this worker serves without it")
         self._pushing = asyncio.get_running_loop().create_task(self._push())
         server = self.settings.server
-        return await self.server.start(server.host, server.port, reuse_port=True)
+        return await listen(self.server, server.host, server.port, reuse_port=True)
 
     async def close(self) -> None:
         if self._pushing is not None:
@@ -88,6 +93,7 @@ class WorkerApp(App):
             partial(self._hop_seconds.add, ()),
             self._alone,
             self._answer,
+            self._replicas,
         )
         return HopPlacer(local, self.router, time.monotonic, self._limited, ears)
 
@@ -109,8 +115,54 @@ class WorkerApp(App):
     def _observe(self, record: Record) -> None:
         self.explanations.add(record)
         self.metrics.observe(record)
+        if self._claims.pending and self._settling is None:
+            # What an answer taught: others may be sent it before this worker reads again.
+            self._settling = asyncio.get_running_loop().create_task(self._settle())
         if self.settings.log.access:
             log_access(record)
+
+    async def _settle(self) -> None:
+        try:
+            await self._spelled_before()
+        finally:
+            self._settling = None
+
+    def _loads(self, load: Load) -> Load:
+        def read() -> Settings:
+            read = load()
+            self._limited.clear()
+            self._limited.update(_limited(read))
+            return _without_rates(read)
+
+        return read
+
+    def _take_over(self, new: Settings, found: Diff) -> list[str]:
+        """Replicas and limits are the placement process's, and come from there."""
+        running = taken_over(self.settings, new)
+        self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
+        self._upstream.keep(CREDENTIALS if self.access.closed else ())
+        set_level(running.log.level)
+        self.settings = running
+        return []
+
+    def _replicas(self, states: Sequence[hop.ReplicaState]) -> None:
+        """Those there are, as the placement process says."""
+        there = {state.id: state for state in states}
+        for replica in list(self.router.replicas):
+            state = there.get(replica.id)
+            if state is None or state.url != replica.url:
+                self.router.remove(replica)
+                self.admission.forget(replica)
+                self.api_keys.pop(replica.id, None)
+                if state is None:
+                    self._upstream.cut(replica)
+                self._upstream.forget(replica)
+        known = {replica.id for replica in self.router.replicas}
+        for state in states:
+            if state.api_key is not None:
+                self.api_keys[state.id] = state.api_key
+            if state.id not in known:
+                self.router.add(self.maker.make(ReplicaSettings(url=state.url, id=state.id)))
 
     def _alone(self, why: str) -> None:
         self._hop_alone.add((why,))
@@ -135,23 +187,42 @@ class WorkerApp(App):
             await asyncio.sleep(_PUSH_S)
             self.link.say(self.figures())
 
-    def _routes(self) -> dict[str, Route]:
-        own = super()._routes()
-        elsewhere: dict[str, Route] = {path: self._elsewhere(path) for path in own}
-        ready = self._ready(elsewhere["/readyz"])
-        return elsewhere | {"/healthz": own["/healthz"], "/readyz": ready, "/health": ready}
+    def _servers(self) -> tuple[HttpServer, HttpServer | None]:
+        """The listener for operators alone is the placement process's."""
+        return super()._servers()[0], None
+
+    def _pages(self) -> dict[str, Route]:
+        ready = self._ready(self._elsewhere("/readyz"))
+        elsewhere = {path: self._elsewhere(path) for path in super()._pages()}
+        return elsewhere | {"/healthz": self._healthz, "/readyz": ready, "/health": ready}
+
+    def _operated(self) -> dict[str, Route]:
+        return {path: self._elsewhere(path) for path in super()._operated()}
+
+    def _commands(self, *, trusted: bool) -> Command:
+        async def command(exchange: Exchange) -> Page:
+            header = {n: v for n, v in exchange.header.items() if n in ("host", "origin")}
+            body = await exchange.accept()
+            return await self._shown(exchange.method, exchange.target, header, body)
+
+        return command
 
     def _elsewhere(self, path: str) -> Route:
         async def show(query: str) -> Page:
-            try:
-                shown = await self.link.ask(lambda q: hop.Show(q, path, query))
-            except LostError:
-                missing = {"error": "the placement process is being started again; ask again"}
-                return Page(orjson.dumps(missing), status=503)
-            assert isinstance(shown, hop.Shown)
-            return Page(shown.body, shown.content_type, shown.status)
+            return await self._shown("GET", f"{path}?{query}", {}, b"")
 
         return show
+
+    async def _shown(self, method: str, target: str, header: dict[str, str], body: bytes) -> Page:
+        try:
+            shown = await self.link.ask(lambda q: hop.Show(q, method, target, header, body))
+        except LostError:
+            missing = {"error": "the placement process is being started again; ask again"}
+            return Page(orjson.dumps(missing), status=503)
+        assert isinstance(shown, hop.Shown)
+        if shown.refusal is not None:
+            raise hop.error_of(shown.refusal)
+        return Page(shown.body, shown.content_type, shown.status)
 
     def _ready(self, elsewhere: Route) -> Route:
         """Ready without the placement process too: this worker serves then as well as it can."""
@@ -162,6 +233,12 @@ class WorkerApp(App):
             return await elsewhere(query)
 
         return show
+
+
+def _limited(settings: Settings) -> list[str]:
+    """Names of keys with rates."""
+    keys = settings.access.keys
+    return [key.name for key in keys if key.requests_per_min or key.tokens_per_min]
 
 
 def _without_rates(settings: Settings) -> Settings:

@@ -118,6 +118,36 @@ async def test_a_running_answer_ends_and_then_all_processes() -> None:
         assert not any(map(exists, pids))
 
 
+async def test_settings_read_again_reach_every_process(tmp_path: Path) -> None:
+    async with recording(2) as replicas:
+        file = tmp_path / "kvproxy.yaml"
+        file.write_text(f"replicas: [{replicas[0].url}]\n")
+        async with served("--workers", "2", "--config", str(file)) as (process, url):
+            assert await chat(url) == 200
+            file.write_text(f"replicas: [{replicas[1].url}]\n")
+            process.send_signal(signal.SIGHUP)
+
+            async def moved() -> bool:
+                # The only replica was changed: until the new one is probed nobody is ready.
+                return await chat(url) == 200 and len(replicas[1].received) >= 4
+
+            await eventually(moved, 30.0)
+            pid, *_ = children(process.pid)
+            os.kill(pid, signal.SIGKILL)
+            # The next placement process begins with what was read last.
+            await eventually(lambda: pid not in children(process.pid), 30.0)
+            await until(url, "kvproxy_workers", 2)
+            before = len(replicas[0].received)
+            assert [await chat(url) for _ in range(4)] == [200] * 4
+            assert len(replicas[0].received) == before
+            listing = await ask(url, request("GET", "/admin/replicas"))
+            assert [row["url"] for row in orjson.loads(listing.body)["replicas"]] == [
+                replicas[1].url
+            ]
+            refusal = await ask(url, post(b"{}", "/admin/reload"))
+            assert refusal.status == 403
+
+
 async def test_both_workers_serve() -> None:
     async with (
         recording() as [replica],

@@ -192,9 +192,10 @@ class Hop:
         ears = Ears(
             changed=lambda replica: None,
             new_era=self._another,
-            hop=self.hops.append,
+            took=self.hops.append,
             alone=self.alone.append,
             answer=lambda what, about: f"{what} {about}".encode(),
+            replicas=lambda states: None,
         )
         placer = HopPlacer(local, router, self.clock, self.limited, ears)
         link = MemoryLink(self.placement, placer)

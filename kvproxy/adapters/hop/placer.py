@@ -8,7 +8,8 @@ placement process.
 import asyncio
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from kvproxy.adapters.hop.link import HopLink, LostError
@@ -52,15 +53,16 @@ class _Claim:
 
 @dataclass(slots=True)
 class Ears:
-    """Who is told of what: `changed` of replicas, `new_era` of another placement process, `hop` of
+    """Who is told of what: `changed` of replicas, `new_era` of another placement process, `took` of
     the seconds a decision spent under way, `alone` why this worker decided by itself. `answer` is
-    what the placement process may ask: what, about what."""
+    what the placement process may ask: what, about what; `replicas` are those there are now."""
 
     changed: Callable[[Replica], None]
     new_era: Callable[[], None]
-    hop: Callable[[float], None]
+    took: Callable[[float], None]
     alone: Callable[[str], None]
     answer: Callable[[str, str], bytes]
+    replicas: Callable[[Sequence[hop.ReplicaState]], None]
 
 
 @dataclass(slots=True)
@@ -71,7 +73,7 @@ class HopPlacer:
     local: Placer
     router: Router
     clock: Callable[[], float]
-    limited: frozenset[str]
+    limited: AbstractSet[str]
     ears: Ears
     link: HopLink = field(init=False)
     claims: dict[Placement, _Claim] = field(default_factory=dict)
@@ -116,11 +118,17 @@ class HopPlacer:
             return
         figures, prompt = None, None
         if usage is not None:
-            figures = (usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)
+            figures = (
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                usage.cached_tokens,
+                usage.created_tokens,
+            )
             fits = len(record.body) <= hop.PROMPT_BYTES_MAX and not self.link.full
             if claim.tell and fits and record.turn is not None:
                 prompt = (salt_of(record.turn), record.exchange.path, record.body)
-        self.link.say(hop.Done(claim.n, claim.well, figures, prompt))
+        response = (record.tenant, record.response) if record.response else None
+        self.link.say(hop.Done(claim.n, claim.well, figures, prompt, response))
 
     def abort(self, placement: Placement) -> None:
         claim = self.claims.pop(placement)
@@ -171,7 +179,7 @@ class HopPlacer:
                     asked.future.set_exception(hop.error_of(message))
             case hop.Handled():
                 for took_s in self._under_way:
-                    self.ears.hop(max(0.0, took_s - message.inside_s))
+                    self.ears.took(max(0.0, took_s - message.inside_s))
                 self._under_way.clear()
             case hop.State():
                 self._know(message.replicas)
@@ -200,7 +208,15 @@ class HopPlacer:
         after = record.claim
         record.claim = n
         if turn is None or identity is None:
-            return hop.Anywhere(n, record.passing_model, sorted(tried), limited, after)
+            return hop.Anywhere(
+                n,
+                record.passing_model,
+                sorted(tried),
+                limited,
+                after,
+                record.tenant,
+                record.previous,
+            )
         asked = key.priority if key is not None else None
         return hop.Place(
             n,
@@ -211,6 +227,8 @@ class HopPlacer:
             record.exchange.request_id,
             limited,
             after,
+            record.tenant,
+            record.previous,
         )
 
     def _placed(self, placed: hop.Placed) -> None:
@@ -227,6 +245,9 @@ class HopPlacer:
         record, now = asked.record, self.clock()
         if not placed.waited_s:
             self._under_way.append(now - asked.sent_at)
+        record.pin, record.pinned = placed.pin or record.pin, placed.pinned
+        if record.identity is not None and record.identity.session != placed.session:
+            record.identity = replace(record.identity, session=placed.session)
         turn, score = record.turn, Score(*placed.score)
         placing = Placing(
             record.identity or _NOBODY,
@@ -261,13 +282,14 @@ class HopPlacer:
 
     def _know(self, states: Sequence[hop.ReplicaState]) -> None:
         """The replicas as the placement process sees them."""
+        self.ears.replicas(states)
         known = {replica.id: replica for replica in self.router.replicas}
         for state in states:
             replica = known.get(state.id)
             if replica is None:
                 continue
             replica.models, replica.kv_events = tuple(state.models), state.kv_events
-            replica.block_size = state.block_size
+            replica.block_size, replica.weight = state.block_size, state.weight
             if replica.hbm_tokens != state.hbm_tokens:
                 replica.fit(state.hbm_tokens)
             if replica.health != state.health:

@@ -10,6 +10,7 @@ import msgspec
 from kvproxy.core import hop
 from kvproxy.core.admission import Admission
 from kvproxy.core.desk import Desk
+from kvproxy.core.errors import ProxyError
 
 log = logging.getLogger("kvproxy.hop")
 
@@ -27,8 +28,8 @@ class Page(NamedTuple):
     body: bytes
 
 
-# One of kvproxy's own pages, by path and query.
-Show = Callable[[str, str], Awaitable[Page]]
+# One of kvproxy's own pages, or a command; raises ProxyError.
+Show = Callable[[hop.Show], Awaitable[Page]]
 
 
 class HopServer:
@@ -71,7 +72,7 @@ class HopServer:
         """Returns when no worker is connected any more, or that time has passed."""
         loop = asyncio.get_running_loop()
         until = loop.time() + within_s
-        while self.connections and loop.time() < until:
+        while self.connections and loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(_TICK_S)
 
     async def close(self) -> None:
@@ -156,9 +157,13 @@ class HopServer:
 
     async def _shows(self, number: int, asked: hop.Show) -> None:
         try:
-            page = await self._show(asked.path, asked.query)
+            page = await self._show(asked)
+        except ProxyError as error:
+            self.say(number, hop.Shown(asked.q, error.status, "", b"", hop.refused(0, error)))
+            self.flush()
+            return
         except Exception:
-            log.exception("page %s failed", asked.path)
+            log.exception("page %s failed", asked.target)
             page = Page(500, "text/plain; charset=utf-8", b"kvproxy failed; see its log.\n")
         self.say(number, hop.Shown(asked.q, page.status, page.content_type, page.body))
         self.flush()

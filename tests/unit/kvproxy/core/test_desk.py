@@ -90,10 +90,12 @@ async def test_a_prompt_is_told_where_it_is_wanted() -> None:
 async def test_what_is_not_known_is_left_alone() -> None:
     world = Hop()
     desk, now = world.placement.desk, world.clock()
-    for message in (hop.Began(7, True), hop.Done(7, True, None, None), hop.Abort(7, True)):
+    for message in (hop.Began(7, True), hop.Done(7, True, None, None, None), hop.Abort(7, True)):
         desk.take(1, message, now)
     desk.take(1, hop.Failed("nobody"), now)
-    adopt = hop.Adopt(1, ("t", "m", "s"), hop.Packed(0, b"", b"", b"", b""), "nobody", 1, 0.1, True)
+    adopt = hop.Adopt(
+        1, ("t", "m", "s", 0.0), hop.Packed(0, b"", b"", b"", b""), "nobody", 1, 0.1, True
+    )
     desk.take(1, adopt, now)
     assert world.placement.at_rest()
     with pytest.raises(hop.BrokenHopError):

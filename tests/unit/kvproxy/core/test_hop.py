@@ -17,16 +17,18 @@ N = st.integers(1, 2**40)
 TEXT = st.text("ab é\n\0", max_size=20)
 MAYBE = st.none() | st.integers(0, 10**6)
 CHAINS = st.lists(st.binary(min_size=1, max_size=300), max_size=5).map(lambda t: make_chain(*t))
-USAGE = st.none() | st.tuples(N, N, MAYBE)
+USAGE = st.none() | st.tuples(N, N, MAYBE, MAYBE)
+RESPONSE = st.none() | st.tuples(TEXT, TEXT)
+PROMPT = st.none() | st.tuples(TEXT, TEXT, st.binary())
 MESSAGES = st.one_of(
     st.builds(hop.Hello, TEXT, N),
     st.builds(
-        hop.Place, N, st.just(("t", "m", "s", "", "", "none")), CHAINS.map(hop.pack),
-        st.lists(TEXT, max_size=3), st.integers(-100, 100), TEXT, TEXT, N,
+        hop.Place, N, st.just(("t", "m", "s", "", "", "none", 0.5)), CHAINS.map(hop.pack),
+        st.lists(TEXT, max_size=3), st.integers(-100, 100), TEXT, TEXT, N, TEXT, TEXT,
     ),
-    st.builds(hop.Anywhere, N, TEXT, st.lists(TEXT, max_size=3), TEXT, N),
+    st.builds(hop.Anywhere, N, TEXT, st.lists(TEXT, max_size=3), TEXT, N, TEXT, TEXT),
     st.builds(hop.Began, N, st.booleans()),
-    st.builds(hop.Done, N, st.booleans(), USAGE, st.none() | st.tuples(TEXT, TEXT, st.binary())),
+    st.builds(hop.Done, N, st.booleans(), USAGE, PROMPT, RESPONSE),
     st.builds(hop.Abort, N, st.booleans()),
     st.builds(hop.Claim, N, st.lists(st.tuples(st.just(0), TEXT, st.binary(), st.binary()))),
 )  # fmt: skip
@@ -72,7 +74,7 @@ def test_what_is_no_chain_is_refused(packed: hop.Packed) -> None:
 def test_values_become_fields_and_back() -> None:
     match = Match(3, 200, dram=50, rank=1, source="events", by_events=200)
     assert Match(*hop.match_fields(match)) == match
-    identity = Identity("t", "m", "s", "a", "p", "header:x")
+    identity = Identity("t", "m", "s", "a", "p", "header:x", 1.5)
     assert Identity(*hop.identity_fields(identity)) == identity
     error = ProxyError("overloaded", "too much", param="model", retry_after_s=2.0)
     back = hop.error_of(hop.refused(7, error))

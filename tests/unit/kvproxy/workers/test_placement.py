@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kvproxy.core import hop
 from kvproxy.core.desk import Told
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.types import Identity
@@ -43,7 +44,9 @@ async def test_prompts_that_are_told_are_asked_about(tmp_path: Path) -> None:
 async def test_pages_show_all_workers(tmp_path: Path) -> None:
     placement = app(tmp_path)
     placement._figures.heard("w", {"kvproxy_requests": [(["r", "ok"], [3.0])]})
-    page = await placement._show("/metrics", "")
+    page = await placement._show(hop.Show(1, "GET", "/metrics", {}, b""))
     assert b'kvproxy_requests_total{outcome="ok",replica="r"} 3.0' in page.body
     assert b"kvproxy_workers 0.0" in page.body
-    assert (await placement._show("/admin/explain", "request_id=x")).status == 404
+    assert (
+        await placement._show(hop.Show(1, "GET", "/admin/explain?request_id=x", {}, b""))
+    ).status == 404

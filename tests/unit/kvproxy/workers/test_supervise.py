@@ -87,7 +87,7 @@ def test_it_starts_restarts_and_ends_with_its_children() -> None:
     assert len(first) == 3
     for pid in first:
         os.kill(pid, signal.SIGKILL)
-        until(lambda: len(supervised.children()) == 3 and pid not in supervised.children())  # noqa: B023
+        until(lambda pid=pid: len(now := supervised.children()) == 3 and pid not in now)
     supervised.process.terminate()
     status, _ = supervised.end()
     assert status == 0

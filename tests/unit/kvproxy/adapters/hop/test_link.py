@@ -11,6 +11,7 @@ import pytest
 from kvproxy.adapters.hop.link import HopLink, LostError
 from kvproxy.adapters.hop.server import HopServer, Page
 from kvproxy.core import hop
+from kvproxy.core.errors import ProxyError
 from tests.support.hops import Placement
 from tests.support.proxies import eventually
 
@@ -42,7 +43,7 @@ class Place:
             admission=placement.admission,
             clock=time.monotonic,
             states=lambda: [
-                hop.ReplicaState(r.id, r.url, r.health, r.models, r.kv_events, 1, 16)
+                hop.ReplicaState(r.id, r.url, r.health, r.models, r.kv_events, 1, 16, 1.0, None)
                 for r in placement.router.replicas
             ],
             show=self.show,
@@ -56,10 +57,12 @@ class Place:
     def lost(self) -> None:
         self.saved += 1
 
-    async def show(self, path: str, query: str) -> Page:
-        if path == "/broken":
-            raise ValueError(path)
-        return Page(200, "text/plain", f"{path}?{query}".encode())
+    async def show(self, asked: hop.Show) -> Page:
+        if asked.target == "/broken":
+            raise ValueError(asked.target)
+        if asked.target == "/wrong":
+            raise ProxyError("not_found", "no such page")
+        return Page(200, "text/plain", asked.target.encode())
 
 
 @asynccontextmanager
@@ -92,12 +95,16 @@ async def test_it_joins_with_the_replicas_and_says_what_it_knows(tmp_path: Path)
 
 async def test_questions_are_answered_both_ways(tmp_path: Path) -> None:
     async with linked(tmp_path) as (place, link):
-        shown = await link.ask(lambda q: hop.Show(q, "/a", "b=1"))
+        shown = await link.ask(lambda q: hop.Show(q, "GET", "/a?b=1", {}, b""))
         assert isinstance(shown, hop.Shown)
         assert (shown.status, shown.body) == (200, b"/a?b=1")
-        broken = await link.ask(lambda q: hop.Show(q, "/broken", ""))
+        broken = await link.ask(lambda q: hop.Show(q, "GET", "/broken", {}, b""))
         assert isinstance(broken, hop.Shown)
         assert broken.status == 500
+        wrong = await link.ask(lambda q: hop.Show(q, "GET", "/wrong", {}, b""))
+        assert isinstance(wrong, hop.Shown)
+        assert wrong.refusal is not None
+        assert hop.error_of(wrong.refusal).code == "not_found"
         asking = asyncio.create_task(place.server.ask_all("explain", "x"))
         await eventually(lambda: any(isinstance(m, hop.Ask) for m in listens(link).said))
         (asked,) = [m for m in listens(link).said if isinstance(m, hop.Ask)]
@@ -109,7 +116,7 @@ async def test_questions_are_answered_both_ways(tmp_path: Path) -> None:
 async def test_decisions_that_come_in_one_turn_share_a_frame(tmp_path: Path) -> None:
     async with linked(tmp_path) as (place, link):
         for n in range(1, 6):
-            link.say(hop.Anywhere(n, "", [], "", 0))
+            link.say(hop.Anywhere(n, "", [], "", 0, "", ""))
         await eventually(lambda: sum(isinstance(m, hop.Placed) for m in listens(link).said) == 5)
         assert sum(isinstance(m, hop.Handled) for m in listens(link).said) == 1
         assert len(place.server.desk.workers[1].claims) == 5
@@ -161,7 +168,7 @@ async def test_a_link_that_nobody_reads_is_full(tmp_path: Path) -> None:
         assert connection._transport is not None
         connection._transport.pause_reading()
         prompt = ("", "/v1/chat/completions", b"x" * 2**20)
-        link.say(hop.Done(1, False, None, prompt))
+        link.say(hop.Done(1, False, None, prompt, None))
         await eventually(lambda: link.full)
         connection._transport.resume_reading()
         await eventually(lambda: not link.full)

@@ -129,7 +129,9 @@ async def test_replicas_are_as_the_placement_process_sees_them() -> None:
     assert replica.health is Health.READY
     from kvproxy.core import hop
 
-    state = hop.ReplicaState("r0", "http://r0", "ejected", ["m"], True, 77, 32)
-    world.workers[0].heard(hop.State([state, hop.ReplicaState("x", "", "ready", [], False, 1, 1)]))
+    state = hop.ReplicaState("r0", "http://r0", "ejected", ["m"], True, 77, 32, 1.0, None)
+    world.workers[0].heard(
+        hop.State([state, hop.ReplicaState("x", "", "ready", [], False, 1, 1, 1.0, None)])
+    )
     assert (replica.health, replica.models, replica.kv_events) == (Health.EJECTED, ("m",), True)
     assert (replica.hbm_tokens, replica.block_size) == (77, 32)

@@ -19,10 +19,10 @@ async def test_those_who_wait_are_placed_by_the_clock_and_by_events(tmp_path: Pa
         place.placement.admission._limits = module_limits(place.placement.admission._limits)
         record = make_record(BODY)
         assert record.turn is not None
-        identity = ("t", "m", "s", "", "", "none")
+        identity = ("t", "m", "s", "", "", "none", 0.0)
         for n in range(1, 8):
             chain = hop.pack(record.turn.chain)
-            link.say(hop.Place(n, identity, chain, [], 0, f"id{n}", "", 0))
+            link.say(hop.Place(n, identity, chain, [], 0, f"id{n}", "", 0, "", ""))
 
         def placed() -> int:
             return sum(isinstance(m, hop.Placed) for m in listens(link).said)
