@@ -23,12 +23,14 @@ from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
+from kvproxy.core.representatives import Representatives
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.proxy import Proxy, Record
 from kvproxy.settings.model import Settings
+from kvproxy.sharing import Sharing
 from kvproxy.sources import Sources
 
 # How often the working set is held against the caches.
@@ -74,11 +76,15 @@ class App:
         )
         self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
         self.metrics.add(SourceCounters(self.sources.counted))
+        spellings = Representatives(settings.canonical.representatives_max_bytes)
+        self.sharing = Sharing(settings, self.router, spellings)
+        self.metrics.add(self.sharing.took)
+        self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.proxy = Proxy(
             router=self.router,
             gate=self.gate,
-            reader=build_reader(settings),
+            reader=build_reader(settings, spellings),
             diagnosis=Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
             upstream=self._upstream,
             rules=rules_for(settings.identify.session_headers),
@@ -87,6 +93,7 @@ class App:
             doubt=self.probe.ask_soon,
             access=self.access,
             keepalive_s=settings.admission.keepalive_s,
+            peers=self.sharing.store,
         )
         server = settings.server
         limits = Limits(
@@ -104,6 +111,7 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        await self.sharing.start()
         server = self.settings.server
         return await self.server.start(server.host, server.port)
 
@@ -114,6 +122,7 @@ class App:
 
     async def close(self) -> None:
         """Let go of the replicas."""
+        await self.sharing.close()
         await self.sources.close()
         await self.probe.close()
         await self.regime.close()

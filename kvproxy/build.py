@@ -118,9 +118,11 @@ def build_admission(settings: Settings, router: Router) -> Admission:
     )
 
 
-def build_reader(settings: Settings) -> Reader:
+def build_reader(settings: Settings, kept: Representatives | None = None) -> Reader:
+    """`kept`: first spellings that are shared with others."""
     asked = settings.canonical
-    kept = Representatives(asked.representatives_max_bytes)
+    if kept is None:
+        kept = Representatives(asked.representatives_max_bytes)
     patterns = {Action.FREEZE: asked.freeze, Action.DROP: asked.drop}
     rules = [
         Rule(f"{action}_{index}", where, re.compile(pattern), action)

@@ -29,7 +29,7 @@ from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.threads import Step
 from kvproxy.core.turn import Turn, apply
-from kvproxy.core.types import Identity, Usage
+from kvproxy.core.types import Chain, Identity, Usage
 from kvproxy.patience import Patience
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -104,6 +104,17 @@ class Gate(Protocol):
         """Somebody's first token, end or abort may let others go."""
 
 
+class Peers(Protocol):
+    """The other proxies of a fleet."""
+
+    async def recall(self, identity: Identity, chain: Chain) -> None:
+        """The router learns what others know of the conversation; in bounded time, whatever
+        happens to them."""
+
+    def placed(self, placement: Placement) -> None:
+        """Others will learn of it."""
+
+
 @dataclass(slots=True)
 class Record:
     """One request, for metrics and the access log. Times in seconds, sizes in tokens; `body` is
@@ -144,6 +155,7 @@ class Proxy:
     access: Access
     retries: RetryBudget = field(default_factory=RetryBudget)
     keepalive_s: float | None = None
+    peers: Peers | None = None
 
     async def handle(self, exchange: Exchange) -> None:
         record = Record(exchange, self.clock())
@@ -190,7 +202,7 @@ class Proxy:
         record.step = self.diagnosis.follow(record.identity, turn)
         if record.step is not None and record.step.cause is Cause.COMPACTION:
             # Most of its blocks are of no more use: it may as well go where there is room.
-            self.router.affinity.forget(record.identity.key)
+            self.router.affinity.forget(self.router.key_of(record.identity))
         record.body = apply(body, turn.splices)
         return record.body
 
@@ -228,7 +240,11 @@ class Proxy:
             priority = priority_of(record.exchange.header) if asked is None else asked
             ticket = Ticket(identity, turn.chain, now, failed, priority)
             ticket.request_id = record.exchange.request_id
+            if self.peers is not None and not failed:
+                await self.peers.recall(identity, turn.chain)
             record.placement = await self.gate.admit(ticket)
+            if self.peers is not None:
+                self.peers.placed(record.placement)
             record.waited_s += self.clock() - now
         return record.placement
 
