@@ -12,6 +12,7 @@ from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.load import Hold
+from kvproxy.core.pins import Pins
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree, Run
@@ -25,9 +26,6 @@ from kvproxy.core.working_set import WorkingSet
 
 # KV used within this time counts as living on its replica, when new conversations are spread.
 _LIVE_S = 900.0
-
-# Block hash of an answer kept behind its prompt: it takes room but no prompt will ask for it.
-_ANSWER_MASK = 0x5DEECE66D
 
 
 # Whom to ask for replicas, best first.
@@ -102,6 +100,7 @@ class Router:
         self.held = HeldTokens()
         self.key_of = key_of
         self.teach: Callable[[Learned], None] | None = None
+        self.pins = Pins()
         self._weights = weights
         self._seed = seed
         self._sequence = 0
@@ -111,6 +110,8 @@ class Router:
     ) -> Lookup:
         """Raises ProxyError no_replica / model_not_found when nothing is eligible."""
         candidates = self._eligible(identity.model, exclude)
+        if self.pins:
+            candidates = self.pins.narrow(identity.session, candidates)
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
         facts, model = self.holdings.facts(chain), identity.model
         matches = self.holdings.matches(candidates, model, chain, prompt_tokens, facts)
@@ -225,6 +226,17 @@ class Router:
         hold = replica.load.reserve(replica.id, 0.0, now)
         return Placement(placing, self.policy, hold, replica.hbm.pin(())[0], now)
 
+    def add(self, replica: Replica) -> None:
+        assert all(replica.id != other.id for other in self.replicas)
+        self.replicas.append(replica)
+
+    def remove(self, replica: Replica) -> None:
+        """Requests under way there still settle with it; nobody else knows it any more."""
+        self.replicas.remove(replica)
+        self.affinity.forget_replica(replica.id)
+        self.pins.forget_replica(replica.id)
+        self.holdings.forget(replica.id)
+
     def ready(self) -> list[Replica]:
         return [replica for replica in self.replicas if replica.health is Health.READY]
 
@@ -272,7 +284,7 @@ class Router:
         replica.held_tokens -= placement.placing.prompt_tokens
         chain = placement.placing.chain
         if answer_tokens and len(chain):
-            _keep_answer(replica, chain.end, answer_tokens)
+            replica.keep_answer(chain.end, answer_tokens)
             replica.answered(answer_tokens)
         replica.hbm.release(placement.end, now)
 
@@ -326,15 +338,6 @@ def _answer_room(usage: Usage, block_size: int) -> int:
     whole = usage.prompt_tokens // block_size * block_size
     blocks = -(-(usage.prompt_tokens + usage.completion_tokens - whole) // block_size)
     return blocks * block_size
-
-
-def _keep_answer(replica: Replica, prompt_hash: int, size: int) -> None:
-    """Generated blocks take room in the cache like any other, until they are the oldest."""
-    key = [prompt_hash ^ _ANSWER_MASK]
-    answer, held = replica.hbm.pin(key)
-    if not held:
-        answer = replica.hbm.extend(answer, key, [size])
-    replica.hbm.release(answer)
 
 
 def session_key(identity: Identity, chain: Chain) -> bytes:
