@@ -8,9 +8,6 @@ from kvproxy.core.load import Load
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.progress import Progress
 
-# Block hash of an answer kept behind its prompt: it takes room but no prompt will ask for it.
-_ANSWER_MASK = 0x5DEECE66D
-
 
 @dataclass(slots=True, eq=False)
 class Replica:
@@ -54,14 +51,6 @@ class Replica:
     def answered(self, tokens: int) -> None:
         """An answer of so many tokens has ended."""
         self.answer_tokens += 0.1 * (tokens - self.answer_tokens)
-
-    def keep_answer(self, prompt_hash: int, size: int) -> None:
-        """Generated blocks take room in the cache like any other, until they are the oldest."""
-        key = [prompt_hash ^ _ANSWER_MASK]
-        answer, held = self.hbm.pin(key)
-        if not held:
-            answer = self.hbm.extend(answer, key, [size])
-        self.hbm.release(answer)
 
     @property
     def pinned(self) -> float:

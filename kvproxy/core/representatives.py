@@ -69,6 +69,10 @@ class Representatives:
             self.tell(First(*key, spelling))
         return spelling
 
+    def known(self, tenant: str, canonical: bytes) -> bytes | None:
+        """The spelling that was interned for it, if one was."""
+        return self._entries.get((scope_of(tenant), xxh3_128_digest(canonical)))
+
     def adopt(self, first: First) -> bool:
         """Use what another proxy saw first; whether another spelling was used here so far."""
         key = first.scope, first.digest

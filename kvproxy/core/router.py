@@ -10,6 +10,7 @@ from kvproxy.core.affinity import Affinity, Home, SessionKey
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
+from kvproxy.core.kept_answers import answer_room, keep_answer
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.load import Hold
 from kvproxy.core.pins import Pins
@@ -17,6 +18,7 @@ from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree, Run
 from kvproxy.core.replica import Replica
+from kvproxy.core.response_homes import ResponseHomes
 from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Asked, Match, Score, Weights, cheapest, score
@@ -26,7 +28,6 @@ from kvproxy.core.working_set import WorkingSet
 
 # KV used within this time counts as living on its replica, when new conversations are spread.
 _LIVE_S = 900.0
-
 
 # Whom to ask for replicas, best first.
 _BEST = (Health.READY, Health.PROBING)
@@ -100,6 +101,7 @@ class Router:
         self.held = HeldTokens()
         self.key_of = key_of
         self.teach: Callable[[Learned], None] | None = None
+        self.responses = ResponseHomes(affinity.max_sessions)
         self.pins = Pins()
         self._weights = weights
         self._seed = seed
@@ -200,14 +202,17 @@ class Router:
     def _bind(self, identity: Identity, replica: Replica, tokens: int, now: float) -> None:
         home = self._home(identity, now)
         if home is None:
-            self.returns.began()
+            self.returns.began(identity.retention_s)
         else:
-            self.returns.returned(now - home.last_use)
-        self.bind(self.key_of(identity), replica.id, tokens, now)
+            self.returns.returned(now - home.last_use, home.retention_s)
+        key, retention_s = self.key_of(identity), identity.retention_s
+        self.bind(key, replica.id, tokens, now, retention_s)
 
-    def bind(self, key: SessionKey, replica: str, tokens: int, now: float) -> None:
+    def bind(
+        self, key: SessionKey, replica: str, tokens: int, now: float, retention_s: float = 0.0
+    ) -> None:
         """The conversation's latest turn went to `replica`, through whichever proxy."""
-        self.affinity.bind(key, replica, tokens, now)
+        self.affinity.bind(key, replica, tokens, now, retention_s)
         self.working_set.touch(key, replica, tokens, now)
 
     def place_anywhere(
@@ -260,7 +265,7 @@ class Router:
         self._learn(placement, usage)
         if usage is not None and len(placement.placing.chain):
             placement.replica.hbm.correct(placement.end, usage.prompt_tokens)
-        answer = _answer_room(usage, placement.replica.block_size) if usage else 0
+        answer = answer_room(usage, placement.replica.block_size) if usage else 0
         self._settle(placement, answer, now)
         placing, holdings = placement.placing, self.holdings
         holdings.chains.finished(placing.request_id, usage.prompt_tokens if usage else 0)
@@ -284,9 +289,10 @@ class Router:
         replica.held_tokens -= placement.placing.prompt_tokens
         chain = placement.placing.chain
         if answer_tokens and len(chain):
-            replica.keep_answer(chain.end, answer_tokens)
+            retention_s = placement.placing.identity.retention_s
+            keep_answer(replica.hbm, chain.end, answer_tokens, now, retention_s)
             replica.answered(answer_tokens)
-        replica.hbm.release(placement.end, now)
+        replica.hbm.release(placement.end, now, placement.placing.identity.retention_s)
 
     def _learn(self, placement: Placement, usage: Usage | None) -> None:
         if usage is None:
@@ -330,14 +336,6 @@ class Router:
 
     def _home(self, identity: Identity, now: float) -> Home | None:
         return self.affinity.home(self.key_of(identity), now) if identity.session else None
-
-
-def _answer_room(usage: Usage, block_size: int) -> int:
-    """Tokens of the blocks that the next turn will not extend: those of the answer, and the one
-    where the prompt ended, which stays allocated however little it holds."""
-    whole = usage.prompt_tokens // block_size * block_size
-    blocks = -(-(usage.prompt_tokens + usage.completion_tokens - whole) // block_size)
-    return blocks * block_size
 
 
 def session_key(identity: Identity, chain: Chain) -> bytes:

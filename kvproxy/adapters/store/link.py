@@ -17,6 +17,7 @@ from kvproxy.adapters.store.scripts import ACQUIRE, COMMIT, SPELL
 # A store that answers no question in time this often in a row is left alone until it is well.
 _LATE_MAX = 3
 _CONNECTIONS_MAX = 16
+_READY_CONNECTIONS = 4
 _SOCKET_TIMEOUT_S = 1.0
 
 FAILURES = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
@@ -51,16 +52,28 @@ class Link:
         self._shown = address.url
         self._changed = changed
         self._late = 0
+        self._asked: set[asyncio.Future[Any]] = set()
         self.up = False
 
     async def close(self) -> None:
+        for task in self._asked:
+            task.cancel()
+        await asyncio.gather(*self._asked, return_exceptions=True)
         await self._client.aclose(close_connection_pool=True)
 
     async def ask(self, command: Command, deadline_s: float) -> Any:
-        """One command, of which the answer is worth nothing later than that; raises FAILURES."""
+        """One command, of which the answer is worth nothing later than that; raises FAILURES.
+
+        A late one is waited for all the same, since cutting it off would cost its connection.
+        """
+        task = asyncio.ensure_future(self._run(*command))
+        self._asked.add(task)
+        task.add_done_callback(self._answered)
         try:
-            async with asyncio.timeout(deadline_s):
-                answer = await self._run(*command)
+            await asyncio.wait({task}, timeout=deadline_s)
+            if not task.done():
+                raise TimeoutError
+            answer = task.result()
         except NoScriptError:
             self.went_down("it has lost its scripts")
             raise
@@ -71,6 +84,11 @@ class Link:
             raise
         self._late = 0
         return answer
+
+    def _answered(self, task: "asyncio.Future[Any]") -> None:
+        self._asked.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _run(self, *command: Any) -> Any:
         return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
@@ -87,6 +105,8 @@ class Link:
         """Ready the store for commands; it is up from then on. Raises FAILURES."""
         for script in (ACQUIRE, COMMIT, SPELL):
             await self._run("SCRIPT LOAD", script)
+        # Questions have no time to make connections.
+        await asyncio.gather(*(self._run("PING") for _ in range(_READY_CONNECTIONS)))
         self._late = 0
         if not self.up:
             self.up = True
