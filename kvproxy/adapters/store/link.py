@@ -103,6 +103,9 @@ class Link:
 
     async def open(self) -> None:
         """Ready the store for commands; it is up from then on. Raises FAILURES."""
+        if not self.up:
+            # Those made to the server as it was before.
+            await self._client.connection_pool.disconnect(inuse_connections=False)
         for script in (ACQUIRE, COMMIT, SPELL):
             await self._run("SCRIPT LOAD", script)
         # Questions have no time to make connections.
