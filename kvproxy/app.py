@@ -37,6 +37,7 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
+from kvproxy.core.representatives import Representatives
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
@@ -46,6 +47,7 @@ from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
+from kvproxy.sharing import Sharing
 from kvproxy.sources import Sources
 
 log = logging.getLogger("kvproxy")
@@ -94,6 +96,10 @@ class App:
         )
         self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
         self.metrics.add(SourceCounters(self.sources.counted))
+        self.spellings = spellings = Representatives(settings.canonical.representatives_max_bytes)
+        self.sharing = Sharing(settings, self.router, spellings)
+        self.metrics.add(self.sharing.took)
+        self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.placer = self._placer(
             LocalPlacer(
@@ -102,11 +108,12 @@ class App:
                 Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
                 time.monotonic,
                 self.probe.ask_soon,
+                peers=self.sharing.store,
             )
         )
         self.proxy = Proxy(
             placer=self.placer,
-            reader=self._reader(settings),
+            reader=self._reader(settings, spellings),
             upstream=self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
@@ -125,11 +132,11 @@ class App:
 
     # What is another in a process that is one of several (kvproxy.workers).
 
-    def _placer(self, local: Placer) -> Placer:
+    def _placer(self, local: LocalPlacer) -> Placer:
         return local
 
-    def _reader(self, settings: Settings) -> Reader:
-        return build_reader(settings)
+    def _reader(self, settings: Settings, spellings: Representatives) -> Reader:
+        return build_reader(settings, spellings)
 
     def _agree(self) -> Agree | None:
         return None
@@ -143,6 +150,7 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        await self.sharing.start()
         address = self.settings.admin.address()
         if address is not None and self.admin_server is not None:
             log.info("operators: %s", await listen(self.admin_server, *address))
@@ -158,6 +166,7 @@ class App:
 
     async def close(self) -> None:
         """Let go of the replicas."""
+        await self.sharing.close()
         await self.table.close()
         await self.sources.close()
         await self.probe.close()

@@ -25,7 +25,7 @@ from kvproxy.core.router import Placement, Placing, Router
 from kvproxy.core.score import Match, Score
 from kvproxy.core.spellings import Spellings
 from kvproxy.core.threads import Step
-from kvproxy.core.types import Identity, Usage
+from kvproxy.core.types import Usage
 
 # Attempts that failed, kept until the next attempt of the same request asks.
 _LEFT_MAX = 1024
@@ -81,13 +81,14 @@ class Worker:
 @dataclass(frozen=True, slots=True)
 class Ears:
     """Who is told of what: `doubt` and `changed` of replicas, `learned` of predictions, `wants` and
-    `told` of prompts."""
+    `told` of prompts, `placed` of decisions about them."""
 
     doubt: Callable[[Replica], None]
     changed: Callable[[Replica], None]
     learned: Callable[[Replica, Outcome], None]
     wants: Callable[[Replica], bool]
     told: Callable[[Told], None]
+    placed: Callable[[Placement], None]
 
 
 class Desk:
@@ -163,12 +164,13 @@ class Desk:
                 self._say(worker, hop.refused(n, outcome))
             else:
                 claims[n] = Holding(outcome, asked.key, asked.step)
+                self._ears.placed(outcome)
                 self._say(worker, self._placed(n, outcome, asked, asked.pin))
 
     def _place(self, worker: int, asking: hop.Place, now: float) -> None:
         claims = self.workers[worker].claims
         assert asking.n not in claims, "a claim is asked for once"
-        identity, chain = _identity(asking.identity), hop.unpack(asking.chain)
+        identity, chain = hop.identity_of(asking.identity), hop.unpack(asking.chain)
         exclude, pin = frozenset(asking.exclude), _NO_PIN
         step, stake = self.workers[worker].left.pop(asking.after, None), None
         try:
@@ -182,7 +184,7 @@ class Desk:
                 stake = self._diagnosis.stake(identity, chain, step)
                 if step is not None and step.cause is Cause.COMPACTION:
                     # Most of its blocks are of no more use: it may as well go where there is room.
-                    self._router.affinity.forget(identity.key)
+                    self._router.affinity.forget(self._router.key_of(identity))
             ticket = Ticket(identity, chain, now, exclude, asking.priority)
             ticket.request_id = asking.request_id
             self._admission.enter(ticket, now)
@@ -262,7 +264,7 @@ class Desk:
             return
         assert adopted.n not in worker.claims
         placing = Placing(
-            _identity(adopted.identity),
+            hop.identity_of(adopted.identity),
             hop.unpack(adopted.chain),
             replica,
             Match.NONE,
@@ -338,7 +340,3 @@ class Desk:
 
     def _replica(self, name: str) -> Replica | None:
         return next((each for each in self._router.replicas if each.id == name), None)
-
-
-def _identity(fields: hop.IdentityFields) -> Identity:
-    return Identity(*fields)  # type: ignore[arg-type]  # as identity_fields gave them

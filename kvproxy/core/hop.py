@@ -322,6 +322,10 @@ def identity_fields(identity: Identity) -> IdentityFields:
     return found
 
 
+def identity_of(given: IdentityFields) -> Identity:
+    return Identity(*given)  # type: ignore[arg-type]  # as identity_fields gave them
+
+
 def refused(n: int, error: ProxyError) -> Refused:
     return Refused(n, error.code, error.message, error.param, error.retry_after_s)
 

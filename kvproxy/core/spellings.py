@@ -31,21 +31,15 @@ class Claim(NamedTuple):
 class Spellings:
     """In the placement process: the first writer wins. Bounded in bytes, by kind."""
 
-    def __init__(self, max_bytes: int, frozen_max_bytes: int = 4 * 2**20) -> None:
-        self._kept: dict[int, ByteLru[_Key, bytes]] = {
-            SPELLING: ByteLru(max_bytes),
-            FROZEN: ByteLru(frozen_max_bytes),
-        }
+    def __init__(self, kept: Representatives, frozen_max_bytes: int = 4 * 2**20) -> None:
+        self._kept = {SPELLING: kept, FROZEN: Representatives(frozen_max_bytes)}
 
     def first(self, claims: Sequence[tuple[int, str, bytes, bytes]]) -> list[tuple[int, bytes]]:
         """By index, the claims that were spelled otherwise before, and how."""
         found = []
         for index, (kind, tenant, meaning, spelling) in enumerate(claims):
-            kept, key = self._kept[kind], (kind, tenant, meaning)
-            first = kept.get(key)
-            if first is None:
-                kept.put(key, spelling, len(spelling) + _ENTRY_BYTES)
-            elif first != spelling:
+            first = self._kept[kind].first(tenant, meaning, spelling)
+            if first != spelling:
                 found.append((index, first))
         return found
 

@@ -179,7 +179,7 @@ class Metrics:
         self._counted: dict[str, Tally | Spread] = {}
         for collector in list(vars(self).values()):
             if isinstance(collector, Tally | Spread):
-                self.add(collector)
+                self.count(collector)
 
     def _add_hints(self) -> None:
         """What clients say about their cache, and what became of it."""
@@ -203,8 +203,11 @@ class Metrics:
 
     def add(self, collector: Collector) -> None:
         self._registry.register(collector)
-        if isinstance(collector, Tally | Spread):
-            self._counted[collector.name] = collector
+
+    def count(self, collector: Tally | Spread) -> None:
+        """One whose figures are added up over workers."""
+        self._registry.register(collector)
+        self._counted[collector.name] = collector
 
     def rows(self) -> dict[str, Rows]:
         """All that was counted here, by name."""

@@ -18,6 +18,7 @@ from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Sw
 from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings
 from kvproxy.settings.score import ScoreSettings
+from kvproxy.settings.store import StoreSettings
 from kvproxy.settings.workers import WorkerKeys
 
 PolicyName = Literal[
@@ -325,6 +326,7 @@ class Settings(Section):
     probe: ProbeSettings = ProbeSettings()
     events: EventsSettings = EventsSettings()
     lmcache: LmcacheSettings = LmcacheSettings()
+    store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

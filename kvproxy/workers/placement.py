@@ -17,6 +17,7 @@ from kvproxy.core import hop
 from kvproxy.core.desk import Desk, Ears, Told
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.replica import Replica
+from kvproxy.core.router import Placement
 from kvproxy.core.spellings import Spellings
 from kvproxy.ops.logs import log_outcome
 from kvproxy.ops.merge import WorkerFigures, hop_alone, hop_seconds
@@ -55,25 +56,27 @@ class PlacementApp(App):
             show=self._show,
             figures=lambda worker, said: self._figures.heard(worker, said.rows),
             lost=self._figures.save,
+            recall=self._recall if self.sharing.store is not None else None,
         )
         self.hop.desk = Desk(
             router=self.router,
             admission=self.admission,
             diagnosis=Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
             access=self.access,
-            spellings=Spellings(settings.canonical.representatives_max_bytes),
+            spellings=Spellings(self.spellings),
             ears=Ears(
                 self.probe.ask_soon,
                 lambda replica: self.hop.changed(),
                 log_outcome,
                 self.sources.prompts.wants,
                 self._told,
+                self._placed,
             ),
             say=self.hop.say,
         )
         self.metrics.add(SourceCounters(self._counted))
-        self.metrics.add(hop_seconds())
-        self.metrics.add(hop_alone())
+        self.metrics.count(hop_seconds())
+        self.metrics.count(hop_alone())
 
     async def start(self) -> str:
         """Returns the path that is listened on; replicas have been asked once by then."""
@@ -83,6 +86,7 @@ class PlacementApp(App):
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        await self.sharing.start()
         await self.hop.start(self._path)
         return self._path
 
@@ -96,6 +100,7 @@ class PlacementApp(App):
             await self.admin_server.drain(0.0)
         await self.table.close()
         await self.hop.close()
+        await self.sharing.close()
         await self.sources.close()
         await self.probe.close()
         await self.regime.close()
@@ -118,6 +123,16 @@ class PlacementApp(App):
             )
             for replica in self.router.replicas
         ]
+
+    async def _recall(self, asked: hop.Place) -> None:
+        """What other proxies know of the conversation, at its first attempt."""
+        identity = hop.identity_of(asked.identity)
+        if self.sharing.store is not None and not asked.after:
+            await self.sharing.store.recall(identity, hop.unpack(asked.chain))
+
+    def _placed(self, placement: Placement) -> None:
+        if self.sharing.store is not None:
+            self.sharing.store.placed(placement)
 
     def _told(self, told: Told) -> None:
         request = Request(told.path, told.body)

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import orjson
 from kvproxy.adapters.hop.link import HopLink, LostError
 from kvproxy.adapters.hop.placer import Ears, HopPlacer
 from kvproxy.adapters.http1.listener import Command, HttpServer, Page, Route
+from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.app import App, listen
 from kvproxy.build import build_reader, keys_of
 from kvproxy.core import hop
 from kvproxy.core.access import CREDENTIALS
 from kvproxy.core.dry_run import Reader
+from kvproxy.core.representatives import Representatives
 from kvproxy.core.spellings import Claims, SharedFrozen, SharedRepresentatives
 from kvproxy.ops.logs import log_access, set_level
 from kvproxy.ops.merge import hop_alone, hop_seconds, plain
@@ -49,8 +52,8 @@ class WorkerApp(App):
         unlimited = _without_rates(settings)
         super().__init__(unlimited, None if load is None else self._loads(load))
         assert isinstance(self.placer, HopPlacer)
-        self.metrics.add(self._hop_seconds)
-        self.metrics.add(self._hop_alone)
+        self.metrics.count(self._hop_seconds)
+        self.metrics.count(self._hop_alone)
         self.link = self.placer.link = HopLink(
             str(folder / "hop"),
             f"{os.getpid()}-{time.time_ns()}",
@@ -82,11 +85,11 @@ class WorkerApp(App):
     def figures(self) -> hop.Figures:
         return hop.Figures(plain(self.metrics.rows()))
 
-    def _reader(self, settings: Settings) -> Reader:
+    def _reader(self, settings: Settings, spellings: Representatives) -> Reader:
         kept, frozen = SharedRepresentatives(self._claims), SharedFrozen(self._claims)
         return build_reader(settings, kept, frozen)
 
-    def _placer(self, local: Placer) -> Placer:
+    def _placer(self, local: LocalPlacer) -> Placer:
         ears = Ears(
             self._replica_changed,
             self._claims.new_era,
@@ -95,7 +98,9 @@ class WorkerApp(App):
             self._answer,
             self._replicas,
         )
-        return HopPlacer(local, self.router, time.monotonic, self._limited, ears)
+        return HopPlacer(
+            replace(local, peers=None), self.router, time.monotonic, self._limited, ears
+        )
 
     def _agree(self) -> Agree:
         return self._spelled_before

@@ -16,6 +16,7 @@ from kvproxy.core.desk import Desk
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.dialects.chat import Chat
 from kvproxy.core.identify import identify
+from kvproxy.core.representatives import Representatives
 from kvproxy.core.router import Router
 from kvproxy.core.spellings import Spellings
 from kvproxy.core.types import Usage
@@ -126,13 +127,14 @@ class Placement:
             admission=self.admission,
             diagnosis=Diagnosis(self.router.ruler, 2**20),
             access=Access(keys),
-            spellings=Spellings(2**20),
+            spellings=Spellings(Representatives(2**20)),
             ears=desks.Ears(
                 doubt=lambda replica: self.doubted.append(replica.id),
                 changed=lambda replica: None,
                 learned=lambda replica, outcome: None,
                 wants=lambda replica: self.wanted,
                 told=self.told.append,
+                placed=lambda placement: None,
             ),
             say=lambda worker, message: self.said[worker].append(message),
         )

@@ -234,7 +234,8 @@ class HopPlacer:
     def _placed(self, placed: hop.Placed) -> None:
         asked = self._asked.pop(placed.n, None)
         if asked is None:
-            # Its request was cancelled, which was told.
+            # Its request was cancelled; that was told, but maybe before it was asked there.
+            self.link.say(hop.Abort(placed.n, well=False))
             return
         replica = next((r for r in self.router.replicas if r.id == placed.replica), None)
         if asked.future.done() or replica is None:

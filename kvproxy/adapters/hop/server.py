@@ -34,7 +34,7 @@ Show = Callable[[hop.Show], Awaitable[Page]]
 
 class HopServer:
     """`desk` is set once it is made: both need each other. `states` is what workers should know of
-    the replicas."""
+    the replicas. `recall` is awaited before a prompt is placed."""
 
     desk: Desk
 
@@ -47,6 +47,7 @@ class HopServer:
         show: Show,
         figures: Callable[[str, hop.Figures], None],
         lost: Callable[[], None],
+        recall: Callable[[hop.Place], Awaitable[None]] | None = None,
     ) -> None:
         self._admission = admission
         self._clock = clock
@@ -54,6 +55,7 @@ class HopServer:
         self._show = show
         self._figures = figures
         self._lost = lost
+        self._recall = recall
         self.connections: dict[int, _Connection] = {}
         self.lost_workers = 0
         self._told: Sequence[hop.ReplicaState] = ()
@@ -134,6 +136,8 @@ class HopServer:
                 self._figures(name, message)
             elif isinstance(message, hop.Show):
                 self._spawn(self._shows(number, message))
+            elif isinstance(message, hop.Place) and self._recall is not None:
+                self._spawn(self._recalls(number, message, self._recall(message)))
             else:
                 answered |= isinstance(message, hop.Place | hop.Anywhere)
                 self.desk.take(number, message, self._clock())
@@ -154,6 +158,12 @@ class HopServer:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _recalls(self, number: int, asked: hop.Place, recalled: Awaitable[None]) -> None:
+        await recalled
+        if number in self.connections:
+            self.desk.take(number, asked, self._clock())
+            self.flush()
 
     async def _shows(self, number: int, asked: hop.Show) -> None:
         try:

@@ -4,6 +4,7 @@ import json
 
 from kvproxy.core.canonical import Canonicaliser, Order
 from kvproxy.core.dialects.chat import Chat
+from kvproxy.core.representatives import Representatives
 from kvproxy.core.spellings import (
     FROZEN,
     SPELLING,
@@ -49,7 +50,7 @@ ONE, OTHER = {"a": A, "b": B}, {"b": B, "a": A}
 
 
 def test_all_workers_use_the_first_spelling() -> None:
-    common = Spellings(2**20)
+    common = Spellings(Representatives(2**20))
     one, other = Worker(common), Worker(common)
     assert one.forwards(body(ONE)) == body(ONE)
     assert other.forwards(body(OTHER)) == body(ONE)
@@ -59,7 +60,7 @@ def test_all_workers_use_the_first_spelling() -> None:
 
 
 def test_what_is_confirmed_is_not_asked_again_before_another_era() -> None:
-    common = Spellings(2**20)
+    common = Spellings(Representatives(2**20))
     worker = Worker(common)
     worker.forwards(body(ONE))
     worker.reader.read(Chat(), "t", body(ONE, "x"))
@@ -73,7 +74,7 @@ def test_frozen_text_is_that_of_the_first_turn_on_any_worker() -> None:
     import re
 
     rule = Rule("day", Where.SYSTEM, re.compile(r"\d{4}-\d\d-\d\d"), Action.FREEZE)
-    common = Spellings(2**20)
+    common = Spellings(Representatives(2**20))
     workers = [Worker(common, (rule,)), Worker(common, (rule,))]
 
     def said(day: str) -> bytes:
@@ -86,7 +87,7 @@ def test_frozen_text_is_that_of_the_first_turn_on_any_worker() -> None:
 
 
 def test_tenants_and_kinds_share_nothing() -> None:
-    common = Spellings(2**20)
+    common = Spellings(Representatives(2**20))
     first = common.first([(SPELLING, "t", b"m", b"1"), (SPELLING, "u", b"m", b"2")])
     assert first == []
     assert common.first([(FROZEN, "t", b"m", b"3")]) == []
@@ -94,13 +95,13 @@ def test_tenants_and_kinds_share_nothing() -> None:
 
 
 def test_the_bound_is_in_bytes() -> None:
-    common = Spellings(1000)
+    common = Spellings(Representatives(1000))
     for number in range(10):
         common.first([(SPELLING, "t", b"%d" % number, b"x" * 100)])
     assert common.first([(SPELLING, "t", b"0", b"y")]) == []
 
 
 def test_alone_it_reads_as_one_process_does() -> None:
-    worker, one = Worker(Spellings(2**20)), make_reader()
+    worker, one = Worker(Spellings(Representatives(2**20))), make_reader()
     for text in (body(ONE), body(OTHER), body(OTHER, "more")):
         assert worker.forwards(text) == apply(text, one.read(Chat(), "t", text).splices)
