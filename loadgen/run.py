@@ -15,6 +15,7 @@ from loadgen.chaos import Chaos
 from loadgen.dialects import DIALECTS
 from loadgen.force import Alone, Force, until_over
 from loadgen.honesty import allowed_lag_s, client_of
+from loadgen.hopping import wire_to
 from loadgen.layout import Overhead
 from loadgen.ledger import Ledger
 from loadgen.limits import Admission
@@ -35,7 +36,7 @@ from loadgen.stats import spread, summarise
 from loadgen.text import WordPool
 from loadgen.traces.model import Trace
 from loadgen.warm import Warm
-from loadgen.wire import Endpoint, Wire
+from loadgen.wire import Wire
 from loadgen.workers.crew import Crew
 from loadgen.workers.messages import Job
 
@@ -64,7 +65,7 @@ async def run_load(
         if settings.ramp is not None:
             raise ResumeError("a ramp cannot be gone on with: it has to see every request")
         past = read_past(output, public)
-    wire = Wire(Endpoint(settings.url))
+    wire = wire_to(settings.url, settings.also)
     headers = {"x-kvproxy-decision": "1", "Accept": "text/event-stream"}
     if settings.api_key:
         headers["Authorization"] = f"Bearer {settings.api_key}"

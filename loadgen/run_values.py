@@ -30,8 +30,9 @@ class RunSettings:
     no ramp, `duration_s` or `requests` it ends when every trace has been played once; otherwise
     conversations are recycled. A p99 of the client's own delay above `client_lag_max_s` makes a
     run invalid; None: from the SLO's TTFT. `scrape` are URLs of replicas whose /metrics are read
-    on the way. `workers` is the number of processes that share the users; `faults` are those of
-    clients, `commands` run beside them, `limits` are those that this client keeps."""
+    on the way; `also` are further proxies of the fleet behind `url`, taken in turn. `workers` is
+    the number of processes that share the users; `faults` are those of clients, `commands` run
+    beside them, `limits` are those that this client keeps."""
 
     url: str
     users: int = 8
@@ -58,6 +59,7 @@ class RunSettings:
     faults: Faults = field(default_factory=Faults)
     commands: tuple[Command, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    also: tuple[str, ...] = ()
 
     @property
     def recycles(self) -> bool:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import uvloop
 
 from loadgen.force import Alone, until_over
+from loadgen.hopping import wire_to
 from loadgen.players import Players, stage_of
 from loadgen.sample import Sample
 from loadgen.session import Gate
-from loadgen.wire import Endpoint, Wire
 from loadgen.workers.messages import ORDERS, Done, Job, Order, Report, Under, message, read_frame
 
 REPORT_S = 0.02
@@ -70,7 +70,7 @@ class Worker:
         self._gate = Gate(job.requests)
         self._begin: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._reporter = Reporter(follows=job.settings.ramp is not None)
-        self._wire = Wire(Endpoint(job.settings.url))
+        self._wire = wire_to(job.settings.url, job.settings.also)
         stage = stage_of(
             job.settings, job.traces, self._wire, (job.asking, job.content),
             started=job.started, witness=self._reporter, gate=self._gate, past=job.past,
