@@ -1,12 +1,21 @@
 """All that the router knows of one replica: identity, health, load, cache model, rates."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from kvproxy.core.learn import PrefillRate
 from kvproxy.core.life_cycle import Evidence, Health, LifeCycle
 from kvproxy.core.load import Load
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.progress import Progress
+
+
+class Role(StrEnum):
+    """What a replica is there for, where prompts are computed apart from answers."""
+
+    BOTH = "both"
+    PREFILL = "prefill"
+    DECODE = "decode"
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +31,7 @@ class Replica:
     rate: PrefillRate
     hbm: PrefixTree = field(init=False)
     weight: float = 1.0
+    role: Role = Role.BOTH
     block_size: int = 16
     models: tuple[str, ...] = ()
     life: LifeCycle = field(default_factory=LifeCycle)

@@ -4,9 +4,11 @@ look_up and score read; place reserves; first_token, finish and abort settle wha
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvproxy.core.affinity import Affinity, Home
+from kvproxy.core.disagg.choice import Choice, Remote
+from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
@@ -15,7 +17,7 @@ from kvproxy.core.load import Hold
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree, Run
-from kvproxy.core.replica import Replica
+from kvproxy.core.replica import Replica, Role
 from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Asked, Match, Score, Weights, cheapest, score
@@ -48,7 +50,7 @@ class Lookup:
 @dataclass(frozen=True, slots=True)
 class Placing:
     """A turn and the replica chosen for it, with what was believed at that moment. `request_id`
-    is what the replica will call it, empty if it is not told."""
+    is what the replica will call it, empty if it is not told; `remote` where it gets KV from."""
 
     identity: Identity
     chain: Chain
@@ -58,17 +60,20 @@ class Placing:
     score: Score
     request_id: str = ""
     waited_s: float = 0.0
+    remote: Remote | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placement:
-    """A decision and the claim it made: settled exactly once, by finish or abort."""
+    """A decision and the claim it made: settled exactly once, by finish or abort. `prefill` is the
+    claim on another replica that computes the prompt, to be settled on its own."""
 
     placing: Placing
     policy: PolicyName
     hold: Hold
     end: Run
     at: float
+    prefill: "Placement | None" = None
 
     @property
     def replica(self) -> Replica:
@@ -99,6 +104,7 @@ class Router:
         self.working_set = WorkingSet(affinity.max_sessions)
         self.returns = Returns()
         self.held = HeldTokens()
+        self.disagg: Disagg | None = None
         self._weights = weights
         self._seed = seed
         self._sequence = 0
@@ -185,7 +191,49 @@ class Router:
         if identity.session:
             self._bind(identity, replica, placing.prompt_tokens, now)
         self.holdings.opened(placing.request_id, replica, chain)
-        return Placement(placing, self.policy, hold, end, now)
+        prefill = self._reserve_prefill(placing, now) if placing.remote is not None else None
+        return Placement(placing, self.policy, hold, end, now, prefill)
+
+    def elsewhere(
+        self,
+        identity: Identity,
+        chain: Chain,
+        lookup: Lookup,
+        asked: Asked,
+        index: int,
+        cost: Score,
+    ) -> Choice | None:
+        """Where the prompt had better be computed or fetched elsewhere than on the candidate at
+        `index`, which costs `cost`; None where it had not, or nothing can be moved."""
+        if self.disagg is None or self.policy is not PolicyName.SECONDS:
+            return None
+        matches = self.holdings.matches
+        able = self.disagg.able(self._of_role(identity.model, Role.DECODE))
+        facts, tokens = self.holdings.facts(chain), lookup.prompt_tokens
+        prefillers = list(
+            zip(able, matches(able, identity.model, chain, tokens, facts), strict=True)
+        )
+        choice = self.disagg.choose(
+            asked, lookup.candidates, lookup.matches, prefillers, index, cost
+        )
+        return choice if choice.remote is not None else None
+
+    def _reserve_prefill(self, placing: Placing, now: float) -> Placement | None:
+        """The claim on the replica that computes what this one will load."""
+        remote = placing.remote
+        assert remote is not None
+        if remote.pulls:
+            return None
+        score = Score.FREE._replace(prefill_s=remote.prefill_s)
+        leg = replace(
+            placing,
+            identity=replace(placing.identity, session=""),
+            replica=remote.replica,
+            match=remote.match,
+            score=score,
+            remote=None,
+        )
+        return self.reserve(leg, now)
 
     def _store(self, dram: PrefixTree, chain: Chain, model: str, now: float) -> None:
         """Prefill writes through to the DRAM tier, and what is found there is used again."""
@@ -245,7 +293,8 @@ class Router:
         self._settle(placement, answer, now)
         placing, holdings = placement.placing, self.holdings
         holdings.chains.finished(placing.request_id, usage.prompt_tokens if usage else 0)
-        if usage is None:
+        if usage is None or placing.remote is not None:
+            # What was fetched is reported as cached too: it says nothing of what was held.
             return None
         if usage.cached_tokens is None:
             return holdings.unreported(placing.replica, placing.match)
@@ -277,7 +326,7 @@ class Router:
         replica = placement.replica
         cached = usage.cached_tokens
         hold = placement.hold
-        if cached is None:
+        if cached is None or placement.placing.remote is not None:
             return
         predicted = placement.placing.match
         # Where chains part it is certain how many blocks were held, if not how many tokens; where
@@ -295,8 +344,15 @@ class Router:
             ttft_s = hold.first_token_at - hold.at
             replica.rate.observe(miss, ttft_s, hold.alone, usage.prompt_tokens)
 
+    def _of_role(self, model: str, other: Role) -> list[Replica]:
+        """Usable replicas that are not there for `other` alone."""
+        return [replica for replica in self.usable(model) if replica.role is not other]
+
     def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
         usable = self.usable(model, exclude)
+        if self.disagg is not None:
+            # Who only prefills answers when nobody else is left: better than no answer.
+            usable = [r for r in usable if r.role is not Role.PREFILL] or usable
         if usable:
             return usable
         if not model or any(replica.serves(model) for replica in self.replicas):
