@@ -176,7 +176,8 @@ class Admission:
         ticket.match = lookup.matches[index]
         ticket.prompt_tokens = lookup.prompt_tokens
         ticket.score = cost
-        found = router.elsewhere(ticket.identity, ticket.chain, lookup, asked, index, cost)
+        whole = Choice(index, cost, None)
+        found = router.elsewhere(ticket.identity, ticket.chain, lookup, asked, whole)
         ticket.answering = self._apart(ticket, lookup, found) if found is not None else None
         ticket.evicted_before = ticket.replica.hbm.evicted
 

@@ -195,27 +195,18 @@ class Router:
         return Placement(placing, self.policy, hold, end, now, prefill)
 
     def elsewhere(
-        self,
-        identity: Identity,
-        chain: Chain,
-        lookup: Lookup,
-        asked: Asked,
-        index: int,
-        cost: Score,
+        self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked, whole: Choice
     ) -> Choice | None:
-        """Where the prompt had better be computed or fetched elsewhere than on the candidate at
-        `index`, which costs `cost`; None where it had not, or nothing can be moved."""
-        if self.disagg is None or self.policy is not PolicyName.SECONDS:
+        """Where the prompt had better be computed or fetched elsewhere than it is answered; None
+        where `whole`, the best plain placement, is as good or nothing can be moved."""
+        disagg = self.disagg
+        if disagg is None or self.policy is not PolicyName.SECONDS:
             return None
-        matches = self.holdings.matches
-        able = self.disagg.able(self._of_role(identity.model, Role.DECODE))
+        able = disagg.able([r for r in self.usable(identity.model) if r.role is not Role.DECODE])
         facts, tokens = self.holdings.facts(chain), lookup.prompt_tokens
-        prefillers = list(
-            zip(able, matches(able, identity.model, chain, tokens, facts), strict=True)
-        )
-        choice = self.disagg.choose(
-            asked, lookup.candidates, lookup.matches, prefillers, index, cost
-        )
+        held = self.holdings.matches(able, identity.model, chain, tokens, facts)
+        prefillers = list(zip(able, held, strict=True))
+        choice = disagg.choose(asked, lookup.candidates, lookup.matches, prefillers, whole)
         return choice if choice.remote is not None else None
 
     def _reserve_prefill(self, placing: Placing, now: float) -> Placement | None:
@@ -343,10 +334,6 @@ class Router:
             miss = usage.prompt_tokens - cached
             ttft_s = hold.first_token_at - hold.at
             replica.rate.observe(miss, ttft_s, hold.alone, usage.prompt_tokens)
-
-    def _of_role(self, model: str, other: Role) -> list[Replica]:
-        """Usable replicas that are not there for `other` alone."""
-        return [replica for replica in self.usable(model) if replica.role is not other]
 
     def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
         usable = self.usable(model, exclude)

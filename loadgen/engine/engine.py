@@ -251,7 +251,7 @@ class Engine:
             return
         self._prompt_tokens += request.prompt_tokens
         self._cached_prompt_tokens += sequence.hbm_hit + sequence.dram_hit + sequence.remote_hit
-        self._loaded_prompt_tokens += sequence.dram_hit
+        self._loaded_prompt_tokens += sequence.dram_hit + sequence.remote_hit
         self._out.append(FirstToken(request.id, time_s))
         self._count(sequence, 1, time_s)
 

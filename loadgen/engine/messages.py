@@ -74,7 +74,7 @@ class Gauges(NamedTuple):
     dram_hits: int
     prompt_tokens: int  # of prompts that got their first token; so are the next two
     cached_prompt_tokens: int  # hits in either tier, and what peers held
-    loaded_prompt_tokens: int  # hits in the DRAM tier
+    loaded_prompt_tokens: int  # hits in the DRAM tier, and what peers held
     generation_tokens: int
     preemptions: int
     evicted_blocks: int

@@ -67,6 +67,7 @@ class _Offer(NamedTuple):
 
 def choose(
     asked: Asked,
+    *,
     candidates: Sequence[Replica],
     matches: Sequence[Match],
     prefillers: Sequence[tuple[Replica, Match]],

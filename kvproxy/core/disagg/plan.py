@@ -6,7 +6,7 @@ from kvproxy.core.disagg.choice import Choice, Terms, choose
 from kvproxy.core.disagg.connectors import Peer
 from kvproxy.core.disagg.transfer_rate import TransferRate
 from kvproxy.core.replica import Replica
-from kvproxy.core.score import Asked, Match, Score
+from kvproxy.core.score import Asked, Match
 
 
 class Disagg:
@@ -27,11 +27,17 @@ class Disagg:
         candidates: Sequence[Replica],
         matches: Sequence[Match],
         prefillers: Sequence[tuple[Replica, Match]],
-        index: int,
-        cost: Score,
+        whole: Choice,
     ) -> Choice:
-        """The best way to answer; the plain one at `index` costs `cost`."""
-        whole = Choice(index, cost, None)
-        if candidates[index].id not in self.peers or not prefillers:
+        """The best way to answer, which may be `whole`."""
+        if candidates[whole.candidate].id not in self.peers or not prefillers:
             return whole
-        return choose(asked, candidates, matches, prefillers, whole, self.terms, self.rate.tok_s)
+        return choose(
+            asked,
+            candidates=candidates,
+            matches=matches,
+            prefillers=prefillers,
+            whole=whole,
+            terms=self.terms,
+            tok_s=self.rate.tok_s,
+        )
