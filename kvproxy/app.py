@@ -14,15 +14,19 @@ from kvproxy.adapters.gate import Gate
 from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.listener import HttpServer, Page, Route
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
+from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.admin.api import AdminApi
 from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import build_access, build_admission, build_reader, build_router
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
+from kvproxy.core.disagg.connectors import Connector
+from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
+from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
@@ -30,6 +34,7 @@ from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.proxy import Proxy, Record
 from kvproxy.settings.model import Settings
 from kvproxy.sources import Sources
+from kvproxy.two_legs import TwoLegs
 
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
@@ -75,12 +80,15 @@ class App:
         self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
         self.metrics.add(SourceCounters(self.sources.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
+        self.bootstrap: KvBootstrap | None = None
+        disagg = self.router.disagg
+        self.legs = self._two_legs(disagg) if disagg is not None else None
         self.proxy = Proxy(
             router=self.router,
             gate=self.gate,
             reader=build_reader(settings),
             diagnosis=Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
-            upstream=self._upstream,
+            upstream=self.legs or self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
             observe=self._observe,
@@ -104,6 +112,8 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        if self.bootstrap is not None:
+            await self.bootstrap.start()
         server = self.settings.server
         return await self.server.start(server.host, server.port)
 
@@ -114,10 +124,23 @@ class App:
 
     async def close(self) -> None:
         """Let go of the replicas."""
+        if self.bootstrap is not None:
+            await self.bootstrap.close()
         await self.sources.close()
         await self.probe.close()
         await self.regime.close()
         await self._upstream.close()
+
+    def _two_legs(self, disagg: Disagg) -> TwoLegs:
+        """Prompts may be computed elsewhere than they are answered."""
+        legs = TwoLegs(self._upstream, self.router, disagg, time.monotonic, self._load_changed)
+        self.metrics.add(SourceCounters(lambda: disagg_counters(legs.outcomes, disagg.rate.tok_s)))
+        if disagg.terms.connector is Connector.MOONCAKE:
+            self.bootstrap = KvBootstrap(disagg.peers, self.settings.probe.timeout_s)
+        return legs
+
+    def _load_changed(self) -> None:
+        self.gate.changed()
 
     def _guard(self, path: str, header: Mapping[str, str]) -> None:
         """Own pages: health is for everybody, the rest for those who operate."""

@@ -222,6 +222,7 @@ class Router:
             replica=remote.replica,
             match=remote.match,
             score=score,
+            request_id=placing.request_id and f"{placing.request_id}-prefill",
             remote=None,
         )
         return self.reserve(leg, now)

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from kvproxy.core.identify import HEADER_RULES
 from kvproxy.settings.access import AccessSettings
 from kvproxy.settings.canonical import CanonicalSettings
+from kvproxy.settings.disagg import DisaggSettings
 from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
@@ -322,6 +323,7 @@ class Settings(Section):
     probe: ProbeSettings = ProbeSettings()
     events: EventsSettings = EventsSettings()
     lmcache: LmcacheSettings = LmcacheSettings()
+    disagg: DisaggSettings = DisaggSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
@@ -339,4 +341,12 @@ class Settings(Section):
                     message = "'{value}' is also that of replicas.{first}"
                     raise PydanticCustomError("duplicate", message, context)
                 first[value] = index
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_answers(self) -> Self:
+        if all(replica.role == "prefill" for replica in self.replicas):
+            context = {"at": ("replicas", 0, "role")}
+            message = "all replicas are there to prefill: none is left to answer"
+            raise PydanticCustomError("roles", message, context)
         return self
