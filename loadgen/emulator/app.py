@@ -30,6 +30,7 @@ class ReplicaApp:
         tokeniser: Tokeniser,
         replica: Replica,
         crash: Crash,
+        *,
         publisher: KvPublisher | None = None,
         transfers: Transfers | None = None,
     ) -> None:

@@ -56,7 +56,12 @@ class Listener:
             self.publisher = await self._announce(self.replica)
         transfers = Transfers(self._settings, self.replica, self._ledger, self._place)
         app = ReplicaApp(
-            self._settings, self._tokeniser, self.replica, self.crash, self.publisher, transfers
+            self._settings,
+            self._tokeniser,
+            self.replica,
+            self.crash,
+            publisher=self.publisher,
+            transfers=transfers,
         ).build()
         self._runner = web.AppRunner(
             app,
