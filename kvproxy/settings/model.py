@@ -228,7 +228,7 @@ class AdmissionSettings(Section):
         "nothing. Set it below the idle timeout of whatever hangs up on waiting clients.",
     )
     large_prefill_share: Number = Field(
-        default=0.3,
+        default=0.2,
         gt=0,
         le=1,
         description="Cached prefixes that prefills above small_prefill_s may push out of a replica "
@@ -242,7 +242,7 @@ class AdmissionSettings(Section):
         "for longer prompts.",
     )
     small_prefill_s: Seconds = Field(
-        default=1.0,
+        default=2.0,
         ge=0,
         description="Prefills up to this are never held back by that share.",
     )

@@ -85,7 +85,7 @@ def disagg_table(cells: Sequence[Cell]) -> Table:
             str(cell.setup.conversations),
             str(cell.setup.replicas),
             _figures(cell.arms["whole"]),
-            *(split + ["–"])[:2],
+            *([*split, "–"])[:2],
             _figures(cell.arms["auto"]),
             f"{cell.auto_over_best:.2f}",
         )
