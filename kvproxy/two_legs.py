@@ -252,8 +252,9 @@ class TwoLegs:
     def _transfer(self, placement: Placement) -> Transfer:
         remote = placement.placing.remote
         assert remote is not None
-        peers = self.disagg.peers
-        return Transfer(uuid4().hex, peers[remote.replica.id], peers[placement.replica.id])
+        source, goal = remote.replica.peer, placement.replica.peer
+        assert source is not None and goal is not None, "only replicas with peers are chosen"
+        return Transfer(uuid4().hex, source, goal)
 
     async def _end(self, task: "asyncio.Task[object]", prefill: Placement | None) -> None:
         """Nothing of it is left running, and its claim is settled, whatever came of it."""

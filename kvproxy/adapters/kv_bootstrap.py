@@ -2,18 +2,18 @@
 
 import asyncio
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Sequence
 
 import aiohttp
 import msgspec
 
-from kvproxy.core.disagg.connectors import Peer
+from kvproxy.core.replica import Replica
 
 log = logging.getLogger("kvproxy.disagg")
 
-_EVERY_S = 30.0
-# An engine that started after kvproxy is looked for this often.
+# An engine that started after kvproxy is looked for this often, others so many times less.
 _SOON_S = 1.0
+_AGAIN_EVERY = 30
 _PAGE_BYTES_MAX = 2**20
 _RANKS: msgspec.json.Decoder[dict[str, dict[str, object]]] = msgspec.json.Decoder(
     dict[str, dict[str, object]]
@@ -21,36 +21,47 @@ _RANKS: msgspec.json.Decoder[dict[str, dict[str, object]]] = msgspec.json.Decode
 
 
 class KvBootstrap:
-    """Keeps `engine_id` of `peers` current, by replica id. A restarted engine has another one."""
+    """Keeps the `peer.engine_id` of `replicas` current, which may come and go. A restarted engine
+    has another one."""
 
-    def __init__(self, peers: MutableMapping[str, Peer], timeout_s: float) -> None:
-        self._peers = peers
+    def __init__(self, replicas: Sequence[Replica], timeout_s: float) -> None:
+        self._replicas = replicas
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
         self._silent: set[str] = set()
 
     async def start(self) -> None:
         """Returns when everybody was asked once."""
         self._session = aiohttp.ClientSession(timeout=self._timeout)
-        await asyncio.gather(*(self._ask(name) for name in list(self._peers)))
-        self._tasks = [asyncio.create_task(self._watch(name)) for name in self._peers]
+        await self._ask_all(again=True)
+        self._task = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
-    async def _watch(self, name: str) -> None:
+    async def _watch(self) -> None:
+        looks = 0
         while True:
-            await asyncio.sleep(_EVERY_S if self._peers[name].engine_id else _SOON_S)
-            await self._ask(name)
+            await asyncio.sleep(_SOON_S)
+            looks += 1
+            await self._ask_all(again=looks % _AGAIN_EVERY == 0)
 
-    async def _ask(self, name: str) -> None:
+    async def _ask_all(self, *, again: bool) -> None:
+        """Those that have not said, or all of them."""
+        asked = [
+            r for r in self._replicas if r.peer is not None and (again or not r.peer.engine_id)
+        ]
+        await asyncio.gather(*(self._ask(replica) for replica in asked))
+
+    async def _ask(self, replica: Replica) -> None:
+        peer = replica.peer
         assert self._session is not None
-        peer = self._peers[name]
+        assert peer is not None
         url = f"http://{peer.host}:{peer.port}/query"
         try:
             async with self._session.get(url) as response:
@@ -58,10 +69,10 @@ class KvBootstrap:
             engine_id = _engine_id(page) if response.status == 200 else ""
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
             engine_id = ""
-            self._say(name, f"{url}: {error!r}")
+            self._say(replica.id, f"{url}: {error!r}")
         else:
-            self._say(name, "" if engine_id else f"{url} names no engine")
-        self._peers[name] = peer._replace(engine_id=engine_id)
+            self._say(replica.id, "" if engine_id else f"{url} names no engine")
+        replica.peer = peer._replace(engine_id=engine_id)
 
     def _say(self, name: str, trouble: str) -> None:
         """Once when it begins, once when it ends."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from kvproxy.core.disagg.connectors import Peer
 from kvproxy.core.learn import PrefillRate
 from kvproxy.core.life_cycle import Evidence, Health, LifeCycle
 from kvproxy.core.load import Load
@@ -21,7 +22,8 @@ class Role(StrEnum):
 @dataclass(slots=True, eq=False)
 class Replica:
     """One engine process. `hbm` models its prefix cache, in tokens; `models` empty = serves any;
-    `kv_events`: its announcements are listened to. `dram` models a second tier, in tokens too, that
+    `kv_events`: its announcements are listened to; `peer`: where
+    its KV can be fetched from, None if it cannot. `dram` models a second tier, in tokens too, that
     stores all it computes; replicas of one cache instance may share one. `held_tokens`: prompts of
     the requests under way, by which the router keeps it."""
 
@@ -32,6 +34,7 @@ class Replica:
     hbm: PrefixTree = field(init=False)
     weight: float = 1.0
     role: Role = Role.BOTH
+    peer: Peer | None = None
     block_size: int = 16
     models: tuple[str, ...] = ()
     life: LifeCycle = field(default_factory=LifeCycle)

@@ -38,3 +38,7 @@ class Representatives:
             return first
         self._entries.put(key, spelling, len(spelling) + _ENTRY_OVERHEAD_BYTES)
         return spelling
+
+    def known(self, tenant: str, canonical: bytes) -> bytes | None:
+        """The spelling that was interned for it, if one was."""
+        return self._entries.get((tenant, xxh3_128_intdigest(canonical)))

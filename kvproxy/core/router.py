@@ -12,12 +12,15 @@ from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
+from kvproxy.core.kept_answers import answer_room, keep_answer
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.load import Hold
+from kvproxy.core.pins import Pins
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree, Run
 from kvproxy.core.replica import Replica, Role
+from kvproxy.core.response_homes import ResponseHomes
 from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Asked, Match, Score, Weights, cheapest, score
@@ -27,10 +30,6 @@ from kvproxy.core.working_set import WorkingSet
 
 # KV used within this time counts as living on its replica, when new conversations are spread.
 _LIVE_S = 900.0
-
-# Block hash of an answer kept behind its prompt: it takes room but no prompt will ask for it.
-_ANSWER_MASK = 0x5DEECE66D
-
 
 # Whom to ask for replicas, best first.
 _BEST = (Health.READY, Health.PROBING)
@@ -105,6 +104,8 @@ class Router:
         self.returns = Returns()
         self.held = HeldTokens()
         self.disagg: Disagg | None = None
+        self.responses = ResponseHomes(affinity.max_sessions)
+        self.pins = Pins()
         self._weights = weights
         self._seed = seed
         self._sequence = 0
@@ -114,6 +115,8 @@ class Router:
     ) -> Lookup:
         """Raises ProxyError no_replica / model_not_found when nothing is eligible."""
         candidates = self._eligible(identity.model, exclude)
+        if self.pins:
+            candidates = self.pins.narrow(identity.session, candidates)
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
         facts, model = self.holdings.facts(chain), identity.model
         matches = self.holdings.matches(candidates, model, chain, prompt_tokens, facts)
@@ -202,7 +205,8 @@ class Router:
         disagg = self.disagg
         if disagg is None or self.policy is not PolicyName.SECONDS:
             return None
-        able = disagg.able([r for r in self.usable(identity.model) if r.role is not Role.DECODE])
+        there = self.usable(identity.model)
+        able = [r for r in there if r.peer is not None and r.role is not Role.DECODE]
         facts, tokens = self.holdings.facts(chain), lookup.prompt_tokens
         held = self.holdings.matches(able, identity.model, chain, tokens, facts)
         prefillers = list(zip(able, held, strict=True))
@@ -236,10 +240,10 @@ class Router:
     def _bind(self, identity: Identity, replica: Replica, tokens: int, now: float) -> None:
         home = self._home(identity, now)
         if home is None:
-            self.returns.began()
+            self.returns.began(identity.retention_s)
         else:
-            self.returns.returned(now - home.last_use)
-        self.affinity.bind(identity.key, replica.id, tokens, now)
+            self.returns.returned(now - home.last_use, home.retention_s)
+        self.affinity.bind(identity.key, replica.id, tokens, now, identity.retention_s)
         self.working_set.touch(identity.key, replica.id, tokens, now)
 
     def place_anywhere(
@@ -257,6 +261,17 @@ class Router:
         placing = Placing(nobody, nothing, replica, Match(0, 0), 0, Score.FREE)
         hold = replica.load.reserve(replica.id, 0.0, now)
         return Placement(placing, self.policy, hold, replica.hbm.pin(())[0], now)
+
+    def add(self, replica: Replica) -> None:
+        assert all(replica.id != other.id for other in self.replicas)
+        self.replicas.append(replica)
+
+    def remove(self, replica: Replica) -> None:
+        """Requests under way there still settle with it; nobody else knows it any more."""
+        self.replicas.remove(replica)
+        self.affinity.forget_replica(replica.id)
+        self.pins.forget_replica(replica.id)
+        self.holdings.forget(replica.id)
 
     def ready(self) -> list[Replica]:
         return [replica for replica in self.replicas if replica.health is Health.READY]
@@ -281,7 +296,7 @@ class Router:
         self._learn(placement, usage)
         if usage is not None and len(placement.placing.chain):
             placement.replica.hbm.correct(placement.end, usage.prompt_tokens)
-        answer = _answer_room(usage, placement.replica.block_size) if usage else 0
+        answer = answer_room(usage, placement.replica.block_size) if usage else 0
         self._settle(placement, answer, now)
         placing, holdings = placement.placing, self.holdings
         holdings.chains.finished(placing.request_id, usage.prompt_tokens if usage else 0)
@@ -306,9 +321,10 @@ class Router:
         replica.held_tokens -= placement.placing.prompt_tokens
         chain = placement.placing.chain
         if answer_tokens and len(chain):
-            _keep_answer(replica, chain.end, answer_tokens)
+            retention_s = placement.placing.identity.retention_s
+            keep_answer(replica.hbm, chain.end, answer_tokens, now, retention_s)
             replica.answered(answer_tokens)
-        replica.hbm.release(placement.end, now)
+        replica.hbm.release(placement.end, now, placement.placing.identity.retention_s)
 
     def _learn(self, placement: Placement, usage: Usage | None) -> None:
         if usage is None:
@@ -352,23 +368,6 @@ class Router:
 
     def _home(self, identity: Identity, now: float) -> Home | None:
         return self.affinity.home(identity.key, now) if identity.session else None
-
-
-def _answer_room(usage: Usage, block_size: int) -> int:
-    """Tokens of the blocks that the next turn will not extend: those of the answer, and the one
-    where the prompt ended, which stays allocated however little it holds."""
-    whole = usage.prompt_tokens // block_size * block_size
-    blocks = -(-(usage.prompt_tokens + usage.completion_tokens - whole) // block_size)
-    return blocks * block_size
-
-
-def _keep_answer(replica: Replica, prompt_hash: int, size: int) -> None:
-    """Generated blocks take room in the cache like any other, until they are the oldest."""
-    key = [prompt_hash ^ _ANSWER_MASK]
-    answer, held = replica.hbm.pin(key)
-    if not held:
-        answer = replica.hbm.extend(answer, key, [size])
-    replica.hbm.release(answer)
 
 
 def _session_key(identity: Identity, chain: Chain) -> bytes:

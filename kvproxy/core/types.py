@@ -16,7 +16,8 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose turn this is and on what evidence. `session` is never a credential or a request id."""
+    """Whose turn this is and on what evidence. `session` is never a credential or a request id.
+    `retention_s`: for how long after it the client wants its prefix kept, 0 if it does not say."""
 
     tenant: str
     model: str
@@ -24,6 +25,7 @@ class Identity:
     agent: str = ""
     parent: str = ""
     evidence: str = "none"
+    retention_s: float = 0.0
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -84,8 +86,10 @@ class Splice:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an engine reports at the end of an answer, in tokens; cached is None if unreported."""
+    """What an engine reports at the end of an answer, in tokens; cached is None if unreported.
+    `created_tokens` of the prompt were put into the cache, None if unreported."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int | None
+    created_tokens: int | None = None

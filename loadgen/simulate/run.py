@@ -146,6 +146,7 @@ def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> 
             life=LifeCycle(health=Health.READY),
             dram=_dram(setup.limits),
             role=setup.disagg.role(index) if setup.disagg is not None else Role.BOTH,
+            peer=Peer("", 0) if setup.disagg is not None else None,
         )
         for index in range(setup.replicas)
     ]
@@ -161,9 +162,8 @@ def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> 
         holdings=Oracle(ruler, dict(zip(names, engines, strict=True))) if setup.oracle else None,
     )
     if setup.disagg is not None:
-        peers = {name: Peer(name, 0) for name in names}
         rate = TransferRate(setup.rates.transfer_tok_s)
-        router.disagg = Disagg(setup.disagg.terms, peers, rate)
+        router.disagg = Disagg(setup.disagg.terms, rate)
     return router
 
 

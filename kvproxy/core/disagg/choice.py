@@ -88,7 +88,11 @@ def choose(
     best: Choice | None = None
     for index, (replica, match) in enumerate(zip(candidates, matches, strict=True)):
         offer = next((each for each in offers if each.remote.replica is not replica), None)
-        if offer is None or asked.prompt_tokens - match.tokens < terms.min_tokens:
+        if (
+            offer is None
+            or replica.peer is None
+            or asked.prompt_tokens - match.tokens < terms.min_tokens
+        ):
             continue
         found = _with_offer(asked, replica, match, offer, tok_s)
         if found is not None and (best is None or found[0].total_s < best.score.total_s):

@@ -92,9 +92,9 @@ class Scene:
 def scene(connector: Connector, says: dict[str, list[Say]], cancel_at: int = 0) -> Scene:
     router = make_router([make_replica("p"), make_replica("d")])
     router.replicas[0].role, router.replicas[1].role = Role.PREFILL, Role.DECODE
-    peers = {"p": Peer("p", 1, "engine"), "d": Peer("d", 2)}
+    router.replicas[0].peer, router.replicas[1].peer = Peer("p", 1, "engine"), Peer("d", 2)
     terms = Terms(connector, Mode.ALWAYS, min_tokens=1)
-    router.disagg = Disagg(terms, peers, TransferRate(1e6))
+    router.disagg = Disagg(terms, TransferRate(1e6))
     identity, chain = Identity("", "m", "s"), make_chain("x" * 6400)
     admission = Admission(router, AdmissionLimits(AllowanceLimits()))
     admission.enter(Ticket(identity, chain, 0.0), 0.0)

@@ -6,6 +6,7 @@ from aiohttp.test_utils import TestServer
 
 from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.core.disagg.connectors import Peer
+from tests.support.makers import make_replica
 
 PAGE = {"0": {"engine_id": "engine-a"}, "1": {"engine_id": "engine-b"}}
 
@@ -18,11 +19,16 @@ async def asked(page: object, status: int = 200) -> Peer:
     app.router.add_get("/query", query)
     async with TestServer(app) as server:
         assert server.port is not None
-        peers = {"r0": Peer("127.0.0.1", server.port)}
-        bootstrap = KvBootstrap(peers, timeout_s=5.0)
-        await bootstrap.start()
-        await bootstrap.close()
-    return peers["r0"]
+        return await looked_up(server.port)
+
+
+async def looked_up(port: int) -> Peer:
+    replica = make_replica("r0")
+    replica.peer = Peer("127.0.0.1", port)
+    bootstrap = KvBootstrap([replica, make_replica("r1")], timeout_s=5.0)
+    await bootstrap.start()
+    await bootstrap.close()
+    return replica.peer
 
 
 async def test_the_lowest_rank_is_named() -> None:
@@ -42,9 +48,5 @@ async def test_a_page_that_names_nobody(
 
 
 async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
-    peers = {"r0": Peer("127.0.0.1", 1)}
-    bootstrap = KvBootstrap(peers, timeout_s=1.0)
-    await bootstrap.start()
-    await bootstrap.close()
-    assert peers["r0"].engine_id == ""
+    assert (await looked_up(1)).engine_id == ""
     assert "cannot prefill for others" in caplog.text

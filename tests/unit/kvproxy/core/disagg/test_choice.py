@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproxy.core.disagg.choice import Choice, Mode, Terms, choose
-from kvproxy.core.disagg.connectors import Connector
+from kvproxy.core.disagg.connectors import Connector, Peer
 from kvproxy.core.replica import Replica
 from kvproxy.core.score import Asked, Match, Weights, score
-from tests.support.makers import make_replica
+from tests.support import makers
 
 AUTO = Terms(Connector.NIXL, min_tokens=1000, margin_s=0.1)
 NOW, TOK_S = 100.0, 100_000.0
@@ -17,6 +17,12 @@ NOW, TOK_S = 100.0, 100_000.0
 
 def asked(prompt_tokens: int = 50_000, home: str | None = None) -> Asked:
     return Asked(prompt_tokens, home, Weights(), NOW, lambda idle_s: 0.5)
+
+
+def make_replica(name: str) -> Replica:
+    replica = makers.make_replica(name)
+    replica.peer = Peer(name, 1)
+    return replica
 
 
 def owing(replica: Replica, seconds: float) -> Replica:
