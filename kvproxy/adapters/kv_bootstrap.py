@@ -53,9 +53,8 @@ class KvBootstrap:
 
     async def _ask_all(self, *, again: bool) -> None:
         """Those that have not said, or all of them."""
-        asked = [
-            r for r in self._replicas if r.peer is not None and (again or not r.peer.engine_id)
-        ]
+        able = [replica for replica in self._replicas if replica.peer is not None]
+        asked = [r for r in able if again or (r.peer and not r.peer.engine_id)]
         await asyncio.gather(*(self._ask(replica) for replica in asked))
 
     async def _ask(self, replica: Replica) -> None:
