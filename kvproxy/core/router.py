@@ -4,21 +4,20 @@ look_up and score read; place reserves; first_token, finish and abort settle wha
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 from kvproxy.core.affinity import Affinity, Home
-from kvproxy.core.disagg.choice import Choice, Remote
+from kvproxy.core.disagg.choice import Choice
 from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
 from kvproxy.core.kept_answers import answer_room, keep_answer
 from kvproxy.core.life_cycle import Health
-from kvproxy.core.load import Hold
 from kvproxy.core.pins import Pins
+from kvproxy.core.placement import Lookup, Placement, Placing
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.prefix_index import PrefixIndex
-from kvproxy.core.prefix_tree import PrefixTree, Run
+from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.replica import Replica, Role
 from kvproxy.core.response_homes import ResponseHomes
 from kvproxy.core.returns import Returns
@@ -28,59 +27,14 @@ from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.types import Chain, Identity, Usage
 from kvproxy.core.working_set import WorkingSet
 
+__all__ = ["Lookup", "Placement", "Placing", "Router"]
+
 # KV used within this time counts as living on its replica, when new conversations are spread.
 _LIVE_S = 900.0
 
 # Whom to ask for replicas, best first.
 _BEST = (Health.READY, Health.PROBING)
 _PREFERENCE = (_BEST, (Health.PROBING, Health.SUSPECT), (Health.EJECTED,))
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """Eligible replicas and what each holds of the prompt, parallel."""
-
-    candidates: Sequence[Replica]
-    matches: Sequence[Match]
-    prompt_tokens: int
-    home: Home | None
-
-
-@dataclass(frozen=True, slots=True)
-class Placing:
-    """A turn and the replica chosen for it, with what was believed at that moment. `request_id`
-    is what the replica will call it, empty if it is not told; `remote` where it gets KV from."""
-
-    identity: Identity
-    chain: Chain
-    replica: Replica
-    match: Match
-    prompt_tokens: int
-    score: Score
-    request_id: str = ""
-    waited_s: float = 0.0
-    remote: Remote | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Placement:
-    """A decision and the claim it made: settled exactly once, by finish or abort. `prefill` is the
-    claim on another replica that computes the prompt, to be settled on its own."""
-
-    placing: Placing
-    policy: PolicyName
-    hold: Hold
-    end: Run
-    at: float
-    prefill: "Placement | None" = None
-
-    @property
-    def replica(self) -> Replica:
-        return self.placing.replica
-
-    @property
-    def predicted_cached_tokens(self) -> int:
-        return self.placing.match.tokens
 
 
 class Router:
@@ -194,7 +148,8 @@ class Router:
         if identity.session:
             self._bind(identity, replica, placing.prompt_tokens, now)
         self.holdings.opened(placing.request_id, replica, chain)
-        prefill = self._reserve_prefill(placing, now) if placing.remote is not None else None
+        leg = placing.prefill_leg()
+        prefill = self.reserve(leg, now) if leg is not None else None
         return Placement(placing, self.policy, hold, end, now, prefill)
 
     def elsewhere(
@@ -212,24 +167,6 @@ class Router:
         prefillers = list(zip(able, held, strict=True))
         choice = disagg.choose(asked, lookup.candidates, lookup.matches, prefillers, whole)
         return choice if choice.remote is not None else None
-
-    def _reserve_prefill(self, placing: Placing, now: float) -> Placement | None:
-        """The claim on the replica that computes what this one will load."""
-        remote = placing.remote
-        assert remote is not None
-        if remote.pulls:
-            return None
-        score = Score.FREE._replace(prefill_s=remote.prefill_s)
-        leg = replace(
-            placing,
-            identity=replace(placing.identity, session=""),
-            replica=remote.replica,
-            match=remote.match,
-            score=score,
-            request_id=placing.request_id and f"{placing.request_id}-prefill",
-            remote=None,
-        )
-        return self.reserve(leg, now)
 
     def _store(self, dram: PrefixTree, chain: Chain, model: str, now: float) -> None:
         """Prefill writes through to the DRAM tier, and what is found there is used again."""

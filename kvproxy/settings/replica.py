@@ -1,5 +1,6 @@
 """One replica as the operator names it: a URL is enough."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -93,6 +94,14 @@ class ReplicaSettings(BaseModel):
         url, host_port = _split(value["url"])
         named = value.get("id") not in (None, "")
         return value | {"url": url, "id": value["id"] if named else host_port}
+
+
+def check_roles(replicas: Sequence[ReplicaSettings]) -> None:
+    """Raises where nobody is left to answer."""
+    if all(replica.role == "prefill" for replica in replicas):
+        context = {"at": ("replicas", 0, "role")}
+        message = "all replicas are there to prefill: none is left to answer"
+        raise PydanticCustomError("roles", message, context)
 
 
 def _split(url: str) -> tuple[str, str]:
