@@ -39,6 +39,7 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
+from kvproxy.core.representatives import Representatives
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
@@ -49,6 +50,7 @@ from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
+from kvproxy.sharing import Sharing
 from kvproxy.sources import Sources
 from kvproxy.two_legs import TwoLegs
 
@@ -98,6 +100,10 @@ class App:
         )
         self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
         self.metrics.add(SourceCounters(self.sources.counted))
+        spellings = Representatives(settings.canonical.representatives_max_bytes)
+        self.sharing = Sharing(settings, self.router, spellings)
+        self.metrics.add(self.sharing.took)
+        self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.bootstrap: KvBootstrap | None = None
         disagg = self.router.disagg
@@ -108,10 +114,11 @@ class App:
             Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
             time.monotonic,
             self.probe.ask_soon,
+            peers=self.sharing.store,
         )
         self.proxy = Proxy(
             placer=self.placer,
-            reader=build_reader(settings),
+            reader=build_reader(settings, spellings),
             upstream=self.legs or self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
@@ -135,6 +142,7 @@ class App:
         await self.sources.start()
         if self.bootstrap is not None:
             await self.bootstrap.start()
+        await self.sharing.start()
         address = self.settings.admin.address()
         if address is not None and self.admin_server is not None:
             log.info("operators: %s", await _listen(self.admin_server, *address))
@@ -152,6 +160,7 @@ class App:
         """Let go of the replicas."""
         if self.bootstrap is not None:
             await self.bootstrap.close()
+        await self.sharing.close()
         await self.table.close()
         await self.sources.close()
         await self.probe.close()

@@ -156,9 +156,11 @@ def admission_limits(settings: Settings, router: Router) -> AdmissionLimits:
     )
 
 
-def build_reader(settings: Settings) -> Reader:
+def build_reader(settings: Settings, kept: Representatives | None = None) -> Reader:
+    """`kept`: first spellings that are shared with others."""
     asked = settings.canonical
-    kept = Representatives(asked.representatives_max_bytes)
+    if kept is None:
+        kept = Representatives(asked.representatives_max_bytes)
     patterns = {Action.FREEZE: asked.freeze, Action.DROP: asked.drop}
     rules = [
         Rule(f"{action}_{index}", where, re.compile(pattern), action)

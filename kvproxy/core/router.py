@@ -5,7 +5,7 @@ look_up and score read; place reserves; first_token, finish and abort settle wha
 
 from collections.abc import Callable, Sequence
 
-from kvproxy.core.affinity import Affinity, Home
+from kvproxy.core.affinity import Affinity, Home, SessionKey
 from kvproxy.core.disagg.choice import Choice
 from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.errors import ProxyError
@@ -24,7 +24,7 @@ from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Asked, Match, Score, Weights, cheapest, score
 from kvproxy.core.token_chain import TokenChains
-from kvproxy.core.types import Chain, Identity, Usage
+from kvproxy.core.types import Chain, Identity, Learned, Usage
 from kvproxy.core.working_set import WorkingSet
 
 __all__ = ["Lookup", "Placement", "Placing", "Router"]
@@ -48,6 +48,7 @@ class Router:
         weights: Weights,
         holdings: Holdings | None = None,
         seed: int = 0,
+        key_of: Callable[[Identity], SessionKey] = lambda identity: identity.key,
     ) -> None:
         self.replicas = list(replicas)
         self.policy = policy
@@ -58,6 +59,8 @@ class Router:
         self.returns = Returns()
         self.held = HeldTokens()
         self.disagg: Disagg | None = None
+        self.key_of = key_of
+        self.teach: Callable[[Learned], None] | None = None
         self.responses = ResponseHomes(affinity.max_sessions)
         self.pins = Pins()
         self._weights = weights
@@ -103,7 +106,7 @@ class Router:
             cheapest=lambda: cheapest(asked, lookup.candidates, lookup.matches),
             sessions=self.affinity.sessions,
             home=lookup.home,
-            session_key=_session_key(identity, chain),
+            session_key=session_key(identity, chain),
             sequence=self._sequence,
             seed=self._seed,
         )
@@ -180,8 +183,15 @@ class Router:
             self.returns.began(identity.retention_s)
         else:
             self.returns.returned(now - home.last_use, home.retention_s)
-        self.affinity.bind(identity.key, replica.id, tokens, now, identity.retention_s)
-        self.working_set.touch(identity.key, replica.id, tokens, now)
+        key, retention_s = self.key_of(identity), identity.retention_s
+        self.bind(key, replica.id, tokens, now, retention_s)
+
+    def bind(
+        self, key: SessionKey, replica: str, tokens: int, now: float, retention_s: float = 0.0
+    ) -> None:
+        """The conversation's latest turn went to `replica`, through whichever proxy."""
+        self.affinity.bind(key, replica, tokens, now, retention_s)
+        self.working_set.touch(key, replica, tokens, now)
 
     def place_anywhere(
         self, now: float, exclude: frozenset[str] = frozenset(), model: str = ""
@@ -284,10 +294,13 @@ class Router:
             middle = cached + replica.block_size / 2
             self.ruler.learn(chain, predicted.blocks, middle, model)
         loads = predicted.dram or predicted.disk
+        miss, ttft_s = usage.prompt_tokens - cached, 0.0
         if hold.first_token_at is not None and not loads:
-            miss = usage.prompt_tokens - cached
             ttft_s = hold.first_token_at - hold.at
             replica.rate.observe(miss, ttft_s, hold.alone, usage.prompt_tokens)
+        if self.teach is not None and len(chain):
+            clean_s = ttft_s if hold.alone else 0.0
+            self.teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
 
     def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
         usable = self.usable(model, exclude)
@@ -304,10 +317,10 @@ class Router:
         raise ProxyError("model_not_found", f"The model `{model}` does not exist.", param="model")
 
     def _home(self, identity: Identity, now: float) -> Home | None:
-        return self.affinity.home(identity.key, now) if identity.session else None
+        return self.affinity.home(self.key_of(identity), now) if identity.session else None
 
 
-def _session_key(identity: Identity, chain: Chain) -> bytes:
+def session_key(identity: Identity, chain: Chain) -> bytes:
     """What rendezvous hashes: the session, or where it has none the beginning of its prompt."""
     if identity.session:
         return "\0".join(identity.key).encode()

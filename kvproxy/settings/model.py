@@ -20,6 +20,7 @@ from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Secret, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings, check_roles
 from kvproxy.settings.score import ScoreSettings
+from kvproxy.settings.store import StoreSettings
 
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
@@ -267,6 +268,7 @@ class Settings(Section):
     events: EventsSettings = EventsSettings()
     lmcache: LmcacheSettings = LmcacheSettings()
     disagg: DisaggSettings = DisaggSettings()
+    store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

@@ -48,9 +48,9 @@ def test_a_sequence_takes_no_block_before_grow_at():
     compute(blocks, one)
     assert (one.blocks, one.grow_at) == (2, 32)
     assert blocks.grow(one, 32)
-    assert (one.blocks, one.grow_at) == (2, 33, 0)
+    assert (one.blocks, one.grow_at) == (2, 33)
     assert blocks.grow(one, 33)
-    assert (one.blocks, one.grow_at) == (3, 48, 0)
+    assert (one.blocks, one.grow_at) == (3, 48)
 
 
 def test_release_keeps_content_and_frees_blocks():
