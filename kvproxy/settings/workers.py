@@ -1,6 +1,7 @@
 """Keys of `server` that are about several processes."""
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from kvproxy.settings.kinds import Count, Seconds
 
@@ -29,3 +30,10 @@ class WorkerKeys(BaseModel):
         description="With workers: a process that decides and says nothing for so long is given "
         "up for stuck. Raise it on machines that stand still for seconds.",
     )
+
+
+def check_legs(workers: int, connector: str) -> None:
+    """Claims of a prompt's own leg are not passed between processes."""
+    if workers > 1 and connector:
+        message = "must be 1 where disagg.connector is set: requests in two legs need one process"
+        raise PydanticCustomError("workers_and_legs", message, {"at": ("server", "workers")})

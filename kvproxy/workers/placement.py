@@ -9,10 +9,10 @@ from urllib.parse import parse_qs
 
 from kvproxy.adapters.hop.server import HopServer
 from kvproxy.adapters.hop.server import Page as HopPage
-from kvproxy.adapters.http1.listener import Command, Page, Route
+from kvproxy.adapters.http1.listener import Command, Page, Route, listen
 from kvproxy.adapters.prompt_watch import Request
 from kvproxy.admin.commands import AdminCommands
-from kvproxy.app import App, listen
+from kvproxy.app import App
 from kvproxy.core import hop
 from kvproxy.core.desk import Desk, Ears, Told
 from kvproxy.core.diagnosis import Diagnosis

@@ -13,9 +13,9 @@ import orjson
 
 from kvproxy.adapters.hop.link import HopLink, LostError
 from kvproxy.adapters.hop.placer import Ears, HopPlacer
-from kvproxy.adapters.http1.listener import Command, HttpServer, Page, Route
+from kvproxy.adapters.http1.listener import Command, HttpServer, Page, Route, listen
 from kvproxy.adapters.local_placer import LocalPlacer
-from kvproxy.app import App, listen
+from kvproxy.app import App
 from kvproxy.build import build_reader, keys_of
 from kvproxy.core import hop
 from kvproxy.core.access import CREDENTIALS

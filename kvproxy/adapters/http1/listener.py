@@ -179,3 +179,14 @@ class HttpServer:
 
 def _kind(page: Page) -> list[tuple[bytes, bytes]]:
     return [(b"content-type", page.content_type.encode())]
+
+
+class ListenError(Exception):
+    """An address is taken, or not ours."""
+
+
+async def listen(server: HttpServer, host: str, port: int, *, reuse_port: bool = False) -> str:
+    try:
+        return await server.start(host, port, reuse_port=reuse_port)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
