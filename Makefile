@@ -29,9 +29,7 @@ test-capacity: setup  ## what ramps find, on engines whose capacity is known (mi
 
 test-vllm: setup  ## a real vLLM and LMCache on the CPU; its first run installs them (minutes)
 	@mkdir -p out && rm -f out/test-vllm.status
-	@status=0; \
-	$(BIN)/python -m tests.support.realstack.install || status=$$?; \
-	if [ $$status = 0 ]; then $(BIN)/pytest -s -m realstack tests/realstack || status=$$?; fi; \
+	@status=0; $(BIN)/python -m tests.support.realstack.run || status=$$?; \
 	echo $$status > out/test-vllm.status; exit $$status
 
 bench: setup  ## what kvproxy costs beside a bare relay and nginx (minutes; a quiet machine)
