@@ -29,7 +29,7 @@ from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.proxy import Proxy, Record
 from kvproxy.settings.model import Settings
-from kvproxy.sources import Sources
+from kvproxy.sources import Sources, SourceSetupError
 
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
@@ -86,6 +86,7 @@ class App:
             observe=self._observe,
             doubt=self.probe.ask_soon,
             access=self.access,
+            ask_ids=self.sources.ask_ids,
             keepalive_s=settings.admission.keepalive_s,
         )
         server = settings.server
@@ -200,7 +201,11 @@ async def serving(settings: Settings) -> AsyncIterator[tuple[App, str]]:
 async def _serve(settings: Settings) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    app = App(settings)
+    try:
+        app = App(settings)
+    except SourceSetupError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     try:
         url = await app.start()
     except OSError as error:

@@ -18,7 +18,7 @@ from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.dry_run import Reader
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.headers import priority_of
+from kvproxy.core.headers import priority_of, resized
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
@@ -28,6 +28,7 @@ from kvproxy.core.replica import Replica
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router
 from kvproxy.core.threads import Step
+from kvproxy.core.token_ids import TokenIds, asking
 from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
 from kvproxy.patience import Patience
@@ -128,6 +129,7 @@ class Record:
     waited_s: float = 0.0
     learned: Outcome | None = None
     body: bytes = b""
+    token_ids: TokenIds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ class Proxy:
     observe: Callable[[Record], None]
     doubt: Callable[[Replica], None]
     access: Access
+    ask_ids: Callable[[Record], bool] = lambda record: False
     retries: RetryBudget = field(default_factory=RetryBudget)
     keepalive_s: float | None = None
 
@@ -258,6 +261,8 @@ class Proxy:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
         exchange = record.exchange
         watch = AnswerWatch(record.turn.dialect.preamble if record.turn else ())
+        ids = record.token_ids = TokenIds() if self.ask_ids(record) else None
+        body = body if ids is None else asking(body)
 
         def pass_on(chunk: bytes) -> None:
             if watch.feed(chunk):
@@ -281,8 +286,11 @@ class Proxy:
                     record.outcome = "upstream_error"
                 if exchange.held and not is_stream(answer.status, answer.headers):
                     raise await _refused(answer, exchange, placement)
-                exchange.start(answer.status, answer.headers, placement)
-                await answer.relay(pass_on, exchange)
+                if ids is None:
+                    exchange.start(answer.status, answer.headers, placement)
+                    await answer.relay(pass_on, exchange)
+                else:
+                    await _without_ids(ids, answer, exchange, placement, pass_on)
                 exchange.end()
         except BaseException:
             self.router.abort(placement, self.clock())
@@ -298,6 +306,31 @@ class Proxy:
             record.caller.used(used, self.clock())
         record.learned = self.router.finish(placement, record.usage, self.clock())
         self.gate.changed()
+
+
+async def _without_ids(
+    ids: TokenIds,
+    answer: Answer,
+    exchange: Exchange,
+    placement: Placement,
+    pass_on: Callable[[bytes], None],
+) -> None:
+    """Relays an answer that tells token ids: a stream as it comes, any other once it is whole."""
+
+    def listen(chunk: bytes) -> None:
+        lines = ids.feed(chunk)
+        if lines:
+            pass_on(lines)
+
+    headers, streams = answer.headers, is_stream(answer.status, answer.headers)
+    if streams:
+        exchange.start(answer.status, headers, placement)
+    await answer.relay(listen if streams else ids.keep, exchange)
+    rest = ids.rest()
+    if not streams:
+        exchange.start(answer.status, resized(headers, len(rest)), placement)
+    if rest:
+        pass_on(rest)
 
 
 async def _refused(answer: Answer, exchange: Exchange, placement: Placement) -> ProxyError:

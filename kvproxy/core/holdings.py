@@ -73,6 +73,7 @@ class Holdings:
         self.trust = Trust()
         self._naming: set[str] = set()
         self._partial: set[tuple[str, int]] = set()
+        self._behind: set[tuple[str, int]] = set()
         self._echoes: dict[str, float] = {}
         self._unheard: dict[str, int] = {}
         self._unreported: dict[str, int] = {}
@@ -118,7 +119,7 @@ class Holdings:
             blocks = replica.hbm.match(chain.hashes)
             match = same.get((blocks, replica.block_size))
             if match is None:
-                tokens = int(self._ruler.tokens_at(chain, blocks, model)) if blocks else 0
+                tokens = int(self._ruler.tokens_shared(chain, blocks, model)) if blocks else 0
                 hbm = _whole(tokens, prompt_tokens, replica.block_size)
                 match = Match(blocks, hbm, by_history=hbm)
                 same[blocks, replica.block_size] = match
@@ -208,10 +209,16 @@ class Holdings:
         announces = replica.kv_events and self.index.block_size(replica.id)
         return bool(announces) and replica.id not in self._naming
 
+    def misses_anchor(self, replica: Replica, chain: Chain) -> bool:
+        """Whether no turn of this conversation could be tied to announcements so far."""
+        announces = replica.kv_events and self.index.block_size(replica.id)
+        return bool(announces) and self.chains.anchor(chain) is None
+
     def tokenised(self, replica: Replica, chain: Chain, tokens: "array[int]") -> None:
         """The token ids of a prompt that `replica` was sent."""
-        if self.wants_tokens(replica):
-            self.chains.tokenised(chain, tokens, self.index.block_size(replica.id))
+        size = self.index.block_size(replica.id)
+        if replica.kv_events and size:
+            self.chains.tokenised(chain, tokens, size)
 
     def apply(self, replica: str, rank: int, event: Event) -> None:
         """Raises KvEventError for an event that cannot be."""
@@ -230,11 +237,19 @@ class Holdings:
         if not complete:
             self._partial.add((replica, rank))
 
+    def behind(self, replica: str, rank: int, *, so: bool) -> None:
+        """Whether what a rank announces now happened some time ago: it has no say until it is
+        caught up with."""
+        if so:
+            self._behind.add((replica, rank))
+        else:
+            self._behind.discard((replica, rank))
+
     def _by_history(self, replica: Replica, model: str, chain: Chain, prompt_tokens: int) -> Match:
         blocks = replica.hbm.match(chain.hashes)
         hbm = 0
         if blocks:
-            tokens = int(self._ruler.tokens_at(chain, blocks, model))
+            tokens = int(self._ruler.tokens_shared(chain, blocks, model))
             hbm = _whole(tokens, prompt_tokens, replica.block_size)
         if replica.dram is None:
             return Match(blocks, hbm)
@@ -296,6 +311,8 @@ class Holdings:
     def _has_say(self, replica: Replica, events: Match, history: Match, known: Known) -> bool:
         """Whether the announcements can tell: not where some were missed, nor where history knows
         of more of the prompt than the anchor covers."""
+        if self._behind and any(name == replica.id for name, _ in self._behind):
+            return False
         if history.tokens <= events.tokens:
             return True
         covered = events.blocks == known.anchor.byte_blocks

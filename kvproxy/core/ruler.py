@@ -39,6 +39,19 @@ class Ruler:
             return tokens
         return tokens + self._slopes_of(model).tokens(measure(chain, anchor, blocks))
 
+    def tokens_shared(self, chain: Chain, blocks: int, model: str) -> float:
+        """Tokens that `chain` shares with one that has its first `blocks` blocks and no more: where
+        two part inside an opening's text, half a block more is alike, on average."""
+        tokens = self.tokens_at(chain, blocks, model)
+        if not 0 < blocks < len(chain) or chain.text_bytes[blocks] > FINE_TEXT_BYTES:
+            return tokens
+        ended, key = chain.segments, chain.hashes[blocks - 1]
+        told = key in self._anchors and key not in self._marks
+        between = ended[blocks - 1] != (ended[blocks - 2] if blocks > 1 else 0)
+        if told or between:
+            return tokens
+        return tokens + next(self._slopes_of(model).along(chain, blocks)) / 2
+
     def token_ends(self, chain: Chain, held: int, model: str, least: int) -> "array[int]":
         """Estimated tokens up to the end of each block behind the first `held`.
 

@@ -17,6 +17,7 @@ from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Sw
 from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings
 from kvproxy.settings.score import ScoreSettings
+from kvproxy.settings.tokens import TokensSettings
 
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
@@ -322,6 +323,7 @@ class Settings(Section):
     probe: ProbeSettings = ProbeSettings()
     events: EventsSettings = EventsSettings()
     lmcache: LmcacheSettings = LmcacheSettings()
+    tokens: TokensSettings = TokensSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

@@ -27,7 +27,7 @@ pytestmark = [
 
 AT_A_TIME = 6
 ROUND_REQUESTS = 300
-REQUESTS_MOST = 1800
+REQUESTS_MOST = 1500
 
 
 class _Round(NamedTuple):
