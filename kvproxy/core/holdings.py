@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kvproxy.core.kv_events import Event
 from kvproxy.core.loadable import Loadable, Told
-from kvproxy.core.prefix_index import Held, PrefixIndex
+from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
@@ -240,10 +240,17 @@ class Holdings:
     def behind(self, replica: str, rank: int, *, so: bool) -> None:
         """Whether what a rank announces now happened some time ago: it has no say until it is
         caught up with."""
-        if so:
-            self._behind.add((replica, rank))
-        else:
-            self._behind.discard((replica, rank))
+        (self._behind.add if so else self._behind.discard)((replica, rank))
+
+    def forget(self, replica: str) -> None:
+        """The replica is gone; another one may come under its name."""
+        self.index.drop(replica)
+        self._partial = {(name, rank) for name, rank in self._partial if name != replica}
+        self._behind = {(name, rank) for name, rank in self._behind if name != replica}
+        self._naming.discard(replica)
+        self._unheard.pop(replica, None)
+        self._unreported.pop(replica, None)
+        self.trust.forget(replica)
 
     def _by_history(self, replica: Replica, model: str, chain: Chain, prompt_tokens: int) -> Match:
         blocks = replica.hbm.match(chain.hashes)
@@ -270,7 +277,7 @@ class Holdings:
         anchored = anchor.at.length
         echo = held.blocks * size if held.blocks > anchored else 0
         if echo and self._echoes.get(model, 0.0) < 0.5:
-            held = _cut(held, anchored)
+            held = held.cut(anchored)
         tokens = _whole(held.blocks * size, prompt_tokens, size)
         hbm = min(held.hbm * size, tokens)
         dram = min(held.dram * size, tokens - hbm)
@@ -341,9 +348,3 @@ class Holdings:
 def _whole(tokens: int, prompt_tokens: int, block_size: int) -> int:
     """Engines hit whole blocks and always compute the last prompt token."""
     return max(0, min(tokens, prompt_tokens - 1) // block_size * block_size)
-
-
-def _cut(held: Held, blocks: int) -> Held:
-    hbm = min(held.hbm, blocks)
-    dram = min(held.dram, blocks - hbm)
-    return Held(held.rank, hbm, dram, blocks - hbm - dram)

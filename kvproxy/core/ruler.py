@@ -79,8 +79,12 @@ class Ruler:
                 stretch = max(0.0, tokens - known) / estimated
                 grown = (more * stretch for more in slopes.along(chain, anchor))
                 self._mark(chain, anchor, blocks, known, grown)
-        self._keep(chain.hashes[blocks - 1], tokens)
-        self._marks.discard(chain.hashes[blocks - 1])
+        self.told(chain.hashes[blocks - 1], tokens)
+
+    def told(self, end: int, tokens: float) -> None:
+        """Another proxy learned how many tokens the chain that ends with `end` has."""
+        self._keep(end, tokens)
+        self._marks.discard(end)
         while len(self._anchors) > self._anchors_max:
             key, _ = self._anchors.popitem(last=False)
             self._marks.discard(key)

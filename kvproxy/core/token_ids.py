@@ -7,7 +7,7 @@ are null or are not there; so null is what the client gets.
 
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from kvproxy.core.spans import Span
@@ -60,6 +60,16 @@ class TokenIds:
         lines = self.rest()
         self.keep(chunk[end:])
         return lines
+
+    def lines_to(self, pass_on: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """What feeds an answer and passes on what may go."""
+
+        def listen(chunk: bytes) -> None:
+            lines = self.feed(chunk)
+            if lines:
+                pass_on(lines)
+
+        return listen
 
     def keep(self, part: bytes) -> None:
         if part:

@@ -11,12 +11,14 @@ from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
 from kvproxy.settings.access import AccessSettings
+from kvproxy.settings.admin import AdminSettings
 from kvproxy.settings.canonical import CanonicalSettings
 from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings
 from kvproxy.settings.score import ScoreSettings
+from kvproxy.settings.store import StoreSettings
 from kvproxy.settings.tokens import TokensSettings
 
 PolicyName = Literal[
@@ -312,6 +314,7 @@ class Settings(Section):
     )
     upstream: UpstreamSettings = UpstreamSettings()
     access: AccessSettings = AccessSettings()
+    admin: AdminSettings = AdminSettings()
     identify: IdentifySettings = IdentifySettings()
     canonical: CanonicalSettings = CanonicalSettings()
     explain: ExplainSettings = ExplainSettings()
@@ -323,6 +326,7 @@ class Settings(Section):
     probe: ProbeSettings = ProbeSettings()
     events: EventsSettings = EventsSettings()
     lmcache: LmcacheSettings = LmcacheSettings()
+    store: StoreSettings = StoreSettings()
     tokens: TokensSettings = TokensSettings()
     log: LogSettings = LogSettings()
 

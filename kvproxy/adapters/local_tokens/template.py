@@ -29,7 +29,7 @@ class ChatTemplate:
         )
         environment.filters["tojson"] = _tojson
         environment.globals["raise_exception"] = _raise
-        environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)  # noqa: DTZ005
+        environment.globals["strftime_now"] = _now
         self._parts = {name: _PARTS.search(text) is not None for name, text in texts.items()}
         self._knows_developer = {name: "developer" in text for name, text in texts.items()}
         self._templates = {name: environment.from_string(text) for name, text in texts.items()}
@@ -84,6 +84,11 @@ def _token(given: Any) -> str:
 
 def _tojson(value: Any, indent: int | None = None, *, sort_keys: bool = False, **_: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=sort_keys)
+
+
+def _now(form: str) -> str:
+    # In the engine's time zone, which is taken to be ours; counts tell where it is not.
+    return datetime.now().strftime(form)  # noqa: DTZ005
 
 
 def _raise(message: str) -> NoReturn:
