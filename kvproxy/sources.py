@@ -15,7 +15,7 @@ from kvproxy.adapters.kv_event_feed import FeedLimits, KvEventFeed
 from kvproxy.adapters.lmcache import LmcacheDirectory, LmcacheLimits
 from kvproxy.adapters.prompt_watch import Prompt, PromptWatch, Request, Tokenised
 from kvproxy.adapters.tokenise import Tokenise
-from kvproxy.core.kv_sources import KvSource
+from kvproxy.core.kv_sources import KvSource, of_ranks
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
 from kvproxy.core.token_ids import FIELD, PATHS, can_ask
@@ -168,7 +168,7 @@ def _events(
 ) -> tuple[KvEventFeed, KvDiscovery]:
     events = settings.events
     feed = KvEventFeed(router.holdings, FeedLimits(events.idle_s, events.replay_timeout_s))
-    fixed = {r.id: source for r in settings.replicas if (source := _fixed(r)) is not None}
+    fixed = {r.id: sources for r in settings.replicas if (sources := _fixed(r))}
     discovery = KvDiscovery(
         router.replicas,
         feed.follow,
@@ -182,10 +182,13 @@ def _events(
     return feed, discovery
 
 
-def _fixed(replica: ReplicaSettings) -> KvSource | None:
+def _fixed(replica: ReplicaSettings) -> list[KvSource]:
     """What the settings say to listen to."""
     endpoint, replay = replica.events_endpoint, replica.events_replay_endpoint
-    return KvSource(replica.id, 0, endpoint, replay, replica.events_topic) if endpoint else None
+    if not endpoint:
+        return []
+    source = KvSource(replica.id, 0, endpoint, replay, replica.events_topic)
+    return of_ranks(source, replica.events_ranks)
 
 
 def _lmcache(settings: Settings) -> LmcacheDirectory | None:
