@@ -52,7 +52,7 @@ from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
 from kvproxy.sharing import Sharing
-from kvproxy.sources import Sources
+from kvproxy.sources import Sources, SourceSetupError
 from kvproxy.two_legs import TwoLegs
 
 log = logging.getLogger("kvproxy")
@@ -67,6 +67,8 @@ _OPEN = frozenset({"/healthz", "/readyz", "/health"})
 
 class App:
     """One proxy process. start() listens; stop() drains. `load` reads the settings again."""
+
+    _agree: Agree | None = None
 
     def __init__(self, settings: Settings, load: Load | None = None) -> None:
         self.settings = settings
@@ -107,8 +109,7 @@ class App:
         self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.bootstrap: KvBootstrap | None = None
-        disagg = self.router.disagg
-        self.legs = self._two_legs(disagg) if disagg is not None else None
+        self.legs = self._two_legs(disagg) if (disagg := self.router.disagg) is not None else None
         self.placer = self._placer(
             LocalPlacer(
                 self.router,
@@ -127,9 +128,10 @@ class App:
             clock=time.monotonic,
             observe=self._observe,
             access=self.access,
+            ask_ids=self.sources.ask_ids,
             keepalive_s=settings.admission.keepalive_s,
             cache_hints=settings.canonical.cache_hints,
-            agree=self._agree(),
+            agree=self._agree,
         )
         everybody = Followers(
             self.router, self.admission, self.gate, self.probe, self._upstream, self.sources
@@ -138,16 +140,11 @@ class App:
         self.reloader = Reloader(settings, load, self._take_over)
         self.server, self.admin_server = self._servers()
 
-    # What is another in a process that is one of several (kvproxy.workers).
-
     def _placer(self, local: LocalPlacer) -> Placer:
         return local
 
     def _reader(self, settings: Settings, spellings: Representatives) -> Reader:
         return build_reader(settings, spellings)
-
-    def _agree(self) -> Agree | None:
-        return None
 
     def _commands(self, *, trusted: bool) -> Command:
         return AdminCommands(self.table, self.reloader.reload, self.access, trusted=trusted).handle
@@ -316,7 +313,11 @@ async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator
 async def _serve(settings: Settings, load: Load | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    app = App(settings, load)
+    try:
+        app = App(settings, load)
+    except SourceSetupError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     try:
         url = await app.start()
     except ListenError as error:

@@ -21,6 +21,7 @@ from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings, check_roles
 from kvproxy.settings.score import ScoreSettings
 from kvproxy.settings.store import StoreSettings
+from kvproxy.settings.tokens import TokensSettings
 from kvproxy.settings.workers import WorkerKeys, check_legs
 
 PolicyName = Literal[
@@ -270,6 +271,7 @@ class Settings(Section):
     lmcache: LmcacheSettings = LmcacheSettings()
     disagg: DisaggSettings = DisaggSettings()
     store: StoreSettings = StoreSettings()
+    tokens: TokensSettings = TokensSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

@@ -135,7 +135,7 @@ class PlacementApp(App):
             self.sharing.store.placed(placement)
 
     def _told(self, told: Told) -> None:
-        request = Request(told.path, told.body)
+        request = Request(told.path, told.body, told.placement.placing.identity.model)
         self.sources.told(told.placement.placing, told.salt, told.prompt_tokens, request)
 
     async def _show(self, asked: hop.Show) -> HopPage:

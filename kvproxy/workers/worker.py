@@ -46,6 +46,7 @@ class WorkerApp(App):
         self._claims = Claims(settings.canonical.representatives_max_bytes)
         self._limited = set(_limited(settings))
         self._said_at = 0.0
+        self._agree: Agree | None = self._spelled_before
         self._hop_seconds, self._hop_alone = hop_seconds(), hop_alone()
         self._pushing: asyncio.Task[None] | None = None
         self._settling: asyncio.Task[None] | None = None
@@ -101,9 +102,6 @@ class WorkerApp(App):
         return HopPlacer(
             replace(local, peers=None), self.router, time.monotonic, self._limited, ears
         )
-
-    def _agree(self) -> Agree:
-        return self._spelled_before
 
     async def _spelled_before(self) -> bool:
         made = self._claims.take()
@@ -194,6 +192,8 @@ class WorkerApp(App):
 
     def _servers(self) -> tuple[HttpServer, HttpServer | None]:
         """The listener for operators alone is the placement process's."""
+        # What engines say of token ids is learned in the placement process, by asking.
+        self.proxy = replace(self.proxy, ask_ids=lambda record: False)
         return super()._servers()[0], None
 
     def _pages(self) -> dict[str, Route]:
