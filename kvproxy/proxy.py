@@ -9,7 +9,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from kvproxy.core.access import Access, Caller, realm_of
+from msgspec import Struct
+from msgspec.structs import replace
+
+from kvproxy.core.access import EVERYBODY, Access, Caller, realm_of
 from kvproxy.core.admission import Ticket
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.breaks import Cause
@@ -30,7 +33,7 @@ from kvproxy.core.router import Placement, Router
 from kvproxy.core.threads import Step
 from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
-from kvproxy.patience import Patience
+from kvproxy.patience import IMPATIENT, Patience
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -104,14 +107,13 @@ class Gate(Protocol):
         """Somebody's first token, end or abort may let others go."""
 
 
-@dataclass(slots=True)
-class Record:
+class Record(Struct):
     """One request, for metrics and the access log. Times in seconds, sizes in tokens; `body` is
     what was forwarded of a prompt."""
 
     exchange: Exchange
     began: float
-    caller: Caller = field(default_factory=Caller)
+    caller: Caller = EVERYBODY
     identity: Identity | None = None
     turn: Turn | None = None
     placement: Placement | None = None
@@ -157,9 +159,11 @@ class Proxy:
             elif body:
                 record.passing_model = model_of(body, exchange.header.get("content-type", ""))
                 record.caller.may_use(record.passing_model)
-            streams = record.turn is not None and record.turn.stream
-            with Patience(exchange, self.keepalive_s if streams else None) as patience:
-                await self._place_and_forward(record, body, patience)
+            if self.keepalive_s is None or record.turn is None or not record.turn.stream:
+                await self._place_and_forward(record, body, IMPATIENT)
+            else:
+                with Patience(exchange, self.keepalive_s) as patience:
+                    await self._place_and_forward(record, body, patience)
         except ProxyError as error:
             record.outcome, record.status = error.code, record.status or error.status
             raise
@@ -186,7 +190,10 @@ class Proxy:
         turn = self.reader.read(dialect, tenant, body, named.session)
         record.caller.may_use(turn.model)
         record.turn = turn
-        record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
+        if named.session:
+            record.identity = replace(named, model=turn.model)
+        else:
+            record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
         record.step = self.diagnosis.follow(record.identity, turn)
         if record.step is not None and record.step.cause is Cause.COMPACTION:
             # Most of its blocks are of no more use: it may as well go where there is room.

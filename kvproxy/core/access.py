@@ -86,6 +86,9 @@ class Caller:
         self.tokens.take(tokens, now)
 
 
+EVERYBODY = Caller()
+
+
 class Access:
     """`commands_open`: without keys, whatever an engine serves may be asked for."""
 
@@ -95,7 +98,6 @@ class Access:
             for key in keys
         }
         self._commands_open = commands_open
-        self._everybody = Caller()
 
     @property
     def closed(self) -> bool:
@@ -107,7 +109,7 @@ class Access:
         if not self.closed:
             if realm is Realm.COMMAND and not self._commands_open:
                 raise _forbidden("Engines take no commands through here (access.engine_commands)")
-            return self._everybody
+            return EVERYBODY
         caller = self._caller(header)
         assert caller.key is not None
         if realm is not Realm.USE and not caller.key.admin:

@@ -1,12 +1,13 @@
 """Where each conversation lives: session key -> replica, bounded and forgotten when idle."""
 
 from collections import Counter, OrderedDict
-from typing import NamedTuple
+
+from msgspec import Struct
 
 SessionKey = tuple[str, str, str, str]
 
 
-class Home(NamedTuple):
+class Home(Struct, frozen=True, gc=False):
     replica: str
     last_use: float
     prompt_tokens: int
@@ -31,10 +32,15 @@ class Affinity:
 
     def bind(self, key: SessionKey, replica: str, prompt_tokens: int, now: float) -> None:
         """The session's latest turn of `prompt_tokens` went to `replica`."""
-        self._unbind(key)
+        before = self._homes.pop(key, None)
         self._homes[key] = Home(replica, now, prompt_tokens)
-        self._committed[replica] += prompt_tokens
-        self._sessions[replica] += 1
+        if before is not None and before.replica == replica:
+            self._committed[replica] += prompt_tokens - before.prompt_tokens
+        else:
+            if before is not None:
+                self._uncount(before)
+            self._committed[replica] += prompt_tokens
+            self._sessions[replica] += 1
         while self._homes:
             oldest, home = next(iter(self._homes.items()))
             if len(self._homes) <= self.max_sessions and now - home.last_use <= self._idle_s:
@@ -59,5 +65,8 @@ class Affinity:
     def _unbind(self, key: SessionKey) -> None:
         home = self._homes.pop(key, None)
         if home is not None:
-            self._committed[home.replica] -= home.prompt_tokens
-            self._sessions[home.replica] -= 1
+            self._uncount(home)
+
+    def _uncount(self, home: Home) -> None:
+        self._committed[home.replica] -= home.prompt_tokens
+        self._sessions[home.replica] -= 1

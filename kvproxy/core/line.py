@@ -2,17 +2,17 @@
 
 from bisect import bisect_right, insort
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import accumulate
 from operator import attrgetter
+
+from msgspec import Struct
 
 from kvproxy.core.replica import Replica
 from kvproxy.core.score import Match, Score
 from kvproxy.core.types import Chain, Identity
 
 
-@dataclass(slots=True, eq=False)
-class Ticket:
+class Ticket(Struct, eq=False):
     """A turn that asks to be placed. Lower `priority` goes first, as in vLLM. The fields below it
     are set while it waits: where it wants to go, and what it expects there."""
 

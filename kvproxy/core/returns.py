@@ -1,5 +1,8 @@
 """How likely an idle conversation is to come back: what its cached blocks are still worth."""
 
+# Counts grow instead of fading until they are scaled down again, long before a float runs out.
+_WEIGHT_MAX = 2.0**40
+
 
 class Returns:
     """How likely a conversation that has been idle for so long is to come back.
@@ -16,32 +19,36 @@ class Returns:
         self._gaps = [0.0] * self._BUCKETS
         self._ends = 1.0
         self._gaps[10] = 1.0
-        self._chances = [0.5] * self._BUCKETS
+        # What one more counts beside those of before, which are forgotten by that.
+        self._weight = 1.0
+        self._chances = dict.fromkeys(range(self._BUCKETS), 0.5)
 
     def began(self) -> None:
-        self._ends += 1
-        self._refresh()
+        self._ends += self._weight
+        self._forget()
 
     def returned(self, gap_s: float) -> None:
-        self._gaps[self._bucket(gap_s)] += 1
-        self._refresh()
+        self._gaps[self._bucket(gap_s)] += self._weight
+        self._forget()
 
     def chance(self, idle_s: float) -> float:
-        # The bucket, spelt out: every replica is asked for every decision.
-        doublings = int(idle_s / self._FIRST_S).bit_length() if idle_s > 0 else 0
-        return self._chances[doublings if doublings < self._BUCKETS else -1]
+        bucket = self._bucket(idle_s)
+        chance = self._chances.get(bucket)
+        if chance is None:
+            # Half of a bucket lies behind its middle.
+            later = sum(self._gaps[bucket + 1 :]) + self._gaps[bucket] / 2
+            chance = self._chances[bucket] = later / (later + self._ends)
+        return chance
 
     def _bucket(self, gap_s: float) -> int:
-        doublings = int(max(0.0, gap_s) / self._FIRST_S).bit_length()
-        return min(doublings, self._BUCKETS - 1)
+        doublings = int(gap_s / self._FIRST_S).bit_length() if gap_s > 0 else 0
+        return doublings if doublings < self._BUCKETS else self._BUCKETS - 1
 
-    def _refresh(self) -> None:
-        self._ends *= self._FORGET
-        later = 0.0
-        for index in range(self._BUCKETS - 1, -1, -1):
-            self._gaps[index] *= self._FORGET
-            # Half of a bucket lies behind its middle.
-            self._chances[index] = (later + self._gaps[index] / 2) / (
-                later + self._gaps[index] / 2 + self._ends
-            )
-            later += self._gaps[index]
+    def _forget(self) -> None:
+        self._weight /= self._FORGET
+        if self._chances:
+            self._chances.clear()
+        if self._weight > _WEIGHT_MAX:
+            self._gaps = [gap / self._weight for gap in self._gaps]
+            self._ends /= self._weight
+            self._weight = 1.0

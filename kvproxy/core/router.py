@@ -3,8 +3,10 @@
 look_up and score read; place reserves; first_token, finish and abort settle what place reserved.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from msgspec import Struct
 
 from kvproxy.core.affinity import Affinity, Home
 from kvproxy.core.errors import ProxyError
@@ -29,14 +31,15 @@ _LIVE_S = 900.0
 # Block hash of an answer kept behind its prompt: it takes room but no prompt will ask for it.
 _ANSWER_MASK = 0x5DEECE66D
 
-
-# Whom to ask for replicas, best first.
-_BEST = (Health.READY, Health.PROBING)
-_PREFERENCE = (_BEST, (Health.PROBING, Health.SUSPECT), (Health.EJECTED,))
+_NOTHING: Mapping[str, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+# Whom to ask for replicas when none is well, best first.
+_READY, _PROBING = Health.READY, Health.PROBING
+_AT_WORST = ((Health.PROBING, Health.SUSPECT), (Health.EJECTED,))
+
+
+class Lookup(Struct, frozen=True):
     """Eligible replicas and what each holds of the prompt, parallel."""
 
     candidates: Sequence[Replica]
@@ -45,8 +48,7 @@ class Lookup:
     home: Home | None
 
 
-@dataclass(frozen=True, slots=True)
-class Placing:
+class Placing(Struct, frozen=True):
     """A turn and the replica chosen for it, with what was believed at that moment. `request_id`
     is what the replica will call it, empty if it is not told."""
 
@@ -60,8 +62,7 @@ class Placing:
     waited_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Placement:
+class Placement(Struct, frozen=True, eq=False):
     """A decision and the claim it made: settled exactly once, by finish or abort."""
 
     placing: Placing
@@ -120,29 +121,24 @@ class Router:
         home = lookup.home.replica if lookup.home else None
         if home is not None and home not in [replica.id for replica in lookup.candidates]:
             home = None
-        return Asked(
-            lookup.prompt_tokens,
-            home,
-            self._weights,
-            now,
-            self.returns.chance,
-            self.working_set.by_replica(_LIVE_S, now),
-            ahead_s or (lambda replica, prefill_s: 0.0),
-        )
+        # Only a new conversation asks for it.
+        committed = self.working_set.by_replica(_LIVE_S, now) if home is None else _NOTHING
+        chance = self.returns.chance
+        return Asked(lookup.prompt_tokens, home, self._weights, now, chance, committed, ahead_s)
 
     def choose(
         self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked
     ) -> tuple[int, Score]:
         """Index of the candidate that the policy picks, and what it costs. Reserves nothing."""
         view = View(
-            candidates=lookup.candidates,
-            matches=lookup.matches,
-            cheapest=lambda: cheapest(asked, lookup.candidates, lookup.matches),
-            sessions=self.affinity.sessions,
-            home=lookup.home,
-            session_key=_session_key(identity, chain),
-            sequence=self._sequence,
-            seed=self._seed,
+            lookup.candidates,
+            lookup.matches,
+            partial(cheapest, asked, lookup.candidates, lookup.matches),
+            self.affinity.sessions,
+            lookup.home,
+            partial(_session_key, identity, chain),
+            self._sequence,
+            self._seed,
         )
         self._sequence += 1
         index = POLICIES[self.policy](view)
@@ -176,15 +172,17 @@ class Router:
         hold = replica.load.reserve(replica.id, placing.score.prefill_s, now)
         replica.make_room()
         end, held = replica.hbm.pin(chain.hashes)
-        ends = self.ruler.token_ends(chain, held, identity.model, end.end)
-        end = replica.hbm.extend(end, chain.hashes[held:], ends)
+        if held < len(chain.hashes):
+            ends = self.ruler.token_ends(chain, held, identity.model, end.end)
+            end = replica.hbm.extend(end, chain.hashes[held:], ends)
         self.held.add(placing.prompt_tokens, now)
         replica.held_tokens += placing.prompt_tokens
         if replica.dram is not None:
             self._store(replica.dram, chain, identity.model, now)
         if identity.session:
             self._bind(identity, replica, placing.prompt_tokens, now)
-        self.holdings.opened(placing.request_id, replica, chain)
+        if replica.kv_events:
+            self.holdings.opened(placing.request_id, replica, chain)
         return Placement(placing, self.policy, hold, end, now)
 
     def _store(self, dram: PrefixTree, chain: Chain, model: str, now: float) -> None:
@@ -225,9 +223,23 @@ class Router:
         """The best replicas there are for `model`. Those that look ill are tried when all do: then
         it is the evidence that is doubtful, and an attempt that fails costs less than a request
         that is not served."""
+        # Spelt out, for every decision asks this of every replica.
+        best = [
+            replica
+            for replica in self.replicas
+            if (
+                (health := replica.life.health) is _READY
+                or (health is _PROBING and not replica.load.in_flight)
+            )
+            and (not model or not replica.models or model in replica.models)
+            and (not exclude or replica.id not in exclude)
+        ]
+        return best or self._usable_at_worst(model, exclude)
+
+    def _usable_at_worst(self, model: str, exclude: frozenset[str]) -> list[Replica]:
         there = [r for r in self.replicas if r.id not in exclude and r.serves(model)]
-        for wanted in _PREFERENCE:
-            found = [r for r in there if r.life.health in wanted and (r.may_try or wanted != _BEST)]
+        for wanted in _AT_WORST:
+            found = [replica for replica in there if replica.life.health in wanted]
             if found:
                 return found
         return []
@@ -265,7 +277,8 @@ class Router:
         replica.held_tokens -= placement.placing.prompt_tokens
         chain = placement.placing.chain
         if answer_tokens and len(chain):
-            _keep_answer(replica, chain.end, answer_tokens)
+            # Generated blocks take room in the cache like any other, until they are the oldest.
+            replica.hbm.keep_alone(chain.end ^ _ANSWER_MASK, answer_tokens)
             replica.answered(answer_tokens)
         replica.hbm.release(placement.end, now)
 
@@ -316,15 +329,6 @@ def _answer_room(usage: Usage, block_size: int) -> int:
     whole = usage.prompt_tokens // block_size * block_size
     blocks = -(-(usage.prompt_tokens + usage.completion_tokens - whole) // block_size)
     return blocks * block_size
-
-
-def _keep_answer(replica: Replica, prompt_hash: int, size: int) -> None:
-    """Generated blocks take room in the cache like any other, until they are the oldest."""
-    key = [prompt_hash ^ _ANSWER_MASK]
-    answer, held = replica.hbm.pin(key)
-    if not held:
-        answer = replica.hbm.extend(answer, key, [size])
-    replica.hbm.release(answer)
 
 
 def _session_key(identity: Identity, chain: Chain) -> bytes:

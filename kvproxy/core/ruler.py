@@ -88,11 +88,18 @@ class Ruler:
 
     def _nearest(self, chain: Chain, blocks: int) -> tuple[int, float]:
         """(blocks, tokens) of the last anchor within the first `blocks` blocks; (0, 0) if none."""
-        for end in range(blocks, max(0, blocks - _LOOK_BACK_BLOCKS), -1):
-            tokens = self._anchors.get(chain.hashes[end - 1])
-            if tokens is not None:
-                return end, tokens
-        return 0, 0.0
+        if not blocks:
+            return 0, 0.0
+        anchors = self._anchors
+        tokens = anchors.get(chain.hashes[blocks - 1])
+        if tokens is not None:
+            return blocks, tokens
+        # Backwards without a step of Python a block.
+        behind = chain.hashes[max(0, blocks - _LOOK_BACK_BLOCKS) : blocks - 1][::-1]
+        nearest = next(filter(anchors.__contains__, behind), None)
+        if nearest is None:
+            return 0, 0.0
+        return blocks - 1 - behind.index(nearest), anchors[nearest]
 
     def _slopes_of(self, model: str) -> Slopes:
         slopes = self._slopes.get(model)

@@ -5,7 +5,6 @@ and do work in proportion to what is new (core/resume).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -24,8 +23,7 @@ from kvproxy.core.types import Chain, Splice
 _REREAD_ELEMENTS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """`chain` is empty when the shape is unknown: such a body is forwarded as it is. What a dry run
     would have spliced is `not_applied`."""
 

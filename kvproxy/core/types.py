@@ -1,8 +1,13 @@
-"""The values that pass between the steps of a request."""
+"""The values that pass between the steps of a request.
+
+Structs of msgspec, not dataclasses: dozens are made for a request, and a frozen dataclass is made
+field by field in Python.
+"""
 
 from array import array
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 
 class Tier(StrEnum):
@@ -14,8 +19,7 @@ class Tier(StrEnum):
     REMOTE = "remote"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True, gc=False):
     """Whose turn this is and on what evidence. `session` is never a credential or a request id."""
 
     tenant: str
@@ -30,8 +34,7 @@ class Identity:
         return (self.tenant, self.model, self.session, self.agent)
 
 
-@dataclass(slots=True)
-class Chain:
+class Chain(Struct, gc=False):
     """The byte chain of a prompt: parallel arrays, one entry a block.
 
     `hashes[i]` covers everything up to and including block i. `text_bytes[i]` and `segments[i]`
@@ -72,8 +75,7 @@ class Chain:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Splice:
+class Splice(Struct, frozen=True, gc=False):
     """Replace bytes [start, end) of the client's body by `new`. Kinds: see core/canonical."""
 
     start: int
@@ -82,8 +84,7 @@ class Splice:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True, gc=False):
     """What an engine reports at the end of an answer, in tokens; cached is None if unreported."""
 
     prompt_tokens: int

@@ -13,22 +13,35 @@ from prometheus_client.registry import Collector
 Labels = tuple[str, ...]
 
 
+class Count:
+    __slots__ = ("so_far",)
+
+    def __init__(self) -> None:
+        self.so_far: float = 0
+
+
 class Tally(Collector):
     """A counter by label values. `name` is without `_total`; without labels it starts at 0."""
 
     def __init__(self, name: str, text: str, labels: Labels = ()) -> None:
         self._described = (name, text, labels)
-        self._counts: dict[Labels, float] = {} if labels else {(): 0}
+        self._counts: dict[Labels, Count] = {} if labels else {(): Count()}
+
+    def of(self, *labels: str) -> "Count":
+        """What counts under these labels, for those who count there often."""
+        count = self._counts.get(labels)
+        if count is None:
+            count = self._counts[labels] = Count()
+        return count
 
     def add(self, labels: Labels, amount: float = 1) -> None:
-        counts = self._counts
-        counts[labels] = counts.get(labels, 0) + amount
+        self.of(*labels).so_far += amount
 
     def collect(self) -> Iterable[Metric]:
         name, text, labels = self._described
         family = CounterMetricFamily(name, text, labels=labels)
         for values, count in self._counts.items():
-            family.add_metric(values, count)
+            family.add_metric(values, count.so_far)
         yield family
 
 
@@ -42,6 +55,14 @@ class Spread(Collector):
         self._rows: dict[Labels, list[float]] = {}
         if not labels:
             self._row(())
+
+    def of(self, *labels: str) -> list[float]:
+        """The row of these labels, for put(): one for all time."""
+        return self._rows.get(labels) or self._row(labels)
+
+    def put(self, row: list[float], value: float) -> None:
+        row[bisect_left(self._bounds, value)] += 1
+        row[-1] += value
 
     def add(self, labels: Labels, value: float) -> None:
         row = self._rows.get(labels) or self._row(labels)

@@ -11,7 +11,7 @@ from kvproxy.adapters.http1.incoming import Incoming
 from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
-from kvproxy.core.headers import end_to_end
+from kvproxy.core.headers import LOWERED, end_to_end
 from kvproxy.core.router import Placement
 from kvproxy.proxy import Headers
 
@@ -111,7 +111,7 @@ class ClientExchange:
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         assert not self.started
-        named = {name.lower(): value for name, value in headers}
+        named = {LOWERED[name]: value for name, value in headers}
         bare = self.method == "HEAD" or status in (204, 304)
         framed = b"content-length" in named or bare
         self._chunked = not framed and not self._incoming.http10
