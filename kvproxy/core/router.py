@@ -14,6 +14,7 @@ from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.load import Hold
+from kvproxy.core.pins import Pins
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree, Run
@@ -100,6 +101,7 @@ class Router:
         self.working_set = WorkingSet(affinity.max_sessions)
         self.returns = Returns()
         self.held = HeldTokens()
+        self.pins = Pins()
         self._weights = weights
         self._seed = seed
         self._sequence = 0
@@ -109,6 +111,8 @@ class Router:
     ) -> Lookup:
         """Raises ProxyError no_replica / model_not_found when nothing is eligible."""
         candidates = self._eligible(identity.model, exclude)
+        if self.pins:
+            candidates = self.pins.narrow(identity.session, candidates)
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
         facts, model = self.holdings.facts(chain), identity.model
         matches = self.holdings.matches(candidates, model, chain, prompt_tokens, facts)
@@ -215,6 +219,17 @@ class Router:
         placing = Placing(nobody, nothing, replica, Match(0, 0), 0, Score.FREE)
         hold = replica.load.reserve(replica.id, 0.0, now)
         return Placement(placing, self.policy, hold, replica.hbm.pin(())[0], now)
+
+    def add(self, replica: Replica) -> None:
+        assert all(replica.id != other.id for other in self.replicas)
+        self.replicas.append(replica)
+
+    def remove(self, replica: Replica) -> None:
+        """Requests under way there still settle with it; nobody else knows it any more."""
+        self.replicas.remove(replica)
+        self.affinity.forget_replica(replica.id)
+        self.pins.forget_replica(replica.id)
+        self.holdings.forget(replica.id)
 
     def ready(self) -> list[Replica]:
         return [replica for replica in self.replicas if replica.health is Health.READY]

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
 from kvproxy.settings.access import AccessSettings
+from kvproxy.settings.admin import AdminSettings
 from kvproxy.settings.canonical import CanonicalSettings
 from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Switch
@@ -311,6 +312,7 @@ class Settings(Section):
     )
     upstream: UpstreamSettings = UpstreamSettings()
     access: AccessSettings = AccessSettings()
+    admin: AdminSettings = AdminSettings()
     identify: IdentifySettings = IdentifySettings()
     canonical: CanonicalSettings = CanonicalSettings()
     explain: ExplainSettings = ExplainSettings()
