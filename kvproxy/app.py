@@ -36,6 +36,7 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
+from kvproxy.core.representatives import Representatives
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
@@ -45,6 +46,7 @@ from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
+from kvproxy.sharing import Sharing
 from kvproxy.sources import Sources
 
 log = logging.getLogger("kvproxy")
@@ -93,6 +95,10 @@ class App:
         )
         self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
         self.metrics.add(SourceCounters(self.sources.counted))
+        spellings = Representatives(settings.canonical.representatives_max_bytes)
+        self.sharing = Sharing(settings, self.router, spellings)
+        self.metrics.add(self.sharing.took)
+        self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.placer = LocalPlacer(
             self.router,
@@ -100,16 +106,18 @@ class App:
             Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
             time.monotonic,
             self.probe.ask_soon,
+            peers=self.sharing.store,
         )
         self.proxy = Proxy(
             placer=self.placer,
-            reader=build_reader(settings),
+            reader=build_reader(settings, spellings),
             upstream=self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
             observe=self._observe,
             access=self.access,
             keepalive_s=settings.admission.keepalive_s,
+            cache_hints=settings.canonical.cache_hints,
         )
         everybody = Followers(
             self.router, self.admission, self.gate, self.probe, self._upstream, self.sources
@@ -124,6 +132,7 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        await self.sharing.start()
         address = self.settings.admin.address()
         if address is not None and self.admin_server is not None:
             log.info("operators: %s", await _listen(self.admin_server, *address))
@@ -139,6 +148,7 @@ class App:
 
     async def close(self) -> None:
         """Let go of the replicas."""
+        await self.sharing.close()
         await self.table.close()
         await self.sources.close()
         await self.probe.close()

@@ -6,13 +6,14 @@ The ports below are what the outside must offer; adapters implement them, app.py
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from kvproxy.core.access import EVERYBODY, Access, Caller, realm_of
+from kvproxy.core.afterwards import remember
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
@@ -25,9 +26,10 @@ from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.passing import model_of
 from kvproxy.core.refusal import SAID_BYTES_MAX, is_stream, refusal
 from kvproxy.core.replica import Replica
+from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
 from kvproxy.core.threads import Step
-from kvproxy.core.turn import Turn, apply
+from kvproxy.core.turn import Turn, apply, continued
 from kvproxy.core.types import Identity, Usage
 from kvproxy.patience import IMPATIENT, Patience
 
@@ -123,7 +125,9 @@ Agree = Callable[[], Awaitable[bool]]
 
 class Record(Struct):
     """One request, for metrics and the access log. Times in seconds, sizes in tokens; `body` is
-    what was forwarded of a prompt."""
+    what was forwarded of a prompt. `previous`: the response that it goes on from or asks for, and
+    `pin` what came of that (held by the replica it is `pinned` to, gone, unknown); `response`: what
+    its own answer is called."""
 
     exchange: Exchange
     began: float
@@ -145,6 +149,11 @@ class Record(Struct):
     waited_s: float = 0.0
     learned: Outcome | None = None
     body: bytes = b""
+    tenant: str = ""
+    previous: str = ""
+    pin: str = ""
+    pinned: str = ""
+    response: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +166,7 @@ class Proxy:
     observe: Callable[[Record], None]
     access: Access
     keepalive_s: float | None = None
+    cache_hints: bool = True
     agree: Agree | None = None
 
     async def handle(self, exchange: Exchange) -> None:
@@ -164,6 +174,7 @@ class Proxy:
         try:
             realm = realm_of(exchange.path)
             record.caller = self.access.enter(exchange.header, realm, record.began)
+            record.tenant = record.caller.tenant or tenant_of(exchange.header)
             body = await exchange.accept()
             dialect = dialect_of(exchange.method, exchange.path)
             if dialect is not None and "content-encoding" not in exchange.header:
@@ -171,6 +182,8 @@ class Proxy:
             elif body:
                 record.passing_model = model_of(body, exchange.header.get("content-type", ""))
                 record.caller.may_use(record.passing_model)
+            if dialect is None:
+                record.previous = id_asked_for(exchange.path)
             if self.keepalive_s is None or record.turn is None or not record.turn.stream:
                 await self._place_and_forward(record, body, IMPATIENT)
             else:
@@ -192,7 +205,7 @@ class Proxy:
     async def _read(self, record: Record, dialect: Dialect, body: bytes) -> bytes:
         """Identify, canonicalise and hash: all that can be said before a replica is looked at."""
         headers = record.exchange.header
-        tenant = record.caller.tenant or tenant_of(headers)
+        tenant = record.tenant
         if not headers.get("content-type", "").lower().startswith("application/json"):
             raise ProxyError(
                 "unsupported_media_type",
@@ -204,10 +217,13 @@ class Proxy:
             turn = self.reader.read(dialect, tenant, body, named.session, anew=True)
         record.caller.may_use(turn.model)
         record.turn = turn
+        hint = turn.marks.retention_s if self.cache_hints else 0.0
         if named.session:
-            record.identity = replace(named, model=turn.model)
+            record.identity = replace(named, model=turn.model, retention_s=hint)
         else:
-            record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
+            found = identify(tenant, turn.model, headers, turn.members, self.rules)
+            record.identity = replace(found, retention_s=hint) if hint else found
+        record.previous = continued(dialect, turn.members)
         record.body = apply(body, turn.splices)
         return record.body
 
@@ -242,7 +258,7 @@ class Proxy:
     async def _may_retry(self, record: Record, tried: frozenset[str]) -> bool:
         """Whether somebody is left to try. A request that came to nothing on two replicas may be
         what ends engines: it is not shown to a third."""
-        if record.lost >= _LOST_MAX:
+        if record.lost >= _LOST_MAX or record.pinned:
             return False
         model = record.identity.model if record.identity else ""
         return await self.placer.may_retry(model, tried)
@@ -257,7 +273,9 @@ class Proxy:
     ) -> None:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
         exchange = record.exchange
-        watch = AnswerWatch(record.turn.dialect.preamble if record.turn else ())
+        turn = record.turn
+        preamble, tap = (turn.dialect.preamble, self.reader.tap(turn)) if turn else ((), None)
+        watch = AnswerWatch(preamble, tap)
 
         def pass_on(chunk: bytes) -> None:
             if watch.feed(chunk):
@@ -284,8 +302,13 @@ class Proxy:
                 exchange.end()
         except BaseException:
             self.placer.abort(placement)
+            watch.taken()
             raise
         record.usage = watch.usage() if record.turn and answer.status == 200 else None
+        if record.turn is not None and answer.status == 200:
+            record.response = remember(self.reader, record.turn, record.tenant, watch, record.usage)
+        else:
+            watch.taken()
         if record.usage is not None:
             used = record.usage.prompt_tokens + record.usage.completion_tokens
             record.caller.used(used, self.clock())

@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from kvproxy.core.admission import Admission
 from kvproxy.core.clients import family
 from kvproxy.core.holdings import Holdings
+from kvproxy.core.marks import retention_name
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
 from kvproxy.core.score import Match
@@ -121,9 +122,13 @@ class KnowledgeGauges(Collector):
 class _OfReplica:
     """Where answers of one replica count."""
 
-    __slots__ = ("disk", "dram", "hbm", "predicted", "prompt", "reported", "total", "ttft")
+    __slots__ = (
+        *("disk", "dram", "hbm", "predicted", "prompt"),
+        *("replica", "reported", "total", "ttft"),
+    )
 
     def __init__(self, metrics: "Metrics", replica: str) -> None:
+        self.replica = replica
         self.total = metrics._total.of(replica)
         self.ttft = metrics._ttft.of(replica)
         self.prompt = metrics._prompt.of(replica)
@@ -195,9 +200,30 @@ class Metrics:
         self._of: dict[str, _OfReplica] = {}
         self._waits = self._waited.of()
         self._errors = self._error.of("used")
+        self._add_hints()
         for collector in vars(self).values():
             if isinstance(collector, Tally | Spread):
                 registry.register(collector)
+
+    def _add_hints(self) -> None:
+        """What clients say about their cache, and what became of it."""
+        self._created = Tally(
+            "kvproxy_cache_created_tokens",
+            "Prompt tokens put into caches, as reported",
+            ("replica",),
+        )
+        self._marked = Tally(
+            "kvproxy_cache_marked_requests",
+            "Requests with cache marks, by the longest time that one of them asks for",
+            ("retention",),
+        )
+        self._marks = Tally("kvproxy_cache_marks", "Cache marks in requests that were read")
+        self._pins = Tally(
+            "kvproxy_response_pins",
+            "Requests that go on from a response or ask for one: held, gone with its replica, or "
+            "unknown",
+            ("outcome",),
+        )
 
     def add(self, collector: Collector) -> None:
         self._registry.register(collector)
@@ -209,6 +235,8 @@ class Metrics:
         placement = record.placement
         replica = placement.replica.id if placement else ""
         self._requests.add((replica, record.outcome))
+        if record.pin:
+            self._pins.add((record.pin,))
         if record.attempts > 1:
             self._attempts.add((), record.attempts - 1)
         if record.turn is None or not replica:
@@ -222,6 +250,9 @@ class Metrics:
             self._ttft.put(of.ttft, record.ttft_s)
         if record.identity is not None:
             self._evidence.add((record.identity.evidence,))
+        if record.turn.marks.number:
+            self._marked.add((retention_name(record.turn.marks.retention_s),))
+            self._marks.add((), record.turn.marks.number)
         for splice in record.turn.splices:
             self._splices.add((splice.kind, "applied"))
         for splice in record.turn.not_applied:
@@ -235,6 +266,8 @@ class Metrics:
 
     def _observe_usage(self, usage: Usage, match: Match, of: _OfReplica) -> None:
         of.prompt.so_far += usage.prompt_tokens
+        if usage.created_tokens is not None:
+            self._created.add((of.replica,), usage.created_tokens)
         cached = usage.cached_tokens
         if cached is None:
             return

@@ -18,6 +18,7 @@ from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Sw
 from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings
 from kvproxy.settings.score import ScoreSettings
+from kvproxy.settings.store import StoreSettings
 
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
@@ -324,6 +325,7 @@ class Settings(Section):
     probe: ProbeSettings = ProbeSettings()
     events: EventsSettings = EventsSettings()
     lmcache: LmcacheSettings = LmcacheSettings()
+    store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
