@@ -9,7 +9,7 @@ from functools import partial
 from msgspec import Struct
 
 from kvproxy.core.affinity import Affinity, Home, SessionKey
-from kvproxy.core.errors import ProxyError
+from kvproxy.core.eligible import eligible, usable
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
 from kvproxy.core.kept_answers import answer_room, keep_answer
@@ -32,11 +32,6 @@ from kvproxy.core.working_set import WorkingSet
 _LIVE_S = 900.0
 
 _NOTHING: Mapping[str, int] = {}
-
-
-# Whom to ask for replicas when none is well, best first.
-_READY, _PROBING = Health.READY, Health.PROBING
-_AT_WORST = ((Health.PROBING, Health.SUSPECT), (Health.EJECTED,))
 
 
 class Lookup(Struct, frozen=True):
@@ -113,7 +108,7 @@ class Router:
         self, identity: Identity, chain: Chain, now: float, exclude: frozenset[str] = frozenset()
     ) -> Lookup:
         """Raises ProxyError no_replica / model_not_found when nothing is eligible."""
-        candidates = self._eligible(identity.model, exclude)
+        candidates = eligible(self.replicas, identity.model, exclude)
         if self.pins:
             candidates = self.pins.narrow(identity.session, candidates)
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
@@ -220,7 +215,7 @@ class Router:
         """A replica for a request that is no prompt: fewest in flight, in turn among equals. One
         that serves `model`, if any does: whether that matters here, the engine knows."""
         known = any(replica.serves(model) for replica in self.replicas)
-        candidates = self._eligible(model if known else "", exclude)
+        candidates = eligible(self.replicas, model if known else "", exclude)
         least = min(replica.load.in_flight for replica in candidates)
         idle = [replica for replica in candidates if replica.load.in_flight == least]
         replica = idle[self._sequence % len(idle)]
@@ -245,29 +240,7 @@ class Router:
         return [replica for replica in self.replicas if replica.health is Health.READY]
 
     def usable(self, model: str = "", exclude: frozenset[str] = frozenset()) -> list[Replica]:
-        """The best replicas there are for `model`. Those that look ill are tried when all do: then
-        it is the evidence that is doubtful, and an attempt that fails costs less than a request
-        that is not served."""
-        # Spelt out, for every decision asks this of every replica.
-        best = [
-            replica
-            for replica in self.replicas
-            if (
-                (health := replica.life.health) is _READY
-                or (health is _PROBING and not replica.load.in_flight)
-            )
-            and (not model or not replica.models or model in replica.models)
-            and (not exclude or replica.id not in exclude)
-        ]
-        return best or self._usable_at_worst(model, exclude)
-
-    def _usable_at_worst(self, model: str, exclude: frozenset[str]) -> list[Replica]:
-        there = [r for r in self.replicas if r.id not in exclude and r.serves(model)]
-        for wanted in _AT_WORST:
-            found = [replica for replica in there if replica.life.health in wanted]
-            if found:
-                return found
-        return []
+        return usable(self.replicas, model, exclude)
 
     def first_token(self, placement: Placement, now: float) -> None:
         placement.replica.load.first_token(placement.hold, now)
@@ -335,17 +308,6 @@ class Router:
         if self.teach is not None and len(chain):
             clean_s = ttft_s if hold.alone else 0.0
             self.teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
-
-    def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
-        usable = self.usable(model, exclude)
-        if usable:
-            return usable
-        if not model or any(replica.serves(model) for replica in self.replicas):
-            serving = f"that serves `{model}` " if model else f"of {len(self.replicas)} "
-            raise ProxyError(
-                "no_replica", f"no replica {serving}is ready; see /readyz", retry_after_s=1.0
-            )
-        raise ProxyError("model_not_found", f"The model `{model}` does not exist.", param="model")
 
     def _home(self, identity: Identity, now: float) -> Home | None:
         return self.affinity.home(self.key_of(identity), now) if identity.session else None

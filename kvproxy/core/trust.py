@@ -92,6 +92,7 @@ class Trust:
 
     def forget(self, replica: str) -> None:
         self._records = {by: kept for by, kept in self._records.items() if by[0] != replica}
+        self.distrusted = {by for by in self.distrusted if by[0] != replica}
         self._zeroes.pop(replica, None)
 
     def restarted(self, replica: str, predicted: int, reported: int) -> bool:
