@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from math import inf
 
 from kvproxy.core.allowance import Allowance, AllowanceLimits
+from kvproxy.core.disagg.choice import Choice
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
-from kvproxy.core.line import Line, Ticket
+from kvproxy.core.line import Answering, Line, Ticket
 from kvproxy.core.replica import Replica
-from kvproxy.core.router import Placement, Placing, Router
-from kvproxy.core.score import pushed_out_s
+from kvproxy.core.router import Lookup, Placement, Placing, Router
+from kvproxy.core.score import Score, pushed_out_s
 from kvproxy.core.shares import Shares
 
 __all__ = ["Admission", "AdmissionLimits", "Ticket"]
@@ -67,7 +68,7 @@ class Admission:
         self.length += 1
 
     def _refuse_late(self, ticket: Ticket) -> None:
-        limits, expected_s = self._limits, ticket.score.ttft_s
+        limits, expected_s = self._limits, ticket.ttft_s
         if expected_s > limits.ttft_slo_s:
             raise ProxyError(
                 "overloaded",
@@ -210,7 +211,23 @@ class Admission:
         ticket.match = lookup.matches[index]
         ticket.prompt_tokens = lookup.prompt_tokens
         ticket.score = cost
+        whole = Choice(index, cost, None)
+        found = router.elsewhere(ticket.identity, ticket.chain, lookup, asked, whole)
+        ticket.answering = self._apart(ticket, lookup, found) if found is not None else None
         ticket.evicted_before = ticket.replica.hbm.evicted
+
+    def _apart(self, ticket: Ticket, lookup: Lookup, found: Choice) -> Answering | None:
+        """The turn is answered elsewhere than where it is computed: it waits where its work is."""
+        remote, at = found.remote, found.candidate
+        assert remote is not None
+        answering = Answering(lookup.candidates[at], lookup.matches[at], found.score, remote)
+        if remote.pulls:
+            ticket.replica, ticket.match = answering.replica, answering.match
+            ticket.score = found.score
+        else:
+            ticket.replica, ticket.match = remote.replica, remote.match
+            ticket.score = Score.FREE._replace(prefill_s=remote.prefill_s)
+        return answering
 
     def _join(self, ticket: Ticket) -> None:
         assert ticket.replica is not None
@@ -238,6 +255,8 @@ class Admission:
 
     def _look_again(self, ticket: Ticket, replica: Replica) -> None:
         ticket.evicted_before = replica.hbm.evicted
+        if ticket.answering is not None and ticket.answering.remote.pulls:
+            return
         ticket.match, ticket.prompt_tokens = self._router.match(
             replica, ticket.identity, ticket.chain
         )
@@ -252,13 +271,19 @@ class Admission:
 
 def _placing(ticket: Ticket, now: float) -> Placing:
     assert ticket.replica is not None
+    replica, match, score, remote = ticket.replica, ticket.match, ticket.score, None
+    if ticket.answering is not None:
+        replica, match, score, remote = ticket.answering
+        if not remote.pulls:
+            remote = remote._replace(match=ticket.match, prefill_s=ticket.score.prefill_s)
     return Placing(
         ticket.identity,
         ticket.chain,
-        ticket.replica,
-        ticket.match,
+        replica,
+        match,
         ticket.prompt_tokens,
-        ticket.score,
+        score,
         ticket.request_id,
         now - ticket.entered_at,
+        remote,
     )

@@ -20,10 +20,13 @@ class Decision(Struct, frozen=True, gc=False):
     evidence: str
     score: Score
     waited_s: float
+    kv_from: str = ""
+    kv_tokens: int = 0
 
 
 def decision(placement: Placement) -> Decision:
     placing = placement.placing
+    remote = placing.remote
     return Decision(
         placement.policy,
         placing.replica.id,
@@ -32,6 +35,8 @@ def decision(placement: Placement) -> Decision:
         placing.identity.evidence,
         placing.score,
         placing.waited_s,
+        remote.replica.id if remote is not None else "",
+        remote.tokens if remote is not None else 0,
     )
 
 
@@ -43,7 +48,8 @@ def describe(placement: Placement) -> bytes:
 def in_words(kept: Decision) -> dict[str, object]:
     terms = {name: round(value, 4) for name, value in kept.score.terms().items()}
     match = kept.match
-    return {
+    remote = {"kv_from": kept.kv_from, "kv_tokens": kept.kv_tokens} if kept.kv_from else {}
+    return remote | {
         "policy": kept.policy,
         "replica": kept.replica,
         "prompt_tokens": kept.prompt_tokens,

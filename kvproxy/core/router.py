@@ -6,20 +6,20 @@ look_up and score read; place reserves; first_token, finish and abort settle wha
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from msgspec import Struct
-
 from kvproxy.core.affinity import Affinity, Home, SessionKey
+from kvproxy.core.disagg.choice import Choice
+from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.eligible import eligible, usable
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
 from kvproxy.core.kept_answers import answer_room, keep_answer
 from kvproxy.core.life_cycle import Health
-from kvproxy.core.load import Hold
 from kvproxy.core.pins import Pins
+from kvproxy.core.placement import Lookup, Placement, Placing
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.prefix_index import PrefixIndex
-from kvproxy.core.prefix_tree import PrefixTree, Run
-from kvproxy.core.replica import Replica
+from kvproxy.core.prefix_tree import PrefixTree
+from kvproxy.core.replica import Replica, Role
 from kvproxy.core.response_homes import ResponseHomes
 from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
@@ -28,51 +28,12 @@ from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.types import Chain, Identity, Learned, Usage
 from kvproxy.core.working_set import WorkingSet
 
+__all__ = ["Lookup", "Placement", "Placing", "Router"]
+
 # KV used within this time counts as living on its replica, when new conversations are spread.
 _LIVE_S = 900.0
 
 _NOTHING: Mapping[str, int] = {}
-
-
-class Lookup(Struct, frozen=True):
-    """Eligible replicas and what each holds of the prompt, parallel."""
-
-    candidates: Sequence[Replica]
-    matches: Sequence[Match]
-    prompt_tokens: int
-    home: Home | None
-
-
-class Placing(Struct, frozen=True):
-    """A turn and the replica chosen for it, with what was believed at that moment. `request_id`
-    is what the replica will call it, empty if it is not told."""
-
-    identity: Identity
-    chain: Chain
-    replica: Replica
-    match: Match
-    prompt_tokens: int
-    score: Score
-    request_id: str = ""
-    waited_s: float = 0.0
-
-
-class Placement(Struct, frozen=True, eq=False):
-    """A decision and the claim it made: settled exactly once, by finish or abort."""
-
-    placing: Placing
-    policy: PolicyName
-    hold: Hold
-    end: Run
-    at: float
-
-    @property
-    def replica(self) -> Replica:
-        return self.placing.replica
-
-    @property
-    def predicted_cached_tokens(self) -> int:
-        return self.placing.match.tokens
 
 
 class Router:
@@ -96,6 +57,7 @@ class Router:
         self.working_set = WorkingSet(affinity.max_sessions)
         self.returns = Returns()
         self.held = HeldTokens()
+        self.disagg: Disagg | None = None
         self.key_of = key_of
         self.teach: Callable[[Learned], None] | None = None
         self.responses = ResponseHomes(affinity.max_sessions)
@@ -108,7 +70,7 @@ class Router:
         self, identity: Identity, chain: Chain, now: float, exclude: frozenset[str] = frozenset()
     ) -> Lookup:
         """Raises ProxyError no_replica / model_not_found when nothing is eligible."""
-        candidates = eligible(self.replicas, identity.model, exclude)
+        candidates = self._eligible(identity.model, exclude)
         if self.pins:
             candidates = self.pins.narrow(identity.session, candidates)
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
@@ -185,7 +147,25 @@ class Router:
             self._bind(identity, replica, placing.prompt_tokens, now)
         if replica.kv_events:
             self.holdings.opened(placing.request_id, replica, chain)
-        return Placement(placing, self.policy, hold, end, now)
+        leg = placing.prefill_leg()
+        prefill = self.reserve(leg, now) if leg is not None else None
+        return Placement(placing, self.policy, hold, end, now, prefill)
+
+    def elsewhere(
+        self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked, whole: Choice
+    ) -> Choice | None:
+        """Where the prompt had better be computed or fetched elsewhere than it is answered; None
+        where `whole`, the best plain placement, is as good or nothing can be moved."""
+        disagg = self.disagg
+        if disagg is None or self.policy is not PolicyName.SECONDS:
+            return None
+        there = self.usable(identity.model)
+        able = [r for r in there if r.peer is not None and r.role is not Role.DECODE]
+        facts, tokens = self.holdings.facts(chain), lookup.prompt_tokens
+        held = self.holdings.matches(able, identity.model, chain, tokens, facts)
+        prefillers = list(zip(able, held, strict=True))
+        choice = disagg.choose(asked, lookup.candidates, lookup.matches, prefillers, whole)
+        return choice if choice.remote is not None else None
 
     def _store(self, dram: PrefixTree, chain: Chain, model: str, now: float) -> None:
         """Prefill writes through to the DRAM tier, and what is found there is used again."""
@@ -215,7 +195,7 @@ class Router:
         """A replica for a request that is no prompt: fewest in flight, in turn among equals. One
         that serves `model`, if any does: whether that matters here, the engine knows."""
         known = any(replica.serves(model) for replica in self.replicas)
-        candidates = eligible(self.replicas, model if known else "", exclude)
+        candidates = self._eligible(model if known else "", exclude)
         least = min(replica.load.in_flight for replica in candidates)
         idle = [replica for replica in candidates if replica.load.in_flight == least]
         replica = idle[self._sequence % len(idle)]
@@ -242,6 +222,13 @@ class Router:
     def usable(self, model: str = "", exclude: frozenset[str] = frozenset()) -> list[Replica]:
         return usable(self.replicas, model, exclude)
 
+    def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
+        found = eligible(self.replicas, model, exclude)
+        if self.disagg is None:
+            return found
+        # Who only prefills answers when nobody else is left: better than no answer.
+        return [replica for replica in found if replica.role is not Role.PREFILL] or found
+
     def first_token(self, placement: Placement, now: float) -> None:
         placement.replica.load.first_token(placement.hold, now)
 
@@ -255,7 +242,8 @@ class Router:
         self._settle(placement, answer, now)
         placing, holdings = placement.placing, self.holdings
         holdings.chains.finished(placing.request_id, usage.prompt_tokens if usage else 0)
-        if usage is None:
+        if usage is None or placing.remote is not None:
+            # What was fetched is reported as cached too: it says nothing of what was held.
             return None
         if usage.cached_tokens is None:
             return holdings.unreported(placing.replica, placing.match)
@@ -288,7 +276,7 @@ class Router:
         replica = placement.replica
         cached = usage.cached_tokens
         hold = placement.hold
-        if cached is None:
+        if cached is None or placement.placing.remote is not None:
             return
         predicted = placement.placing.match
         # Where chains part it is certain how many blocks were held, if not how many tokens; where
