@@ -17,6 +17,7 @@ class Kind(IntEnum):
     RESULT = 5
 
 
+KINDS = len(Kind)
 HEAD_KINDS = frozenset({Kind.FRAME, Kind.SYSTEM, Kind.TOOL})
 _KINDS = {
     b'"system"': Kind.SYSTEM,
@@ -61,6 +62,11 @@ def _loosened(text: bytes) -> bytes:
 
 def kind_of(packed: int) -> Kind:
     return _OF_BITS[packed & _KIND_MASK]
+
+
+def kind_bits(packed: int) -> int:
+    """kind_of() for those in a hurry."""
+    return packed & _KIND_MASK
 
 
 def loosely_equal(one: int, other: int) -> bool:
