@@ -82,7 +82,7 @@ class Sources:
     def answered(self, record: Record) -> None:
         """A prompt is known by its token ids alone to some: they are asked for now."""
         turn, placement, usage = record.turn, record.placement, record.usage
-        if turn is None or placement is None or usage is None or not len(turn.chain):
+        if turn is None or placement is None or usage is None or not len(turn.chain.hashes):
             return
         replica = placement.replica
         if self.prompts.wants(replica):

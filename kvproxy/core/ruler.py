@@ -63,7 +63,7 @@ class Ruler:
         """
         anchor, tokens = self._nearest(chain, held)
         slopes, ends = self._slopes_of(model), array("I")
-        for blocks in range(held + 1, len(chain) + 1):
+        for blocks in range(held + 1, len(chain.hashes) + 1):
             known = self._anchors.get(chain.hashes[blocks - 1])
             if known is not None:
                 anchor, tokens = blocks, known
