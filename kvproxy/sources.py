@@ -111,7 +111,7 @@ class Sources:
         """Whether the engine shall tell the token ids of a prompt with its answer: where nobody
         else does, and where an earlier turn should have been announced and was not."""
         turn, placement, fields = record.turn, record.placement, self.fields
-        if fields is None or turn is None or placement is None or not len(turn.chain):
+        if fields is None or turn is None or placement is None or not len(turn.chain.hashes):
             return False
         replica, path = placement.replica, record.exchange.path
         if not fields.knows(replica, path) or not can_ask(path, turn.members):
@@ -126,7 +126,7 @@ class Sources:
         if ids is not None and ids.names_field and record.status in _REFUSED and placement:
             assert self.fields is not None
             self.fields.refused(placement.replica)
-        if turn is None or placement is None or usage is None or not len(turn.chain):
+        if turn is None or placement is None or usage is None or not len(turn.chain.hashes):
             return
         replica = placement.replica
         told = None if ids is None else ids.prompt

@@ -73,7 +73,7 @@ class Router:
         candidates = self._eligible(identity.model, exclude)
         if self.pins:
             candidates = self.pins.narrow(identity.session, candidates)
-        prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
+        prompt_tokens = round(self.ruler.tokens_at(chain, len(chain.hashes), identity.model))
         facts, model = self.holdings.facts(chain), identity.model
         matches = self.holdings.matches(candidates, model, chain, prompt_tokens, facts)
         return Lookup(candidates, matches, prompt_tokens, self._home(identity, now))
@@ -126,7 +126,7 @@ class Router:
 
     def match(self, replica: Replica, identity: Identity, chain: Chain) -> tuple[Match, int]:
         """What `replica` holds of the prompt now, and the prompt's estimated tokens."""
-        prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
+        prompt_tokens = round(self.ruler.tokens_at(chain, len(chain.hashes), identity.model))
         facts, model = self.holdings.facts(chain), identity.model
         return self.holdings.match(replica, model, chain, prompt_tokens, facts), prompt_tokens
 
@@ -262,7 +262,7 @@ class Router:
         self.held.add(-placement.placing.prompt_tokens, now)
         replica.held_tokens -= placement.placing.prompt_tokens
         chain = placement.placing.chain
-        if answer_tokens and len(chain):
+        if answer_tokens and len(chain.hashes):
             retention_s = placement.placing.identity.retention_s
             keep_answer(replica.hbm, chain.end, answer_tokens, now, retention_s)
             replica.answered(answer_tokens)
@@ -272,7 +272,7 @@ class Router:
         if usage is None:
             return
         chain, model = placement.placing.chain, placement.placing.identity.model
-        self.ruler.learn(chain, len(chain), usage.prompt_tokens, model)
+        self.ruler.learn(chain, len(chain.hashes), usage.prompt_tokens, model)
         replica = placement.replica
         cached = usage.cached_tokens
         hold = placement.hold
@@ -283,7 +283,7 @@ class Router:
         # one just ends, part of it may have been evicted unseen.
         parts = replica.hbm.parts(chain.hashes, predicted.blocks)
         near = max(2 * replica.block_size, (0.25 if parts else 0.02) * cached)
-        by_history = predicted.source == "history" and predicted.blocks < len(chain)
+        by_history = predicted.source == "history" and predicted.blocks < len(chain.hashes)
         if cached and by_history and abs(cached - predicted.tokens) <= near:
             # Reported hits are whole engine blocks: the true end lies half a block on, on average.
             middle = cached + replica.block_size / 2
@@ -293,7 +293,7 @@ class Router:
         if hold.first_token_at is not None and not loads:
             ttft_s = hold.first_token_at - hold.at
             replica.rate.observe(miss, ttft_s, hold.alone, usage.prompt_tokens)
-        if self.teach is not None and len(chain):
+        if self.teach is not None and len(chain.hashes):
             clean_s = ttft_s if hold.alone else 0.0
             self.teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
 

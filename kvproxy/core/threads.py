@@ -53,7 +53,7 @@ class Threads:
 
     def follow(self, identity: Identity, chain: Chain) -> Step | None:
         """Where the turn belongs; None without a session or a prompt that is understood."""
-        if not identity.session or not len(chain):
+        if not identity.session or not len(chain.hashes):
             return None
         key = (identity.tenant, identity.session)
         threads = self._sessions.get(key) or []

@@ -67,7 +67,7 @@ def keep(record: Record) -> Kept:
         (thread.number, thread.parent, thread.turns) if thread is not None else None,
         step.broke.cause if step is not None and step.broke is not None else None,
         record.verdict,
-        len(turn.chain),
+        len(turn.chain.hashes),
         turn.resumed_at,
         [(s.kind, s.start, s.end, len(s.new)) for s in turn.splices] if turn.splices else (),
         [splice.kind for splice in turn.not_applied] if turn.not_applied else (),
