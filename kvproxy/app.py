@@ -1,7 +1,6 @@
 """Joins settings, core and adapters into a running server."""
 
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -57,7 +56,6 @@ from kvproxy.two_legs import TwoLegs
 
 log = logging.getLogger("kvproxy")
 
-_GC_THRESHOLDS = (20_000, 20, 20)
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
 
@@ -346,8 +344,4 @@ async def _serve(settings: Settings, load: Load | None) -> int:
 def run(settings: Settings, load: Load | None = None) -> int:
     """`kvproxy serve`: returns when told to stop and drained. SIGHUP has `load` read again."""
     set_up(settings.log.level, settings.log.format)
-    # What was imported lives as long as the process, and requests make next to nothing that refers
-    # to itself: collections by the default thresholds would only look at what stays.
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
     return uvloop.run(_serve(settings, load))

@@ -61,5 +61,9 @@ class _Nobody:
         raise AssertionError("nobody waits")
 
 
-# For all requests whose clients are not told: it keeps nothing.
-IMPATIENT = Patience(_Nobody(), None)
+_IMPATIENT = Patience(_Nobody(), None)
+
+
+def patience_with(client: Holdable, every_s: float | None) -> Patience:
+    """One for all clients that are not told: it keeps nothing."""
+    return _IMPATIENT if every_s is None else Patience(client, every_s)

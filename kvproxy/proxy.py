@@ -33,7 +33,7 @@ from kvproxy.core.threads import Step
 from kvproxy.core.token_ids import TokenIds, asking
 from kvproxy.core.turn import Turn, apply, continued
 from kvproxy.core.types import Identity, Usage
-from kvproxy.patience import IMPATIENT, Patience
+from kvproxy.patience import Patience, patience_with
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -188,11 +188,9 @@ class Proxy:
                 record.caller.may_use(record.passing_model)
             if dialect is None:
                 record.previous = id_asked_for(exchange.path)
-            if self.keepalive_s is None or record.turn is None or not record.turn.stream:
-                await self._place_and_forward(record, body, IMPATIENT)
-            else:
-                with Patience(exchange, self.keepalive_s) as patience:
-                    await self._place_and_forward(record, body, patience)
+            streams = record.turn is not None and record.turn.stream
+            with patience_with(exchange, self.keepalive_s if streams else None) as patience:
+                await self._place_and_forward(record, body, patience)
         except ProxyError as error:
             record.outcome, record.status = error.code, record.status or error.status
             raise
@@ -222,11 +220,9 @@ class Proxy:
         record.caller.may_use(turn.model)
         record.turn = turn
         hint = turn.marks.retention_s if self.cache_hints else 0.0
-        if named.session:
-            record.identity = replace(named, model=turn.model, retention_s=hint)
-        else:
-            found = identify(tenant, turn.model, headers, turn.members, self.rules)
-            record.identity = replace(found, retention_s=hint) if hint else found
+        if not named.session:
+            named = identify(tenant, turn.model, headers, turn.members, self.rules)
+        record.identity = replace(named, model=turn.model, retention_s=hint)
         record.previous = continued(dialect, turn.members)
         record.body = apply(body, turn.splices)
         return record.body

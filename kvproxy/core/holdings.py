@@ -47,9 +47,6 @@ class Facts(NamedTuple):
     told: Told | None
 
 
-_UNKNOWN = Facts(None, None)
-
-
 class Outcome(Struct, frozen=True, gc=False):
     """What a finished request taught: sources whose standing changed, and whether the replica's
     history was cleared because it seems to have restarted, or whether it owes us events or figures.
@@ -59,9 +56,6 @@ class Outcome(Struct, frozen=True, gc=False):
     restarted: bool = False
     silent: bool = False
     unreported: bool = False
-
-
-_NO_NEWS = Outcome()
 
 
 class Holdings:
@@ -87,9 +81,7 @@ class Holdings:
         self._unreported: dict[str, int] = {}
 
     def facts(self, chain: Chain) -> Facts:
-        known = self._known(chain) if len(self.chains) else None
-        told = self.loadable.find(chain) if len(self.loadable) else None
-        return _UNKNOWN if known is None and told is None else Facts(known, told)
+        return Facts(self._known(chain), self.loadable.find(chain))
 
     def match(
         self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, facts: Facts
@@ -127,10 +119,7 @@ class Holdings:
                 found.append(self.match(replica, model, chain, prompt_tokens, facts))
                 continue
             blocks = replica.hbm.match(hashes) if replica.hbm.begins(hashes) else 0
-            if not blocks:
-                found.append(_NOTHING_HELD)
-                continue
-            match = same.get((blocks, replica.block_size))
+            match = same.get((blocks, replica.block_size)) if blocks else _NOTHING_HELD
             if match is None:
                 tokens = int(self._ruler.tokens_shared(chain, blocks, model))
                 hbm = _whole(tokens, prompt_tokens, replica.block_size)
@@ -194,7 +183,7 @@ class Holdings:
         if restarted:
             replica.hbm.clear()
         silent = replica.kv_events and self._is_silent(replica)
-        return Outcome(changes, restarted, silent) if changes or restarted or silent else _NO_NEWS
+        return Outcome(changes, restarted, silent)
 
     def unreported(self, replica: Replica, match: Match) -> Outcome | None:
         """The engine did not say how much was cached, where some should have been."""

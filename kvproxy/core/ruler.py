@@ -96,13 +96,17 @@ class Ruler:
     def _nearest(self, chain: Chain, blocks: int, *, exact: bool = False) -> tuple[int, float]:
         """(blocks, tokens) of the last anchor or mark within the first `blocks` blocks; (0, 0) if
         none. `exact`: marks do not count."""
-        # Most often it is the end itself; else backwards without a step of Python a block.
-        anchors, first = self._anchors, max(0, blocks - _LOOK_BACK_BLOCKS)
-        for start in (max(0, blocks - 1), first):
-            behind = chain.hashes[start:blocks][::-1]
-            for key in filter(anchors.__contains__, behind):
-                if not (exact and key in self._marks):
-                    return blocks - behind.index(key), anchors[key]
+        anchors = self._anchors
+        if blocks and not exact:
+            # Most often it is the end itself.
+            tokens = anchors.get(chain.hashes[blocks - 1])
+            if tokens is not None:
+                return blocks, tokens
+        # Backwards, without a step of Python a block.
+        behind = chain.hashes[max(0, blocks - _LOOK_BACK_BLOCKS) : blocks][::-1]
+        for key in filter(anchors.__contains__, behind):
+            if not (exact and key in self._marks):
+                return blocks - behind.index(key), anchors[key]
         return 0, 0.0
 
     def _mark(
