@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -73,7 +73,7 @@ class App:
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         self.access = build_access(settings)
-        api_keys = _api_keys(settings)
+        self.api_keys = api_keys = _api_keys(settings)
         self._upstream = Http1Upstream(
             UpstreamLimits(
                 settings.upstream.connect_timeout_s,
@@ -248,6 +248,9 @@ class App:
         return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
 
 
+Make = Callable[[Settings, Load | None], App]
+
+
 class ListenError(Exception):
     """An address is taken, or not ours."""
 
@@ -283,10 +286,10 @@ async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator
         await app.stop()
 
 
-async def _serve(settings: Settings, load: Load | None) -> int:
+async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    app = App(settings, load)
+    app = make(settings, load)
     try:
         url = await app.start()
     except ListenError as error:
@@ -313,7 +316,7 @@ async def _serve(settings: Settings, load: Load | None) -> int:
     return 0
 
 
-def run(settings: Settings, load: Load | None = None) -> int:
+def run(settings: Settings, load: Load | None = None, make: Make = App) -> int:
     """`kvproxy serve`: returns when told to stop and drained. SIGHUP has `load` read again."""
     set_up(settings.log.level, settings.log.format)
-    return uvloop.run(_serve(settings, load))
+    return uvloop.run(_serve(settings, load, make))

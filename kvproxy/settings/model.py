@@ -13,6 +13,7 @@ from kvproxy.core.identify import HEADER_RULES
 from kvproxy.settings.access import AccessSettings
 from kvproxy.settings.admin import AdminSettings
 from kvproxy.settings.canonical import CanonicalSettings
+from kvproxy.settings.epp import EppSettings
 from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
@@ -326,6 +327,7 @@ class Settings(Section):
     events: EventsSettings = EventsSettings()
     lmcache: LmcacheSettings = LmcacheSettings()
     store: StoreSettings = StoreSettings()
+    epp: EppSettings = EppSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
