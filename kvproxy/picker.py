@@ -105,4 +105,7 @@ def _tls(epp: EppSettings) -> tuple[bytes, bytes] | None:
 
 def run(settings: Settings, load: Load | None = None) -> int:
     """Returns when told to stop and drained."""
+    if settings.disagg.connector:
+        sys.stderr.write("disagg.connector: Envoy sends each request to one replica alone\n")
+        return 2
     return serving.run(settings, load, PickerApp)

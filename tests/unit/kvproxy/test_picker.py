@@ -3,7 +3,7 @@
 import pytest
 
 from kvproxy.app import ListenError
-from kvproxy.picker import PickerApp
+from kvproxy.picker import PickerApp, run
 from kvproxy.settings.model import Settings
 
 
@@ -21,6 +21,18 @@ async def test_an_address_that_is_taken_is_an_error_with_a_place() -> None:
         await second.start()
     await second.close()
     await first.stop()
+
+
+def test_two_legs_are_more_than_envoy_can_carry(capsys: pytest.CaptureFixture[str]) -> None:
+    tree = {
+        "replicas": [
+            {"url": "http://127.0.0.1:1", "role": "prefill"},
+            {"url": "http://127.0.0.1:2", "role": "decode"},
+        ],
+        "disagg": {"connector": "nixl"},
+    }
+    assert run(Settings.model_validate(tree)) == 2
+    assert "disagg.connector" in capsys.readouterr().err
 
 
 async def test_a_key_that_is_not_there_is_an_error_too() -> None:
