@@ -15,6 +15,7 @@ from kvproxy.settings.admin import AdminSettings
 from kvproxy.settings.admission import AdmissionSettings
 from kvproxy.settings.canonical import CanonicalSettings
 from kvproxy.settings.disagg import DisaggSettings
+from kvproxy.settings.discovery import DiscoverySettings
 from kvproxy.settings.epp import EppSettings
 from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Secret, Switch
@@ -250,10 +251,12 @@ class Settings(Section):
 
     server: ServerSettings = ServerSettings()
     replicas: Annotated[tuple[ReplicaSettings, ...], FROM_LIST] = Field(
-        min_length=1,
+        default=(),
         max_length=1024,
-        description="The engines to send requests to; a plain URL is enough for each.",
+        description="The engines to send requests to; a plain URL is enough for each. They may be "
+        "left out where `discovery` finds some.",
     )
+    discovery: DiscoverySettings = DiscoverySettings()
     upstream: UpstreamSettings = UpstreamSettings()
     access: AccessSettings = AccessSettings()
     admin: AdminSettings = AdminSettings()
@@ -272,6 +275,12 @@ class Settings(Section):
     store: StoreSettings = StoreSettings()
     epp: EppSettings = EppSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _replicas_can_be_known(self) -> Self:
+        if not self.replicas and not self.discovery.sources:
+            raise PydanticCustomError("missing", "no replica", {"at": ("replicas",)})
+        return self
 
     @model_validator(mode="after")
     def _replicas_differ(self) -> Self:
