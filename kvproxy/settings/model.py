@@ -23,6 +23,7 @@ from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings, check_roles
 from kvproxy.settings.score import ScoreSettings
 from kvproxy.settings.store import StoreSettings
+from kvproxy.settings.tokens import TokensSettings
 
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
@@ -273,6 +274,7 @@ class Settings(Section):
     lmcache: LmcacheSettings = LmcacheSettings()
     disagg: DisaggSettings = DisaggSettings()
     store: StoreSettings = StoreSettings()
+    tokens: TokensSettings = TokensSettings()
     epp: EppSettings = EppSettings()
     log: LogSettings = LogSettings()
 
