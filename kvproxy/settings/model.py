@@ -6,7 +6,7 @@ an unknown key or a bound exceeded is an error, never a guess.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
@@ -251,13 +251,14 @@ class Settings(Section):
     """All settings of `kvproxy serve`."""
 
     server: ServerSettings = ServerSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
     replicas: Annotated[tuple[ReplicaSettings, ...], FROM_LIST] = Field(
         default=(),
+        validate_default=True,
         max_length=1024,
         description="The engines to send requests to; a plain URL is enough for each. They may be "
         "left out where `discovery` finds some.",
     )
-    discovery: DiscoverySettings = DiscoverySettings()
     upstream: UpstreamSettings = UpstreamSettings()
     access: AccessSettings = AccessSettings()
     admin: AdminSettings = AdminSettings()
@@ -278,11 +279,15 @@ class Settings(Section):
     epp: EppSettings = EppSettings()
     log: LogSettings = LogSettings()
 
-    @model_validator(mode="after")
-    def _replicas_can_be_known(self) -> Self:
-        if not self.replicas and not self.discovery.sources:
-            raise PydanticCustomError("missing", "no replica", {"at": ("replicas",)})
-        return self
+    @field_validator("replicas", mode="after")
+    @classmethod
+    def _can_be_known(
+        cls, value: tuple[ReplicaSettings, ...], info: ValidationInfo
+    ) -> tuple[ReplicaSettings, ...]:
+        discovery = info.data.get("discovery")
+        if not value and discovery is not None and not discovery.sources:
+            raise PydanticCustomError("missing", "no replica")
+        return value
 
     @model_validator(mode="after")
     def _replicas_differ(self) -> Self:
@@ -303,5 +308,6 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _somebody_answers(self) -> Self:
-        check_roles(self.replicas)
+        if self.replicas:
+            check_roles(self.replicas)
         return self

@@ -81,7 +81,13 @@ class FakeKubernetes:
         response = web.StreamResponse(headers={"content-type": "application/json"})
         await response.prepare(request)
         if at < self.oldest:
-            gone = {"kind": "Status", "code": 410, "reason": "Expired", "metadata": {}}
+            gone = {
+                "kind": "Status",
+                "code": 410,
+                "reason": "Expired",
+                "message": "too old",
+                "metadata": {},
+            }
             await response.write(json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n")
             return response
         task = asyncio.current_task()

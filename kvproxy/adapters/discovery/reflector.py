@@ -52,7 +52,7 @@ class Reflector:
                     self._version = ""
                     continue
                 log.warning("Kubernetes says %s %s", error.status, error.reason)
-            except (ClientError, OSError, TimeoutError, ValueError) as error:
+            except (ClientError, OSError, TimeoutError, ValueError, LookupError) as error:
                 log.warning("Kubernetes cannot be asked: %r", error)
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
