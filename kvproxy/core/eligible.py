@@ -34,7 +34,7 @@ def eligible(replicas: Sequence[Replica], model: str, exclude: frozenset[str]) -
     found = usable(replicas, model, exclude)
     if found:
         return found
-    if not model or any(replica.serves(model) for replica in replicas):
+    if not (model and replicas) or any(replica.serves(model) for replica in replicas):
         serving = f"that serves `{model}` " if model else f"of {len(replicas)} "
         raise ProxyError(
             "no_replica", f"no replica {serving}is ready; see /readyz", retry_after_s=1.0
