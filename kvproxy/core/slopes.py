@@ -104,7 +104,7 @@ class Slopes:
                 gain = mine / total
                 # No text has fewer tokens than none, whatever odd figures say.
                 self.rates[index] = max(0.0, self.rates[index] + gain * error)
-                row = zip(doubt[index], shared, strict=True)
-                doubt[index] = [own - gain * theirs for own, theirs in row]
+                row = doubt[index]
+                row[:] = [own - gain * theirs for own, theirs in zip(row, shared, strict=True)]
             if doubt[index][index] < self._most[index]:
                 doubt[index][index] += _DRIFT * self._most[index]
