@@ -8,6 +8,8 @@ COMMANDS = {
     "serve": Lazy("kvproxy.cli.serve:serve", "Run the proxy."),
     "check-config": Lazy("kvproxy.cli.check_config:check_config", "Check a settings file."),
     "explain": Lazy("kvproxy.cli.explain:explain", "Say why a prompt missed the cache."),
+    "doctor": Lazy("kvproxy.cli.doctor:doctor", "Find what keeps replicas from their caches."),
+    "sizing": Lazy("kvproxy.cli.sizing:sizing", "Say how much KV fits HBM and DRAM."),
     "key": Lazy("kvproxy.cli.key:key", "Make an API key."),
     "version": Lazy("kvproxy.cli.version:version", "Show versions."),
     "loadgen": Lazy("loadgen.cli:loadgen", "Replay agentic traces against an endpoint."),

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import orjson
 from aiohttp import web
@@ -11,6 +12,7 @@ from loadgen.chat_template import ChatTemplate
 from loadgen.emulator import errors
 from loadgen.emulator.answers import Answer, Dialect, Hits, Writer
 from loadgen.emulator.block_events import Prompt
+from loadgen.emulator.planted import Planted
 from loadgen.emulator.replica import EngineDeadError, Inflight, Replica, Work
 from loadgen.emulator.replies import Reply, Speaker
 from loadgen.emulator.requests import ChatCall, CompletionCall, Sampling
@@ -40,6 +42,9 @@ class Generator:
             generation_prompt=call.generation_prompt,
             continues=call.continues,
         )
+        if Planted.DATED_TEMPLATE in self._settings.planted:
+            today = datetime.now(UTC).strftime("%d %b %Y")
+            pieces = [f"Today Date: {today}\n", *pieces]
         return render(self._tokeniser, pieces)
 
     def text_prompt(self, prompt: str | list[int]) -> bytes:
@@ -108,8 +113,9 @@ class Generator:
     def _work(self, answer: Answer, choice: int, session: str) -> Work:
         prompt, reply = answer.prompt(choice), answer.replies[choice]
         tokens, salt = prompt + reply.tokens, answer.sampling.cache_salt
+        seen = f"{salt}/{self._serial}" if Planted.FORGETS in self._settings.planted else salt
         return Work(
-            chain=self._hasher.chain(tokens, salt),
+            chain=self._hasher.chain(tokens, seen),
             prompt_tokens=len(prompt) // TOKEN_BYTES,
             output_tokens=reply.count,
             finish_reason=reply.finish_reason,
@@ -117,7 +123,7 @@ class Generator:
         )
 
     async def _whole(self, writer: Writer, answer: Answer, inflight: Inflight) -> web.Response:
-        progress = _Progress(answer, self._settings.block_size)
+        progress = self._progress(answer)
         try:
             while not inflight.finished:
                 progress.learn(await inflight.take())
@@ -150,7 +156,7 @@ class Generator:
         answer: Answer,
         inflight: Inflight,
     ) -> None:
-        progress = _Progress(answer, self._settings.block_size)
+        progress = self._progress(answer)
         opening = writer.opening()
         if opening:
             await response.write(opening)
@@ -163,6 +169,10 @@ class Generator:
                 data += writer.closing(progress.hits())
             if data:
                 await response.write(data)
+
+    def _progress(self, answer: Answer) -> "_Progress":
+        told = Planted.NO_TOKEN_DETAILS not in self._settings.planted
+        return _Progress(answer, self._settings.block_size, told)
 
     def _check_lengths(self, prompt: bytes, sampling: Sampling) -> None:
         context, wanted = self._settings.context_tokens, sampling.max_tokens or 0
@@ -185,9 +195,10 @@ async def _last_words(
 class _Progress:
     """What the engine has said about an answer."""
 
-    def __init__(self, answer: Answer, block_size: int) -> None:
+    def __init__(self, answer: Answer, block_size: int, told: bool) -> None:
         self._prompt_tokens = sum(len(prompt) // TOKEN_BYTES for prompt in answer.prompts)
         self._block_size = block_size
+        self._told = told
         self._cached: int | None = None
         self._sent = [0] * len(answer.replies)
 
@@ -209,4 +220,4 @@ class _Progress:
 
     def hits(self) -> Hits:
         assert self._cached is not None, "tokens before admission"
-        return Hits(self._prompt_tokens, self._cached, self._block_size)
+        return Hits(self._prompt_tokens, self._cached, self._block_size, self._told)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loadgen.emulator.block_events import HashForm, Style
+from loadgen.emulator.planted import Planted
 from loadgen.engine_model import EngineLimits, EngineRates
 
 VLLM_VERSION = "0.32.0"  # the version whose wire format is reproduced
@@ -18,7 +19,8 @@ class EmulatorSettings:
     coordinator that knows the DRAM tiers; `responses_stored` is how many of /v1/responses can be
     continued by id, 0 as vLLM's default; `scale_out` opens the /render routes; `keeps_billing`
     prints Claude Code's changing billing line into the prompt, as vLLM before 0.32 did;
-    `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser."""
+    `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser; `planted` are
+    misconfigurations, for those who look for them."""
 
     engine: Literal["vllm", "sglang"] = "vllm"
     model: str = "emu"
@@ -49,6 +51,8 @@ class EmulatorSettings:
     responses_stored: int = 0
     scale_out: bool = False
     keeps_billing: bool = False
+    cache_dtype: str = "auto"
+    planted: frozenset[Planted] = frozenset()
     body_bytes_max: int = 256 * 1024 * 1024
 
     def __post_init__(self) -> None:
