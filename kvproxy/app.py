@@ -1,11 +1,13 @@
 """Joins settings, core and adapters into a running server."""
 
 import asyncio
+import logging
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import orjson
 import uvloop
@@ -14,22 +16,40 @@ from kvproxy.adapters.gate import Gate
 from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.listener import HttpServer, Page, Route
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
+from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.admin.api import AdminApi
+from kvproxy.admin.commands import AdminCommands
 from kvproxy.admin.regime_watch import RegimeWatch
-from kvproxy.build import build_access, build_admission, build_reader, build_router
+from kvproxy.build import (
+    ReplicaMaker,
+    admission_limits,
+    build_access,
+    build_admission,
+    build_reader,
+    build_router,
+    keys_of,
+)
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
+from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
+from kvproxy.core.representatives import Representatives
 from kvproxy.ops.explanations import Explanations
-from kvproxy.ops.logs import log_access, log_learned, set_up
+from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
-from kvproxy.proxy import Proxy, Record
+from kvproxy.proxy import Exchange, Proxy, Record
+from kvproxy.reload import Load, Reloaded, Reloader
+from kvproxy.replica_table import Followers, ReplicaTable
+from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
+from kvproxy.sharing import Sharing
 from kvproxy.sources import Sources
+
+log = logging.getLogger("kvproxy")
 
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
@@ -40,11 +60,12 @@ _OPEN = frozenset({"/healthz", "/readyz", "/health"})
 
 
 class App:
-    """One proxy process. start() listens; stop() drains."""
+    """One proxy process. start() listens; stop() drains. `load` reads the settings again."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, load: Load | None = None) -> None:
         self.settings = settings
-        self.router = build_router(settings)
+        maker = ReplicaMaker(settings)
+        self.router = build_router(settings, maker)
         self.admission = build_admission(settings, self.router)
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
         self.explanations = Explanations(settings.explain.requests_max_bytes)
@@ -60,7 +81,7 @@ class App:
                 settings.upstream.keepalive_s,
             ),
             api_keys,
-            kept=CREDENTIALS if self.access.closed else frozenset(),
+            kept=CREDENTIALS if self.access.closed else (),
         )
         self.probe = ReplicaProbe(
             self.router.replicas,
@@ -74,29 +95,36 @@ class App:
         )
         self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
         self.metrics.add(SourceCounters(self.sources.counted))
+        spellings = Representatives(settings.canonical.representatives_max_bytes)
+        self.sharing = Sharing(settings, self.router, spellings)
+        self.metrics.add(self.sharing.took)
+        self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
+        self.placer = LocalPlacer(
+            self.router,
+            self.gate,
+            Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
+            time.monotonic,
+            self.probe.ask_soon,
+            peers=self.sharing.store,
+        )
         self.proxy = Proxy(
-            router=self.router,
-            gate=self.gate,
-            reader=build_reader(settings),
-            diagnosis=Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
+            placer=self.placer,
+            reader=build_reader(settings, spellings),
             upstream=self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
             observe=self._observe,
-            doubt=self.probe.ask_soon,
             access=self.access,
             keepalive_s=settings.admission.keepalive_s,
+            cache_hints=settings.canonical.cache_hints,
         )
-        server = settings.server
-        limits = Limits(
-            server.max_body_bytes,
-            server.max_header_bytes,
-            server.body_timeout_s,
-            server.keepalive_timeout_s,
-            server.max_connections,
+        everybody = Followers(
+            self.router, self.admission, self.gate, self.probe, self._upstream, self.sources
         )
-        self.server = HttpServer(self.proxy.handle, self._routes(), limits, self._guard)
+        self.table = ReplicaTable(settings, everybody, maker, api_keys, time.monotonic)
+        self.reloader = Reloader(settings, load, self._take_over)
+        self.server, self.admin_server = self._servers()
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
@@ -104,16 +132,24 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        await self.sharing.start()
+        address = self.settings.admin.address()
+        if address is not None and self.admin_server is not None:
+            log.info("operators: %s", await _listen(self.admin_server, *address))
         server = self.settings.server
-        return await self.server.start(server.host, server.port)
+        return await _listen(self.server, server.host, server.port)
 
     async def stop(self) -> None:
         self.draining = True
         await self.server.drain(self.settings.server.grace_s)
+        if self.admin_server is not None:
+            await self.admin_server.drain(0.0)
         await self.close()
 
     async def close(self) -> None:
         """Let go of the replicas."""
+        await self.sharing.close()
+        await self.table.close()
         await self.sources.close()
         await self.probe.close()
         await self.regime.close()
@@ -139,13 +175,48 @@ class App:
         if self.settings.log.access:
             log_access(record)
 
-    def _routes(self) -> dict[str, Route]:
+    def _take_over(self, new: Settings, found: Diff) -> list[str]:
+        """Changed settings, all or, when it raises ProxyError, nothing of them."""
+        running = taken_over(self.settings, new)
+        done = self.table.settle(running.replicas, running.upstream.api_key)
+        self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
+        self._upstream.keep(CREDENTIALS if self.access.closed else ())
+        if any(key.startswith("admission.") for key in found.live):
+            self.admission.limit(admission_limits(running, self.router))
+        set_level(running.log.level)
+        self.settings = running
+        self.gate.changed()
+        return done
+
+    def _servers(self) -> tuple[HttpServer, HttpServer | None]:
+        """Where clients connect, and where operators do if that is another place."""
+        server, apart = self.settings.server, bool(self.settings.admin.listen)
+        limits = Limits(
+            server.max_body_bytes,
+            server.max_header_bytes,
+            server.body_timeout_s,
+            server.keepalive_timeout_s,
+            server.max_connections,
+        )
+        commands = AdminCommands(self.table, self.reloader.reload, self.access, trusted=apart)
+        pages, operated = self._pages(), self._operated()
+        handle, guard = self.proxy.handle, self._guard
+        if not apart:
+            return HttpServer(handle, pages | operated, limits, guard, commands.handle), None
+        public = HttpServer(handle, pages, limits, guard, _elsewhere)
+        return public, HttpServer(_elsewhere, pages | operated, limits, guard, commands.handle)
+
+    def _pages(self) -> dict[str, Route]:
         return {
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/health": self._readyz,
-            "/metrics": self._metrics,
             "/v1/models": self._models,
+        }
+
+    def _operated(self) -> dict[str, Route]:
+        return {
+            "/metrics": self._metrics,
             "/admin/regime": self.admin.regime,
             "/admin/explain": self.admin.explain,
         }
@@ -177,6 +248,21 @@ class App:
         return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
 
 
+class ListenError(Exception):
+    """An address is taken, or not ours."""
+
+
+async def _listen(server: HttpServer, host: str, port: int) -> str:
+    try:
+        return await server.start(host, port)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+async def _elsewhere(exchange: Exchange) -> NoReturn:
+    raise ProxyError("not_found", f"{exchange.path} is not served at this address.")
+
+
 def _api_keys(settings: Settings) -> dict[str, str]:
     keys = {}
     for replica in settings.replicas:
@@ -187,9 +273,9 @@ def _api_keys(settings: Settings) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[tuple[App, str]]:
+async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator[tuple[App, str]]:
     """A running proxy in this event loop: (app, URL)."""
-    app = App(settings)
+    app = App(settings, load)
     url = await app.start()
     try:
         yield app, url
@@ -197,19 +283,26 @@ async def serving(settings: Settings) -> AsyncIterator[tuple[App, str]]:
         await app.stop()
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, load: Load | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    app = App(settings)
+    app = App(settings, load)
     try:
         url = await app.start()
-    except OSError as error:
+    except ListenError as error:
         await app.close()
-        server = settings.server
-        sys.stderr.write(f"cannot listen on {server.host}:{server.port}: {error.strerror}\n")
+        sys.stderr.write(f"{error}\n")
         return 1
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
+    reloads = set[asyncio.Task[Reloaded]]()
+
+    def reload() -> None:
+        task = loop.create_task(app.reloader.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
     sys.stdout.write(f"ready {url}\n")
     sys.stdout.flush()
     await stop.wait()
@@ -220,7 +313,7 @@ async def _serve(settings: Settings) -> int:
     return 0
 
 
-def run(settings: Settings) -> int:
-    """`kvproxy serve`: returns when told to stop and drained."""
+def run(settings: Settings, load: Load | None = None) -> int:
+    """`kvproxy serve`: returns when told to stop and drained. SIGHUP has `load` read again."""
     set_up(settings.log.level, settings.log.format)
-    return uvloop.run(_serve(settings))
+    return uvloop.run(_serve(settings, load))

@@ -25,27 +25,45 @@ from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
 from kvproxy.core.volatile import BILLING_LINE, Action, Rule, Volatile, Where
 from kvproxy.settings.model import Settings
+from kvproxy.settings.replica import ReplicaSettings
 
 
-def build_router(settings: Settings) -> Router:
-    limits = LifeLimits(settings.probe.unhealthy_after, settings.probe.cool_max_s)
-    drams = _dram_models(settings)
-    replicas = [
-        Replica(
+class ReplicaMaker:
+    """Makes replicas as settings say; those that load from one LMCache server share its model."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._drams: dict[str, PrefixTree] = {}
+
+    def make(self, replica: ReplicaSettings) -> Replica:
+        probe, score = self._settings.probe, self._settings.score
+        return Replica(
             id=replica.id,
             url=replica.url,
-            hbm_tokens=replica.hbm_tokens or settings.index.hbm_tokens_default,
-            rate=PrefillRate(
-                settings.score.prefill_tok_s,
-                settings.score.base_s,
-                settings.score.attn_s_per_tok2,
-            ),
+            hbm_tokens=replica.hbm_tokens or self._settings.index.hbm_tokens_default,
+            rate=PrefillRate(score.prefill_tok_s, score.base_s, score.attn_s_per_tok2),
             weight=replica.weight,
-            life=LifeCycle(limits),
-            dram=drams.get(replica.id),
+            life=LifeCycle(LifeLimits(probe.unhealthy_after, probe.cool_max_s)),
+            dram=self._dram(replica.id),
         )
-        for replica in settings.replicas
-    ]
+
+    def _dram(self, replica: str) -> PrefixTree | None:
+        lmcache = self._settings.lmcache
+        if lmcache.dram_tokens is None:
+            return None
+        server = replica
+        for pair in lmcache.instances:
+            name, _, of = pair.partition("=")
+            server = name if of == replica else server
+        # A replica's own model goes with it; one that is shared outlives it.
+        if server == replica:
+            return PrefixTree(lmcache.dram_tokens)
+        return self._drams.setdefault(server, PrefixTree(lmcache.dram_tokens))
+
+
+def build_router(settings: Settings, maker: ReplicaMaker | None = None) -> Router:
+    maker = maker or ReplicaMaker(settings)
+    replicas = [maker.make(replica) for replica in settings.replicas]
     ruler = Ruler(settings.index.anchors_max)
     holdings = Holdings(
         ruler,
@@ -69,21 +87,12 @@ def build_router(settings: Settings) -> Router:
     )
 
 
-def _dram_models(settings: Settings) -> dict[str, PrefixTree]:
-    """By replica id; replicas that load from one LMCache server share one."""
-    tokens = settings.lmcache.dram_tokens
-    if tokens is None:
-        return {}
-    server_of = {replica.id: replica.id for replica in settings.replicas}
-    for pair in settings.lmcache.instances:
-        server, _, replica_id = pair.partition("=")
-        server_of[replica_id] = server
-    trees = {server: PrefixTree(tokens) for server in server_of.values()}
-    return {replica_id: trees[server] for replica_id, server in server_of.items()}
-
-
 def build_access(settings: Settings) -> Access:
-    keys = [
+    return Access(keys_of(settings), commands_open=settings.access.engine_commands)
+
+
+def keys_of(settings: Settings) -> list[Key]:
+    return [
         Key(
             key.name,
             key.sha256,
@@ -96,37 +105,39 @@ def build_access(settings: Settings) -> Access:
         )
         for key in settings.access.keys
     ]
-    return Access(keys, commands_open=settings.access.engine_commands)
 
 
 def build_admission(settings: Settings, router: Router) -> Admission:
     """Only kvproxy's own policy holds work back: the others are compared as others run them."""
+    return Admission(router, admission_limits(settings, router))
+
+
+def admission_limits(settings: Settings, router: Router) -> AdmissionLimits:
     limits = settings.admission
     holds_back = router.policy is PolicyName.SECONDS
-    return Admission(
-        router,
-        AdmissionLimits(
-            AllowanceLimits(
-                limits.large_prefill_share, limits.large_prefill_burst_s, limits.small_prefill_s
-            ),
-            backlog_s=limits.backlog_s if holds_back else math.inf,
-            ageing_s=limits.ageing_s,
-            wait_max_s=limits.wait_max_s,
-            queue_max=limits.queue_max,
-            ttft_slo_s=math.inf if limits.ttft_slo_s is None else limits.ttft_slo_s,
+    return AdmissionLimits(
+        AllowanceLimits(
+            limits.large_prefill_share, limits.large_prefill_burst_s, limits.small_prefill_s
         ),
+        backlog_s=limits.backlog_s if holds_back else math.inf,
+        ageing_s=limits.ageing_s,
+        wait_max_s=limits.wait_max_s,
+        queue_max=limits.queue_max,
+        ttft_slo_s=math.inf if limits.ttft_slo_s is None else limits.ttft_slo_s,
     )
 
 
-def build_reader(settings: Settings) -> Reader:
+def build_reader(settings: Settings, kept: Representatives | None = None) -> Reader:
+    """`kept`: first spellings that are shared with others."""
     asked = settings.canonical
-    kept = Representatives(asked.representatives_max_bytes)
+    if kept is None:
+        kept = Representatives(asked.representatives_max_bytes)
     patterns = {Action.FREEZE: asked.freeze, Action.DROP: asked.drop}
     rules = [
         Rule(f"{action}_{index}", where, re.compile(pattern), action)
         for action, listed in patterns.items()
         for index, pattern in enumerate(listed)
-        for where in Where
+        for where in (Where.SYSTEM, Where.USER)
     ]
     if asked.billing_line:
         rules.insert(0, BILLING_LINE)
@@ -134,6 +145,9 @@ def build_reader(settings: Settings) -> Reader:
     plain = TurnReader(Canonicaliser(Order.PRESERVE, Representatives(0)), block_bytes, points)
     if not asked.enabled:
         return plain
-    acting = Canonicaliser(Order(asked.order), kept, Volatile(rules))
-    reader = TurnReader(acting, block_bytes, points)
+    strips = asked.cache_control == "strip"
+    acting = Canonicaliser(
+        Order(asked.order), kept, Volatile(rules), strips_marks=strips, echoes=asked.echo
+    )
+    reader = TurnReader(acting, block_bytes, points, asked.echo_max_bytes)
     return DryReader(plain, reader) if asked.dry_run else reader

@@ -19,6 +19,7 @@ from kvproxy.core.tokenise import salt_of
 from kvproxy.ops.source_counters import Counted
 from kvproxy.proxy import Record
 from kvproxy.settings.model import Settings
+from kvproxy.settings.replica import ReplicaSettings
 
 _FEED = {
     "batches": "Batches of KV events applied",
@@ -48,7 +49,8 @@ class Sources:
         self.feed, self.discovery = _events(settings, router, api_keys)
         self.lmcache = _lmcache(settings)
         self._tokenise = Tokenise(settings.lmcache.timeout_s, api_keys)
-        self.prompts = _prompts(settings, router, self.lmcache, self._tokenise)
+        self._hosts = {replica.id: _host(replica) for replica in router.replicas}
+        self.prompts = _prompts(settings, router, self.lmcache, self._tokenise, self._hosts)
 
     async def start(self) -> None:
         """Returns when everybody was asked once."""
@@ -66,6 +68,16 @@ class Sources:
             await self.lmcache.close()
         await self.discovery.close()
         await self.feed.close()
+
+    def add(self, replica: Replica, settings: ReplicaSettings) -> None:
+        """One more replica from now on."""
+        self._hosts[replica.id] = _host(replica)
+        if self._events:
+            self.discovery.add(replica, _fixed(settings))
+
+    async def remove(self, replica: Replica) -> None:
+        self._hosts.pop(replica.id, None)
+        await self.discovery.remove(replica)
 
     def answered(self, record: Record) -> None:
         """A prompt is known by its token ids alone to some: they are asked for now."""
@@ -107,11 +119,7 @@ def _events(
 ) -> tuple[KvEventFeed, KvDiscovery]:
     events = settings.events
     feed = KvEventFeed(router.holdings, FeedLimits(events.idle_s, events.replay_timeout_s))
-    fixed = {
-        r.id: KvSource(r.id, 0, r.events_endpoint, r.events_replay_endpoint, r.events_topic)
-        for r in settings.replicas
-        if r.events_endpoint
-    }
+    fixed = {r.id: source for r in settings.replicas if (source := _fixed(r)) is not None}
     discovery = KvDiscovery(
         router.replicas,
         feed.follow,
@@ -123,6 +131,12 @@ def _events(
         api_keys=api_keys,
     )
     return feed, discovery
+
+
+def _fixed(replica: ReplicaSettings) -> KvSource | None:
+    """What the settings say to listen to."""
+    endpoint, replay = replica.events_endpoint, replica.events_replay_endpoint
+    return KvSource(replica.id, 0, endpoint, replay, replica.events_topic) if endpoint else None
 
 
 def _lmcache(settings: Settings) -> LmcacheDirectory | None:
@@ -141,16 +155,24 @@ def _lmcache(settings: Settings) -> LmcacheDirectory | None:
 
 
 def _prompts(
-    settings: Settings, router: Router, directory: LmcacheDirectory | None, tokenise: Tokenise
+    settings: Settings,
+    router: Router,
+    directory: LmcacheDirectory | None,
+    tokenise: Tokenise,
+    hosts: Mapping[str, str],
 ) -> PromptWatch:
     return PromptWatch(
         router.holdings,
         directory,
         tokenise.tokens,
-        {replica.id: urlsplit(replica.url).hostname or "" for replica in router.replicas},
+        hosts,
         named=_pairs(settings),
         interval_s=settings.lmcache.interval_s,
     )
+
+
+def _host(replica: Replica) -> str:
+    return urlsplit(replica.url).hostname or ""
 
 
 def _pairs(settings: Settings) -> list[tuple[str, str]]:

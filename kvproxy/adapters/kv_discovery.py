@@ -38,29 +38,47 @@ class KvDiscovery:
         expected: bool,
         api_keys: Mapping[str, str],
     ) -> None:
-        self._replicas = replicas
+        self._first = tuple(replicas)
         self._follow = follow
         self._forget = forget
-        self._fixed = fixed
+        self._fixed = dict(fixed)
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._expected = expected
         self._api_keys = api_keys
         self._session: aiohttp.ClientSession | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[Replica, asyncio.Task[None]] = {}
         self._said: dict[str, str] = {}
         self._known: dict[str, list[KvSource]] = {}
 
     async def start(self) -> None:
         """Returns when every replica that is up was asked once."""
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
-        await asyncio.gather(*(self._look(replica) for replica in self._replicas))
-        self._tasks = [asyncio.create_task(self._watch(replica)) for replica in self._replicas]
+        await asyncio.gather(*(self._look(replica) for replica in self._first))
+        for replica in self._first:
+            self._tasks[replica] = asyncio.create_task(self._watch(replica))
+
+    def add(self, replica: Replica, fixed: KvSource | None) -> None:
+        """One more from now on; `fixed` where its settings say what to listen to."""
+        if fixed is not None:
+            self._fixed[replica.id] = fixed
+        self._tasks[replica] = asyncio.create_task(self._watch(replica))
+
+    async def remove(self, replica: Replica) -> None:
+        """It is asked no more, and its streams are closed."""
+        task = self._tasks.pop(replica, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self._fixed.pop(replica.id, None)
+        self._said.pop(replica.id, None)
+        for source in self._known.pop(replica.id, []):
+            await self._forget(source)
 
     async def close(self) -> None:
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 

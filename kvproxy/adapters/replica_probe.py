@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import aiohttp
 import orjson
@@ -38,20 +38,20 @@ class ReplicaProbe:
         stall_s: float,
         clock: Callable[[], float],
         changed: Callable[[Replica], None],
-        fixed_hbm: frozenset[str],
-        api_keys: dict[str, str],
+        fixed_hbm: Iterable[str],
+        api_keys: Mapping[str, str],
     ) -> None:
-        self._replicas = replicas
+        self._first = tuple(replicas)
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._stall_s = stall_s
         self._clock = clock
         self._changed = changed
-        self._soon = {replica.id: asyncio.Event() for replica in replicas}
-        self._fixed_hbm = fixed_hbm
+        self._soon: dict[Replica, asyncio.Event] = {}
+        self._fixed_hbm = set(fixed_hbm)
         self._api_keys = api_keys
         self._session: aiohttp.ClientSession | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[Replica, asyncio.Task[None]] = {}
         self.model_cards: dict[str, list[dict[str, object]]] = {}
 
     def model_path(self, replica: Replica, model: str) -> str:
@@ -64,22 +64,43 @@ class ReplicaProbe:
     async def start(self) -> None:
         """Returns when every replica was asked once, so that the first request finds them ready."""
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
-        await asyncio.gather(*(self._probe(replica) for replica in self._replicas))
-        self._tasks = [asyncio.create_task(self._watch(replica)) for replica in self._replicas]
+        await asyncio.gather(*(self._probe(replica) for replica in self._first))
+        for replica in self._first:
+            self._begin(replica)
+
+    def add(self, replica: Replica, *, fixed_hbm: bool = False) -> None:
+        """One more from now on; it is asked at once."""
+        self._fixed_hbm.discard(replica.id)
+        if fixed_hbm:
+            self._fixed_hbm.add(replica.id)
+        self._begin(replica).set()
+
+    def forget(self, replica: Replica) -> None:
+        """It is asked no more."""
+        self._tasks.pop(replica).cancel()
+        del self._soon[replica]
+        if not any(other.id == replica.id for other in self._soon):
+            self.model_cards.pop(replica.id, None)
 
     async def close(self) -> None:
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
     def ask_soon(self, replica: Replica) -> None:
         """A request failed there: whether it is the replica's fault is worth knowing at once."""
-        self._soon[replica.id].set()
+        # One that was removed may still have requests.
+        if replica in self._soon:
+            self._soon[replica].set()
 
-    async def _watch(self, replica: Replica) -> None:
-        soon = self._soon[replica.id]
+    def _begin(self, replica: Replica) -> asyncio.Event:
+        self._soon[replica] = soon = asyncio.Event()
+        self._tasks[replica] = asyncio.create_task(self._watch(replica, soon))
+        return soon
+
+    async def _watch(self, replica: Replica, soon: asyncio.Event) -> None:
         while True:
             # A replica that is not well is looked at again sooner.
             well = replica.health in (Health.READY, Health.DRAINING)

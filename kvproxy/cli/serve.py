@@ -1,12 +1,14 @@
 """`kvproxy serve`: settings from flags, environment and file, then the server."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
 import click
 
 from kvproxy.cli.settings_file import load_or_exit
+from kvproxy.settings.load import load
 from kvproxy.settings.options import SettingsCommand, flags_of, settings_options
 from kvproxy.settings.render import effective_yaml
 
@@ -36,4 +38,5 @@ def serve(context: click.Context, /, config: Path | None, print_config: bool, **
         return
     # The server's imports take their time; --help and --print-config do without them.
     app = importlib.import_module("kvproxy.app")
-    sys.exit(app.run(loaded.settings))
+    flags = flags_of(context)
+    sys.exit(app.run(loaded.settings, lambda: load(config, os.environ, flags).settings))

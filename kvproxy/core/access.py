@@ -90,12 +90,19 @@ class Access:
     """`commands_open`: without keys, whatever an engine serves may be asked for."""
 
     def __init__(self, keys: Sequence[Key] = (), *, commands_open: bool = True) -> None:
+        self._callers: dict[str, Caller] = {}
+        self._everybody = Caller()
+        self.replace(keys, commands_open=commands_open)
+
+    def replace(self, keys: Sequence[Key], *, commands_open: bool) -> None:
+        """Other keys from the next request on. What a key that stays has used stays used."""
+        kept = {digest: caller for digest, caller in self._callers.items() if caller.key in keys}
         self._callers = {
-            key.digest: Caller(key, Bucket(key.requests_per_min), Bucket(key.tokens_per_min))
+            key.digest: kept.get(key.digest)
+            or Caller(key, Bucket(key.requests_per_min), Bucket(key.tokens_per_min))
             for key in keys
         }
         self._commands_open = commands_open
-        self._everybody = Caller()
 
     @property
     def closed(self) -> bool:

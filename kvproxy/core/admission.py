@@ -77,6 +77,16 @@ class Admission:
         self._waiting[ticket.replica.id].leave(ticket)
         self.length -= 1
 
+    def limit(self, limits: AdmissionLimits) -> None:
+        """Other limits from now on; who waits already is not refused by them."""
+        self._limits = limits
+        self._shares = Shares(limits.tenant_weights)
+        self._allowances.clear()
+
+    def forget(self, replica: Replica) -> None:
+        """It is gone; poll() finds others for those who wait for it."""
+        self._allowances.pop(replica.id, None)
+
     def poll(self, now: float) -> list[tuple[Ticket, Placement | ProxyError]]:
         """Place every ticket whose turn it is. Call when anything changed.
 

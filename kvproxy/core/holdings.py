@@ -230,6 +230,15 @@ class Holdings:
         if not complete:
             self._partial.add((replica, rank))
 
+    def forget(self, replica: str) -> None:
+        """The replica is gone; another one may come under its name."""
+        self.index.drop(replica)
+        self._partial = {(name, rank) for name, rank in self._partial if name != replica}
+        self._naming.discard(replica)
+        self._unheard.pop(replica, None)
+        self._unreported.pop(replica, None)
+        self.trust.forget(replica)
+
     def _by_history(self, replica: Replica, model: str, chain: Chain, prompt_tokens: int) -> Match:
         blocks = replica.hbm.match(chain.hashes)
         hbm = 0

@@ -85,6 +85,10 @@ class Trust:
         record.wrong.clear()
         return Change(replica, source, record.trusted, wrong, of, predicted, reported)
 
+    def forget(self, replica: str) -> None:
+        self._records = {by: kept for by, kept in self._records.items() if by[0] != replica}
+        self._zeroes.pop(replica, None)
+
     def restarted(self, replica: str, predicted: int, reported: int) -> bool:
         """Whether the replica reports nothing cached for one long prediction after another: then
         its cache was emptied without a word. Asked once for each request."""

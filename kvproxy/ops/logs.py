@@ -48,6 +48,10 @@ def set_up(level: str, style: str) -> None:
     root.propagate = False
 
 
+def set_level(level: str) -> None:
+    logging.getLogger("kvproxy").setLevel(level.upper())
+
+
 def log_learned(record: Record) -> None:
     """What a request taught about the sources of knowledge, if it changes what is believed."""
     if record.learned is not None and record.placement is not None:

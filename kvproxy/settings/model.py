@@ -11,12 +11,14 @@ from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
 from kvproxy.settings.access import AccessSettings
+from kvproxy.settings.admin import AdminSettings
 from kvproxy.settings.canonical import CanonicalSettings
 from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Number, Seconds, Secret, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings
 from kvproxy.settings.score import ScoreSettings
+from kvproxy.settings.store import StoreSettings
 
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
@@ -311,6 +313,7 @@ class Settings(Section):
     )
     upstream: UpstreamSettings = UpstreamSettings()
     access: AccessSettings = AccessSettings()
+    admin: AdminSettings = AdminSettings()
     identify: IdentifySettings = IdentifySettings()
     canonical: CanonicalSettings = CanonicalSettings()
     explain: ExplainSettings = ExplainSettings()
@@ -322,6 +325,7 @@ class Settings(Section):
     probe: ProbeSettings = ProbeSettings()
     events: EventsSettings = EventsSettings()
     lmcache: LmcacheSettings = LmcacheSettings()
+    store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

@@ -36,7 +36,11 @@ PATHS = {
     "other_model": [("POST", "/v1/chat/completions", CHAT.replace(b'"a"', b'"b"'))],
     "passed_on": [("POST", "/v1/embeddings", b'{"model":"a","input":"x"}')],
     "unread": [("POST", "/v1/embeddings", b'{"input":"x"}')],
-    "operate": [("GET", "/metrics", None), ("GET", "/admin/regime", None)],
+    "operate": [
+        ("GET", "/metrics", None),
+        ("GET", "/admin/regime", None),
+        ("GET", "/admin/replicas", None),
+    ],
     "command": [
         ("POST", "/sleep", b""),
         ("POST", "/%73leep", b""),
@@ -46,6 +50,12 @@ PATHS = {
     ],
     "open": [("GET", "/healthz", None), ("GET", "/readyz", None)],
 }
+CHANGES: list[tuple[str, str, bytes]] = [
+    ("POST", "/admin/replicas/r/undrain", b""),
+    ("DELETE", "/admin/replicas/none", b""),
+    ("POST", "/admin/replicas", b'{"url":"http://127.0.0.1:9"}'),
+    ("POST", "/admin/reload", b""),
+]
 ALLOWED = {
     "none": {"open"},
     "wrong": {"open"},
@@ -72,19 +82,32 @@ def expected(who: str, kind: str) -> set[int]:
 
 
 @pytest.mark.parametrize("who", HEADERS)
+async def test_changes_are_for_admins(who: str) -> None:
+    async with guarded() as ((app, url), replica):
+        for method, target, body in CHANGES:
+            got = await ask(url, request(method, target, [*HEADERS[who], JSON], body))
+            wanted = {200, 201, 404, 409} if who == "root" else expected(who, "change")
+            assert got.status in wanted, (who, method, target, got.status)
+        assert len(app.router.replicas) == (2 if who == "root" else 1)
+        await settled(app)
+    assert not replica.received
+
+
+async def test_without_keys_nobody_changes_anything() -> None:
+    async with recording() as [replica], proxied([replica.url]) as (app, url):
+        for method, target, body in CHANGES:
+            got = await ask(url, request(method, target, [JSON], body))
+            assert got.status == 403
+        assert len(app.router.replicas) == 1
+
+
+@pytest.mark.parametrize("who", HEADERS)
 async def test_the_whole_matrix(who: str) -> None:
     async with guarded() as ((app, url), replica):
         for kind, requests in PATHS.items():
             for method, target, body in requests:
                 got = await ask(url, request(method, target, [*HEADERS[who], JSON], body))
-                expected = (
-                    {200}
-                    if kind in ALLOWED[who]
-                    else {401}
-                    if who in ("none", "wrong")
-                    else {403, 404}
-                )
-                assert got.status in expected, (who, method, target, got.status)
+                assert got.status in expected(who, kind), (who, method, target, got.status)
         await settled(app)
     sent = b"".join(name + value for one in replica.received for name, value in one.headers)
     assert b"key-of-" not in sent

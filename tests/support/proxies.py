@@ -16,7 +16,7 @@ class Running(NamedTuple):
 
 
 @asynccontextmanager
-async def proxied(urls: Sequence[str], **sections: Any) -> AsyncIterator[Running]:
+async def proxied(urls: Sequence[object], **sections: Any) -> AsyncIterator[Running]:
     """`sections` are parts of the settings; the port is free and nothing is logged."""
     server = {"port": 0} | sections.pop("server", {})
     log = {"access": False} | sections.pop("log", {})

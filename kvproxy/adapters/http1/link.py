@@ -107,6 +107,12 @@ class Link(asyncio.Protocol):
         if self.phase is Phase.ASKED and not self._heard:
             self._fail("upstream_lost", "was given up before it answered")
 
+    def cut(self) -> None:
+        """Whoever waits for more of an answer is told that the replica was removed."""
+        if self.phase is Phase.ASKED or self.phase is Phase.ANSWER:
+            code = "upstream_broke" if self.phase is Phase.ANSWER else "upstream_lost"
+            self._fail(code, "was removed")
+
     @property
     def closing(self) -> bool:
         return self._transport.is_closing()

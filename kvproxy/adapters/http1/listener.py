@@ -16,6 +16,7 @@ from kvproxy.proxy import Exchange
 
 log = logging.getLogger("kvproxy.http")
 
+_COMMANDS = "/admin/"
 # Connections the kernel may hold until they are accepted.
 _BACKLOG = 4096
 # How long clients may take to see the end of a cut answer.
@@ -33,6 +34,8 @@ class Page:
 
 # kvproxy's own pages, by path, given the query; everything else belongs to the replicas.
 Route = Callable[[str], Awaitable[Page]]
+# What else stands under _COMMANDS, and requests that are no GET there.
+Command = Callable[[Exchange], Awaitable[Page]]
 # Raises ProxyError when whoever sent these headers may not see that page.
 Guard = Callable[[str, Mapping[str, str]], None]
 Handler = Callable[[Exchange], Awaitable[None]]
@@ -56,15 +59,22 @@ class HttpServer:
     """Serves `routes` itself and gives every other request to `handler`."""
 
     def __init__(
-        self, handler: Handler, routes: Mapping[str, Route], limits: Limits, guard: Guard
+        self,
+        handler: Handler,
+        routes: Mapping[str, Route],
+        limits: Limits,
+        guard: Guard,
+        command: Command | None = None,
     ) -> None:
         self._handler = handler
+        self._command = command
         self._guard = guard
         self._routes = routes
         self.limits = limits
         self.deadlines = Deadlines(min(limits.body_timeout_s, limits.keepalive_timeout_s))
         self.connections: set[ClientConnection] = set()
         self.draining = False
+        self.url = ""
         self._listener: asyncio.Server | None = None
         self._running: dict[ClientExchange, asyncio.Task[None]] = {}
         self._cut: ProxyError | None = None
@@ -84,7 +94,8 @@ class HttpServer:
         self._listener = await loop.create_server(accept, host, port, backlog=_BACKLOG)
         self.deadlines.start()
         bound = self._listener.sockets[0].getsockname()[1]
-        return f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        return self.url
 
     @property
     def in_flight(self) -> int:
@@ -113,13 +124,16 @@ class HttpServer:
         try:
             own = exchange.method in ("GET", "HEAD")
             route = self._routes.get(exchange.path) if own else None
-            if route is None:
-                await self._handler(exchange)
-            else:
+            if route is not None:
                 self._guard(exchange.path, exchange.header)
                 page = await route(exchange.target.partition("?")[2])
-                kind = [(b"content-type", page.content_type.encode())]
-                exchange.answer(page.status, page.body, kind)
+                exchange.answer(page.status, page.body, _kind(page))
+            elif self._command is not None and exchange.path.startswith(_COMMANDS):
+                self._guard(exchange.path, exchange.header)
+                page = await self._command(exchange)
+                exchange.answer(page.status, page.body, _kind(page))
+            else:
+                await self._handler(exchange)
         except ProxyError as error:
             exchange.refuse(error)
         except asyncio.CancelledError:
@@ -158,3 +172,7 @@ class HttpServer:
             await asyncio.wait([self._alone], timeout=_FLUSH_S)
         for connection in list(self.connections):
             connection.reset()
+
+
+def _kind(page: Page) -> list[tuple[bytes, bytes]]:
+    return [(b"content-type", page.content_type.encode())]

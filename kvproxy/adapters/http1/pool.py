@@ -46,6 +46,13 @@ class Pool:
         self._keepalive_s = keepalive_s
         self._deadlines = deadlines
         self._idle: list[Link] = []
+        self._closed = False
+
+    def close(self) -> None:
+        """Nothing is kept from now on; what is in use is closed after it."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
 
     async def take(self, *, fresh: bool = False) -> Link:
         """An idle connection if there is one and `fresh` does not forbid it, else a new one.
@@ -63,7 +70,7 @@ class Pool:
 
     def give_back(self, link: Link) -> None:
         """Kept for the next request if the answer was read to its end, closed otherwise."""
-        if link.rest():
+        if not self._closed and link.rest():
             link.deadline = link.idle_since + self._keepalive_s
             self._idle.append(link)
         else:

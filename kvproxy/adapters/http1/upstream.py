@@ -1,7 +1,7 @@
 """Requests to replicas: the client's head with few changes, its body as it is."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -31,11 +31,11 @@ class Http1Upstream:
     `kept` are for kvproxy alone."""
 
     def __init__(
-        self, limits: UpstreamLimits, api_keys: dict[str, str], kept: frozenset[str] = frozenset()
+        self, limits: UpstreamLimits, api_keys: Mapping[str, str], kept: Iterable[str] = ()
     ) -> None:
         self._limits = limits
         self._api_keys = api_keys
-        self._kept = frozenset(name.encode() for name in kept)
+        self.keep(kept)
         self._deadlines = Deadlines(min(limits.idle_timeout_s, limits.keepalive_s or 1.0))
         self._pools: dict[str, Pool] = {}
 
@@ -48,6 +48,22 @@ class Http1Upstream:
             link.close()
         # The ends are noticed in the next turn of the loop.
         await asyncio.sleep(0)
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Headers that replicas do not see, from the next request on."""
+        self._kept = frozenset(name.encode() for name in names)
+
+    def forget(self, replica: Replica) -> None:
+        """Its connections are kept no longer; requests under way end on theirs."""
+        pool = self._pools.pop(replica.id, None)
+        if pool is not None:
+            pool.close()
+
+    def cut(self, replica: Replica) -> None:
+        """Requests under way there fail now."""
+        for link in self._links():
+            if link.replica == replica.id:
+                link.cut()
 
     def abandon(self, replica: Replica) -> None:
         for link in self._links():

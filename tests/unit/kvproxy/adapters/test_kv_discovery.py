@@ -117,6 +117,6 @@ async def test_what_is_amiss_is_said_once(
     pages.pages["/kv_event_sources"] = page
     with caplog.at_level(logging.WARNING, "kvproxy.events"):
         async with discovering(pages, expected=expected) as discovery:
-            for replica in discovery._replicas * 3:
+            for replica in discovery._first * 3:
                 await discovery._look(replica)
     assert [said in record.getMessage() for record in caplog.records] == ([True] if said else [])

@@ -1,4 +1,5 @@
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -19,8 +20,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     seen: list[Settings] = []
     app = ModuleType("kvproxy.app")
 
-    def start(settings: Settings) -> int:
+    def start(settings: Settings, load: Callable[[], Settings]) -> int:
         seen.append(settings)
+        assert load() == settings
         return 3
 
     app.run = start  # type: ignore[attr-defined]

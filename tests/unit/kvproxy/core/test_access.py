@@ -111,3 +111,18 @@ def test_tokens_are_counted_when_they_are_known() -> None:
 )
 def test_what_a_path_is_there_for(path: str, realm: Realm) -> None:
     assert realm_of(path) is realm
+
+
+def test_keys_are_replaced_and_what_was_used_stays_used() -> None:
+    access = Access([made("alice", requests_per_min=1), made("bob")])
+    access.enter(ALICE, Realm.USE, 0.0)
+    access.replace([made("alice", requests_per_min=1)], commands_open=False)
+    with pytest.raises(ProxyError) as raised:
+        access.enter(ALICE, Realm.USE, 0.0)
+    assert raised.value.code == "rate_limited"
+    with pytest.raises(ProxyError, match="not known"):
+        access.enter({"x-api-key": "secret-bob"}, Realm.USE, 0.0)
+    access.replace([], commands_open=False)
+    assert not access.closed
+    with pytest.raises(ProxyError, match="no commands"):
+        access.enter({}, Realm.COMMAND, 0.0)

@@ -317,3 +317,32 @@ def test_the_queue_can_be_watched() -> None:
     enter(admission, "b", 100, 2.0)
     assert admission.waiting(router.replicas[0]) == 2
     assert admission.oldest_s(4.0) == 3.0
+
+
+def test_other_limits_hold_from_now_on() -> None:
+    router = make_router(1)
+    admission = Admission(router, LIMITS)
+    for name in "abc":
+        enter(admission, name, 100)
+    assert len(admission.poll(0.0)) == 1
+    admission.limit(AdmissionLimits(FREE, backlog_s=1e9, queue_max=1))
+    assert admission.length == 2
+    with pytest.raises(ProxyError, match="queue_max"):
+        enter(admission, "d", 1)
+    assert len(admission.poll(0.0)) == 2
+
+
+def test_who_waits_for_a_replica_that_was_removed_goes_elsewhere() -> None:
+    router = make_router(2)
+    admission = Admission(router, LIMITS)
+    for name in "abcdef":
+        enter(admission, name, 1000)
+    placed = admission.poll(0.0)
+    gone = router.replicas[0]
+    router.remove(gone)
+    admission.forget(gone)
+    admission.poll(0.0)
+    waiting = admission.length
+    assert waiting == admission.waiting(router.replicas[0])
+    serve(router, placed, 1.0)
+    assert admission.length == 4

@@ -232,3 +232,36 @@ def test_engines_without_usage_teach_nothing() -> None:
     before = router.replicas[0].rate.s_per_tok
     router.finish(placement, None, 3.0)
     assert router.replicas[0].rate.s_per_tok == before
+
+
+def test_what_is_marked_to_be_kept_is_dearer_to_push_out() -> None:
+    """Two replicas full of one idle conversation each: a new one goes where nothing is wanted."""
+    for wanted in ("r0", "r1"):
+        router = make_router([make_replica(name, hbm_tokens=1000) for name in ("r0", "r1")])
+        for replica in router.replicas:
+            retention_s = 3600.0 if replica.id == wanted else 0.0
+            identity = Identity("", "m", f"on {replica.id}", retention_s=retention_s)
+            others = frozenset({"r0", "r1"}) - {replica.id}
+            placement = router.place(identity, make_chain(replica.id * 1800), 0.0, others)
+            router.finish(placement, Usage(900, 1, 0), 1.0)
+        placed = router.place(Identity("", "m", "new"), make_chain("n" * 2000), 1200.0)
+        assert placed.replica.id != wanted
+
+
+def test_replicas_come_and_go_under_requests() -> None:
+    router = make_router(1)
+    [old] = router.replicas
+    under_way = router.place(SESSION, make_chain(TURN), 0.0)
+    router.add(make_replica("r1"))
+    router.remove(old)
+    assert router.place(SESSION, make_chain(TURN), 1.0).replica.id == "r1"
+    assert router.affinity.sessions("r0") == 0
+    router.finish(under_way, Usage(16, 1, 0), 2.0)
+    assert (old.load.in_flight, old.load.waiting) == (0, {})
+
+
+def test_a_pinned_session_goes_where_it_is_tied() -> None:
+    router = make_router(3)
+    for name in ("r2", "r0", "r1"):
+        router.pins.pin("s1", name)
+        assert finish(router, SESSION, make_chain(TURN), 0.0) == name

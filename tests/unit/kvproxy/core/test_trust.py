@@ -59,3 +59,13 @@ def test_three_long_prefixes_gone_in_a_row_are_a_restart() -> None:
     assert not trust.restarted("r", 5000, 0)
     assert not trust.restarted("r", 5000, 0)
     assert not trust.restarted("other", 5000, 0)
+
+
+def test_a_replica_that_is_gone_is_forgotten() -> None:
+    trust = Trust()
+    for name in ("r", "s"):
+        for _ in range(8):
+            trust.observe(name, EVENTS, 1000, 0, 16)
+    trust.forget("r")
+    assert trust.trusts("r", EVENTS)
+    assert not trust.trusts("s", EVENTS)

@@ -1,0 +1,122 @@
+"""Placement in this very process: the router, its queue, and what conversations did before."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kvproxy.core.breaks import Cause
+from kvproxy.core.diagnosis import Diagnosis, verdict
+from kvproxy.core.headers import priority_of
+from kvproxy.core.life_cycle import Evidence
+from kvproxy.core.line import Ticket
+from kvproxy.core.replica import Replica
+from kvproxy.core.response_homes import Kept, followed
+from kvproxy.core.retry_budget import RetryBudget
+from kvproxy.core.router import Placement, Router
+from kvproxy.core.types import Chain, Identity
+from kvproxy.proxy import Record
+
+
+class Gate(Protocol):
+    async def admit(self, ticket: Ticket) -> Placement:
+        """Raises ProxyError overloaded, no_replica or model_not_found."""
+
+    def changed(self) -> None:
+        """Somebody's first token, end or abort may let others go."""
+
+
+class Peers(Protocol):
+    """The other proxies of a fleet."""
+
+    async def recall(self, identity: Identity, chain: Chain) -> None:
+        """The router learns what others know of the conversation; in bounded time, whatever
+        happens to them."""
+
+    def placed(self, placement: Placement) -> None:
+        """Others will learn of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlacer:
+    """`doubt`: a request failed on that replica."""
+
+    router: Router
+    gate: Gate
+    diagnosis: Diagnosis
+    clock: Callable[[], float]
+    doubt: Callable[[Replica], None]
+    retries: RetryBudget = field(default_factory=RetryBudget)
+    peers: Peers | None = None
+
+    async def place(self, record: Record, tried: frozenset[str]) -> Placement:
+        if not tried:
+            self.retries.earn()
+            self._follow(record)
+        if record.pinned:
+            tried |= self._others(record.pinned)
+        turn, identity = record.turn, record.identity
+        if turn is None or identity is None:
+            return self.router.place_anywhere(self.clock(), tried, record.passing_model)
+        if not tried:
+            record.step = self.diagnosis.follow(identity, turn.chain)
+            if record.step is not None and record.step.cause is Cause.COMPACTION:
+                # Most of its blocks are of no more use: it may as well go where there is room.
+                self.router.affinity.forget(self.router.key_of(identity))
+            if self.peers is not None:
+                await self.peers.recall(identity, turn.chain)
+        ticket = Ticket(identity, turn.chain, self.clock(), tried, priority_asked(record))
+        ticket.request_id = record.exchange.request_id
+        placement = await self.gate.admit(ticket)
+        if self.peers is not None:
+            self.peers.placed(placement)
+        return placement
+
+    def _follow(self, record: Record) -> None:
+        """Where a conversation that goes on by the id of a response has to go."""
+        if record.previous:
+            kept = self.router.responses.find(record.previous, record.tenant)
+            record.pin = "unknown" if kept is None else "gone"
+            if kept is not None and self.router.usable("", self._others(kept.replica)):
+                record.pin, record.pinned = "held", kept.replica
+            if record.identity is not None:
+                record.identity = followed(record.identity, kept)
+
+    def _others(self, replica: str) -> frozenset[str]:
+        return frozenset(each.id for each in self.router.replicas if each.id != replica)
+
+    def first_token(self, placement: Placement) -> None:
+        self.router.first_token(placement, self.clock())
+        self.gate.changed()
+
+    def finish(self, record: Record, placement: Placement) -> None:
+        turn, identity, replica = record.turn, record.identity, placement.replica.id
+        if turn is not None and identity is not None:
+            record.stake = self.diagnosis.stake(identity, turn.chain, record.step)
+            record.verdict = verdict(record.stake, turn, replica, record.usage)
+            self.diagnosis.went(identity, record.step, replica)
+            if record.response:
+                kept = Kept(record.tenant, replica, identity.session or record.response)
+                self.router.responses.keep(record.response, kept)
+        record.learned = self.router.finish(placement, record.usage, self.clock())
+        self.gate.changed()
+
+    def abort(self, placement: Placement) -> None:
+        self.router.abort(placement, self.clock())
+        self.gate.changed()
+
+    def seen(self, placement: Placement, evidence: Evidence) -> None:
+        changed = placement.replica.see(evidence, self.clock())
+        if evidence is Evidence.FAILED:
+            self.doubt(placement.replica)
+        if changed:
+            self.gate.changed()
+
+    async def may_retry(self, model: str, tried: frozenset[str]) -> bool:
+        return bool(self.router.usable(model, tried)) and self.retries.spend()
+
+
+def priority_asked(record: Record) -> int:
+    """Of a request: its key's, else what it says itself."""
+    key = record.caller.key
+    asked = key.priority if key is not None else None
+    return priority_of(record.exchange.header) if asked is None else asked

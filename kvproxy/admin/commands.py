@@ -1,0 +1,174 @@
+"""What operators have done: replicas added, drained and removed, conversations pinned, settings
+read again. POST and DELETE under /admin, answered with what is so afterwards.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import isfinite
+from typing import Any, Protocol
+from urllib.parse import parse_qs, unquote
+
+import orjson
+from pydantic import ValidationError
+
+from kvproxy.adapters.http1.listener import Page
+from kvproxy.core.access import Access
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.replica import Replica
+from kvproxy.proxy import Exchange
+from kvproxy.settings.errors import problems_of
+from kvproxy.settings.replica import ReplicaSettings
+
+_BODY_BYTES_MAX = 64 * 2**10
+_SESSION_CHARS_MAX = 1024
+_PATH = re.compile(
+    r"/admin/(?:replicas(?:/(?P<id>[^/]+)(?:/(?P<verb>[a-z]+))?)?|(?P<other>reload))"
+)
+
+
+class Table(Protocol):
+    """The replicas; see ReplicaTable."""
+
+    def listing(self) -> list[dict[str, object]]: ...
+
+    def get(self, replica_id: str) -> Replica: ...
+
+    def add(self, wanted: ReplicaSettings) -> Replica: ...
+
+    def drain(self, replica_id: str) -> Replica: ...
+
+    def undrain(self, replica_id: str) -> Replica: ...
+
+    def remove(self, replica_id: str, grace_s: float) -> Replica: ...
+
+    def pin(self, replica_id: str, session: str) -> None: ...
+
+    def unpin(self, session: str) -> None: ...
+
+
+class Told(Protocol):
+    """What a reload came to."""
+
+    @property
+    def refused(self) -> Sequence[str]: ...
+
+    def as_json(self) -> dict[str, object]: ...
+
+
+Reload = Callable[[], Awaitable[Told]]
+
+
+class AdminCommands:
+    """`trusted`: the listener is for operators alone, so that changes need no key where there are
+    none."""
+
+    def __init__(self, table: Table, reload: Reload, access: Access, *, trusted: bool) -> None:
+        self._table = table
+        self._reload = reload
+        self._access = access
+        self._trusted = trusted
+
+    async def handle(self, exchange: Exchange) -> Page:
+        """Raises ProxyError for what cannot be done."""
+        found = _PATH.fullmatch(exchange.path)
+        if found is None:
+            raise ProxyError("not_found", f"There is no {exchange.path}; see /admin/replicas.")
+        if exchange.method == "GET" and found["other"] is None and found["verb"] is None:
+            return self._show(found["id"])
+        self._check_change(exchange.header)
+        body = await _body(exchange)
+        if found["other"] and exchange.method == "POST":
+            told = await self._reload()
+            return _page(told.as_json(), 409 if told.refused else 200)
+        query = parse_qs(exchange.target.partition("?")[2])
+        match exchange.method, found["id"], found["verb"]:
+            case "POST", None, None:
+                return _page(self._one(self._table.add(_replica(body)).id), 201)
+            case "DELETE", str(name), None:
+                return self._change(unquote(name), "remove", query)
+            case "POST", str(name), ("drain" | "undrain" | "remove") as verb:
+                return self._change(unquote(name), verb, query)
+            case "POST", str(name), "pin":
+                self._table.pin(unquote(name), _session(body))
+                return _page(self._one(unquote(name)))
+            case "POST", str(name), "unpin":
+                self._table.get(unquote(name))
+                self._table.unpin(_session(body))
+                return _page(self._one(unquote(name)))
+        raise ProxyError("not_found", f"{exchange.path} does not take {exchange.method} like that.")
+
+    def _show(self, name: str | None) -> Page:
+        return _page(
+            {"replicas": self._table.listing()} if name is None else self._one(unquote(name))
+        )
+
+    def _change(self, name: str, verb: str, query: Mapping[str, list[str]]) -> Page:
+        match verb:
+            case "drain":
+                self._table.drain(name)
+            case "undrain":
+                self._table.undrain(name)
+            case _:
+                self._table.remove(name, _grace_s(query))
+        return _page(self._one(name))
+
+    def _one(self, name: str) -> dict[str, object]:
+        self._table.get(name)
+        return next(row for row in self._table.listing() if row["id"] == name)
+
+    def _check_change(self, header: Mapping[str, str]) -> None:
+        """Who may ask may not yet change: that needs a key or a listener for operators alone. And a
+        browser that somebody's page sends here is refused."""
+        if not self._access.closed and not self._trusted:
+            raise ProxyError(
+                "forbidden",
+                "Changes need an admin key (access.keys) or their own listener (admin.listen).",
+            )
+        origin = header.get("origin")
+        if origin is not None and origin.partition("://")[2] != header.get("host"):
+            raise ProxyError("forbidden", "Pages of other origins change nothing here.")
+
+
+async def _body(exchange: Exchange) -> dict[str, Any]:
+    raw = await exchange.accept()
+    if len(raw) > _BODY_BYTES_MAX:
+        raise ProxyError("body_too_large", f"More than {_BODY_BYTES_MAX} bytes.")
+    if not raw:
+        return {}
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise ProxyError("invalid_json", f"The body is not JSON: {error}.") from None
+    if not isinstance(body, dict):
+        raise ProxyError("invalid_body", "The body must be an object.")
+    return body
+
+
+def _replica(body: dict[str, Any]) -> ReplicaSettings:
+    try:
+        return ReplicaSettings.model_validate(body)
+    except ValidationError as error:
+        problems = "; ".join(str(found) for found in problems_of(error, ReplicaSettings, {}))
+        raise ProxyError("invalid_body", f"Not a replica: {problems}.") from None
+
+
+def _session(body: dict[str, Any]) -> str:
+    session = body.get("session")
+    if not isinstance(session, str) or not 0 < len(session) <= _SESSION_CHARS_MAX:
+        raise ProxyError("invalid_body", 'Say which: {"session": "…"}.', param="session")
+    return session
+
+
+def _grace_s(query: Mapping[str, list[str]]) -> float:
+    text = query.get("grace_s", ["inf"])[0]
+    try:
+        grace_s = float(text)
+    except ValueError:
+        grace_s = -1.0
+    if not grace_s >= 0 or (not isfinite(grace_s) and text != "inf"):
+        raise ProxyError("invalid_body", "grace_s is a number of seconds.", param="grace_s")
+    return grace_s
+
+
+def _page(value: object, status: int = 200) -> Page:
+    return Page(orjson.dumps(value, option=orjson.OPT_INDENT_2), status=status)
