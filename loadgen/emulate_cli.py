@@ -11,6 +11,7 @@ import uvloop
 from loadgen.cli_types import COUNT
 from loadgen.emulator import EmulatorSettings, Fleet
 from loadgen.emulator.planted import HELP, Planted
+from loadgen.emulator.kv_connectors import CONNECTORS
 from loadgen.preset_file import preset_file
 
 
@@ -115,6 +116,13 @@ from loadgen.preset_file import preset_file
     help="Plant a misconfiguration, for `kvproxy doctor` to find; repeatable.",
 )
 @click.option("--list-faults", is_flag=True, help="List the faults that can be planted, and exit.")
+@click.option(
+    "--kv-connector",
+    default="",
+    type=click.Choice(["", *CONNECTORS]),
+    help="Compute prompts for the others of the fleet, and load them from there, as this does.",
+)
+@click.option("--transfer-tok-s", default=400_000.0, show_default=True, help="... at this rate.")
 @click.option("--access-log/--no-access-log", default=False, show_default=True)
 def emulate(
     *, host: str, port: int, replicas: int, faults: tuple[str, ...], list_faults: bool,
