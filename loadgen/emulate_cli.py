@@ -10,8 +10,8 @@ import uvloop
 
 from loadgen.cli_types import COUNT
 from loadgen.emulator import EmulatorSettings, Fleet
-from loadgen.emulator.planted import HELP, Planted
 from loadgen.emulator.kv_connectors import CONNECTORS
+from loadgen.emulator.planted import HELP, Planted
 from loadgen.preset_file import preset_file
 
 
