@@ -45,6 +45,7 @@ from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
+from kvproxy.ops.systemd import notify
 from kvproxy.proxy import Exchange, Proxy, Record
 from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
@@ -328,10 +329,12 @@ async def _serve(settings: Settings, load: Load | None) -> int:
     loop.add_signal_handler(signal.SIGHUP, reload)
     sys.stdout.write(f"ready {url}\n")
     sys.stdout.flush()
+    notify("READY=1", f"STATUS=listening on {url}")
     await stop.wait()
     # A second signal means now: the default action ends the process.
     loop.remove_signal_handler(signal.SIGINT)
     loop.remove_signal_handler(signal.SIGTERM)
+    notify("STOPPING=1")
     await app.stop()
     return 0
 
