@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-micro test test-faults test-capacity test-browser test-vllm test-fleet lint lint-deploy format settings clean
+.PHONY: help setup demo bench bench-micro test test-faults test-capacity test-browser test-vllm test-fleet lint lint-deploy format settings clean bench-client
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -56,6 +56,9 @@ bench: setup  ## what kvproxy costs beside a bare relay and nginx (minutes; a qu
 
 bench-micro: setup  ## single steps of a request, those of the data plane against their budgets
 	@$(BIN)/pytest -q -s tests/benchmark
+
+bench-client: setup  ## what the load generator adds to a true 20 ms TTFT, and its events a second
+	@$(BIN)/pytest -q -s tests/benchmark/loadgen/test_client_speed.py
 
 lint: setup  ## style, types and import rules
 	@$(BIN)/ruff check .
