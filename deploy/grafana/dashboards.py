@@ -70,7 +70,8 @@ REPLICAS: list[Panel] = [
         {"{{replica}}": "kvproxy_replica_hbm_held_tokens / kvproxy_replica_hbm_capacity_tokens"}),
     ("Conversations", "short", {"{{replica}}": "kvproxy_replica_sessions"}),
     ("Evicted", "short", {"{{replica}}": f"rate(kvproxy_replica_hbm_evicted_tokens{_RATE})"}),
-    ("Prefill rate, learned", "short", {"{{replica}}": "kvproxy_replica_prefill_tokens_per_second"}),
+    ("Prefill rate, learned", "short",
+        {"{{replica}}": "kvproxy_replica_prefill_tokens_per_second"}),
     ("Engine: running and waiting", "short", {"{{instance}} running": "vllm:num_requests_running",
         "{{instance}} waiting": "vllm:num_requests_waiting"}),
 ]  # fmt: skip
