@@ -9,7 +9,7 @@ revision=${LMCACHE_REVISION:-main}
 docker run -d --name "$name" --entrypoint /bin/bash \
     --device=/dev/kfd --device=/dev/dri --group-add video \
     --network=host --ipc=host --cap-add SYS_PTRACE \
-    -v "$models":/work/models:ro "$image" -c 'sleep infinity'
+    -v "$models":/models:ro "$image" -c 'sleep infinity'
 
 # The wheel of LMCache is for CUDA: it is built here, and what it would pull in is taken out again.
 docker exec -e BUILD_WITH_HIP=1 "$name" bash -euc "

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# usage: MODEL=/work/models/MiniMax-M2.5 TP=2 ./serve.sh none|hbm|dram
+# usage: MODEL=/models/MiniMax-M2.5 TP=2 ./serve.sh none|hbm|dram
 # MiniMax-M2: EXTRA="--tool-call-parser minimax_m2 --reasoning-parser minimax_m2 --trust-remote-code"
 set -euo pipefail
 # shellcheck disable=SC2034  # read by what is sourced
