@@ -7,6 +7,7 @@ from kvproxy.cli.lazy import Lazy, LazyGroup
 COMMANDS = {
     "serve": Lazy("kvproxy.cli.serve:serve", "Run the proxy."),
     "check-config": Lazy("kvproxy.cli.check_config:check_config", "Check a settings file."),
+    "top": Lazy("kvproxy.cli.top:top", "Watch a running proxy in the terminal."),
     "explain": Lazy("kvproxy.cli.explain:explain", "Say why a prompt missed the cache."),
     "doctor": Lazy("kvproxy.cli.doctor:doctor", "Find what keeps replicas from their caches."),
     "sizing": Lazy("kvproxy.cli.sizing:sizing", "Say how much KV fits HBM and DRAM."),
