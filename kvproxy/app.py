@@ -27,6 +27,7 @@ from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import (
     ReplicaMaker,
     admission_limits,
+    api_keys_of,
     build_access,
     build_admission,
     build_reader,
@@ -84,7 +85,7 @@ class App:
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         self.access = build_access(settings)
-        api_keys = _api_keys(settings)
+        api_keys = api_keys_of(settings)
         self._upstream = Http1Upstream(
             UpstreamLimits(
                 settings.upstream.connect_timeout_s,
@@ -288,15 +289,6 @@ class App:
 
 async def _elsewhere(exchange: Exchange) -> NoReturn:
     raise ProxyError("not_found", f"{exchange.path} is not served at this address.")
-
-
-def _api_keys(settings: Settings) -> dict[str, str]:
-    keys = {}
-    for replica in settings.replicas:
-        secret = replica.api_key or settings.upstream.api_key
-        if secret is not None:
-            keys[replica.id] = secret.get_secret_value()
-    return keys
 
 
 @asynccontextmanager
