@@ -70,6 +70,7 @@ format: setup  ## format the sources and fix what can be fixed
 
 settings: setup  ## write config/ again after a change of kvproxy/settings/model.py
 	@$(BIN)/python -m kvproxy.settings
+	@$(BIN)/kvproxy metrics > config/metrics.md
 
 clean:  ## remove ./.venv, caches and outputs
 	rm -rf .venv build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

@@ -215,6 +215,10 @@ class Metrics:
             "lost_tokens": self._lost.by(0),
         }
 
+    def families(self) -> Iterable[Metric]:
+        """What the page would show now; those without a value yet are there, too."""
+        return self._registry.collect()
+
     def page(self) -> bytes:
         return generate_latest(self._registry)
 
