@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-micro test test-faults test-capacity test-browser test-vllm test-fleet lint lint-deploy format settings clean bench-client
+.PHONY: help setup demo bench bench-micro bench-client test test-faults test-capacity test-browser test-vllm test-fleet test-envoy lint lint-deploy format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -48,6 +48,11 @@ lint-deploy:  ## what is under deploy/, by the tools that will read it (gets the
 	@mkdir -p out && rm -f out/lint-deploy.status
 	@status=0; python3 .ci/lint_deploy.py || status=$$?; \
 	echo $$status > out/lint-deploy.status; exit $$status
+
+test-envoy: setup  ## a real Envoy asks `kvproxy epp`; its first run installs it (minutes)
+	@mkdir -p out && rm -f out/test-envoy.status
+	@status=0; $(BIN)/python -m tests.fleet.envoy $(or $(ENVOY),--requests 40) || status=$$?; \
+	echo $$status > out/test-envoy.status; exit $$status
 
 bench: setup  ## what kvproxy costs beside a bare relay and nginx (minutes; a quiet machine)
 	@$(BIN)/python -m tests.benchmark.relay $(BENCH)

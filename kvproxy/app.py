@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -43,6 +43,7 @@ from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
+from kvproxy.finding import Finding
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
@@ -63,9 +64,7 @@ log = logging.getLogger("kvproxy")
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
 
-
-# Pages that load balancers and supervisors ask for.
-# The live view's files are open, too: what they show they ask /admin/live for, which is not.
+# Of load balancers and supervisors, and the live view's files: its figures are guarded.
 _FILES = page_routes()
 _OPEN = frozenset({"/healthz", "/readyz", "/health", *_FILES})
 
@@ -85,7 +84,7 @@ class App:
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         self.access = build_access(settings)
-        api_keys = api_keys_of(settings)
+        self.api_keys = api_keys = api_keys_of(settings)
         self._upstream = Http1Upstream(
             UpstreamLimits(
                 settings.upstream.connect_timeout_s,
@@ -140,6 +139,7 @@ class App:
         )
         self.table = ReplicaTable(settings, everybody, maker, api_keys, time.monotonic)
         self.live.listing = self.table.listing
+        self.finding = Finding(settings, self.table)
         self.reloader = Reloader(settings, load, self._take_over)
         self.server, self.admin_server = self._servers()
 
@@ -149,6 +149,7 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        await self.finding.start()
         if self.bootstrap is not None:
             await self.bootstrap.start()
         await self.sharing.start()
@@ -170,6 +171,7 @@ class App:
         if self.bootstrap is not None:
             await self.bootstrap.close()
         await self.sharing.close()
+        await self.finding.close()
         await self.table.close()
         await self.sources.close()
         await self.probe.close()
@@ -287,6 +289,9 @@ class App:
         return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
 
 
+Make = Callable[[Settings, Load | None], App]
+
+
 async def _elsewhere(exchange: Exchange) -> NoReturn:
     raise ProxyError("not_found", f"{exchange.path} is not served at this address.")
 
@@ -302,11 +307,11 @@ async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator
         await app.stop()
 
 
-async def _serve(settings: Settings, load: Load | None) -> int:
+async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     try:
-        app = App(settings, load)
+        app = make(settings, load)
     except SourceSetupError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -338,7 +343,7 @@ async def _serve(settings: Settings, load: Load | None) -> int:
     return 0
 
 
-def run(settings: Settings, load: Load | None = None) -> int:
+def run(settings: Settings, load: Load | None = None, make: Make = App) -> int:
     """`kvproxy serve`: returns when told to stop and drained. SIGHUP has `load` read again."""
     set_up(settings.log.level, settings.log.format)
-    return uvloop.run(_serve(settings, load))
+    return uvloop.run(_serve(settings, load, make))

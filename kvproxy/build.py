@@ -183,8 +183,8 @@ def build_reader(settings: Settings, kept: Representatives | None = None) -> Rea
 
 
 def api_keys_of(settings: Settings) -> dict[str, str]:
-    """Bearer tokens by replica, of those that want one of their own or the common one."""
-    keys: dict[str, str] = {}
+    """What each replica is told in place of the client's key, by replica id."""
+    keys = {}
     for replica in settings.replicas:
         secret = replica.api_key or settings.upstream.api_key
         if secret is not None:
