@@ -39,13 +39,13 @@ class Tally(Collector):
 
     def total(self, which: Callable[[Labels], bool] = lambda _: True) -> float:
         """The sum over label values that `which` picks."""
-        return sum(count for labels, count in self._counts.items() if which(labels))
+        return sum(count.so_far for labels, count in self._counts.items() if which(labels))
 
     def by(self, label: int) -> dict[str, float]:
         """Sums by the value of the label at that place."""
         sums: dict[str, float] = {}
         for labels, count in self._counts.items():
-            sums[labels[label]] = sums.get(labels[label], 0) + count
+            sums[labels[label]] = sums.get(labels[label], 0) + count.so_far
         return sums
 
     def collect(self) -> Iterable[Metric]:
