@@ -109,13 +109,14 @@ async def test_messages_pass_both_ways() -> None:
 
 
 async def test_an_engine_may_end_it() -> None:
-    async with realtime() as (_, (_, url)), aiohttp.ClientSession() as client:
-        async with client.ws_connect(f"{url}/v1/realtime") as socket:
-            await socket.send_str("close")
-            message = await socket.receive()
-            assert (message.type, message.data, message.extra) == (
-                *(WSMsgType.CLOSE, 4001, "as told"),
-            )
+    async with (
+        realtime() as (_, (_, url)),
+        aiohttp.ClientSession() as client,
+        client.ws_connect(f"{url}/v1/realtime") as socket,
+    ):
+        await socket.send_str("close")
+        message = await socket.receive()
+        assert (message.type, message.data, message.extra) == (*(WSMsgType.CLOSE, 4001, "as told"),)
 
 
 async def test_a_client_that_vanishes_is_noticed_by_the_engine() -> None:
@@ -147,20 +148,22 @@ async def test_a_refusal_is_an_ordinary_answer() -> None:
 
 async def test_keys_are_asked_for_and_their_models_count() -> None:
     keys = [{"name": "a", "sha256": sha256(b"sk-a").hexdigest(), "models": ["m"]}]
-    async with realtime(access={"keys": keys}) as ([replica], (_, url)):
-        async with aiohttp.ClientSession() as client:
-            for key, model, status in (("", "m", 401), ("sk-b", "m", 401), ("sk-a", "n", 404)):
-                with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-                    await client.ws_connect(
-                        f"{url}/v1/realtime?model={model}",
-                        headers={"authorization": f"Bearer {key}"},
-                    )
-                assert refused.value.status == status
-            async with client.ws_connect(
-                f"{url}/v1/realtime?model=m", headers={"authorization": "Bearer sk-a"}
-            ) as socket:
-                await socket.send_str("hello")
-                assert await socket.receive_str() == "hello"
+    async with (
+        realtime(access={"keys": keys}) as ([replica], (_, url)),
+        aiohttp.ClientSession() as client,
+    ):
+        for key, model, status in (("", "m", 401), ("sk-b", "m", 401), ("sk-a", "n", 404)):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await client.ws_connect(
+                    f"{url}/v1/realtime?model={model}",
+                    headers={"authorization": f"Bearer {key}"},
+                )
+            assert refused.value.status == status
+        async with client.ws_connect(
+            f"{url}/v1/realtime?model=m", headers={"authorization": "Bearer sk-a"}
+        ) as socket:
+            await socket.send_str("hello")
+            assert await socket.receive_str() == "hello"
     assert ["authorization" in headers for headers in replica.headers] == [False]
 
 
@@ -228,19 +231,23 @@ async def test_who_takes_nothing_slows_the_other_side_down() -> None:
 
 
 async def test_silence_and_shutdown_end_it() -> None:
-    async with realtime(upstream={"idle_timeout_s": 0.3}) as (_, (app, url)):
-        async with aiohttp.ClientSession() as client:
-            socket = await client.ws_connect(f"{url}/v1/realtime")
-            for _ in range(5):
-                await asyncio.sleep(0.1)
-                await socket.send_str("I am here")
-                await socket.receive_str()
-            message = await socket.receive(timeout=5.0)
-            assert message.type in (WSMsgType.CLOSED, WSMsgType.CLOSE, WSMsgType.CLOSING)
-            await settled(app)
-    async with realtime(server={"grace_s": 0.1}) as ([replica], (app, url)):
-        async with aiohttp.ClientSession() as client:
-            socket = await client.ws_connect(f"{url}/v1/realtime")
-            await app.server.drain(0.1)
-            assert (await socket.receive(timeout=5.0)).type is not WSMsgType.TEXT
-            await eventually(lambda: replica.open == 0)
+    async with (
+        realtime(upstream={"idle_timeout_s": 0.3}) as (_, (app, url)),
+        aiohttp.ClientSession() as client,
+    ):
+        socket = await client.ws_connect(f"{url}/v1/realtime")
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            await socket.send_str("I am here")
+            await socket.receive_str()
+        message = await socket.receive(timeout=5.0)
+        assert message.type in (WSMsgType.CLOSED, WSMsgType.CLOSE, WSMsgType.CLOSING)
+        await settled(app)
+    async with (
+        realtime(server={"grace_s": 0.1}) as ([replica], (app, url)),
+        aiohttp.ClientSession() as client,
+    ):
+        socket = await client.ws_connect(f"{url}/v1/realtime")
+        await app.server.drain(0.1)
+        assert (await socket.receive(timeout=5.0)).type is not WSMsgType.TEXT
+        await eventually(lambda: replica.open == 0)

@@ -61,11 +61,11 @@ class ClientExchange:
         given = incoming.header.get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         self.press: Callable[[bool], None] | None = None
-        self.tunnels = not incoming.http10 and asks_for_websocket(
-            self.method, incoming.headers, incoming.header
+        self.tunnels = (
+            "upgrade" in incoming.header
+            and not incoming.http10
+            and asks_for_websocket(self.method, incoming.headers, incoming.header)
         )
-        self.tunnel = wire.tunnel
-        self.hold_back = wire.hold_back
         self.started = False
         self.held = False
         self.ended = False
@@ -79,6 +79,12 @@ class ClientExchange:
     @property
     def congested(self) -> bool:
         return self._wire.congested
+
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        self._wire.tunnel(sink)
+
+    def hold_back(self, full: bool) -> None:
+        self._wire.hold_back(full)
 
     async def accept(self) -> bytes:
         incoming = self._incoming

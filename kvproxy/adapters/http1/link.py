@@ -12,7 +12,6 @@ from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.core.errors import ProxyError
 from kvproxy.proxy import Exchange, Headers
 
-
 # How long a replica may take to read the end of a tunnel.
 _FLUSH_S = 1.0
 
