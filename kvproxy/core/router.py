@@ -146,6 +146,7 @@ class Router:
             session_key=_session_key(identity, chain),
             sequence=self._sequence,
             seed=self._seed,
+            near=lambda: self._near(identity, asked.now),
         )
         self._sequence += 1
         index = POLICIES[self.policy](view)
@@ -320,6 +321,10 @@ class Router:
                 "no_replica", f"no replica {serving}is ready; see /readyz", retry_after_s=1.0
             )
         raise ProxyError("model_not_found", f"The model `{model}` does not exist.", param="model")
+
+    def _near(self, identity: Identity, now: float) -> Home | None:
+        elder = identity.elder
+        return self._home(elder, now) if elder is not None else None
 
     def _home(self, identity: Identity, now: float) -> Home | None:
         return self.affinity.home(identity.key, now) if identity.session else None
