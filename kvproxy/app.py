@@ -16,6 +16,7 @@ from kvproxy.adapters.gate import Gate
 from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.listener import HttpServer, Page, Route
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
+from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.admin.api import AdminApi
@@ -32,10 +33,14 @@ from kvproxy.build import (
 )
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
+from kvproxy.core.disagg.connectors import Connector
+from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
+from kvproxy.core.representatives import Representatives
+from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
@@ -45,7 +50,9 @@ from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
+from kvproxy.sharing import Sharing
 from kvproxy.sources import Sources
+from kvproxy.two_legs import TwoLegs
 
 log = logging.getLogger("kvproxy")
 
@@ -93,18 +100,26 @@ class App:
         )
         self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
         self.metrics.add(SourceCounters(self.sources.counted))
+        spellings = Representatives(settings.canonical.representatives_max_bytes)
+        self.sharing = Sharing(settings, self.router, spellings)
+        self.metrics.add(self.sharing.took)
+        self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
+        self.bootstrap: KvBootstrap | None = None
+        disagg = self.router.disagg
+        self.legs = self._two_legs(disagg) if disagg is not None else None
         self.placer = LocalPlacer(
             self.router,
             self.gate,
             Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
             time.monotonic,
             self.probe.ask_soon,
+            peers=self.sharing.store,
         )
         self.proxy = Proxy(
             placer=self.placer,
-            reader=build_reader(settings),
-            upstream=self._upstream,
+            reader=build_reader(settings, spellings),
+            upstream=self.legs or self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
             observe=self._observe,
@@ -125,6 +140,9 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        if self.bootstrap is not None:
+            await self.bootstrap.start()
+        await self.sharing.start()
         address = self.settings.admin.address()
         if address is not None and self.admin_server is not None:
             log.info("operators: %s", await _listen(self.admin_server, *address))
@@ -140,11 +158,25 @@ class App:
 
     async def close(self) -> None:
         """Let go of the replicas."""
+        if self.bootstrap is not None:
+            await self.bootstrap.close()
+        await self.sharing.close()
         await self.table.close()
         await self.sources.close()
         await self.probe.close()
         await self.regime.close()
         await self._upstream.close()
+
+    def _two_legs(self, disagg: Disagg) -> TwoLegs:
+        """Prompts may be computed elsewhere than they are answered."""
+        legs = TwoLegs(self._upstream, self.router, disagg, time.monotonic, self._load_changed)
+        self.metrics.add(SourceCounters(lambda: disagg_counters(legs.outcomes, disagg.rate.tok_s)))
+        if disagg.terms.connector is Connector.MOONCAKE:
+            self.bootstrap = KvBootstrap(self.router.replicas, self.settings.probe.timeout_s)
+        return legs
+
+    def _load_changed(self) -> None:
+        self.gate.changed()
 
     def _guard(self, path: str, header: Mapping[str, str]) -> None:
         """Own pages: health is for everybody, the rest for those who operate."""

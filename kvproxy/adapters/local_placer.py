@@ -13,6 +13,7 @@ from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import Kept, followed
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router
+from kvproxy.core.types import Chain, Identity
 from kvproxy.proxy import Record
 
 
@@ -22,6 +23,17 @@ class Gate(Protocol):
 
     def changed(self) -> None:
         """Somebody's first token, end or abort may let others go."""
+
+
+class Peers(Protocol):
+    """The other proxies of a fleet."""
+
+    async def recall(self, identity: Identity, chain: Chain) -> None:
+        """The router learns what others know of the conversation; in bounded time, whatever
+        happens to them."""
+
+    def placed(self, placement: Placement) -> None:
+        """Others will learn of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +46,7 @@ class LocalPlacer:
     clock: Callable[[], float]
     doubt: Callable[[Replica], None]
     retries: RetryBudget = field(default_factory=RetryBudget)
+    peers: Peers | None = None
 
     async def place(self, record: Record, tried: frozenset[str]) -> Placement:
         if not tried:
@@ -48,10 +61,15 @@ class LocalPlacer:
             record.step = self.diagnosis.follow(identity, turn.chain)
             if record.step is not None and record.step.cause is Cause.COMPACTION:
                 # Most of its blocks are of no more use: it may as well go where there is room.
-                self.router.affinity.forget(identity.key)
+                self.router.affinity.forget(self.router.key_of(identity))
+            if self.peers is not None:
+                await self.peers.recall(identity, turn.chain)
         ticket = Ticket(identity, turn.chain, self.clock(), tried, priority_asked(record))
         ticket.request_id = record.exchange.request_id
-        return await self.gate.admit(ticket)
+        placement = await self.gate.admit(ticket)
+        if self.peers is not None:
+            self.peers.placed(placement)
+        return placement
 
     def _follow(self, record: Record) -> None:
         """Where a conversation that goes on by the id of a response has to go."""

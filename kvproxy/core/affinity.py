@@ -3,7 +3,8 @@
 from collections import Counter, OrderedDict
 from typing import NamedTuple
 
-SessionKey = tuple[str, str, str, str]
+# The parts of an Identity, or where proxies share bindings a digest of them.
+SessionKey = tuple[str, str, str, str] | bytes
 
 
 class Home(NamedTuple):

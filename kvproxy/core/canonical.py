@@ -62,7 +62,8 @@ class Canonicaliser:
         """What is remembered of read bytes counts within this; sessions share all but what is
         frozen."""
         session = whose.session if self.volatile.freezes else ""
-        return f"{dialect}\0{whose.tenant}\0{session}"
+        edition = self.representatives.edition(whose.tenant)
+        return f"{dialect}\0{whose.tenant}\0{session}\0{edition}"
 
     def edits(self, whose: Whose) -> "Edits":
         return Edits(self, whose)

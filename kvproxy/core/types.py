@@ -3,6 +3,7 @@
 from array import array
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Tier(StrEnum):
@@ -90,6 +91,17 @@ class Splice:
     end: int
     new: bytes
     kind: str
+
+
+class Learned(NamedTuple):
+    """What an answer taught: the prompt whose chain ends with `end` has so many tokens, of which
+    `miss_tokens` took `replica`, with nothing else to prefill, `ttft_s`; 0: it was not alone."""
+
+    replica: str
+    end: int
+    prompt_tokens: int
+    miss_tokens: int
+    ttft_s: float
 
 
 @dataclass(frozen=True, slots=True)
