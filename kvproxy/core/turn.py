@@ -255,11 +255,12 @@ class TurnReader:
 
 def _present(dialect: Dialect, members: Members, lead: Span | None) -> list[tuple[str, Span]]:
     """Members of the head; `lead` stands for the growing list among them."""
-    found = [
-        (name, lead if name == dialect.growing else members.get(name))
+    growing, get = dialect.growing, members.get
+    return [
+        (name, span)
         for name in dialect.head_members
+        if (span := lead if name == growing else get(name)) is not None
     ]
-    return [(name, span) for name, span in found if span is not None]
 
 
 def apply(body: bytes, splices: list[Splice]) -> bytes:
