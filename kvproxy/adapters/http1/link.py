@@ -222,7 +222,7 @@ class Link(asyncio.Protocol):
             return
         self.status, self.headers = status, self._received
         names = {name.lower() for name, _ in self._received}
-        self._keeps = self._parser.should_keep_alive()
+        self._keeps = self._parser.should_keep_alive() and not self.tunnelled
         self._to_the_end = names.isdisjoint((b"content-length", b"transfer-encoding"))
         self._over = self._method == "HEAD"
         self.phase = Phase.ANSWER
