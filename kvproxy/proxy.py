@@ -22,7 +22,7 @@ from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.passing import model_of
-from kvproxy.core.refusal import SAID_BYTES_MAX, is_stream, refusal
+from kvproxy.core.refusal import Said, is_stream, refusal
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
@@ -307,7 +307,10 @@ class Proxy:
                 if answer.status >= 500:
                     record.outcome = "upstream_error"
                 if exchange.held and not is_stream(answer.status, answer.headers):
-                    raise await _refused(answer, exchange, placement)
+                    # A client that was promised a stream is told what it gets instead.
+                    said = Said()
+                    await answer.relay(said.listen, exchange)
+                    raise refusal(placement.replica.id, answer.status, bytes(said.kept))
                 if ids is None:
                     exchange.start(answer.status, answer.headers, placement)
                     await answer.relay(pass_on, exchange)
@@ -318,11 +321,10 @@ class Proxy:
             self.placer.abort(placement)
             watch.taken()
             raise
-        record.usage = watch.usage() if record.turn and answer.status == 200 else None
         if record.turn is not None and answer.status == 200:
+            record.usage = watch.usage()
             record.response = remember(self.reader, record.turn, record.tenant, watch, record.usage)
-        else:
-            watch.taken()
+        watch.taken()
         if record.usage is not None:
             used = record.usage.prompt_tokens + record.usage.completion_tokens
             record.caller.used(used, self.clock())
@@ -346,14 +348,3 @@ async def _without_ids(
         exchange.start(answer.status, resized(headers, len(rest)), placement)
     if rest:
         pass_on(rest)
-
-
-async def _refused(answer: Answer, exchange: Exchange, placement: Placement) -> ProxyError:
-    """What is told to a client that was promised a stream, of an answer that is none."""
-    said = bytearray()
-
-    def listen(chunk: bytes) -> None:
-        said.extend(chunk[: SAID_BYTES_MAX - len(said)])
-
-    await answer.relay(listen, exchange)
-    return refusal(placement.replica.id, answer.status, bytes(said))
