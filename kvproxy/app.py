@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -25,6 +25,7 @@ from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import (
     ReplicaMaker,
     admission_limits,
+    api_keys_of,
     build_access,
     build_admission,
     build_reader,
@@ -40,6 +41,7 @@ from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
+from kvproxy.finding import Finding
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
@@ -78,7 +80,7 @@ class App:
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         self.access = build_access(settings)
-        api_keys = _api_keys(settings)
+        self.api_keys = api_keys = api_keys_of(settings)
         self._upstream = Http1Upstream(
             UpstreamLimits(
                 settings.upstream.connect_timeout_s,
@@ -132,6 +134,7 @@ class App:
             self.router, self.admission, self.gate, self.probe, self._upstream, self.sources
         )
         self.table = ReplicaTable(settings, everybody, maker, api_keys, time.monotonic)
+        self.finding = Finding(settings, self.table)
         self.reloader = Reloader(settings, load, self._take_over)
         self.server, self.admin_server = self._servers()
 
@@ -141,6 +144,7 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        await self.finding.start()
         if self.bootstrap is not None:
             await self.bootstrap.start()
         await self.sharing.start()
@@ -162,6 +166,7 @@ class App:
         if self.bootstrap is not None:
             await self.bootstrap.close()
         await self.sharing.close()
+        await self.finding.close()
         await self.table.close()
         await self.sources.close()
         await self.probe.close()
@@ -272,6 +277,9 @@ class App:
         return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
 
 
+Make = Callable[[Settings, Load | None], App]
+
+
 class ListenError(Exception):
     """An address is taken, or not ours."""
 
@@ -287,15 +295,6 @@ async def _elsewhere(exchange: Exchange) -> NoReturn:
     raise ProxyError("not_found", f"{exchange.path} is not served at this address.")
 
 
-def _api_keys(settings: Settings) -> dict[str, str]:
-    keys = {}
-    for replica in settings.replicas:
-        secret = replica.api_key or settings.upstream.api_key
-        if secret is not None:
-            keys[replica.id] = secret.get_secret_value()
-    return keys
-
-
 @asynccontextmanager
 async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator[tuple[App, str]]:
     """A running proxy in this event loop: (app, URL)."""
@@ -307,11 +306,11 @@ async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator
         await app.stop()
 
 
-async def _serve(settings: Settings, load: Load | None) -> int:
+async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     try:
-        app = App(settings, load)
+        app = make(settings, load)
     except SourceSetupError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -341,7 +340,7 @@ async def _serve(settings: Settings, load: Load | None) -> int:
     return 0
 
 
-def run(settings: Settings, load: Load | None = None) -> int:
+def run(settings: Settings, load: Load | None = None, make: Make = App) -> int:
     """`kvproxy serve`: returns when told to stop and drained. SIGHUP has `load` read again."""
     set_up(settings.log.level, settings.log.format)
-    return uvloop.run(_serve(settings, load))
+    return uvloop.run(_serve(settings, load, make))
