@@ -103,6 +103,7 @@ class Router:
             partial(session_key, identity, chain),
             self._sequence,
             self._seed,
+            partial(self._near, identity, asked.now),
         )
         self._sequence += 1
         index = POLICIES[self.policy](view)
@@ -296,6 +297,10 @@ class Router:
         if self.teach is not None and len(chain.hashes):
             clean_s = ttft_s if hold.alone else 0.0
             self.teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
+
+    def _near(self, identity: Identity, now: float) -> Home | None:
+        elder = identity.elder
+        return self._home(elder, now) if elder is not None else None
 
     def _home(self, identity: Identity, now: float) -> Home | None:
         return self.affinity.home(self.key_of(identity), now) if identity.session else None

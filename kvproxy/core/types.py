@@ -36,6 +36,14 @@ class Identity(Struct, frozen=True, gc=False):
     def key(self) -> tuple[str, str, str, str]:
         return (self.tenant, self.model, self.session, self.agent)
 
+    @property
+    def elder(self) -> "Identity | None":
+        """The conversation that began this one: of a sub-agent another agent of its session, which
+        is the main one if it names none, or else another session."""
+        if self.agent:
+            return Identity(self.tenant, self.model, self.session, self.parent)
+        return Identity(self.tenant, self.model, self.parent) if self.parent else None
+
 
 class Chain(Struct, gc=False):
     """The byte chain of a prompt: parallel arrays, one entry a block.

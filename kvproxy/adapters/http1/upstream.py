@@ -12,6 +12,7 @@ from kvproxy.adapters.http1.pool import Origin, Pool
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
+from kvproxy.core.upgrade import WEBSOCKET
 from kvproxy.proxy import Exchange
 
 _NO_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -29,20 +30,20 @@ class UpstreamLimits:
 class _Opened:
     """A request under way. A class, for a generator costs more than all that is done here."""
 
-    __slots__ = ("_body", "_head", "_link", "_method", "_pool")
+    __slots__ = ("_body", "_exchange", "_head", "_link", "_pool")
 
-    def __init__(self, pool: Pool, method: str, head: bytes, body: bytes) -> None:
+    def __init__(self, pool: Pool, exchange: Exchange, head: bytes, body: bytes) -> None:
         self._pool = pool
-        self._method = method
+        self._exchange = exchange
         self._head = head
         self._body = body
 
     async def __aenter__(self) -> Link:
-        fresh = False
+        exchange, fresh = self._exchange, False
         while True:
             link = self._link = self._pool.idle(fresh=fresh) or await self._pool.connect()
             try:
-                link.ask(self._method, self._head, self._body)
+                link.ask(exchange.method, self._head, self._body, tunnels=exchange.tunnels)
                 await link.answered()
                 return link
             except BaseException as error:
@@ -108,7 +109,7 @@ class Http1Upstream:
         """Leaving the block before the answer's end closes the connection, so the engine stops."""
         pool = self._pool(placement.replica)
         head = self._head(placement, exchange, body, pool.origin)
-        return _Opened(pool, exchange.method, head, body)
+        return _Opened(pool, exchange, head, body)
 
     def _links(self) -> list[Link]:
         return [link for link in self._deadlines.members if isinstance(link, Link)]
@@ -137,6 +138,8 @@ class Http1Upstream:
             own.append((b"x-session-id", placing.request_id.encode()))
         if placing.match.rank is not None:
             own.append((b"x-data-parallel-rank", b"%d" % placing.match.rank))
+        if exchange.tunnels:
+            own += WEBSOCKET
         key = self._api_keys.get(placement.replica.id)
         if key is not None:
             own.append((b"authorization", b"Bearer " + key.encode()))
