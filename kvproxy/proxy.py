@@ -218,13 +218,10 @@ class Proxy:
 
     async def _read(self, record: Record, dialect: Dialect, body: bytes) -> bytes:
         """Identify, canonicalise and hash: all that can be said before a replica is looked at."""
-        headers = record.exchange.header
-        tenant = record.tenant
+        headers, tenant = record.exchange.header, record.tenant
         if not headers.get("content-type", "").lower().startswith("application/json"):
-            raise ProxyError(
-                "unsupported_media_type",
-                "Unsupported Media Type: send application/json.",
-            )
+            asked = "Unsupported Media Type: send application/json."
+            raise ProxyError("unsupported_media_type", asked)
         named = identify(tenant, "", headers, {}, self.rules)
         turn = self.reader.read(dialect, tenant, body, named.session)
         if self.agree is not None and await self.agree():
