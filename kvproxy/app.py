@@ -15,6 +15,7 @@ import uvloop
 from kvproxy.adapters.gate import Gate
 from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.listener import HttpServer, Page, Route
+from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.admin.api import AdminApi
@@ -29,6 +30,7 @@ from kvproxy.build import (
     build_router,
     keys_of,
 )
+from kvproxy.certificates import Certificates
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.errors import ProxyError
@@ -71,6 +73,7 @@ class App:
         self.draining = False
         self.access = build_access(settings)
         api_keys = _api_keys(settings)
+        self._certificates = Certificates(settings)
         self._upstream = Http1Upstream(
             UpstreamLimits(
                 settings.upstream.connect_timeout_s,
@@ -79,6 +82,7 @@ class App:
             ),
             api_keys,
             kept=CREDENTIALS if self.access.closed else (),
+            tls=self._certificates.upstream,
         )
         self.probe = ReplicaProbe(
             self.router.replicas,
@@ -89,8 +93,11 @@ class App:
             changed=self._replica_changed,
             fixed_hbm=frozenset(r.id for r in settings.replicas if r.hbm_tokens is not None),
             api_keys=api_keys,
+            tls=self._certificates.upstream,
         )
-        self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
+        self.sources = Sources(
+            settings, self.router, api_keys, self.probe.model_path, self._certificates.upstream
+        )
         self.metrics.add(SourceCounters(self.sources.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.proxy = Proxy(
@@ -163,12 +170,14 @@ class App:
     def _take_over(self, new: Settings, found: Diff) -> list[str]:
         """Changed settings, all or, when it raises ProxyError, nothing of them."""
         running = taken_over(self.settings, new)
+        take_over = self._certificates.read_again(running)
         done = self.table.settle(running.replicas, running.upstream.api_key)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
         self._upstream.keep(CREDENTIALS if self.access.closed else ())
         if any(key.startswith("admission.") for key in found.live):
             self.admission.limit(admission_limits(running, self.router))
         set_level(running.log.level)
+        take_over()
         self.settings = running
         self.gate.changed()
         return done
@@ -185,11 +194,12 @@ class App:
         )
         commands = AdminCommands(self.table, self.reloader.reload, self.access, trusted=apart)
         pages, operated = self._pages(), self._operated()
-        handle, guard = self.proxy.handle, self._guard
+        handle, guard, command = self.proxy.handle, self._guard, commands.handle
+        tls = self._certificates.listening
         if not apart:
-            return HttpServer(handle, pages | operated, limits, guard, commands.handle), None
-        public = HttpServer(handle, pages, limits, guard, _elsewhere)
-        return public, HttpServer(_elsewhere, pages | operated, limits, guard, commands.handle)
+            return HttpServer(handle, pages | operated, limits, guard, command, tls=tls), None
+        public = HttpServer(handle, pages, limits, guard, _elsewhere, tls=tls)
+        return public, HttpServer(_elsewhere, pages | operated, limits, guard, command, tls=tls)
 
     def _pages(self) -> dict[str, Route]:
         return {
@@ -271,7 +281,11 @@ async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator
 async def _serve(settings: Settings, load: Load | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    app = App(settings, load)
+    try:
+        app = App(settings, load)
+    except TlsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     try:
         url = await app.start()
     except ListenError as error:

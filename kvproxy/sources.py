@@ -3,6 +3,7 @@
 Started and stopped as one.
 """
 
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
@@ -43,12 +44,13 @@ class Sources:
         router: Router,
         api_keys: Mapping[str, str],
         model_path: ModelPath,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._model_path = model_path
         self._events = settings.events.enabled != "off"
-        self.feed, self.discovery = _events(settings, router, api_keys)
+        self.feed, self.discovery = _events(settings, router, api_keys, tls)
         self.lmcache = _lmcache(settings)
-        self._tokenise = Tokenise(settings.lmcache.timeout_s, api_keys)
+        self._tokenise = Tokenise(settings.lmcache.timeout_s, api_keys, tls)
         self._hosts = {replica.id: _host(replica) for replica in router.replicas}
         self.prompts = _prompts(settings, router, self.lmcache, self._tokenise, self._hosts)
 
@@ -115,7 +117,10 @@ class Sources:
 
 
 def _events(
-    settings: Settings, router: Router, api_keys: Mapping[str, str]
+    settings: Settings,
+    router: Router,
+    api_keys: Mapping[str, str],
+    tls: ssl.SSLContext | None,
 ) -> tuple[KvEventFeed, KvDiscovery]:
     events = settings.events
     feed = KvEventFeed(router.holdings, FeedLimits(events.idle_s, events.replay_timeout_s))
@@ -129,6 +134,7 @@ def _events(
         timeout_s=settings.probe.timeout_s,
         expected=events.enabled == "on",
         api_keys=api_keys,
+        tls=tls,
     )
     return feed, discovery
 

@@ -79,6 +79,25 @@ class ServerSettings(Section):
         description="Client connections at a time; more are refused. Keep it below the limit of "
         "open files: a streaming request needs two.",
     )
+    tls_cert: str = Field(
+        default="",
+        description="PEM file with the certificate and what chains it to its CA: clients connect "
+        "with https. Empty: http. The files are read again on SIGHUP.",
+    )
+    tls_key: str = Field(
+        default="", description="PEM file with its private key; empty: it is in tls_cert."
+    )
+    tls_client_ca: str = Field(
+        default="",
+        description="PEM file of CAs: clients must show a certificate that one of them signed. Set "
+        "it where the network does not tell who connects.",
+    )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if not self.tls_cert and (self.tls_key or self.tls_client_ca):
+            raise ValueError("tls_key and tls_client_ca need a tls_cert")
+        return self
 
 
 class UpstreamSettings(Section):
@@ -105,6 +124,22 @@ class UpstreamSettings(Section):
         default=None,
         description="Sent to every replica as a bearer token in place of the client's; unset: "
         "the client's own header is forwarded. Set it when replicas need a key.",
+    )
+    tls_ca: str = Field(
+        default="",
+        description="PEM file of CAs that https replicas are checked with, besides those of the "
+        "system. Set it for replicas whose certificates are your own.",
+    )
+    tls_verify: Switch = Field(
+        default=True,
+        description="Check who an https replica is. Turned off, whoever is on the way can read "
+        "and answer requests.",
+    )
+    tls_cert: str = Field(
+        default="", description="PEM file with kvproxy's own certificate, for replicas that ask."
+    )
+    tls_key: str = Field(
+        default="", description="PEM file with its private key; empty: it is in tls_cert."
     )
 
 

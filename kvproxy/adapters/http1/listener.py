@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -65,7 +66,10 @@ class HttpServer:
         limits: Limits,
         guard: Guard,
         command: Command | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._handler = handler
         self._command = command
         self._guard = guard
@@ -91,10 +95,18 @@ class HttpServer:
             return _TooMany() if full else ClientConnection(self)
 
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(accept, host, port, backlog=_BACKLOG)
+        self._listener = await loop.create_server(
+            accept,
+            host,
+            port,
+            backlog=_BACKLOG,
+            ssl=self._tls,
+            ssl_handshake_timeout=self.limits.body_timeout_s if self._tls else None,
+        )
         self.deadlines.start()
         bound = self._listener.sockets[0].getsockname()[1]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        scheme = "https" if self._tls else "http"
+        self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
         return self.url
 
     @property
