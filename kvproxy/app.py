@@ -17,6 +17,7 @@ from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.listener import HttpServer, Page, Route
 from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
+from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.admin.api import AdminApi
 from kvproxy.admin.commands import AdminCommands
@@ -100,16 +101,20 @@ class App:
         )
         self.metrics.add(SourceCounters(self.sources.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
+        self.placer = LocalPlacer(
+            self.router,
+            self.gate,
+            Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
+            time.monotonic,
+            self.probe.ask_soon,
+        )
         self.proxy = Proxy(
-            router=self.router,
-            gate=self.gate,
+            placer=self.placer,
             reader=build_reader(settings),
-            diagnosis=Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
             upstream=self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
             observe=self._observe,
-            doubt=self.probe.ask_soon,
             access=self.access,
             keepalive_s=settings.admission.keepalive_s,
         )

@@ -4,29 +4,25 @@ The ports below are what the outside must offer; adapters implement them, app.py
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from kvproxy.core.access import Access, Caller, realm_of
-from kvproxy.core.admission import Ticket
 from kvproxy.core.answer import AnswerWatch
-from kvproxy.core.breaks import Cause
-from kvproxy.core.diagnosis import NOTHING, Diagnosis, Verdict
+from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.dry_run import Reader
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.headers import priority_of
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.passing import model_of
 from kvproxy.core.refusal import SAID_BYTES_MAX, is_stream, refusal
 from kvproxy.core.replica import Replica
-from kvproxy.core.retry_budget import RetryBudget
-from kvproxy.core.router import Placement, Router
+from kvproxy.core.router import Placement
 from kvproxy.core.threads import Step
 from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
@@ -96,12 +92,30 @@ class Upstream(Protocol):
         """Nothing will come from there any more: whoever waits for a byte of it fails at once."""
 
 
-class Gate(Protocol):
-    async def admit(self, ticket: Ticket) -> Placement:
-        """Raises ProxyError overloaded, no_replica or model_not_found."""
+class Placer(Protocol):
+    """What is known of the replicas and reserved on them, in this process or in another one."""
 
-    def changed(self) -> None:
-        """Somebody's first token, end or abort may let others go."""
+    async def place(self, record: "Record", tried: frozenset[str]) -> Placement:
+        """Look up, score and pick, wait for the turn, hold: settled once, by finish or abort. Sets
+        the record's step. Raises ProxyError overloaded, rate_limited, no_replica or
+        model_not_found."""
+
+    def first_token(self, placement: Placement) -> None: ...
+
+    def finish(self, record: "Record", placement: Placement) -> None:
+        """The answer ended with the record's usage; sets its verdict and what was learned."""
+
+    def abort(self, placement: Placement) -> None: ...
+
+    def seen(self, placement: Placement, evidence: Evidence) -> None:
+        """What was seen of its replica."""
+
+    async def may_retry(self, model: str, tried: frozenset[str]) -> bool:
+        """Whether somebody is left to try and the budget allows it, which is then spent."""
+
+
+# Whether what was just read has to be read again, since another process spelled it first.
+Agree = Callable[[], Awaitable[bool]]
 
 
 @dataclass(slots=True)
@@ -118,6 +132,7 @@ class Record:
     usage: Usage | None = None
     passing_model: str = ""
     step: Step | None = None
+    stake: Stake | None = None
     verdict: Verdict = NOTHING
     status: int = 0
     outcome: str = "ok"
@@ -132,18 +147,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    router: Router
-    gate: Gate
+    placer: Placer
     reader: Reader
-    diagnosis: Diagnosis
     upstream: Upstream
     rules: Sequence[HeaderRule]
     clock: Callable[[], float]
     observe: Callable[[Record], None]
-    doubt: Callable[[Replica], None]
     access: Access
-    retries: RetryBudget = field(default_factory=RetryBudget)
     keepalive_s: float | None = None
+    agree: Agree | None = None
 
     async def handle(self, exchange: Exchange) -> None:
         record = Record(exchange, self.clock())
@@ -153,7 +165,7 @@ class Proxy:
             body = await exchange.accept()
             dialect = dialect_of(exchange.method, exchange.path)
             if dialect is not None and "content-encoding" not in exchange.header:
-                body = self._read(record, dialect, body)
+                body = await self._read(record, dialect, body)
             elif body:
                 record.passing_model = model_of(body, exchange.header.get("content-type", ""))
                 record.caller.may_use(record.passing_model)
@@ -173,7 +185,7 @@ class Proxy:
             record.total_s = self.clock() - record.began
             self.observe(record)
 
-    def _read(self, record: Record, dialect: Dialect, body: bytes) -> bytes:
+    async def _read(self, record: Record, dialect: Dialect, body: bytes) -> bytes:
         """Identify, canonicalise and hash: all that can be said before a replica is looked at."""
         headers = record.exchange.header
         tenant = record.caller.tenant or tenant_of(headers)
@@ -184,20 +196,17 @@ class Proxy:
             )
         named = identify(tenant, "", headers, {}, self.rules)
         turn = self.reader.read(dialect, tenant, body, named.session)
+        if self.agree is not None and await self.agree():
+            turn = self.reader.read(dialect, tenant, body, named.session, anew=True)
         record.caller.may_use(turn.model)
         record.turn = turn
         record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
-        record.step = self.diagnosis.follow(record.identity, turn)
-        if record.step is not None and record.step.cause is Cause.COMPACTION:
-            # Most of its blocks are of no more use: it may as well go where there is room.
-            self.router.affinity.forget(record.identity.key)
         record.body = apply(body, turn.splices)
         return record.body
 
     async def _place_and_forward(self, record: Record, body: bytes, patience: Patience) -> None:
         """Try replicas until one answers; nothing is tried twice, and nothing after its start."""
         tried: frozenset[str] = frozenset()
-        self.retries.earn()
         while True:
             record.attempts += 1
             patience.begin()
@@ -211,41 +220,25 @@ class Proxy:
                 if error.code == "upstream_declined":
                     continue
                 if error.code in _NO_ANSWER:
-                    self._seen(placement.replica, Evidence.FAILED)
+                    self.placer.seen(placement, Evidence.FAILED)
                     record.lost += error.code == "upstream_lost"
-                if error.code not in _NO_ANSWER or not self._may_retry(record, tried):
+                if error.code not in _NO_ANSWER or not await self._may_retry(record, tried):
                     raise
 
-    async def _admit(self, record: Record, failed: frozenset[str]) -> Placement:
-        """Look up, score and pick, wait for the turn, hold: a prompt is placed by the gate."""
+    async def _admit(self, record: Record, tried: frozenset[str]) -> Placement:
         now = self.clock()
-        turn, identity = record.turn, record.identity
-        if turn is None or identity is None:
-            record.placement = self.router.place_anywhere(now, failed, record.passing_model)
-        else:
-            key = record.caller.key
-            asked = key.priority if key is not None else None
-            priority = priority_of(record.exchange.header) if asked is None else asked
-            ticket = Ticket(identity, turn.chain, now, failed, priority)
-            ticket.request_id = record.exchange.request_id
-            record.placement = await self.gate.admit(ticket)
+        placement = record.placement = await self.placer.place(record, tried)
+        if record.turn is not None:
             record.waited_s += self.clock() - now
-        return record.placement
+        return placement
 
-    def _may_retry(self, record: Record, tried: frozenset[str]) -> bool:
+    async def _may_retry(self, record: Record, tried: frozenset[str]) -> bool:
         """Whether somebody is left to try. A request that came to nothing on two replicas may be
         what ends engines: it is not shown to a third."""
         if record.lost >= _LOST_MAX:
             return False
         model = record.identity.model if record.identity else ""
-        return bool(self.router.usable(model, tried)) and self.retries.spend()
-
-    def _seen(self, replica: Replica, evidence: Evidence) -> None:
-        changed = replica.see(evidence, self.clock())
-        if evidence is Evidence.FAILED:
-            self.doubt(replica)
-        if changed:
-            self.gate.changed()
+        return await self.placer.may_retry(model, tried)
 
     async def _forward(
         self,
@@ -261,18 +254,16 @@ class Proxy:
 
         def pass_on(chunk: bytes) -> None:
             if watch.feed(chunk):
-                now = self.clock()
-                record.ttft_s = now - record.began
-                self.router.first_token(placement, now)
-                self.gate.changed()
+                record.ttft_s = self.clock() - record.began
+                self.placer.first_token(placement)
             exchange.send(chunk)
 
         try:
             async with self.upstream.open(placement, exchange, body) as answer:
                 ill = answer.status in _ILL
-                self._seen(placement.replica, Evidence.FAILED if ill else Evidence.ANSWERED)
+                self.placer.seen(placement, Evidence.FAILED if ill else Evidence.ANSWERED)
                 record.lost += answer.status == 500
-                if answer.status in _DECLINES and self._may_retry(record, tried):
+                if answer.status in _DECLINES and await self._may_retry(record, tried):
                     declined = f"Replica {placement.replica.id} answered {answer.status}."
                     raise ProxyError("upstream_declined", declined)
                 patience.stop()
@@ -285,19 +276,13 @@ class Proxy:
                 await answer.relay(pass_on, exchange)
                 exchange.end()
         except BaseException:
-            self.router.abort(placement, self.clock())
-            self.gate.changed()
+            self.placer.abort(placement)
             raise
         record.usage = watch.usage() if record.turn and answer.status == 200 else None
-        if record.turn is not None and record.identity is not None:
-            record.verdict = self.diagnosis.conclude(
-                record.identity, record.turn, record.step, placement.replica.id, record.usage
-            )
         if record.usage is not None:
             used = record.usage.prompt_tokens + record.usage.completion_tokens
             record.caller.used(used, self.clock())
-        record.learned = self.router.finish(placement, record.usage, self.clock())
-        self.gate.changed()
+        self.placer.finish(record, placement)
 
 
 async def _refused(answer: Answer, exchange: Exchange, placement: Placement) -> ProxyError:

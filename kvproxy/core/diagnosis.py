@@ -35,39 +35,57 @@ class Verdict(NamedTuple):
 NOTHING = Verdict("", 0, 0)
 
 
+class Stake(NamedTuple):
+    """What a turn had to lose before it was answered: of `before_tokens` of the prompt before it,
+    which went to `replica`, `shared_tokens` begin this one too. `segment` is where they part."""
+
+    cause: str
+    segment: int
+    before_tokens: int
+    shared_tokens: int
+    replica: str
+
+
 class Diagnosis:
     def __init__(self, ruler: Ruler, max_bytes: int) -> None:
         self._ruler = ruler
         self._threads = Threads(max_bytes)
         self.sessions = self._threads.__len__
 
-    def follow(self, identity: Identity, turn: Turn) -> Step | None:
+    def follow(self, identity: Identity, chain: Chain) -> Step | None:
         """Before the turn is placed: where it belongs in its session."""
-        return self._threads.follow(identity, turn.chain)
+        return self._threads.follow(identity, chain)
 
-    def conclude(
-        self, identity: Identity, turn: Turn, step: Step | None, replica: str, usage: Usage | None
-    ) -> Verdict:
-        """After it was answered by `replica`; `usage` is what that reported."""
-        if step is None:
-            return NOTHING
-        self._threads.went(identity, step.thread, replica)
-        if step.before is None or step.broke is None:
-            return NOTHING
+    def went(self, identity: Identity, step: Step | None, replica: str) -> None:
+        """The turn was answered by `replica`."""
+        if step is not None:
+            self._threads.went(identity, step.thread, replica)
+
+    def stake(self, identity: Identity, chain: Chain, step: Step | None) -> Stake | None:
+        """None where nothing came before."""
+        if step is None or step.before is None or step.broke is None:
+            return None
         before, model = step.before.chain, identity.model
         whole = self._tokens(before, len(before), model)
-        if step.cause is not None:
-            kept = self._tokens(turn.chain, step.broke.blocks, model)
-            growing = turn.dialect.growing
-            place = turn.layout.place(step.broke.segment, growing, turn.members)
-            return Verdict(step.cause, whole, min(kept, whole), place)
-        if usage is None or usage.cached_tokens is None:
-            return NOTHING
-        shared = self._tokens(turn.chain, shared_blocks(before, turn.chain), model)
-        shared, cached = min(shared, usage.prompt_tokens), usage.cached_tokens
-        if shared - cached <= max(_LOSS_TOKENS, _LOSS_SHARE * shared):
-            return Verdict("", whole, shared)
-        return Verdict(EVICTED if step.before.replica == replica else MOVED, shared, cached)
+        blocks = shared_blocks(before, chain) if step.cause is None else step.broke.blocks
+        shared = self._tokens(chain, blocks, model)
+        return Stake(step.cause or "", step.broke.segment, whole, shared, step.before.replica)
 
     def _tokens(self, chain: Chain, blocks: int, model: str) -> int:
         return round(self._ruler.tokens_at(chain, blocks, model)) if blocks else 0
+
+
+def verdict(stake: Stake | None, turn: Turn, replica: str, usage: Usage | None) -> Verdict:
+    """After the turn was answered by `replica`; `usage` is what that reported."""
+    if stake is None:
+        return NOTHING
+    whole, shared = stake.before_tokens, stake.shared_tokens
+    if stake.cause:
+        place = turn.layout.place(stake.segment, turn.dialect.growing, turn.members)
+        return Verdict(stake.cause, whole, min(shared, whole), place)
+    if usage is None or usage.cached_tokens is None:
+        return NOTHING
+    shared, cached = min(shared, usage.prompt_tokens), usage.cached_tokens
+    if shared - cached <= max(_LOSS_TOKENS, _LOSS_SHARE * shared):
+        return Verdict("", whole, shared)
+    return Verdict(EVICTED if stake.replica == replica else MOVED, shared, cached)

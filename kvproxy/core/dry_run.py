@@ -9,7 +9,9 @@ from kvproxy.core.turn import Turn, TurnReader
 
 
 class Reader(Protocol):
-    def read(self, dialect: Dialect, tenant: str, body: bytes, session: str = "") -> Turn: ...
+    def read(
+        self, dialect: Dialect, tenant: str, body: bytes, session: str = "", *, anew: bool = False
+    ) -> Turn: ...
 
 
 class DryReader:
@@ -19,7 +21,9 @@ class DryReader:
         self._plain = plain
         self._acting = acting
 
-    def read(self, dialect: Dialect, tenant: str, body: bytes, session: str = "") -> Turn:
+    def read(
+        self, dialect: Dialect, tenant: str, body: bytes, session: str = "", *, anew: bool = False
+    ) -> Turn:
         turn = self._plain.read(dialect, tenant, body, session)
         assert not turn.splices, "a reader that preserves everything splices nothing"
         would = self._acting.read(dialect, tenant, body, session).splices

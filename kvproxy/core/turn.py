@@ -66,12 +66,20 @@ class TurnReader:
         self._points = ResumePoints(max_points)
         self._heads = Heads(canon, block_bytes)
 
-    def read(self, dialect: Dialect, tenant: str, body: bytes, session: str = "") -> Turn:
-        """Raises ProxyError invalid_json / invalid_body for what no engine would take either."""
+    def read(
+        self, dialect: Dialect, tenant: str, body: bytes, session: str = "", *, anew: bool = False
+    ) -> Turn:
+        """Raises ProxyError invalid_json / invalid_body for what no engine would take either.
+
+        `anew`: all of it, and what it teaches takes the place of what was known.
+        """
         whose = Whose(tenant, session)
         reading = _Reading(dialect, whose, body, self._canon.scope(dialect.name, whose))
         try:
-            begun = self._points.find(reading.scope, body) if dialect.growing else None
+            if anew:
+                self._heads = Heads(self._canon, self._block_bytes)
+            resumes = bool(dialect.growing) and not anew
+            begun = self._points.find(reading.scope, body) if resumes else None
             turn = self._resume(reading, begun) if begun is not None else None
             return turn if turn is not None else self._read_all(reading)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

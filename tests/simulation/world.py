@@ -8,6 +8,7 @@ from math import inf
 from random import Random
 
 from kvproxy.adapters.gate import Gate
+from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.core.access import Access
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.allowance import AllowanceLimits
@@ -88,15 +89,18 @@ class World:
         self.clock = clock
         self.gate = Gate(self.router, self.admission, clock)
         self.proxy = Proxy(
-            diagnosis=Diagnosis(self.router.ruler, 2**20),
-            router=self.router,
-            gate=self.gate,
+            placer=LocalPlacer(
+                self.router,
+                self.gate,
+                Diagnosis(self.router.ruler, 2**20),
+                clock,
+                lambda replica: self._soon[replica.id].set(),
+            ),
             reader=make_reader(),
             upstream=self.wire,
             rules=HEADER_RULES,
             clock=clock,
             observe=self.records.append,
-            doubt=lambda replica: self._soon[replica.id].set(),
             access=Access(),
         )
         self._soon = {replica.id: asyncio.Event() for replica in made}

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.core.access import Access
 from kvproxy.core.admission import Ticket
 from kvproxy.core.diagnosis import Diagnosis
@@ -190,16 +191,20 @@ class World:
         self.records: list[Record] = []
         self.doubted: list[Replica] = []
         self.gate = FakeGate(self.steps, self.router, self.clock)
+        self.placer = LocalPlacer(
+            self.router,
+            self.gate,
+            Diagnosis(self.router.ruler, 2**20),
+            self.clock,
+            self.doubted.append,
+        )
         self.proxy = Proxy(
-            diagnosis=Diagnosis(self.router.ruler, 2**20),
-            router=self.router,
-            gate=self.gate,
+            placer=self.placer,
             reader=make_reader(),
             upstream=self.upstream,
             rules=HEADER_RULES,
             clock=self.clock,
             observe=self.records.append,
-            doubt=self.doubted.append,
             access=Access(),
             keepalive_s=keepalive_s,
         )

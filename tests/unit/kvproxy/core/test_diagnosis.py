@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kvproxy.core.diagnosis import EVICTED, MOVED, NOTHING, Diagnosis, Verdict
+from kvproxy.core.diagnosis import EVICTED, MOVED, NOTHING, Diagnosis, Verdict, verdict
 from kvproxy.core.dialects.chat import Chat
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.turn import Turn
@@ -28,9 +28,11 @@ class World:
         self, texts: list[str], cached: int | None, replica: str = "r0", identity: Identity = ME
     ) -> Verdict:
         turn = self.turn(texts)
-        step = self.diagnosis.follow(identity, turn)
+        step = self.diagnosis.follow(identity, turn.chain)
         usage = Usage(turn.chain.text_bytes[-1] // 4, 5, cached)
-        return self.diagnosis.conclude(identity, turn, step, replica, usage)
+        stake = self.diagnosis.stake(identity, turn.chain, step)
+        self.diagnosis.went(identity, step, replica)
+        return verdict(stake, turn, replica, usage)
 
 
 def test_a_prompt_that_goes_on_loses_nothing() -> None:
