@@ -117,6 +117,7 @@ class App:
             observe=self._observe,
             access=self.access,
             keepalive_s=settings.admission.keepalive_s,
+            continues=settings.upstream.continue_streams,
         )
         everybody = Followers(
             self.router, self.admission, self.gate, self.probe, self._upstream, self.sources

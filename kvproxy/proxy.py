@@ -11,6 +11,7 @@ from typing import Protocol
 
 from kvproxy.core.access import Access, Caller, realm_of
 from kvproxy.core.answer import AnswerWatch
+from kvproxy.core.continuation import Continuation, continuation_of
 from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
@@ -36,6 +37,8 @@ _NO_ANSWER = frozenset({"upstream_unreachable", "upstream_lost"})
 _DECLINES = frozenset({429, 500, 502, 503, 504})
 _ILL = frozenset({500, 502, 503, 504})
 _LOST_MAX = 2
+# How a stream breaks off that might go on.
+_BREAKS = _NO_ANSWER | {"upstream_broke", "upstream_timeout"}
 
 
 class Exchange(Protocol):
@@ -143,6 +146,12 @@ class Record:
     waited_s: float = 0.0
     learned: Outcome | None = None
     body: bytes = b""
+    flow: Continuation | None = None
+
+    @property
+    def continued(self) -> int:
+        """How often its stream went on elsewhere."""
+        return self.flow.times if self.flow is not None else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +165,7 @@ class Proxy:
     access: Access
     keepalive_s: float | None = None
     agree: Agree | None = None
+    continues: bool = False
 
     async def handle(self, exchange: Exchange) -> None:
         record = Record(exchange, self.clock())
@@ -170,6 +180,8 @@ class Proxy:
                 record.passing_model = model_of(body, exchange.header.get("content-type", ""))
                 record.caller.may_use(record.passing_model)
             streams = record.turn is not None and record.turn.stream
+            if self.continues and record.turn is not None:
+                record.flow = continuation_of(record.turn)
             with Patience(exchange, self.keepalive_s if streams else None) as patience:
                 await self._place_and_forward(record, body, patience)
         except ProxyError as error:
@@ -222,8 +234,29 @@ class Proxy:
                 if error.code in _NO_ANSWER:
                     self.placer.seen(placement, Evidence.FAILED)
                     record.lost += error.code == "upstream_lost"
+                if record.flow is not None and record.flow.begun:
+                    body = await self._go_on(record, error, tried)
+                    if not body:
+                        return
+                    continue
                 if error.code not in _NO_ANSWER or not await self._may_retry(record, tried):
                     raise
+
+    async def _go_on(self, record: Record, error: ProxyError, tried: frozenset[str]) -> bytes:
+        """What to ask another replica for the rest of a stream that broke off; nothing when it was
+        over already. Raises the error where it cannot go on."""
+        flow, exchange = record.flow, record.exchange
+        assert flow is not None
+        closing = flow.closing()
+        if closing is not None:
+            exchange.send(closing)
+            exchange.end()
+            return b""
+        more = flow.resume(record.body) if error.code in _BREAKS else None
+        if more is None or not await self._may_retry(record, tried):
+            raise error
+        exchange.send(more[1])
+        return more[0]
 
     async def _admit(self, record: Record, tried: frozenset[str]) -> Placement:
         now = self.clock()
@@ -249,14 +282,16 @@ class Proxy:
         patience: Patience,
     ) -> None:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
-        exchange = record.exchange
+        exchange, flow = record.exchange, record.flow
+        goes_on = flow is not None and flow.times > 0
         watch = AnswerWatch(record.turn.dialect.preamble if record.turn else ())
 
         def pass_on(chunk: bytes) -> None:
             if watch.feed(chunk):
-                record.ttft_s = self.clock() - record.began
+                if record.ttft_s is None:
+                    record.ttft_s = self.clock() - record.began
                 self.placer.first_token(placement)
-            exchange.send(chunk)
+            exchange.send(chunk if flow is None else flow.feed(chunk))
 
         try:
             async with self.upstream.open(placement, exchange, body) as answer:
@@ -270,10 +305,16 @@ class Proxy:
                 record.status = answer.status
                 if answer.status >= 500:
                     record.outcome = "upstream_error"
-                if exchange.held and not is_stream(answer.status, answer.headers):
+                streams = is_stream(answer.status, answer.headers)
+                if (exchange.held or goes_on) and not streams:
                     raise await _refused(answer, exchange, placement)
-                exchange.start(answer.status, answer.headers, placement)
+                if not streams:
+                    flow = record.flow = None
+                if not goes_on:
+                    exchange.start(answer.status, answer.headers, placement)
                 await answer.relay(pass_on, exchange)
+                if flow is not None:
+                    _flow_over(flow, exchange)
                 exchange.end()
         except BaseException:
             self.placer.abort(placement)
@@ -283,6 +324,13 @@ class Proxy:
             used = record.usage.prompt_tokens + record.usage.completion_tokens
             record.caller.used(used, self.clock())
         self.placer.finish(record, placement)
+
+
+def _flow_over(flow: Continuation, exchange: Exchange) -> None:
+    """The engine ended its answer, be it with an error."""
+    exchange.send(flow.end())
+    if flow.broken is not None:
+        raise flow.broken
 
 
 async def _refused(answer: Answer, exchange: Exchange, placement: Placement) -> ProxyError:

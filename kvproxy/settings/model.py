@@ -120,6 +120,13 @@ class UpstreamSettings(Section):
         description="How long an idle connection to a replica is kept. Keep it below the "
         "engine's own limit (vLLM: 5 s), or requests meet closed connections.",
     )
+    continue_streams: Switch = Field(
+        default=False,
+        description="A stream of plain text that breaks off goes on on another replica, which is "
+        "sent the prompt and what was generated so far. Off, it ends with an error event. Turn it "
+        "on where clients cannot repeat a request, and the engine's templates know "
+        "continue_final_message. Not for tools, grammars, reasoning, log probabilities or n > 1.",
+    )
     api_key: Secret | None = Field(
         default=None,
         description="Sent to every replica as a bearer token in place of the client's; unset: "
