@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -19,12 +19,14 @@ from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
+from kvproxy.adapters.warm_up import WarmUp
 from kvproxy.admin.api import AdminApi
 from kvproxy.admin.commands import AdminCommands
 from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import (
     ReplicaMaker,
     admission_limits,
+    api_keys_of,
     build_access,
     build_admission,
     build_reader,
@@ -35,13 +37,14 @@ from kvproxy.certificates import Certificates
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.hot_prefixes import HotPrefixes
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
-from kvproxy.ops.source_counters import SourceCounters
+from kvproxy.ops.source_counters import Counted, SourceCounters
 from kvproxy.proxy import Exchange, Proxy, Record
 from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
@@ -73,7 +76,7 @@ class App:
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         self.access = build_access(settings)
-        api_keys = _api_keys(settings)
+        api_keys = api_keys_of(settings)
         self._certificates = Certificates(settings)
         self._upstream = Http1Upstream(
             UpstreamLimits(
@@ -100,6 +103,9 @@ class App:
             settings, self.router, api_keys, self.probe.model_path, self._certificates.upstream
         )
         self.metrics.add(SourceCounters(self.sources.counted))
+        self.hot = HotPrefixes(settings.warm.max_bytes)
+        self.warm_up = self._warming(api_keys)
+        self.metrics.add(SourceCounters(self._warmed))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.placer = LocalPlacer(
             self.router,
@@ -148,6 +154,7 @@ class App:
     async def close(self) -> None:
         """Let go of the replicas."""
         await self.table.close()
+        await self.warm_up.close()
         await self.sources.close()
         await self.probe.close()
         await self.regime.close()
@@ -163,15 +170,35 @@ class App:
     def _replica_changed(self, replica: Replica) -> None:
         if replica.health is Health.EJECTED:
             self._upstream.abandon(replica)
+        elif self.server.url and replica.health in (Health.READY, Health.PROBING):
+            # At the start of this process all are new, and nothing is known that could be sent.
+            if not replica.hbm.runs:
+                replica.ease(time.monotonic(), self.settings.warm.slow_start_s)
+            self.warm_up.came(replica)
         self.gate.changed()
 
     def _observe(self, record: Record) -> None:
+        turn = record.turn
+        if turn is not None and record.status == 200 and self.settings.warm.prefixes_max:
+            self.hot.used(turn, record.exchange.path, record.body, record.began)
         self.explanations.add(record)
         self.metrics.observe(record)
         self.sources.answered(record)
         log_learned(record)
         if self.settings.log.access:
             log_access(record)
+
+    def _warming(self, api_keys: Mapping[str, str]) -> WarmUp:
+        return WarmUp(
+            self.hot,
+            self.router.ruler,
+            prefixes_max=self.settings.warm.prefixes_max,
+            timeout_s=self.settings.upstream.idle_timeout_s,
+            clock=time.monotonic,
+            changed=self._replica_changed,
+            api_keys=api_keys,
+            tls=self._certificates.upstream,
+        )
 
     def _take_over(self, new: Settings, found: Diff) -> list[str]:
         """Changed settings, all or, when it raises ProxyError, nothing of them."""
@@ -222,6 +249,11 @@ class App:
             "/admin/explain": self.admin.explain,
         }
 
+    def _warmed(self) -> Iterator[Counted]:
+        for outcome in ("sent", "failed", "skipped"):
+            text, count = "Prefixes for replicas with empty caches", self.warm_up.counts[outcome]
+            yield Counted("kvproxy_warm_ups", text, {"outcome": outcome}, count)
+
     async def _healthz(self, _query: str) -> Page:
         return Page(b"ok\n", "text/plain; charset=utf-8")
 
@@ -262,15 +294,6 @@ async def _listen(server: HttpServer, host: str, port: int) -> str:
 
 async def _elsewhere(exchange: Exchange) -> NoReturn:
     raise ProxyError("not_found", f"{exchange.path} is not served at this address.")
-
-
-def _api_keys(settings: Settings) -> dict[str, str]:
-    keys = {}
-    for replica in settings.replicas:
-        secret = replica.api_key or settings.upstream.api_key
-        if secret is not None:
-            keys[replica.id] = secret.get_secret_value()
-    return keys
 
 
 @asynccontextmanager

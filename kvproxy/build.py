@@ -87,6 +87,16 @@ def build_router(settings: Settings, maker: ReplicaMaker | None = None) -> Route
     )
 
 
+def api_keys_of(settings: Settings) -> dict[str, str]:
+    """What replicas are shown, by their ids."""
+    keys = {}
+    for replica in settings.replicas:
+        secret = replica.api_key or settings.upstream.api_key
+        if secret is not None:
+            keys[replica.id] = secret.get_secret_value()
+    return keys
+
+
 def build_access(settings: Settings) -> Access:
     return Access(keys_of(settings), commands_open=settings.access.engine_commands)
 

@@ -231,15 +231,17 @@ class Proxy:
             except ProxyError as error:
                 if error.code == "upstream_declined":
                     continue
-                if error.code in _NO_ANSWER:
+                silent = error.code == "upstream_timeout" and not record.status
+                unanswered = silent or error.code in _NO_ANSWER
+                if unanswered:
                     self.placer.seen(placement, Evidence.FAILED)
-                    record.lost += error.code == "upstream_lost"
+                    record.lost += error.code != "upstream_unreachable"
                 if record.flow is not None and record.flow.begun:
                     body = await self._go_on(record, error, tried)
                     if not body:
                         return
                     continue
-                if error.code not in _NO_ANSWER or not await self._may_retry(record, tried):
+                if not unanswered or not await self._may_retry(record, tried):
                     raise
 
     async def _go_on(self, record: Record, error: ProxyError, tried: frozenset[str]) -> bytes:

@@ -29,14 +29,14 @@ from tests.support.wire import ask, request
 
 ENGINE = EmulatorSettings(
     model="m",
-    hbm_tokens=200_000,
+    hbm_tokens=100_000,
     prefill_tok_s=50_000,
     decode_step_s=0.01,
     chunk_interval_s=0.02,
     responses_stored=0,
 )
 # The figure is of the time after memory has taken its shape.
-_WARM_SHARE = 0.3
+_WARM_SHARE = 0.5
 _LOG = Path("out/soak.log")
 _GAUGES = re.compile(
     rb"^kvproxy_(replica_in_flight|replica_queue_seconds|queue_length)\S* (\S+)", re.MULTILINE
@@ -90,7 +90,9 @@ async def serving(urls: list[str]) -> AsyncIterator[tuple[Process, str, str]]:
         "upstream": {"idle_timeout_s": 8, "connect_timeout_s": 1},
         "log": {"format": "text", "access": False},
         "explain": {"requests_max_bytes": 2**20, "sessions_max_bytes": 2**20},
-        "identify": {"max_sessions": 2000},
+        # Small enough to be full long before the end: what grows then is a leak.
+        "identify": {"max_sessions": 300},
+        "index": {"anchors_max": 1000, "hbm_tokens_default": 100_000},
     }
     with tempfile.TemporaryDirectory() as folder, _log() as log:
         file = _write(Path(folder, "kvproxy.yaml"), yaml.safe_dump(settings))

@@ -158,7 +158,6 @@ class ClientExchange:
             body = errors_of(self.path).error_body(error)
             self.answer(error.status, body, error_headers(error, self.request_id))
         elif not self.ended:
-            self.last = True
             dialect = dialect_of(self.method, self.path)
             if dialect is not None and self._events:
                 # An event that was cut in two is ended first, or it would swallow this one.
@@ -166,8 +165,10 @@ class ClientExchange:
                 self.send((b"" if whole else b"\n\n") + dialect.stream_error(error))
                 self.end()
             elif self._unframed:
+                self.last = True
                 self._wire.reset()
             else:
+                self.last = True
                 # Half an answer is never taken for a whole one: its framing stays unfulfilled.
                 self._wire.close()
 
