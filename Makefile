@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-micro test test-faults test-soak test-capacity test-vllm lint format settings clean
+.PHONY: help setup demo bench bench-micro test test-faults test-soak test-capacity test-browser test-vllm test-fleet lint format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -33,12 +33,24 @@ test-soak: setup  ## steady load while replicas die, hang and come back; SECONDS
 test-capacity: setup  ## what ramps find, on engines whose capacity is known (minutes)
 	@$(BIN)/pytest -s -m slow tests/unit/loadgen/ramp tests/integration/test_certify.py
 
+test-browser: setup  ## the pages in a real Chromium; its first run installs it (pictures: out/browser)
+	@mkdir -p out && rm -f out/test-browser.status
+	@status=0; \
+	$(BIN)/python -m tests.support.browser || status=$$?; \
+	if [ $$status = 0 ]; then $(BIN)/pytest -q tests/browser || status=$$?; fi; \
+	echo $$status > out/test-browser.status; exit $$status
+
 test-vllm: setup  ## a real vLLM and LMCache on the CPU; its first run installs them (minutes)
 	@mkdir -p out && rm -f out/test-vllm.status
 	@status=0; \
 	$(BIN)/python -m tests.support.realstack.install || status=$$?; \
 	if [ $$status = 0 ]; then $(BIN)/pytest -s -m realstack tests/realstack || status=$$?; fi; \
 	echo $$status > out/test-vllm.status; exit $$status
+
+test-fleet: setup  ## four proxies, a real Valkey, hopping clients, store and proxy lost (minutes)
+	@mkdir -p out && rm -f out/test-fleet.status
+	@status=0; $(BIN)/python -m tests.fleet $(or $(FLEET),--points 4) || status=$$?; \
+	echo $$status > out/test-fleet.status; exit $$status
 
 bench: setup  ## what kvproxy costs beside a bare relay and nginx (minutes; a quiet machine)
 	@$(BIN)/python -m tests.benchmark.relay $(BENCH)

@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -19,7 +19,6 @@ from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
-from kvproxy.adapters.warm_up import WarmUp
 from kvproxy.admin.api import AdminApi
 from kvproxy.admin.commands import AdminCommands
 from kvproxy.admin.regime_watch import RegimeWatch
@@ -37,20 +36,22 @@ from kvproxy.certificates import Certificates
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.hot_prefixes import HotPrefixes
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
+from kvproxy.core.representatives import Representatives
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
-from kvproxy.ops.source_counters import Counted, SourceCounters
+from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.proxy import Exchange, Proxy, Record
 from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
+from kvproxy.sharing import Sharing
 from kvproxy.sources import Sources
+from kvproxy.warmth import Warmth
 
 log = logging.getLogger("kvproxy")
 
@@ -103,9 +104,14 @@ class App:
             settings, self.router, api_keys, self.probe.model_path, self._certificates.upstream
         )
         self.metrics.add(SourceCounters(self.sources.counted))
-        self.hot = HotPrefixes(settings.warm.max_bytes)
-        self.warm_up = self._warming(api_keys)
-        self.metrics.add(SourceCounters(self._warmed))
+        self.warmth = Warmth(
+            settings, self.router, api_keys, self._replica_changed, self._certificates.upstream
+        )
+        self.metrics.add(SourceCounters(self.warmth.counted))
+        spellings = Representatives(settings.canonical.representatives_max_bytes)
+        self.sharing = Sharing(settings, self.router, spellings)
+        self.metrics.add(self.sharing.took)
+        self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.placer = LocalPlacer(
             self.router,
@@ -113,10 +119,11 @@ class App:
             Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
             time.monotonic,
             self.probe.ask_soon,
+            peers=self.sharing.store,
         )
         self.proxy = Proxy(
             placer=self.placer,
-            reader=build_reader(settings),
+            reader=build_reader(settings, spellings),
             upstream=self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
@@ -124,6 +131,7 @@ class App:
             access=self.access,
             keepalive_s=settings.admission.keepalive_s,
             continues=settings.upstream.continue_streams,
+            cache_hints=settings.canonical.cache_hints,
         )
         everybody = Followers(
             self.router, self.admission, self.gate, self.probe, self._upstream, self.sources
@@ -138,6 +146,7 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        await self.sharing.start()
         address = self.settings.admin.address()
         if address is not None and self.admin_server is not None:
             log.info("operators: %s", await _listen(self.admin_server, *address))
@@ -153,8 +162,9 @@ class App:
 
     async def close(self) -> None:
         """Let go of the replicas."""
+        await self.sharing.close()
         await self.table.close()
-        await self.warm_up.close()
+        await self.warmth.close()
         await self.sources.close()
         await self.probe.close()
         await self.regime.close()
@@ -172,33 +182,17 @@ class App:
             self._upstream.abandon(replica)
         elif self.server.url and replica.health in (Health.READY, Health.PROBING):
             # At the start of this process all are new, and nothing is known that could be sent.
-            if not replica.hbm.runs:
-                replica.ease(time.monotonic(), self.settings.warm.slow_start_s)
-            self.warm_up.came(replica)
+            self.warmth.came(replica)
         self.gate.changed()
 
     def _observe(self, record: Record) -> None:
-        turn = record.turn
-        if turn is not None and record.status == 200 and self.settings.warm.prefixes_max:
-            self.hot.used(turn, record.exchange.path, record.body, record.began)
+        self.warmth.answered(record)
         self.explanations.add(record)
         self.metrics.observe(record)
         self.sources.answered(record)
         log_learned(record)
         if self.settings.log.access:
             log_access(record)
-
-    def _warming(self, api_keys: Mapping[str, str]) -> WarmUp:
-        return WarmUp(
-            self.hot,
-            self.router.ruler,
-            prefixes_max=self.settings.warm.prefixes_max,
-            timeout_s=self.settings.upstream.idle_timeout_s,
-            clock=time.monotonic,
-            changed=self._replica_changed,
-            api_keys=api_keys,
-            tls=self._certificates.upstream,
-        )
 
     def _take_over(self, new: Settings, found: Diff) -> list[str]:
         """Changed settings, all or, when it raises ProxyError, nothing of them."""
@@ -248,11 +242,6 @@ class App:
             "/admin/regime": self.admin.regime,
             "/admin/explain": self.admin.explain,
         }
-
-    def _warmed(self) -> Iterator[Counted]:
-        for outcome in ("sent", "failed", "skipped"):
-            text, count = "Prefixes for replicas with empty caches", self.warm_up.counts[outcome]
-            yield Counted("kvproxy_warm_ups", text, {"outcome": outcome}, count)
 
     async def _healthz(self, _query: str) -> Page:
         return Page(b"ok\n", "text/plain; charset=utf-8")

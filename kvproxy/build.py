@@ -137,15 +137,17 @@ def admission_limits(settings: Settings, router: Router) -> AdmissionLimits:
     )
 
 
-def build_reader(settings: Settings) -> Reader:
+def build_reader(settings: Settings, kept: Representatives | None = None) -> Reader:
+    """`kept`: first spellings that are shared with others."""
     asked = settings.canonical
-    kept = Representatives(asked.representatives_max_bytes)
+    if kept is None:
+        kept = Representatives(asked.representatives_max_bytes)
     patterns = {Action.FREEZE: asked.freeze, Action.DROP: asked.drop}
     rules = [
         Rule(f"{action}_{index}", where, re.compile(pattern), action)
         for action, listed in patterns.items()
         for index, pattern in enumerate(listed)
-        for where in Where
+        for where in (Where.SYSTEM, Where.USER)
     ]
     if asked.billing_line:
         rules.insert(0, BILLING_LINE)
@@ -153,6 +155,9 @@ def build_reader(settings: Settings) -> Reader:
     plain = TurnReader(Canonicaliser(Order.PRESERVE, Representatives(0)), block_bytes, points)
     if not asked.enabled:
         return plain
-    acting = Canonicaliser(Order(asked.order), kept, Volatile(rules))
-    reader = TurnReader(acting, block_bytes, points)
+    strips = asked.cache_control == "strip"
+    acting = Canonicaliser(
+        Order(asked.order), kept, Volatile(rules), strips_marks=strips, echoes=asked.echo
+    )
+    reader = TurnReader(acting, block_bytes, points, asked.echo_max_bytes)
     return DryReader(plain, reader) if asked.dry_run else reader

@@ -6,12 +6,13 @@ The ports below are what the outside must offer; adapters implement them, app.py
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from kvproxy.core.access import Access, Caller, realm_of
+from kvproxy.core.afterwards import remember
 from kvproxy.core.answer import AnswerWatch
-from kvproxy.core.continuation import Continuation, continuation_of
+from kvproxy.core.continuation import MARK, Continuation, continuation_of
 from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
@@ -23,9 +24,10 @@ from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.passing import model_of
 from kvproxy.core.refusal import SAID_BYTES_MAX, is_stream, refusal
 from kvproxy.core.replica import Replica
+from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
 from kvproxy.core.threads import Step
-from kvproxy.core.turn import Turn, apply
+from kvproxy.core.turn import Turn, apply, continued
 from kvproxy.core.types import Identity, Usage
 from kvproxy.patience import Patience
 
@@ -37,8 +39,6 @@ _NO_ANSWER = frozenset({"upstream_unreachable", "upstream_lost"})
 _DECLINES = frozenset({429, 500, 502, 503, 504})
 _ILL = frozenset({500, 502, 503, 504})
 _LOST_MAX = 2
-# How a stream breaks off that might go on.
-_BREAKS = _NO_ANSWER | {"upstream_broke", "upstream_timeout"}
 
 
 class Exchange(Protocol):
@@ -124,7 +124,9 @@ Agree = Callable[[], Awaitable[bool]]
 @dataclass(slots=True)
 class Record:
     """One request, for metrics and the access log. Times in seconds, sizes in tokens; `body` is
-    what was forwarded of a prompt."""
+    what was forwarded of a prompt. `previous`: the response that it goes on from or asks for, and
+    `pin` what came of that (held by the replica it is `pinned` to, gone, unknown); `response`: what
+    its own answer is called."""
 
     exchange: Exchange
     began: float
@@ -146,12 +148,13 @@ class Record:
     waited_s: float = 0.0
     learned: Outcome | None = None
     body: bytes = b""
+    tenant: str = ""
+    previous: str = ""
+    pin: str = ""
+    pinned: str = ""
+    response: str = ""
     flow: Continuation | None = None
-
-    @property
-    def continued(self) -> int:
-        """How often its stream went on elsewhere."""
-        return self.flow.times if self.flow is not None else 0
+    continued: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,7 @@ class Proxy:
     observe: Callable[[Record], None]
     access: Access
     keepalive_s: float | None = None
+    cache_hints: bool = True
     agree: Agree | None = None
     continues: bool = False
 
@@ -172,6 +176,7 @@ class Proxy:
         try:
             realm = realm_of(exchange.path)
             record.caller = self.access.enter(exchange.header, realm, record.began)
+            record.tenant = record.caller.tenant or tenant_of(exchange.header)
             body = await exchange.accept()
             dialect = dialect_of(exchange.method, exchange.path)
             if dialect is not None and "content-encoding" not in exchange.header:
@@ -179,6 +184,8 @@ class Proxy:
             elif body:
                 record.passing_model = model_of(body, exchange.header.get("content-type", ""))
                 record.caller.may_use(record.passing_model)
+            if dialect is None:
+                record.previous = id_asked_for(exchange.path)
             streams = record.turn is not None and record.turn.stream
             if self.continues and record.turn is not None:
                 record.flow = continuation_of(record.turn)
@@ -200,7 +207,7 @@ class Proxy:
     async def _read(self, record: Record, dialect: Dialect, body: bytes) -> bytes:
         """Identify, canonicalise and hash: all that can be said before a replica is looked at."""
         headers = record.exchange.header
-        tenant = record.caller.tenant or tenant_of(headers)
+        tenant = record.tenant
         if not headers.get("content-type", "").lower().startswith("application/json"):
             raise ProxyError(
                 "unsupported_media_type",
@@ -212,7 +219,10 @@ class Proxy:
             turn = self.reader.read(dialect, tenant, body, named.session, anew=True)
         record.caller.may_use(turn.model)
         record.turn = turn
-        record.identity = identify(tenant, turn.model, headers, turn.members, self.rules)
+        named = identify(tenant, turn.model, headers, turn.members, self.rules)
+        hint = turn.marks.retention_s if self.cache_hints else 0.0
+        record.identity = replace(named, retention_s=hint) if hint else named
+        record.previous = continued(dialect, turn.members)
         record.body = apply(body, turn.splices)
         return record.body
 
@@ -237,28 +247,26 @@ class Proxy:
                     self.placer.seen(placement, Evidence.FAILED)
                     record.lost += error.code != "upstream_unreachable"
                 if record.flow is not None and record.flow.begun:
-                    body = await self._go_on(record, error, tried)
-                    if not body:
+                    if not (body := await self._go_on(record, record.flow, error, tried)):
                         return
                     continue
                 if not unanswered or not await self._may_retry(record, tried):
                     raise
 
-    async def _go_on(self, record: Record, error: ProxyError, tried: frozenset[str]) -> bytes:
-        """What to ask another replica for the rest of a stream that broke off; nothing when it was
-        over already. Raises the error where it cannot go on."""
-        flow, exchange = record.flow, record.exchange
-        assert flow is not None
-        closing = flow.closing()
-        if closing is not None:
-            exchange.send(closing)
-            exchange.end()
+    async def _go_on(
+        self, record: Record, flow: Continuation, error: ProxyError, tried: frozenset[str]
+    ) -> bytes:
+        """What to ask for the rest of a stream that broke off, b"" when it was over; or raises."""
+        if (closing := flow.closing()) is not None:
+            record.exchange.send(closing)
+            record.exchange.end()
             return b""
-        more = flow.resume(record.body) if error.code in _BREAKS else None
-        if more is None or not await self._may_retry(record, tried):
+        again = flow.resume(error, record.body)
+        if again is None or not await self._may_retry(record, tried):
             raise error
-        exchange.send(more[1])
-        return more[0]
+        record.exchange.send(MARK)
+        record.continued = flow.times
+        return again
 
     async def _admit(self, record: Record, tried: frozenset[str]) -> Placement:
         now = self.clock()
@@ -270,7 +278,7 @@ class Proxy:
     async def _may_retry(self, record: Record, tried: frozenset[str]) -> bool:
         """Whether somebody is left to try. A request that came to nothing on two replicas may be
         what ends engines: it is not shown to a third."""
-        if record.lost >= _LOST_MAX:
+        if record.lost >= _LOST_MAX or record.pinned:
             return False
         model = record.identity.model if record.identity else ""
         return await self.placer.may_retry(model, tried)
@@ -284,9 +292,9 @@ class Proxy:
         patience: Patience,
     ) -> None:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
-        exchange, flow = record.exchange, record.flow
-        goes_on = flow is not None and flow.times > 0
-        watch = AnswerWatch(record.turn.dialect.preamble if record.turn else ())
+        exchange, turn, flow = record.exchange, record.turn, record.flow
+        preamble, tap = (turn.dialect.preamble, self.reader.tap(turn)) if turn else ((), None)
+        watch = AnswerWatch(preamble, tap)
 
         def pass_on(chunk: bytes) -> None:
             if watch.feed(chunk):
@@ -307,32 +315,36 @@ class Proxy:
                 record.status = answer.status
                 if answer.status >= 500:
                     record.outcome = "upstream_error"
-                streams = is_stream(answer.status, answer.headers)
-                if (exchange.held or goes_on) and not streams:
-                    raise await _refused(answer, exchange, placement)
-                if not streams:
-                    flow = record.flow = None
-                if not goes_on:
-                    exchange.start(answer.status, answer.headers, placement)
+                await _begin(record, answer, placement)
+                flow = record.flow
                 await answer.relay(pass_on, exchange)
                 if flow is not None:
-                    _flow_over(flow, exchange)
+                    exchange.send(flow.end())
                 exchange.end()
         except BaseException:
             self.placer.abort(placement)
+            watch.taken()
             raise
         record.usage = watch.usage() if record.turn and answer.status == 200 else None
+        if record.turn is not None and answer.status == 200:
+            record.response = remember(self.reader, record.turn, record.tenant, watch, record.usage)
+        else:
+            watch.taken()
         if record.usage is not None:
             used = record.usage.prompt_tokens + record.usage.completion_tokens
             record.caller.used(used, self.clock())
         self.placer.finish(record, placement)
 
 
-def _flow_over(flow: Continuation, exchange: Exchange) -> None:
-    """The engine ended its answer, be it with an error."""
-    exchange.send(flow.end())
-    if flow.broken is not None:
-        raise flow.broken
+async def _begin(record: Record, answer: Answer, placement: Placement) -> None:
+    """The head goes to the client, unless its stream has begun."""
+    exchange = record.exchange
+    if not is_stream(answer.status, answer.headers):
+        record.flow = None
+        if exchange.held or record.continued:
+            raise await _refused(answer, exchange, placement)
+    if not record.continued:
+        exchange.start(answer.status, answer.headers, placement)
 
 
 async def _refused(answer: Answer, exchange: Exchange, placement: Placement) -> ProxyError:

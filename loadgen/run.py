@@ -15,6 +15,7 @@ from loadgen.bound import InfiniteCache
 from loadgen.client import Client, ClientSettings
 from loadgen.dialects import DIALECTS
 from loadgen.honesty import CpuMeter, allowed_lag_s, verdict
+from loadgen.hopping import wire_to
 from loadgen.layout import Overhead
 from loadgen.output.folder import write_folder
 from loadgen.output.scrape import Scraper
@@ -32,7 +33,7 @@ from loadgen.stats import spread, summarise
 from loadgen.text import WordPool
 from loadgen.traces.model import Trace
 from loadgen.warm import Warm
-from loadgen.wire import Endpoint, Wire
+from loadgen.wire import Wire
 
 # So many failures in a row, and none of them an answer, mean that nobody is there.
 FAILURES_IN_A_ROW_MAX = 30
@@ -63,7 +64,7 @@ async def run_load(
         if settings.ramp is not None:
             raise ResumeError("a ramp cannot be gone on with: it has to see every request")
         past = read_past(output, public)
-    wire = Wire(Endpoint(settings.url))
+    wire = wire_to(settings.url, settings.also)
     headers = {"x-kvproxy-decision": "1", "Accept": "text/event-stream"}
     if settings.api_key:
         headers["Authorization"] = f"Bearer {settings.api_key}"

@@ -16,7 +16,7 @@ class RunSettings:
     no ramp, `duration_s` or `requests` it ends when every trace has been played once; otherwise
     conversations are recycled. A p99 of the client's own delay above `client_lag_max_s` makes a
     run invalid; None: from the SLO's TTFT. `scrape` are URLs of replicas whose /metrics are read
-    on the way."""
+    on the way; `also` are further proxies of the fleet behind `url`, taken in turn."""
 
     url: str
     users: int = 8
@@ -38,6 +38,7 @@ class RunSettings:
     dialect: str = "chat"
     arrivals: Arrivals | None = None
     scrape: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     @property
     def recycles(self) -> bool:

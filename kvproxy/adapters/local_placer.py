@@ -10,8 +10,10 @@ from kvproxy.core.headers import priority_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.line import Ticket
 from kvproxy.core.replica import Replica
+from kvproxy.core.response_homes import Kept, followed
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Router
+from kvproxy.core.types import Chain, Identity
 from kvproxy.proxy import Record
 
 
@@ -21,6 +23,17 @@ class Gate(Protocol):
 
     def changed(self) -> None:
         """Somebody's first token, end or abort may let others go."""
+
+
+class Peers(Protocol):
+    """The other proxies of a fleet."""
+
+    async def recall(self, identity: Identity, chain: Chain) -> None:
+        """The router learns what others know of the conversation; in bounded time, whatever
+        happens to them."""
+
+    def placed(self, placement: Placement) -> None:
+        """Others will learn of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +46,43 @@ class LocalPlacer:
     clock: Callable[[], float]
     doubt: Callable[[Replica], None]
     retries: RetryBudget = field(default_factory=RetryBudget)
+    peers: Peers | None = None
 
     async def place(self, record: Record, tried: frozenset[str]) -> Placement:
-        turn, identity = record.turn, record.identity
         if not tried:
             self.retries.earn()
+            self._follow(record)
+        if record.pinned:
+            tried |= self._others(record.pinned)
+        turn, identity = record.turn, record.identity
         if turn is None or identity is None:
             return self.router.place_anywhere(self.clock(), tried, record.passing_model)
         if not tried:
             record.step = self.diagnosis.follow(identity, turn.chain)
             if record.step is not None and record.step.cause is Cause.COMPACTION:
                 # Most of its blocks are of no more use: it may as well go where there is room.
-                self.router.affinity.forget(identity.key)
+                self.router.affinity.forget(self.router.key_of(identity))
+            if self.peers is not None:
+                await self.peers.recall(identity, turn.chain)
         ticket = Ticket(identity, turn.chain, self.clock(), tried, priority_asked(record))
         ticket.request_id = record.exchange.request_id
-        return await self.gate.admit(ticket)
+        placement = await self.gate.admit(ticket)
+        if self.peers is not None:
+            self.peers.placed(placement)
+        return placement
+
+    def _follow(self, record: Record) -> None:
+        """Where a conversation that goes on by the id of a response has to go."""
+        if record.previous:
+            kept = self.router.responses.find(record.previous, record.tenant)
+            record.pin = "unknown" if kept is None else "gone"
+            if kept is not None and self.router.usable("", self._others(kept.replica)):
+                record.pin, record.pinned = "held", kept.replica
+            if record.identity is not None:
+                record.identity = followed(record.identity, kept)
+
+    def _others(self, replica: str) -> frozenset[str]:
+        return frozenset(each.id for each in self.router.replicas if each.id != replica)
 
     def first_token(self, placement: Placement) -> None:
         self.router.first_token(placement, self.clock())
@@ -59,6 +94,9 @@ class LocalPlacer:
             record.stake = self.diagnosis.stake(identity, turn.chain, record.step)
             record.verdict = verdict(record.stake, turn, replica, record.usage)
             self.diagnosis.went(identity, record.step, replica)
+            if record.response:
+                kept = Kept(record.tenant, replica, identity.session or record.response)
+                self.router.responses.keep(record.response, kept)
         record.learned = self.router.finish(placement, record.usage, self.clock())
         self.gate.changed()
 

@@ -3,17 +3,22 @@
 from collections import Counter, OrderedDict
 from typing import NamedTuple
 
-SessionKey = tuple[str, str, str, str]
+# The parts of an Identity, or where proxies share bindings a digest of them.
+SessionKey = tuple[str, str, str, str] | bytes
 
 
 class Home(NamedTuple):
+    """`retention_s`: for how long its client asked to be remembered, at least."""
+
     replica: str
     last_use: float
     prompt_tokens: int
+    retention_s: float = 0.0
 
 
 class Affinity:
-    """At most `max_sessions` bindings, each forgotten `idle_s` seconds after its last use."""
+    """At most `max_sessions` bindings, each forgotten `idle_s` seconds after its last use, or later
+    if its client said so."""
 
     def __init__(self, max_sessions: int, idle_s: float) -> None:
         self.max_sessions = max_sessions
@@ -27,17 +32,24 @@ class Affinity:
 
     def home(self, key: SessionKey, now: float) -> Home | None:
         home = self._homes.get(key)
-        return home if home is not None and now - home.last_use <= self._idle_s else None
+        return home if home is not None and self._lives(home, now) else None
 
-    def bind(self, key: SessionKey, replica: str, prompt_tokens: int, now: float) -> None:
+    def bind(
+        self,
+        key: SessionKey,
+        replica: str,
+        prompt_tokens: int,
+        now: float,
+        retention_s: float = 0.0,
+    ) -> None:
         """The session's latest turn of `prompt_tokens` went to `replica`."""
         self._unbind(key)
-        self._homes[key] = Home(replica, now, prompt_tokens)
+        self._homes[key] = Home(replica, now, prompt_tokens, retention_s)
         self._committed[replica] += prompt_tokens
         self._sessions[replica] += 1
         while self._homes:
             oldest, home = next(iter(self._homes.items()))
-            if len(self._homes) <= self.max_sessions and now - home.last_use <= self._idle_s:
+            if len(self._homes) <= self.max_sessions and self._lives(home, now):
                 break
             self._unbind(oldest)
 
@@ -55,6 +67,9 @@ class Affinity:
 
     def sessions(self, replica: str) -> int:
         return self._sessions[replica]
+
+    def _lives(self, home: Home, now: float) -> bool:
+        return now - home.last_use <= max(self._idle_s, home.retention_s)
 
     def _unbind(self, key: SessionKey) -> None:
         home = self._homes.pop(key, None)

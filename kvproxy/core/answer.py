@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Sequence
 
+from kvproxy.core.echo import Tap
 from kvproxy.core.types import Usage
 
 # A usage object is some 200 bytes; what vLLM writes behind it is shorter than this.
@@ -22,20 +23,26 @@ _ROLES = {
     b"cached_tokens": "cached",
     b"cache_read_input_tokens": "read",
     b"cache_creation_input_tokens": "created",
+    b"created_cache_tokens": "stored",
+    b"cache_write_tokens": "stored",
 }
 _FIGURE = re.compile(rb'"(' + b"|".join(_ROLES) + rb')"\s*:\s*(\d+)')
 _EVENT = re.compile(rb"(?:\A|\n)event: ?([\w.]+)\r?\n")
 _EVENT_BYTES = 64
+_OPENING_BYTES = 4096
 
 
 class AnswerWatch:
-    """`preamble` are the events that a stream of this dialect sends before anything is computed."""
+    """`preamble` are the events that a stream of this dialect sends before anything is computed;
+    `tap` keeps what the answer generated."""
 
-    def __init__(self, preamble: Sequence[bytes] = ()) -> None:
+    def __init__(self, preamble: Sequence[bytes] = (), tap: Tap | None = None) -> None:
+        self._tap = tap
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
         self._preamble = preamble
         self._cut = b""
+        self.opening = b""
         self.started = False
         self._in_comment = False
 
@@ -45,10 +52,18 @@ class AnswerWatch:
         self._tail_bytes += len(chunk)
         while self._tail_bytes - len(self._tail[0]) >= _TAIL_BYTES:
             self._tail_bytes -= len(self._tail.popleft())
+        if self._tap is not None:
+            self._tap.feed(chunk)
         if self.started:
             return False
+        if not self.opening:
+            self.opening = chunk[:_OPENING_BYTES]
         self.started = not self._opens(chunk) if self._preamble else self._starts(chunk)
         return self.started
+
+    def taken(self) -> bytes:
+        """What the tap kept; it keeps no more."""
+        return self._tap.taken() if self._tap is not None else b""
 
     def _starts(self, chunk: bytes) -> bool:
         """A comment may be cut anywhere: inside one everything up to the line's end is quiet."""
@@ -70,21 +85,28 @@ class AnswerWatch:
         """What the engine reported, in any dialect. A quote inside generated text is escaped, so
         the last member `"usage"` that is an object is the engine's own.
 
-        Anthropic's input_tokens are those that were neither read from the cache nor put into it;
-        only the last usage of a stream is split so, its first holds them all.
+        Anthropic's input_tokens are those that were neither read from the cache nor put into it.
+        In a stream of vLLM only the last usage is split so: its first holds them all, and is what
+        remains where an old engine's last says nothing of the prompt.
         """
-        tail = b"".join(self._tail)
-        at = _usage_start(tail)
-        found: dict[str, int] = {}
-        for name, figure in _FIGURE.findall(tail, at) if at >= 0 else ():
-            found.setdefault(_ROLES[name], int(figure))
+        found = _figures(b"".join(self._tail))
         prompt, completion = found.get("prompt"), found.get("completion", 0)
         if prompt is None:
-            return None
+            prompt = _figures(self.opening).get("prompt") if found else None
+            return Usage(prompt, completion, None) if prompt is not None else None
         if "read" not in found and "created" not in found:
-            return Usage(prompt, completion, found.get("cached"))
+            return Usage(prompt, completion, found.get("cached"), found.get("stored"))
         read, created = found.get("read", 0), found.get("created", 0)
-        return Usage(prompt + read + created, completion, read)
+        return Usage(prompt + read + created, completion, read, found.get("created"))
+
+
+def _figures(text: bytes) -> dict[str, int]:
+    """Of the last usage object, by role; empty without one."""
+    at = _usage_start(text)
+    found: dict[str, int] = {}
+    for name, figure in _FIGURE.findall(text, at) if at >= 0 else ():
+        found.setdefault(_ROLES[name], int(figure))
+    return found
 
 
 def _usage_start(tail: bytes) -> int:

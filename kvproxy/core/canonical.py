@@ -5,12 +5,14 @@ and the tools in the client's list order. Everything else a client may shuffle n
 prompt. So only those values are touched, by splices into the client's own bytes.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
 from xxhash import xxh3_128_digest
 
+from kvproxy.core.marks import NAME, NO_MARKS, mark, member_range, without_mark
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.segments import sorted_json
 from kvproxy.core.spans import Span
@@ -18,6 +20,8 @@ from kvproxy.core.types import Splice
 from kvproxy.core.volatile import Volatile, Where
 
 _ANY = msgspec.json.Decoder()
+# JSON has no NUL: what is remembered under these is never mistaken for a canonical form.
+ARGUMENTS, TEXT = b"\0generated\0", b"\0said\0"
 
 
 class Order(StrEnum):
@@ -34,12 +38,23 @@ class Whose(NamedTuple):
 
 
 class Canonicaliser:
-    """`order` says how a spelling is chosen; first-seen ones are shared by all turns."""
+    """`order` says how a spelling is chosen; first-seen ones are shared by all turns. Cache marks
+    are forwarded unless it `strips_marks`. If it `echoes`, what a replica generated is the spelling
+    of what means the same."""
 
     def __init__(
-        self, order: Order, representatives: Representatives, volatile: Volatile | None = None
+        self,
+        order: Order,
+        representatives: Representatives,
+        volatile: Volatile | None = None,
+        *,
+        strips_marks: bool = False,
+        echoes: bool = False,
     ) -> None:
         self.order = order
+        self.strips_marks = strips_marks
+        self.echoes = echoes and order is Order.FIRST_SEEN
+        self.texts_generated = False
         self.representatives = representatives
         self.volatile = volatile or Volatile()
 
@@ -47,10 +62,27 @@ class Canonicaliser:
         """What is remembered of read bytes counts within this; sessions share all but what is
         frozen."""
         session = whose.session if self.volatile.freezes else ""
-        return f"{dialect}\0{whose.tenant}\0{session}"
+        edition = self.representatives.edition(whose.tenant)
+        return f"{dialect}\0{whose.tenant}\0{session}\0{edition}"
 
     def edits(self, whose: Whose) -> "Edits":
         return Edits(self, whose)
+
+    def generated(self, tenant: str, spelling: bytes, kind: bytes) -> None:
+        """A replica generated this JSON, as `kind` ARGUMENTS or TEXT. A spelling that a prompt was
+        sent with before stays: its blocks are cached."""
+        try:
+            parsed = _ANY.decode(spelling)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        if not isinstance(parsed, dict | list):
+            return
+        canonical, kept = sorted_json(parsed), self.representatives
+        if kind == TEXT:
+            kept.intern(tenant, TEXT + canonical, spelling)
+            self.texts_generated = True
+        elif kept.intern(tenant, canonical, spelling) == spelling:
+            kept.intern(tenant, ARGUMENTS + canonical, b"")
 
 
 class Edits:
@@ -62,18 +94,67 @@ class Edits:
         self._order = canon.order
         self._representatives = canon.representatives
         self._volatile = canon.volatile
+        self.strips_marks = canon.strips_marks
+        self._echoes = canon.echoes
+        self._texts_generated = canon.texts_generated
+        self.marks = NO_MARKS
         self.splices: list[Splice] = []
 
     def replace(self, span: Span, new: bytes, kind: str) -> None:
         self.splices.append(Splice(span.start, span.end, new, kind))
 
+    def mark(self, control: object, place: Callable[[], Span | None]) -> None:
+        """The object at `place` has this `cache_control`."""
+        found = mark(control)
+        if not found.number:
+            return
+        self.marks = self.marks.and_(found)
+        span = place() if self.strips_marks else None
+        if span is None or any(s.start <= span.start and span.end <= s.end for s in self.splices):
+            return
+        within = member_range(span.raw, NAME)
+        if within is not None:
+            start, end = span.start + within[0], span.start + within[1]
+            self.splices.append(Splice(start, end, b"", "cache_mark"))
+
+    def forwarded(self, raw: bytes) -> bytes:
+        """The bytes of an object that are forwarded inside those of another splice."""
+        return without_mark(raw) if self.strips_marks else raw
+
     def cleans(self, where: Where) -> bool:
         """Whether clean() may change texts of this kind at all."""
+        if where is Where.ASSISTANT:
+            return self._texts_generated
         return self._volatile.touches(where)
 
     def clean(self, where: Where, text: str) -> tuple[str, str]:
         """(`text` without what changes by itself, kind of the splice that this needs or "")."""
+        if where is Where.ASSISTANT:
+            said = self._said(text)
+            return said, "echo" if said != text else ""
         return self._volatile.clean(self._tenant, self._whose.session, where, text)
+
+    def arguments(self, raw: bytes, parsed: object) -> tuple[bytes, bytes, str]:
+        """(canonical form, bytes to forward, kind of the splice that this needs) of what a tool is
+        called with."""
+        if self._echoes:
+            canonical, kept = sorted_json(parsed), self._representatives
+            if kept.known(self._tenant, ARGUMENTS + canonical) is not None:
+                first = kept.known(self._tenant, canonical)
+                if first is not None:
+                    return canonical, first, "echo"
+        return *self.value(raw, parsed), "argument_order"
+
+    def _said(self, text: str) -> str:
+        """A text that is JSON as a replica generated it, if one did."""
+        if not text.lstrip().startswith(("{", "[")):
+            return text
+        try:
+            canonical = sorted_json(_ANY.decode(text))
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+            return text
+        said = self._representatives.known(self._tenant, TEXT + canonical)
+        return said.decode() if said is not None else text
 
     def value(self, raw: bytes, parsed: object) -> tuple[bytes, bytes]:
         """(canonical form for hashing, bytes to forward) of the JSON value `raw`.

@@ -32,7 +32,9 @@ _ONE = frozenset({"n", "best_of", "repetition_penalty", "length_penalty"})
 _EVENT_BYTES_MAX = 2**20
 _TEXT_CHARS_MAX = 4 * 2**20
 _TIMES_MAX = 2
-_MARK = b": continued on another replica\n\n"
+_BREAKS = frozenset({"upstream_unreachable", "upstream_lost", "upstream_broke", "upstream_timeout"})
+# What the client is told before the rest.
+MARK = b": continued on another replica\n\n"
 
 
 class _Delta(msgspec.Struct):
@@ -118,7 +120,9 @@ class Continuation:
         return b"".join(parts) if parts else data[:end]
 
     def end(self) -> bytes:
-        """What is left when the engine has ended its answer."""
+        """What is left when the engine has ended its answer; raises the error it ended it with."""
+        if self.broken is not None:
+            raise self.broken
         rest, self._rest = self._rest, b""
         return rest
 
@@ -128,10 +132,11 @@ class Continuation:
             return None
         return b"" if self._done else b"data: [DONE]\n\n"
 
-    def resume(self, body: bytes) -> tuple[bytes, bytes] | None:
-        """What to ask the next replica, given what the first one was asked, and what the client is
-        told meanwhile; None where it is not safe to go on."""
-        if not self._safe or self._finished or self._done or self.times >= _TIMES_MAX:
+    def resume(self, error: ProxyError, body: bytes) -> bytes | None:
+        """What to ask the next replica, given how the last one failed and what the first one was
+        asked; None where it is not safe to go on."""
+        over = self._finished or self._done or self.times >= _TIMES_MAX
+        if over or not self._safe or error.code not in _BREAKS:
             return None
         members = object_spans(body)
         splices = None if members is None else self._splices(members)
@@ -139,7 +144,7 @@ class Continuation:
             return None
         self._rest, self._behind, self.broken = b"", self._tokens, None
         self.times += 1
-        return apply(body, splices), _MARK
+        return apply(body, splices)
 
     def _splices(self, members: Mapping[str, Span]) -> list[Splice] | None:
         text = "".join(self._texts)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from kvproxy.core.dialects.base import Dialect
+from kvproxy.core.echo import Tap
 from kvproxy.core.turn import Turn, TurnReader
 
 
@@ -12,6 +13,12 @@ class Reader(Protocol):
     def read(
         self, dialect: Dialect, tenant: str, body: bytes, session: str = "", *, anew: bool = False
     ) -> Turn: ...
+
+    def tap(self, turn: Turn) -> Tap | None: ...
+
+    def answered(self, turn: Turn, tenant: str, answer: bytes) -> None: ...
+
+    def responded(self, turn: Turn, tenant: str, response: str, answer_tokens: int) -> None: ...
 
 
 class DryReader:
@@ -28,3 +35,13 @@ class DryReader:
         assert not turn.splices, "a reader that preserves everything splices nothing"
         would = self._acting.read(dialect, tenant, body, session).splices
         return replace(turn, not_applied=would)
+
+    def tap(self, turn: Turn) -> Tap | None:
+        return self._acting.tap(turn)
+
+    def answered(self, turn: Turn, tenant: str, answer: bytes) -> None:
+        self._acting.answered(turn, tenant, answer)
+
+    def responded(self, turn: Turn, tenant: str, response: str, answer_tokens: int) -> None:
+        for reader in (self._plain, self._acting):
+            reader.responded(turn, tenant, response, answer_tokens)

@@ -27,6 +27,7 @@ ERRORS: dict[str, ErrorKind] = {
     "request_timeout": ErrorKind(408, "RequestTimeout", "invalid_request_error"),
     "body_too_large": ErrorKind(413, "RequestEntityTooLarge", "request_too_large"),
     "model_not_found": ErrorKind(404, "NotFoundError", "not_found_error"),
+    "response_not_found": ErrorKind(404, "NotFoundError", "not_found_error"),
     "not_found": ErrorKind(404, "NotFoundError", "not_found_error"),
     "conflict": ErrorKind(409, "Conflict", "invalid_request_error"),
     "unauthorized": ErrorKind(401, "Unauthorized", "authentication_error"),

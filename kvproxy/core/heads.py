@@ -14,6 +14,7 @@ from kvproxy.core.blocks import FINE_TEXT_BYTES, extend, root
 from kvproxy.core.canonical import Canonicaliser, Whose
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.lru import ByteLru
+from kvproxy.core.marks import NO_MARKS, Marks
 from kvproxy.core.segments import Segment
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Chain, Splice
@@ -32,6 +33,7 @@ class _Part(NamedTuple):
     meaning: bytes
     segments: int
     splices: list[Splice]
+    marks: Marks
 
 
 class Head(NamedTuple):
@@ -44,6 +46,7 @@ class Head(NamedTuple):
     parts: list[tuple[str, int]]
     read: dict[str, list[Segment]]
     skip: tuple[int, int]
+    marks: Marks
 
 
 class Heads:
@@ -57,7 +60,7 @@ class Heads:
         """`members` in prompt order, by name."""
         splices: list[Splice] = []
         meanings = [f"{whose.tenant}\0{model}\0".encode()]
-        parts = []
+        parts, marks = [], NO_MARKS
         scope = self._canon.scope(dialect.name, whose)
         read: dict[str, list[Segment]] = {}
         for name, span in members:
@@ -70,8 +73,10 @@ class Heads:
             meanings.append(part.meaning)
             parts.append((name, part.segments))
             splices += [shifted(splice, span.start) for splice in part.splices]
+            if part.marks.number:
+                marks = marks.and_(part.marks)
         meaning = xxh3_128_digest(b"".join(meanings))
-        return Head(meaning, splices, parts, read, self._skip(splices))
+        return Head(meaning, splices, parts, read, self._skip(splices), marks)
 
     def chain(
         self, dialect: Dialect, whose: Whose, model: str, members: _Members, head: Head
@@ -105,7 +110,7 @@ class Heads:
         segments = dialect.part(name, span, edits)
         meaning = xxh3_128_digest(b"".join(segment.data for segment in segments))
         splices = [shifted(splice, -span.start) for splice in edits.splices]
-        return _Part(meaning, len(segments), splices), segments
+        return _Part(meaning, len(segments), splices, edits.marks), segments
 
 
 def shifted(splice: Splice, by: int) -> Splice:

@@ -32,9 +32,13 @@ class Load:
     typical_s: float = 0.0
     foreign_waiting: int = 0
     foreign_running: int = 0
+    peers_waiting: int = 0
+    peers_waiting_s: float = 0.0
+    peers_decoding: int = 0
+    _extra: tuple[int, int] = (0, 0)
 
     def reserve(self, replica: str, prefill_s: float, now: float) -> Hold:
-        hold = Hold(replica, prefill_s, now, alone=not self.waiting)
+        hold = Hold(replica, prefill_s, now, alone=not self.waiting and not self.foreign_waiting)
         if not self.waiting:
             self.progress_at = now
         self.waiting[id(hold)] = hold
@@ -58,8 +62,20 @@ class Load:
 
     def scraped(self, running: int, waiting: int) -> None:
         """What the engine says of itself: more than what is ours came from elsewhere."""
-        self.foreign_waiting = max(0, waiting - len(self.waiting))
-        self.foreign_running = max(0, running - (self.in_flight - len(self.waiting)))
+        own_running = self.in_flight - len(self.waiting)
+        self._extra = (waiting - len(self.waiting), running - own_running)
+        self._see_foreign()
+
+    def peers(self, decoding: int, waiting: int, waiting_s: float) -> None:
+        """What other proxies say they have here, fresher than any scrape."""
+        self.peers_decoding, self.peers_waiting = decoding, waiting
+        self.peers_waiting_s = waiting_s if waiting else 0.0
+        self._see_foreign()
+
+    def _see_foreign(self) -> None:
+        waiting, running = self._extra
+        self.foreign_waiting = max(self.peers_waiting, waiting)
+        self.foreign_running = max(self.peers_decoding, running)
 
     @property
     def decoding(self) -> int:
@@ -67,16 +83,22 @@ class Load:
         return self.in_flight - len(self.waiting) + self.foreign_running
 
     def queue_s(self, now: float) -> float:
-        """Seconds until a new prefill would start here; others' are taken for typical ones."""
-        foreign_s = self.foreign_waiting * self.typical_s
+        """Seconds until a new prefill would start here; others' of which nothing else is known are
+        taken for typical ones."""
+        unknown = self.foreign_waiting - self.peers_waiting
+        foreign_s = unknown * self.typical_s + self.peers_waiting_s
+        return foreign_s + self.own_queue_s(now) if self.waiting else foreign_s
+
+    def own_queue_s(self, now: float) -> float:
+        """The part of queue_s() that was placed here."""
         if not self.waiting:
-            return foreign_s
+            return 0.0
         oldest = next(iter(self.waiting.values()))
         # Not by min and max: this is asked of every replica for every decision.
         worked_s = now - self.progress_at
         worked_s = worked_s if worked_s < oldest.prefill_s else oldest.prefill_s  # noqa: FURB136
         left_s = self.waiting_s - worked_s if worked_s > 0 else self.waiting_s
-        return left_s + foreign_s if left_s > 0 else foreign_s
+        return left_s if left_s > 0 else 0.0
 
     def _leave_queue(self, hold: Hold, now: float) -> None:
         del self.waiting[id(hold)]

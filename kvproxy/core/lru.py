@@ -1,7 +1,7 @@
 """A mapping that forgets its least recently used entries once they take too many bytes."""
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -31,6 +31,11 @@ class ByteLru(Generic[K, V]):
             return None
         self._entries.move_to_end(key)
         return entry[0]
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        """The longest unused first."""
+        for key, (value, _) in self._entries.items():
+            yield key, value
 
     def put(self, key: K, value: V, size_bytes: int) -> None:
         """Keep `value`; one that is larger than everything allowed is not kept."""

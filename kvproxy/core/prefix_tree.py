@@ -22,7 +22,16 @@ class Run:
     where the parent ends. So a run is built, cut and split by slicing alone.
     """
 
-    __slots__ = ("children", "ends", "hashes", "last_use", "parent", "pins", "used_at")
+    __slots__ = (
+        "children",
+        "ends",
+        "hashes",
+        "last_use",
+        "parent",
+        "pins",
+        "retention_s",
+        "used_at",
+    )
 
     def __init__(self, parent: "Run | None", hashes: "array[int]", ends: "array[int]") -> None:
         self.parent = parent
@@ -31,6 +40,7 @@ class Run:
         self.children: dict[int, Run] = {}
         self.last_use = 0
         self.used_at = 0.0
+        self.retention_s = 0.0
         self.pins = 0
 
     @property
@@ -139,29 +149,30 @@ class PrefixTree:
         self.size += position - end.ends[-1]
         end.ends[-1] = position
 
-    def release(self, end: Run, at: float = 0.0) -> None:
+    def release(self, end: Run, at: float = 0.0, retention_s: float = 0.0) -> None:
         """Unpin what pin() or extend() returned; the whole path becomes most recently used.
 
-        `at` is the time, which next_victim_used_at() gives back.
+        `at` is the time and `retention_s` how long it is wanted from then on: next_victim() has
+        both.
         """
         now = next(self._clock)
         run: Run | None = end
         while run is not None and run is not self._root:
             assert run.pins > 0, "released twice"
             run.pins -= 1
-            run.last_use, run.used_at = now, at
+            run.last_use, run.used_at, run.retention_s = now, at, retention_s
             self._offer(run)
             run = run.parent
         self._shrink()
 
-    def next_victim_used_at(self) -> float | None:
-        """When the blocks that would be evicted first were last used; None: none are evictable."""
+    def next_victim(self) -> Run | None:
+        """The run whose last blocks would be evicted first; None: nothing is evictable."""
         leaves = self._leaves
         while leaves:
             last_use, _, run = leaves[0]
             # _is_live, spelt out: every replica is asked for every decision.
             if run.last_use == last_use and not run.pins and not run.children and run.hashes:
-                return run.used_at
+                return run
             heapq.heappop(leaves)
         return None
 
@@ -194,7 +205,8 @@ class PrefixTree:
         parent = run.parent
         assert parent is not None and 0 < blocks < len(run.hashes)
         upper = Run(parent, run.hashes[:blocks], run.ends[:blocks])
-        upper.pins, upper.last_use, upper.used_at = run.pins, run.last_use, run.used_at
+        upper.pins, upper.last_use = run.pins, run.last_use
+        upper.used_at, upper.retention_s = run.used_at, run.retention_s
         parent.children[upper.hashes[0]] = upper
         run.hashes = run.hashes[blocks:]
         run.ends = run.ends[blocks:]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest, xxh3_128
 
+from kvproxy.core.marks import NO_MARKS, Marks
 from kvproxy.core.types import Chain, Splice
 
 _SMALLEST_LOG2 = 9
@@ -27,10 +28,10 @@ class Point(NamedTuple):
     `splices` cover the body up to `offset`, which is `elements` elements in.
 
     Members are kept as places alone: tools are as large as a conversation, and the next body has
-    them at the same place. `splices` are those of list elements only: the head's are found anew
-    with the head. What lies in `skip` may differ: text of the head that changes by itself, which is
-    read anew with it. `ending` are the bytes right before the offset: comparing them first makes a
-    wrong candidate cost next to nothing.
+    them at the same place. `splices` and `marks` are those of list elements only: the head's are
+    found anew with the head. What lies in `skip` may differ: text of the head that changes by
+    itself, which is read anew with it. `ending` are the bytes right before the offset: comparing
+    them first makes a wrong candidate cost next to nothing.
     """
 
     offset: int
@@ -44,6 +45,7 @@ class Point(NamedTuple):
     chain: Chain
     blocks: int
     splices: list[Splice]
+    marks: Marks = NO_MARKS
 
 
 class Begun(NamedTuple):

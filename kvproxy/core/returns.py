@@ -1,21 +1,38 @@
-"""How likely an idle conversation is to come back: what its cached blocks are still worth."""
+"""How likely an idle conversation is to come back: what its cached blocks are still worth.
+
+Clients that mark what they want cached say how long they expect to want it (`cache_control`, 5
+minutes or an hour). That is a promise nobody is held to, so it is where belief starts: what
+conversations with the same mark then do decides.
+"""
+
+from collections.abc import Callable
+
+# Chance, by the seconds since the last use and those for which it was wanted from then on.
+Worth = Callable[[float, float], float]
+
+# Marks are told apart by how long they last: up to so many seconds, or longer.
+_SHORT_S = 300.0
+# How many conversations' worth of evidence a mark starts with, and what it claims of them.
+_PRIOR_ENDS = 8.0
+_KEPT_PROMISE = 0.9
 
 
-class Returns:
-    """How likely a conversation that has been idle for so long is to come back.
+class Gaps:
+    """How long conversations were idle before they came back.
 
     Gaps between turns fill buckets that double in width; every conversation ends once, so as many
-    never returned as began. Both are forgotten at one rate, and the prior is one even chance.
+    never returned as began. Both are forgotten at one rate; `prior` weighs as many even chances.
     """
 
     _FORGET = 0.999
     _BUCKETS = 20
     _FIRST_S = 0.125
 
-    def __init__(self) -> None:
+    def __init__(self, prior: float = 1.0) -> None:
         self._gaps = [0.0] * self._BUCKETS
-        self._ends = 1.0
-        self._gaps[10] = 1.0
+        self._ends = prior
+        self._gaps[10] = prior
+        self._later = [prior] * self._BUCKETS
         self._chances = [0.5] * self._BUCKETS
 
     def began(self) -> None:
@@ -31,6 +48,11 @@ class Returns:
         doublings = int(idle_s / self._FIRST_S).bit_length() if idle_s > 0 else 0
         return self._chances[doublings if doublings < self._BUCKETS else -1]
 
+    def later(self, idle_s: float) -> tuple[float, float]:
+        """(returns after more than `idle_s`, ends) that the chance is made of."""
+        bucket = self._bucket(idle_s)
+        return self._later[bucket], self._ends
+
     def _bucket(self, gap_s: float) -> int:
         doublings = int(max(0.0, gap_s) / self._FIRST_S).bit_length()
         return min(doublings, self._BUCKETS - 1)
@@ -41,7 +63,42 @@ class Returns:
         for index in range(self._BUCKETS - 1, -1, -1):
             self._gaps[index] *= self._FORGET
             # Half of a bucket lies behind its middle.
-            self._chances[index] = (later + self._gaps[index] / 2) / (
-                later + self._gaps[index] / 2 + self._ends
-            )
+            behind = self._later[index] = later + self._gaps[index] / 2
+            self._chances[index] = behind / (behind + self._ends or 1.0)
             later += self._gaps[index]
+
+
+class Returns:
+    """Chances by idle time, of all conversations and of those with marks of one length."""
+
+    def __init__(self) -> None:
+        self._all = Gaps()
+        self._marked: dict[bool, Gaps] = {}
+
+    def began(self, retention_s: float = 0.0) -> None:
+        self._all.began()
+        if retention_s:
+            self._like(retention_s).began()
+
+    def returned(self, gap_s: float, retention_s: float = 0.0) -> None:
+        self._all.returned(gap_s)
+        if retention_s:
+            self._like(retention_s).returned(gap_s)
+
+    def chance(self, idle_s: float, retention_s: float = 0.0) -> float:
+        """That a conversation comes back which has been idle for `idle_s`, and had asked to be
+        remembered for `retention_s`."""
+        chance = self._all.chance(idle_s)
+        if not retention_s:
+            return chance
+        prior = max(chance, _KEPT_PROMISE) if idle_s < retention_s else chance
+        later, ends = self._like(retention_s).later(idle_s)
+        return (later + _PRIOR_ENDS * prior) / (later + ends + _PRIOR_ENDS)
+
+    def _like(self, retention_s: float) -> Gaps:
+        """Conversations that ask for about as long."""
+        long = retention_s > _SHORT_S
+        gaps = self._marked.get(long)
+        if gaps is None:
+            gaps = self._marked[long] = Gaps(0.0)
+        return gaps

@@ -6,10 +6,11 @@ look_up and score read; place reserves; first_token, finish and abort settle wha
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from kvproxy.core.affinity import Affinity, Home
+from kvproxy.core.affinity import Affinity, Home, SessionKey
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
+from kvproxy.core.kept_answers import answer_room, keep_answer
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.load import Hold
 from kvproxy.core.pins import Pins
@@ -17,19 +18,16 @@ from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree, Run
 from kvproxy.core.replica import Replica
+from kvproxy.core.response_homes import ResponseHomes
 from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Asked, Match, Score, Weights, cheapest, score
 from kvproxy.core.token_chain import TokenChains
-from kvproxy.core.types import Chain, Identity, Usage
+from kvproxy.core.types import Chain, Identity, Learned, Usage
 from kvproxy.core.working_set import WorkingSet
 
 # KV used within this time counts as living on its replica, when new conversations are spread.
 _LIVE_S = 900.0
-
-# Block hash of an answer kept behind its prompt: it takes room but no prompt will ask for it.
-_ANSWER_MASK = 0x5DEECE66D
-
 
 # Whom to ask for replicas, best first.
 _BEST = (Health.READY, Health.PROBING)
@@ -91,6 +89,7 @@ class Router:
         weights: Weights,
         holdings: Holdings | None = None,
         seed: int = 0,
+        key_of: Callable[[Identity], SessionKey] = lambda identity: identity.key,
     ) -> None:
         self.replicas = list(replicas)
         self.policy = policy
@@ -100,6 +99,9 @@ class Router:
         self.working_set = WorkingSet(affinity.max_sessions)
         self.returns = Returns()
         self.held = HeldTokens()
+        self.key_of = key_of
+        self.teach: Callable[[Learned], None] | None = None
+        self.responses = ResponseHomes(affinity.max_sessions)
         self.pins = Pins()
         self._weights = weights
         self._seed = seed
@@ -144,7 +146,7 @@ class Router:
             cheapest=lambda: cheapest(asked, lookup.candidates, lookup.matches),
             sessions=self.affinity.sessions,
             home=lookup.home,
-            session_key=_session_key(identity, chain),
+            session_key=session_key(identity, chain),
             sequence=self._sequence,
             seed=self._seed,
         )
@@ -200,11 +202,18 @@ class Router:
     def _bind(self, identity: Identity, replica: Replica, tokens: int, now: float) -> None:
         home = self._home(identity, now)
         if home is None:
-            self.returns.began()
+            self.returns.began(identity.retention_s)
         else:
-            self.returns.returned(now - home.last_use)
-        self.affinity.bind(identity.key, replica.id, tokens, now)
-        self.working_set.touch(identity.key, replica.id, tokens, now)
+            self.returns.returned(now - home.last_use, home.retention_s)
+        key, retention_s = self.key_of(identity), identity.retention_s
+        self.bind(key, replica.id, tokens, now, retention_s)
+
+    def bind(
+        self, key: SessionKey, replica: str, tokens: int, now: float, retention_s: float = 0.0
+    ) -> None:
+        """The conversation's latest turn went to `replica`, through whichever proxy."""
+        self.affinity.bind(key, replica, tokens, now, retention_s)
+        self.working_set.touch(key, replica, tokens, now)
 
     def place_anywhere(
         self, now: float, exclude: frozenset[str] = frozenset(), model: str = ""
@@ -256,7 +265,7 @@ class Router:
         self._learn(placement, usage)
         if usage is not None and len(placement.placing.chain):
             placement.replica.hbm.correct(placement.end, usage.prompt_tokens)
-        answer = _answer_room(usage, placement.replica.block_size) if usage else 0
+        answer = answer_room(usage, placement.replica.block_size) if usage else 0
         self._settle(placement, answer, now)
         placing, holdings = placement.placing, self.holdings
         holdings.chains.finished(placing.request_id, usage.prompt_tokens if usage else 0)
@@ -280,9 +289,10 @@ class Router:
         replica.held_tokens -= placement.placing.prompt_tokens
         chain = placement.placing.chain
         if answer_tokens and len(chain):
-            _keep_answer(replica, chain.end, answer_tokens)
+            retention_s = placement.placing.identity.retention_s
+            keep_answer(replica.hbm, chain.end, answer_tokens, now, retention_s)
             replica.answered(answer_tokens)
-        replica.hbm.release(placement.end, now)
+        replica.hbm.release(placement.end, now, placement.placing.identity.retention_s)
 
     def _learn(self, placement: Placement, usage: Usage | None) -> None:
         if usage is None:
@@ -305,10 +315,13 @@ class Router:
             middle = cached + replica.block_size / 2
             self.ruler.learn(chain, predicted.blocks, middle, model)
         loads = predicted.dram or predicted.disk
+        miss, ttft_s = usage.prompt_tokens - cached, 0.0
         if hold.first_token_at is not None and not loads:
-            miss = usage.prompt_tokens - cached
             ttft_s = hold.first_token_at - hold.at
             replica.rate.observe(miss, ttft_s, hold.alone, usage.prompt_tokens)
+        if self.teach is not None and len(chain):
+            clean_s = ttft_s if hold.alone else 0.0
+            self.teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
 
     def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
         usable = self.usable(model, exclude)
@@ -322,27 +335,10 @@ class Router:
         raise ProxyError("model_not_found", f"The model `{model}` does not exist.", param="model")
 
     def _home(self, identity: Identity, now: float) -> Home | None:
-        return self.affinity.home(identity.key, now) if identity.session else None
+        return self.affinity.home(self.key_of(identity), now) if identity.session else None
 
 
-def _answer_room(usage: Usage, block_size: int) -> int:
-    """Tokens of the blocks that the next turn will not extend: those of the answer, and the one
-    where the prompt ended, which stays allocated however little it holds."""
-    whole = usage.prompt_tokens // block_size * block_size
-    blocks = -(-(usage.prompt_tokens + usage.completion_tokens - whole) // block_size)
-    return blocks * block_size
-
-
-def _keep_answer(replica: Replica, prompt_hash: int, size: int) -> None:
-    """Generated blocks take room in the cache like any other, until they are the oldest."""
-    key = [prompt_hash ^ _ANSWER_MASK]
-    answer, held = replica.hbm.pin(key)
-    if not held:
-        answer = replica.hbm.extend(answer, key, [size])
-    replica.hbm.release(answer)
-
-
-def _session_key(identity: Identity, chain: Chain) -> bytes:
+def session_key(identity: Identity, chain: Chain) -> bytes:
     """What rendezvous hashes: the session, or where it has none the beginning of its prompt."""
     if identity.session:
         return "\0".join(identity.key).encode()

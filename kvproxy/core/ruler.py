@@ -81,8 +81,12 @@ class Ruler:
         text_bytes, segments = _between(chain, anchor, blocks)
         if text_bytes > 0:
             self._slopes_of(model).learn(text_bytes, segments, tokens - known)
-        self._anchors[chain.hashes[blocks - 1]] = tokens
-        self._anchors.move_to_end(chain.hashes[blocks - 1])
+        self.told(chain.hashes[blocks - 1], tokens)
+
+    def told(self, end: int, tokens: float) -> None:
+        """Another proxy learned how many tokens the chain that ends with `end` has."""
+        self._anchors[end] = tokens
+        self._anchors.move_to_end(end)
         while len(self._anchors) > self._anchors_max:
             self._anchors.popitem(last=False)
 

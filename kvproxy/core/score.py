@@ -14,6 +14,7 @@ from math import inf
 from typing import ClassVar, NamedTuple
 
 from kvproxy.core.replica import Replica
+from kvproxy.core.returns import Worth
 
 _TIE_S = 1e-3
 
@@ -106,16 +107,16 @@ class Asked:
     candidates, if it does.
 
     `victim_worth` is the chance that what a replica would evict next is asked for again, by the
-    seconds since it was used. `committed`: KV that conversations have lately used, in tokens by
-    replica. `ahead_s`: seconds of prefill that wait for a replica before a turn which takes so
-    many seconds there itself.
+    seconds since it was used and those for which it was wanted from then on. `committed`: KV that
+    conversations have lately used, in tokens by replica. `ahead_s`: seconds of prefill that wait
+    for a replica before a turn which takes so many seconds there itself.
     """
 
     prompt_tokens: int
     home: str | None
     weights: Weights
     now: float
-    victim_worth: Callable[[float], float]
+    victim_worth: Worth
     committed: Mapping[str, int] = field(default_factory=dict)
     ahead_s: Callable[[Replica, float], float] = _nobody_ahead
 
@@ -206,19 +207,17 @@ def _miss_and_load(asked: Asked, replica: Replica, match: Match) -> tuple[int, f
     return miss, load_s
 
 
-def pushed_out_s(
-    replica: Replica, miss: int, now: float, victim_worth: Callable[[float], float]
-) -> float:
+def pushed_out_s(replica: Replica, miss: int, now: float, victim_worth: Worth) -> float:
     """Expected recompute of the prefixes that `miss` new tokens push out of the cache."""
     cache = replica.hbm
     excess = cache.size + miss - replica.hbm_tokens
     if excess <= 0:
         return 0.0
-    used_at = cache.next_victim_used_at()
-    if used_at is None:
+    victim = cache.next_victim()
+    if victim is None:
         return 0.0
     lost_s = replica.rate.prefill_s(min(miss, excess))
-    return victim_worth(now - used_at) * lost_s
+    return victim_worth(now - victim.used_at, victim.retention_s) * lost_s
 
 
 def argmin(totals: Sequence[float]) -> list[int]:

@@ -5,23 +5,29 @@ and do work in proportion to what is new (core/resume).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
 
 from kvproxy.core.blocks import FINE_TEXT_BYTES, extend
-from kvproxy.core.canonical import Canonicaliser, Whose
+from kvproxy.core.canonical import ARGUMENTS, TEXT, Canonicaliser, Whose
+from kvproxy.core.continued import Continued
 from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
+from kvproxy.core.dialects.generated import SIGNS, STRUCTURED, generated
+from kvproxy.core.echo import Tap, TapBudget
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.heads import Head, Heads
 from kvproxy.core.layout import NOWHERE, Layout
+from kvproxy.core.marks import NO_MARKS, Marks, of_members
 from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_first, hash_on
 from kvproxy.core.spans import Span, array_spans, object_spans
 from kvproxy.core.types import Chain, Splice
 
 # The last elements of a list are read again next turn: clients move cache marks about in them.
 _REREAD_ELEMENTS = 3
+# Some 12 kB a conversation of 400 kB.
+_CONTINUED_MAX_BYTES = 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,8 @@ class Turn:
     resumed_at: int
     not_applied: Sequence[Splice] = ()
     layout: Layout = NOWHERE
+    marks: Marks = NO_MARKS
+    head: bytes = b""
 
 
 class _Read(NamedTuple):
@@ -46,6 +54,7 @@ class _Read(NamedTuple):
     chain: Chain
     splices: list[Splice]
     elements: list[tuple[int, int, int]]
+    marks: Marks = NO_MARKS
 
 
 class _Reading(NamedTuple):
@@ -60,8 +69,16 @@ class _Reading(NamedTuple):
 class TurnReader:
     """Holds what one turn teaches about the next; read() is its only entry."""
 
-    def __init__(self, canon: Canonicaliser, block_bytes: int, max_points: int) -> None:
+    def __init__(
+        self,
+        canon: Canonicaliser,
+        block_bytes: int,
+        max_points: int,
+        echo_max_bytes: int = 2**26,
+    ) -> None:
         self._canon = canon
+        self._budget = TapBudget(echo_max_bytes)
+        self._continued = Continued(_CONTINUED_MAX_BYTES, block_bytes)
         self._block_bytes = block_bytes
         self._points = ResumePoints(max_points)
         self._heads = Heads(canon, block_bytes)
@@ -87,11 +104,36 @@ class TurnReader:
         except RecursionError as error:
             raise ProxyError("invalid_json", "The body's JSON is nested too deeply.") from error
 
+    def tap(self, turn: Turn) -> Tap | None:
+        """For the answer to `turn`; None if nothing of it is of use."""
+        signs = SIGNS.get(turn.dialect.name)
+        if signs is None or not self._canon.echoes:
+            return None
+        whole = not turn.stream or not STRUCTURED.isdisjoint(turn.members)
+        return Tap(() if whole else signs, self._budget)
+
+    def responded(self, turn: Turn, tenant: str, response: str, answer_tokens: int) -> None:
+        """The answer to `turn` is known as `response`: a later turn may go on from it."""
+        if len(turn.chain):
+            self._continued.keep(tenant, response, turn.chain, turn.head, answer_tokens)
+
+    def answered(self, turn: Turn, tenant: str, answer: bytes) -> None:
+        """What was kept of the answer to `turn`, from whom it is expected back."""
+        if not answer:
+            return
+        found = generated(turn.dialect.name, answer)
+        for arguments in found.arguments:
+            self._canon.generated(tenant, arguments.encode(), ARGUMENTS)
+        for text in found.texts if not STRUCTURED.isdisjoint(turn.members) else ():
+            self._canon.generated(tenant, text.encode(), TEXT)
+
     def _read_all(self, reading: _Reading) -> Turn:
         members = object_spans(reading.body)
         if members is None:
             return _unread(reading)
         try:
+            if continued(reading.dialect, members):
+                return self._read_on(reading, members)
             # A dialect in which nothing grows has no name for it, and "" may be a member's.
             name = reading.dialect.growing
             growing = members.get(name) if name else None
@@ -102,7 +144,7 @@ class TurnReader:
             head = self._heads.head(reading.dialect, whose, model, present)
             chain = self._heads.chain(reading.dialect, whose, model, present, head)
             if growing is None or not elements:
-                return _turn(reading, members, chain, head.splices, 0)
+                return _turn(reading, members, chain, head.splices, marks=head.marks)
             before = {
                 name: (span.start, span.end)
                 for name, span in members.items()
@@ -116,6 +158,25 @@ class TurnReader:
             return _turn(reading, members, Chain(), [])
         return _grown(reading, members, head, read, 0)
 
+    def _read_on(self, reading: _Reading, members: Members) -> Turn:
+        """A body whose conversation began before it."""
+        dialect, model = reading.dialect, _text(members, "model")
+        head_members = [(n, span) for n, span in _present(dialect, members, None)]
+        head = self._heads.head(dialect, reading.whose, model, head_members)
+        previous = continued(dialect, members)
+        before = self._continued.chain(reading.whose.tenant, previous, head.meaning)
+        if before is None:
+            raise UnknownShapeError("nothing is known of the conversation that goes on")
+        chain, edits = before.until(len(before)), self._canon.edits(reading.whose)
+        elements = _elements(members[dialect.growing]) if dialect.growing in members else []
+        read = []
+        for index, element in enumerate(elements):
+            read.append((len(chain.items), index, element.start))
+            items = dialect.items(element, edits)
+            extend(chain, items, self._block_bytes, FINE_TEXT_BYTES)
+        grown = _Read(chain, edits.splices, read, edits.marks)
+        return _grown(reading, members, head, grown, 0)
+
     def _resume(self, reading: _Reading, begun: Begun) -> Turn | None:
         """None where the point does not carry over after all: then everything is read."""
         point, body = begun.point, reading.body
@@ -125,6 +186,8 @@ class TurnReader:
         except msgspec.DecodeError:
             return None
         if tail is None or not tail.keys().isdisjoint(point.members):
+            return None
+        if reading.dialect.continues in tail:
             return None
         growing = tail.pop(reading.dialect.growing)
         members = {name: _span(body, at) for name, at in point.members.items()} | tail
@@ -147,7 +210,7 @@ class TurnReader:
     ) -> _Read:
         """Extend the chain at `start` by `elements`; files the point the next turn resumes at."""
         chain, edits = start.chain.until(start.blocks), self._canon.edits(reading.whose)
-        edits.splices = list(start.splices)
+        edits.splices, edits.marks = list(start.splices), start.marks
         resume_behind = max(len(elements) - _REREAD_ELEMENTS, min(len(elements), 1)) - 1
         read = []
         for index, element in enumerate(elements):
@@ -169,10 +232,11 @@ class TurnReader:
                     chain=chain,
                     blocks=len(chain),
                     splices=list(edits.splices),
+                    marks=edits.marks,
                 )
                 self._points.file(reading.scope, reading.body, point, begun and begun.point)
         chain.trim()
-        return _Read(chain, edits.splices, read)
+        return _Read(chain, edits.splices, read, edits.marks)
 
 
 def _present(dialect: Dialect, members: Members, lead: Span | None) -> list[tuple[str, Span]]:
@@ -204,6 +268,11 @@ def _elements(growing: Span) -> list[Span]:
     return [growing] if elements is None else elements
 
 
+def continued(dialect: Dialect, members: Members) -> str:
+    """The id of the answer whose conversation goes on in this body; "" where it has no such."""
+    return _text(members, dialect.continues) if dialect.continues else ""
+
+
 def _span(body: bytes, place: tuple[int, int]) -> Span:
     return Span(body[place[0] : place[1]], *place)
 
@@ -211,7 +280,9 @@ def _span(body: bytes, place: tuple[int, int]) -> Span:
 def _grown(reading: _Reading, members: Members, head: Head, read: _Read, resumed_at: int) -> Turn:
     layout = Layout(head.parts, read.elements)
     splices = head.splices + read.splices
-    return _turn(reading, members, read.chain, splices, resumed_at, layout=layout)
+    marks = head.marks.and_(read.marks)
+    turn = _turn(reading, members, read.chain, splices, resumed_at, layout=layout, marks=marks)
+    return replace(turn, head=head.meaning)
 
 
 def _turn(
@@ -222,10 +293,22 @@ def _turn(
     resumed_at: int = 0,
     *,
     layout: Layout = NOWHERE,
+    marks: Marks = NO_MARKS,
 ) -> Turn:
     stream = "stream" in members and members["stream"].raw == b"true"
     model = _text(members, "model")
-    return Turn(reading.dialect, model, stream, members, chain, splices, resumed_at, layout=layout)
+    marks = marks.and_(of_members(members))
+    return Turn(
+        reading.dialect,
+        model,
+        stream,
+        members,
+        chain,
+        splices,
+        resumed_at,
+        layout=layout,
+        marks=marks,
+    )
 
 
 def _unread(reading: _Reading) -> Turn:

@@ -3,6 +3,7 @@
 from array import array
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Tier(StrEnum):
@@ -16,7 +17,8 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose turn this is and on what evidence. `session` is never a credential or a request id."""
+    """Whose turn this is and on what evidence. `session` is never a credential or a request id.
+    `retention_s`: for how long after it the client wants its prefix kept, 0 if it does not say."""
 
     tenant: str
     model: str
@@ -24,6 +26,7 @@ class Identity:
     agent: str = ""
     parent: str = ""
     evidence: str = "none"
+    retention_s: float = 0.0
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -82,10 +85,23 @@ class Splice:
     kind: str
 
 
+class Learned(NamedTuple):
+    """What an answer taught: the prompt whose chain ends with `end` has so many tokens, of which
+    `miss_tokens` took `replica`, with nothing else to prefill, `ttft_s`; 0: it was not alone."""
+
+    replica: str
+    end: int
+    prompt_tokens: int
+    miss_tokens: int
+    ttft_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an engine reports at the end of an answer, in tokens; cached is None if unreported."""
+    """What an engine reports at the end of an answer, in tokens; cached is None if unreported.
+    `created_tokens` of the prompt were put into the cache, None if unreported."""
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int | None
+    created_tokens: int | None = None

@@ -17,8 +17,11 @@ _VALUE_CHARACTERS_MAX = 4096
 
 
 class Where(StrEnum):
+    """Whose text it is. What an assistant said changes by no rule: see core/canonical."""
+
     SYSTEM = "system"
     USER = "user"
+    ASSISTANT = "assistant"
 
 
 class Action(StrEnum):

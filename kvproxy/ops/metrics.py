@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from kvproxy.core.admission import Admission
 from kvproxy.core.clients import family
 from kvproxy.core.holdings import Holdings
+from kvproxy.core.marks import retention_name
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
 from kvproxy.ops.admission_gauges import AdmissionGauges
@@ -179,9 +180,30 @@ class Metrics:
         by_client = ("cause", "client")
         self._breaks = Tally("kvproxy_prefix_breaks", "Prefixes not wholly used", by_client)
         self._lost = Tally("kvproxy_prefix_lost_tokens", "Cached tokens so lost", by_client)
+        self._add_hints()
         for collector in vars(self).values():
             if isinstance(collector, Tally | Spread):
                 registry.register(collector)
+
+    def _add_hints(self) -> None:
+        """What clients say about their cache, and what became of it."""
+        self._created = Tally(
+            "kvproxy_cache_created_tokens",
+            "Prompt tokens put into caches, as reported",
+            ("replica",),
+        )
+        self._marked = Tally(
+            "kvproxy_cache_marked_requests",
+            "Requests with cache marks, by the longest time that one of them asks for",
+            ("retention",),
+        )
+        self._marks = Tally("kvproxy_cache_marks", "Cache marks in requests that were read")
+        self._pins = Tally(
+            "kvproxy_response_pins",
+            "Requests that go on from a response or ask for one: held, gone with its replica, or "
+            "unknown",
+            ("outcome",),
+        )
 
     def add(self, collector: Collector) -> None:
         self._registry.register(collector)
@@ -193,6 +215,8 @@ class Metrics:
         placement = record.placement
         replica = placement.replica.id if placement else ""
         self._requests.add((replica, record.outcome))
+        if record.pin:
+            self._pins.add((record.pin,))
         if record.attempts > 1:
             self._attempts.add((), record.attempts - 1)
         if record.continued:
@@ -205,6 +229,9 @@ class Metrics:
             self._ttft.add((replica,), record.ttft_s)
         if record.identity is not None:
             self._evidence.add((record.identity.evidence,))
+        if record.turn.marks.number:
+            self._marked.add((retention_name(record.turn.marks.retention_s),))
+            self._marks.add((), record.turn.marks.number)
         for splice in record.turn.splices:
             self._splices.add((splice.kind, "applied"))
         for splice in record.turn.not_applied:
@@ -220,6 +247,8 @@ class Metrics:
         if usage is None or placement is None:
             return
         self._prompt.add((replica,), usage.prompt_tokens)
+        if usage.created_tokens is not None:
+            self._created.add((replica,), usage.created_tokens)
         if usage.cached_tokens is not None:
             predicted, match = placement.predicted_cached_tokens, placement.placing.match
             self._cached.add((replica, "predicted"), predicted)

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from kvproxy.settings.kinds import FROM_LIST, Count, Switch
 
 Order = Literal["first_seen", "sorted", "preserve"]
+CacheControl = Literal["forward", "strip"]
 
 
 def _pattern(value: str) -> str:
@@ -59,6 +60,30 @@ class CanonicalSettings(BaseModel):
         max_length=32,
         description="Regular expressions for text that is not sent at all, such as a request "
         "number in the system text. Add one when nobody needs what it says.",
+    )
+    cache_control: CacheControl = Field(
+        default="forward",
+        description="Marks of what is to be cached (cache_control): forward leaves them in bodies; "
+        "strip takes them out where engines do not know them. vLLM before 0.32 prints a mark on a "
+        "chat tool into the prompt, so that one which moves costs the cache: strip there.",
+    )
+    cache_hints: Switch = Field(
+        default=True,
+        description="Take such a mark for a hint of when its client will be back (5m, 1h): what is "
+        "still wanted is dearer to push out, and its conversation is remembered for as long. Turn "
+        "it off when clients mark everything for longer than they mean.",
+    )
+    echo: Switch = Field(
+        default=True,
+        description="Where a client returns a tool call, or an answer in JSON, spelled otherwise "
+        "than it was generated, send what was generated, so that the blocks of the answer are of "
+        "use. With order: first_seen only. Turn it off to spare looking at answers.",
+    )
+    echo_max_bytes: Count = Field(
+        default=64 * 2**20,
+        ge=0,
+        description="Memory for tool calls of answers under way, all together; answers that find "
+        "no room are not remembered. Raise it for thousands of streams at a time.",
     )
     representatives_max_bytes: Count = Field(
         default=64 * 2**20,

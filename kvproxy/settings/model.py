@@ -19,6 +19,7 @@ from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings
 from kvproxy.settings.score import ScoreSettings
 from kvproxy.settings.server import ServerSettings, UpstreamSettings
+from kvproxy.settings.store import StoreSettings
 from kvproxy.settings.warm import WarmSettings
 
 PolicyName = Literal[
@@ -252,6 +253,7 @@ class Settings(Section):
     warm: WarmSettings = WarmSettings()
     events: EventsSettings = EventsSettings()
     lmcache: LmcacheSettings = LmcacheSettings()
+    store: StoreSettings = StoreSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

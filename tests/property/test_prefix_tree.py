@@ -114,7 +114,9 @@ class TreeAndTwin(RuleBasedStateMachine):
 
     @invariant()
     def same_victim(self) -> None:
-        assert self.tree.next_victim_used_at() == self.twin.next_victim_used_at()
+        victim = self.tree.next_victim()
+        used_at = victim.used_at if victim is not None else None
+        assert used_at == self.twin.next_victim_used_at()
 
     @invariant()
     def pinned_blocks_stay(self) -> None:

@@ -83,3 +83,8 @@ def make_reader(
         representatives = Representatives(2**20)
     canon = Canonicaliser(order, representatives, Volatile(rules))
     return TurnReader(canon, block_bytes, max_points)
+
+
+def numbered_chain(blocks: int) -> Chain:
+    """One block a segment; shorter ones are beginnings of longer ones."""
+    return make_chain(*(f"text {number}" for number in range(blocks)))

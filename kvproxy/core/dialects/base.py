@@ -28,7 +28,8 @@ class Dialect(ErrorShape, Protocol):
     """`growing` names the member that turns append to, or "" when nothing grows. `head_members`
     are those before it in the prompt, in the order a template prints them; the name of the growing
     one stands for its first element, where that leads the prompt. `preamble` are the events a
-    stream may open with before the engine has computed anything."""
+    stream may open with before the engine has computed anything; `continues` is the member that
+    names an earlier answer whose conversation goes on, or ""."""
 
     @property
     def name(self) -> str: ...
@@ -38,6 +39,9 @@ class Dialect(ErrorShape, Protocol):
 
     @property
     def growing(self) -> str: ...
+
+    @property
+    def continues(self) -> str: ...
 
     @property
     def preamble(self) -> tuple[bytes, ...]: ...

@@ -47,6 +47,7 @@ class _Message(msgspec.Struct):
     tool_calls: list[_ToolCall] | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
+    cache_control: Any = None
 
 
 class _Function(msgspec.Struct):
@@ -55,11 +56,13 @@ class _Function(msgspec.Struct):
     parameters: msgspec.Raw = msgspec.Raw(b"null")
     strict: bool | None = None
     defer_loading: bool | None = None
+    cache_control: Any = None
 
 
 class _Tool(msgspec.Struct):
     type: str
     function: _Function
+    cache_control: Any = None
 
 
 class _Role(msgspec.Struct):
@@ -85,6 +88,7 @@ class Chat(OpenAiErrors):
         "tools",
     )
     growing = "messages"
+    continues = ""
     preamble = ()
 
     def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
@@ -105,6 +109,8 @@ class Chat(OpenAiErrors):
             given = _MESSAGE.decode(element.raw)
         except msgspec.ValidationError as error:
             raise UnknownShapeError(f"message: {error}") from error
+        if given.cache_control is not None:
+            edits.mark(given.cache_control, lambda: element)
         calls = [
             _call(call, index, element, edits) for index, call in enumerate(given.tool_calls or ())
         ]
@@ -129,6 +135,7 @@ def _declared(member: Span) -> list[Tool] | None:
         Tool(
             [tool.type, each.name, each.description, each.strict, each.defer_loading],
             bytes(each.parameters),
+            (tool.cache_control, each.cache_control),
         )
         for tool in given
         for each in (tool.function,)
@@ -149,9 +156,9 @@ def _content(given: _Message, element: Span, edits: Edits) -> list[bytes]:
 def _call(call: _ToolCall, index: int, element: Span, edits: Edits) -> Call:
     """Arguments are JSON inside a string."""
     given = (call.function.arguments or "").encode()
-    canonical, forward = arguments(given, edits)
+    canonical, forward, why = arguments(given, edits)
     if forward != given:
         span = place(element, ("tool_calls", index, "function", "arguments"))
         if span is not None:
-            edits.replace(span, msgspec.json.encode(forward.decode()), "argument_order")
+            edits.replace(span, msgspec.json.encode(forward.decode()), why)
     return Call(call.id, call.function.name, canonical)

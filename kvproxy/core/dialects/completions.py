@@ -18,6 +18,7 @@ class Completions(OpenAiErrors):
     name = "completions"
     head_members = ("cache_salt", "prompt")
     growing = ""
+    continues = ""
     preamble = ()
 
     def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:

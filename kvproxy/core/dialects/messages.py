@@ -6,6 +6,7 @@ members the engine does not know are invisible to the model.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -43,6 +44,7 @@ class _Block(msgspec.Struct):
     content: str | list[dict[str, Any]] | None = None
     source: dict[str, Any] | None = None
     tool: Any = None
+    cache_control: Any = None
 
 
 class _Message(msgspec.Struct):
@@ -56,6 +58,7 @@ class _Tool(msgspec.Struct):
     description: str | None = None
     strict: bool | None = None
     defer_loading: bool | None = None
+    cache_control: Any = None
 
 
 class _Thinking(msgspec.Struct):
@@ -84,6 +87,7 @@ class Messages(AnthropicErrors):
         "tools",
     )
     growing = "messages"
+    continues = ""
     preamble = ()
 
     def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
@@ -123,8 +127,13 @@ def _joined(role: str, texts: Sequence[str | None]) -> list[Segment]:
 def _texts(
     role: str, content: str | list[_Block], at: Span, path: Path, edits: Edits
 ) -> list[str | None]:
-    given = [content] if isinstance(content, str) else [block.text for block in content]
-    return cleaned(text_where(role), given, at, path, edits)
+    if isinstance(content, str):
+        return cleaned(text_where(role), [content], at, path, edits)
+    texts = cleaned(text_where(role), [block.text for block in content], at, path, edits)
+    for index, block in enumerate(content):
+        if block.cache_control is not None:
+            edits.mark(block.cache_control, partial(place, at, (*path, index)))
+    return texts
 
 
 def _frame(name: str, member: Span) -> list[Segment]:
@@ -151,6 +160,7 @@ def _declared(member: Span) -> list[Tool] | None:
         Tool(
             ["function", each.name, each.description, each.strict, each.defer_loading],
             bytes(each.input_schema),
+            (each.cache_control,),
         )
         for each in given
     ]
@@ -196,9 +206,9 @@ def _result(block: _Block) -> Segment:
 
 def _call(block: _Block, index: int, element: Span, edits: Edits) -> Call:
     given = bytes(block.input)
-    canonical, forward = arguments(given, edits)
+    canonical, forward, why = arguments(given, edits)
     if forward != given:
         span = place(element, ("content", index, "input"))
         if span is not None:
-            edits.replace(span, forward, "argument_order")
+            edits.replace(span, forward, why)
     return Call(block.id, block.name or "", canonical)

@@ -5,11 +5,13 @@ conversation has the same chain whether it is sent as chat messages, Anthropic b
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
 from kvproxy.core.canonical import Edits
+from kvproxy.core.marks import NAME
 from kvproxy.core.segments import Segment, segment, sorted_json
 from kvproxy.core.spans import Span, array_spans, object_spans
 from kvproxy.core.volatile import Where
@@ -18,7 +20,12 @@ _ANY = msgspec.json.Decoder()
 NOTHING = (b"null", b"[]", b'""', b"{}")
 
 
-_WHERE = {"system": Where.SYSTEM, "developer": Where.SYSTEM, "user": Where.USER}
+_WHERE = {
+    "system": Where.SYSTEM,
+    "developer": Where.SYSTEM,
+    "user": Where.USER,
+    "assistant": Where.ASSISTANT,
+}
 Path = tuple[str | int, ...]
 
 
@@ -63,16 +70,17 @@ def media(part: object) -> bytes:
     return b"\0" + sorted_json(part)
 
 
-def arguments(given: bytes, edits: Edits) -> tuple[bytes, bytes]:
-    """(canonical form, bytes to forward) of the JSON object that a tool is called with.
+def arguments(given: bytes, edits: Edits) -> tuple[bytes, bytes, str]:
+    """(canonical form, bytes to forward, why they differ) of the JSON object that a tool is called
+    with.
 
     What is no JSON object is kept exactly as it is.
     """
     try:
         parsed = _ANY.decode(given)
-        return edits.value(given, parsed) if isinstance(parsed, dict) else (given, given)
+        return edits.arguments(given, parsed) if isinstance(parsed, dict) else (given, given, "")
     except (msgspec.DecodeError, RecursionError):
-        return given, given
+        return given, given, ""
 
 
 def cleaned(
@@ -97,13 +105,13 @@ def cleaned(
     parts = []
     for index, part in enumerate(array_spans(span.raw, span.start) or ()):
         if not results[index][1]:
-            parts.append(part.raw)
+            parts.append(edits.forwarded(part.raw))
             continue
         inner = place(part, ("text",))
         if new[index] and inner is not None:
             before, behind = inner.start - part.start, inner.end - part.start
             encoded = msgspec.json.encode(new[index])
-            parts.append(part.raw[:before] + encoded + part.raw[behind:])
+            parts.append(edits.forwarded(part.raw[:before] + encoded + part.raw[behind:]))
     edits.replace(span, b"[" + b",".join(parts) + b"]", kinds[0])
     return new
 
@@ -120,6 +128,9 @@ def parts(
     texts = cleaned(
         where, [t if isinstance(t, str) else None for t in given], at, ("content",), edits
     )
+    for index, part in enumerate(content):
+        if NAME in part:
+            edits.mark(part[NAME], partial(place, at, ("content", index)))
     return [
         media(part) if text is None else text.encode()
         for part, text, before in zip(content, texts, given, strict=True)

@@ -73,7 +73,6 @@ _REASONING = msgspec.json.Decoder(_Reasoning)
 class Responses(ResponsesErrors):
     name = "responses"
     head_members = (
-        "previous_response_id",
         "cache_salt",
         "chat_template_kwargs",
         "reasoning",
@@ -82,6 +81,7 @@ class Responses(ResponsesErrors):
         "tools",
     )
     growing = "input"
+    continues = "previous_response_id"
     # Written before the engine is asked, and as long as the prompt: they repeat the instructions.
     preamble = (b"response.created", b"response.in_progress", b"response.queued")
 
@@ -161,11 +161,11 @@ def _call(item: _Item, element: Span, edits: Edits) -> Call:
     if item.type == "custom_tool_call":
         return Call(item.call_id, name, item.input.encode())
     given = item.arguments.encode()
-    canonical, forward = arguments(given, edits)
+    canonical, forward, why = arguments(given, edits)
     if forward != given:
         span = place(element, ("arguments",))
         if span is not None:
-            edits.replace(span, msgspec.json.encode(forward.decode()), "argument_order")
+            edits.replace(span, msgspec.json.encode(forward.decode()), why)
     return Call(item.call_id, name, canonical)
 
 

@@ -5,6 +5,7 @@ themselves in the client's. So only those two are ever spliced; what else a tool
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,10 +21,13 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class Tool(NamedTuple):
-    """`facts` in fixed order and the schema as it came; a tool without one counts as a whole."""
+    """`facts` in fixed order and the schema as it came; a tool without one counts as a whole.
+    `marks` are the cache marks of the tool and, where that is an object of its own, its function.
+    """
 
     facts: list[Any]
     schema: bytes | None
+    marks: Sequence[object] = ()
 
 
 class _Spelled(NamedTuple):
@@ -46,7 +50,7 @@ def tools(member: Span, declared: Sequence[Tool] | None, path: Path, edits: Edit
     spelled = [_spell(member, index, tool, edits) for index, tool in enumerate(declared)]
     order = edits.listing([tool.canonical for tool in spelled])
     if order != list(range(len(order))):
-        parts = _respelled(member, spelled, path)
+        parts = [_unmarked(part, path[:-1], edits) for part in _respelled(member, spelled, path)]
         listing = b"[" + b",".join(parts[index] for index in order) + b"]"
         edits.replace(member, listing, "tool_order")
     elif any(tool.new is not None for tool in spelled):
@@ -54,7 +58,15 @@ def tools(member: Span, declared: Sequence[Tool] | None, path: Path, edits: Edit
             at = _place(span, tool, path)
             if at is not None and tool.new is not None:
                 edits.replace(at, tool.new, "schema_order")
+    _mark(member, declared, path[:-1], edits)
     return [segment("tools", [spelled[index].canonical]) for index in order]
+
+
+def _mark(member: Span, declared: Sequence[Tool], inner: Path, edits: Edits) -> None:
+    for index, tool in enumerate(declared):
+        for depth, control in enumerate(tool.marks):
+            if control is not None:
+                edits.mark(control, partial(place, member, (index, *inner[:depth])))
 
 
 def _spell(member: Span, index: int, tool: Tool, edits: Edits) -> _Spelled:
@@ -75,6 +87,15 @@ def _respelled(member: Span, spelled: Sequence[_Spelled], path: Path) -> list[by
             before, behind = at.start - span.start, at.end - span.start
             parts.append(span.raw[:before] + tool.new + span.raw[behind:])
     return parts
+
+
+def _unmarked(raw: bytes, inner: Path, edits: Edits) -> bytes:
+    """A tool as it is forwarded, and the function in it."""
+    raw = edits.forwarded(raw)
+    function = place(Span(raw, 0, len(raw)), inner) if inner and edits.strips_marks else None
+    if function is None:
+        return raw
+    return raw[: function.start] + edits.forwarded(function.raw) + raw[function.end :]
 
 
 def _place(span: Span, tool: _Spelled, path: Path) -> Span | None:

@@ -75,3 +75,13 @@ def test_a_forgotten_session_has_no_home() -> None:
     affinity.forget(key)
     assert affinity.home(key, 0.0) is None
     assert (affinity.sessions("r0"), affinity.committed_tokens("r0")) == (0, 0)
+
+
+def test_who_asks_for_longer_is_remembered_for_longer() -> None:
+    affinity = Affinity(10, 60.0)
+    affinity.bind(KEYS[0], "a", 100, 0.0, 300.0)
+    affinity.bind(KEYS[1], "a", 100, 0.0, 10.0)
+    assert affinity.home(KEYS[0], 300.0) is not None
+    assert affinity.home(KEYS[0], 301.0) is None
+    assert affinity.home(KEYS[1], 60.0) is not None
+    assert affinity.home(KEYS[1], 61.0) is None

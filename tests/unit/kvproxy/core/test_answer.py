@@ -46,13 +46,13 @@ def test_usage_of_captured_answers() -> None:
     """Streams and bodies of every dialect, as a real engine wrote them."""
     folder = shared_path("vllm-samples", "http")
     reported = {
-        "anthropic_1st": Usage(1691, 8, 1664),
-        "anthropic_stream": Usage(1691, 8, 1664),
+        "anthropic_1st": Usage(1691, 8, 1664, 0),
+        "anthropic_stream": Usage(1691, 8, 1664, 0),
         "anthropic_count_tokens": None,
-        "chat_2nd": Usage(1691, 8, 1664),
-        "chat_stream_usage": Usage(1691, 8, 1664),
-        "responses_2nd": Usage(1462, 8, 1440),
-        "responses_stream": Usage(1462, 8, 1440),
+        "chat_2nd": Usage(1691, 8, 1664, 0),
+        "chat_stream_usage": Usage(1691, 8, 1664, 0),
+        "responses_2nd": Usage(1462, 8, 1440, 0),
+        "responses_stream": Usage(1462, 8, 1440, 0),
     }
     found = {}
     for name in reported:
@@ -69,10 +69,21 @@ def test_the_first_usage_of_a_message_stream_does_not_count() -> None:
     end = b'data: {"usage":{"input_tokens":4,"output_tokens":5,%b}}' % split
     watch = AnswerWatch()
     watch.feed(b"event: message_start\n" + start + b"\n\nevent: message_delta\n" + end + b"\n\n")
-    assert watch.usage() == Usage(100, 5, 64)
+    assert watch.usage() == Usage(100, 5, 64, 32)
     whole = AnswerWatch()
     whole.feed(b'{"usage":{"input_tokens":100,"output_tokens":5}}')
     assert whole.usage() == Usage(100, 5, None)
+
+
+def test_an_old_engines_last_usage_says_nothing_of_the_prompt() -> None:
+    watch = AnswerWatch()
+    start = b'{"message":{"usage":{"input_tokens":100,"output_tokens":0}}}'
+    watch.feed(b"event: message_start\ndata: " + start + b"\n\n")
+    for _ in range(1000):
+        watch.feed(b'event: content_block_delta\ndata: {"type":"content_block_delta"}\n\n')
+    assert watch.usage() is None
+    watch.feed(b'event: message_delta\ndata: {"usage":{"output_tokens":5}}\n\n')
+    assert watch.usage() == Usage(100, 5, None)
 
 
 @given(st.lists(st.integers(1, 30), max_size=40))

@@ -5,8 +5,10 @@ import pytest
 
 from kvproxy.core.continuation import Continuation, continuation_of
 from kvproxy.core.dialects import BY_NAME
+from kvproxy.core.errors import ProxyError
 from tests.support.makers import make_reader
 
+BROKE = ProxyError("upstream_broke", "gone")
 CHAT: dict[str, Any] = {
     "model": "m",
     "stream": True,
@@ -80,11 +82,9 @@ def test_nor_other_dialects(dialect: str) -> None:
 def test_the_prompt_and_what_was_said_are_asked_again() -> None:
     made = begun(ROLE, chunk("Hel"), chunk("lo "))
     raw = orjson.dumps(CHAT)
-    resumed = made.resume(raw)
+    resumed = made.resume(BROKE, raw)
     assert resumed is not None
-    body, mark = resumed
-    assert mark.startswith(b":")
-    asked = orjson.loads(body)
+    asked = orjson.loads(resumed)
     assert asked == CHAT | {
         "max_tokens": 8,
         "messages": [*CHAT["messages"], {"role": "assistant", "content": "Hello"}],
@@ -96,7 +96,7 @@ def test_the_prompt_and_what_was_said_are_asked_again() -> None:
 def test_what_comes_then_fits_what_came_before() -> None:
     made = begun(ROLE, chunk("Hel"), chunk("lo "))
     assert made.feed(b'data: {"half') == b""
-    assert made.resume(orjson.dumps(CHAT)) is not None
+    assert made.resume(BROKE, orjson.dumps(CHAT)) is not None
     later = {"id": "two", "created": 9}
     assert made.feed(ROLE) == b""
     assert made.feed(chunk(" the", **later)) == chunk("the")
@@ -119,9 +119,9 @@ def test_a_completion_goes_on_behind_its_prompt() -> None:
     first = {"id": "c", "created": 1, "choices": [{"index": 0, "text": "a\n"}]}
     event = b"data: " + orjson.dumps(first) + b"\n\n"
     assert made.feed(event) == event
-    resumed = made.resume(orjson.dumps(body))
+    resumed = made.resume(BROKE, orjson.dumps(body))
     assert resumed is not None
-    assert orjson.loads(resumed[0]) == body | {"prompt": 'say "a\n'}
+    assert orjson.loads(resumed) == body | {"prompt": 'say "a\n'}
     assert continuation_of(make_reader().read(BY_NAME["completions"], "", b"{}")) is None
 
 
@@ -138,7 +138,7 @@ def test_a_completion_goes_on_behind_its_prompt() -> None:
     ],
 )
 def test_some_answers_do_not_go_on(said: bytes) -> None:
-    assert begun(said).resume(orjson.dumps(CHAT)) is None
+    assert begun(said).resume(BROKE, orjson.dumps(CHAT)) is None
 
 
 @pytest.mark.parametrize(
@@ -149,31 +149,32 @@ def test_some_prompts_do_not(messages: Any) -> None:
     made = flow(body=body)
     assert made is not None
     made.feed(chunk("x"))
-    assert made.resume(orjson.dumps(body)) is None
+    assert made.resume(BROKE, orjson.dumps(body)) is None
 
 
 def test_nothing_said_yet_is_asked_as_it_was() -> None:
     raw = orjson.dumps(CHAT)
-    resumed = begun(ROLE).resume(raw)
+    resumed = begun(ROLE).resume(BROKE, raw)
     assert resumed is not None
-    assert resumed[0] == raw
+    assert resumed == raw
 
 
 def test_it_goes_on_twice_at_most() -> None:
     made, raw = begun(chunk("a")), orjson.dumps(CHAT)
-    assert made.resume(raw)
+    assert made.resume(BROKE, raw)
     made.feed(chunk("b"))
-    again = made.resume(raw)
+    again = made.resume(BROKE, raw)
     assert again is not None
-    assert orjson.loads(again[0])["messages"][-1]["content"] == "ab"
-    assert made.resume(raw) is None
+    assert orjson.loads(again)["messages"][-1]["content"] == "ab"
+    assert made.resume(BROKE, raw) is None
 
 
 def test_an_error_event_is_kept_back() -> None:
     made = begun(chunk("a"))
     assert made.feed(b'data: {"error":{"message":"dead"}}\n\n' + DONE) == b""
-    assert made.broken is not None
-    assert made.broken.body == b'{"error":{"message":"dead"}}'
+    with pytest.raises(ProxyError) as raised:
+        made.end()
+    assert raised.value.body == b'{"error":{"message":"dead"}}'
 
 
 def test_a_text_that_was_over_is_closed() -> None:

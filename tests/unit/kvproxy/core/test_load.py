@@ -83,3 +83,18 @@ def test_a_hold_is_released_once() -> None:
         load.release(hold, 2.0)
     with pytest.raises(AssertionError):
         load.first_token(hold, 2.0)
+
+
+def test_what_peers_say_and_what_the_engine_says_are_not_added() -> None:
+    load = Load()
+    load.scraped(running=5, waiting=3)
+    assert (load.foreign_running, load.foreign_waiting) == (5, 3)
+    load.peers(decoding=2, waiting=4, waiting_s=6.0)
+    assert (load.foreign_running, load.foreign_waiting) == (5, 4)
+    assert load.queue_s(0.0) == 6.0
+    load.peers(decoding=2, waiting=1, waiting_s=2.0)
+    load.typical_s = 0.5
+    assert load.queue_s(0.0) == 2.0 + 2 * 0.5
+    load.peers(0, 0, 0.0)
+    load.scraped(running=0, waiting=0)
+    assert load.queue_s(0.0) == 0.0

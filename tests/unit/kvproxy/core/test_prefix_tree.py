@@ -155,17 +155,22 @@ def test_stale_heap_entries_are_bounded() -> None:
     assert len(tree._leaves) <= 2 * tree.runs + 65
 
 
+def used_at(tree: PrefixTree) -> float | None:
+    victim = tree.next_victim()
+    return victim.used_at if victim is not None else None
+
+
 def test_when_the_next_victim_was_used() -> None:
     tree = PrefixTree(10)
-    assert tree.next_victim_used_at() is None
+    assert used_at(tree) is None
     for at, hashes in ((1.0, [1, 2]), (2.0, [3]), (3.0, [1, 2, 4])):
         end, held = tree.pin(hashes)
-        assert at == 1.0 or tree.next_victim_used_at() == (2.0 if at == 3.0 else 1.0)
+        assert at == 1.0 or used_at(tree) == (2.0 if at == 3.0 else 1.0)
         tree.release(tree.extend(end, hashes[held:], range(held + 1, len(hashes) + 1)), at)
-    assert tree.next_victim_used_at() == 2.0
+    assert used_at(tree) == 2.0
     end, _ = tree.pin([3])
-    assert tree.next_victim_used_at() == 3.0
+    assert used_at(tree) == 3.0
     tree.pin([1, 2, 4])
-    assert tree.next_victim_used_at() is None
+    assert used_at(tree) is None
     tree.release(end, 9.0)
-    assert tree.next_victim_used_at() == 9.0
+    assert used_at(tree) == 9.0

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.representatives import Representatives
+from kvproxy.core.representatives import First, Representatives, scope_of
 
 KEYS = st.integers(0, 9).map(lambda n: b"canonical %d" % n)
 
@@ -51,3 +51,19 @@ def test_bounded_in_bytes_and_true_to_the_first(
         assert kept.intern(tenant, canonical, spelling) in known
         assert kept.size_bytes <= max_bytes
         assert kept.size_bytes >= 200 * len(kept)
+
+
+def test_first_ones_are_told_and_those_of_others_adopted() -> None:
+    kept, told = Representatives(10_000), list[First]()
+    kept.tell = told.append
+    kept.intern("t", b"c", b"mine")
+    kept.intern("t", b"c", b"again")
+    assert [first.spelling for first in told] == [b"mine"]
+    assert kept.edition("t") == 0
+    assert not kept.adopt(told[0])
+    assert kept.adopt(told[0]._replace(spelling=b"theirs"))
+    assert kept.intern("t", b"c", b"mine") == b"theirs"
+    assert (kept.edition("t"), kept.edition("other")) == (1, 0)
+    assert not kept.adopt(First(scope_of("t"), b"d" * 16, b"new"))
+    assert kept.edition("t") == 1
+    assert {first.spelling for first in kept} == {b"theirs", b"new"}

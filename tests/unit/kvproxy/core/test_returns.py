@@ -46,3 +46,26 @@ def test_chances_fall_with_time_and_are_chances(seen: list[float | None]) -> Non
         chances = [returns.chance(0.1 * 2.0**n) for n in range(25)]
         assert all(0.0 <= chance <= 1.0 for chance in chances)
         assert chances == sorted(chances, reverse=True)
+
+
+def test_a_mark_is_believed_until_its_conversations_say_otherwise() -> None:
+    returns = Returns()
+    assert returns.chance(1200.0, 3600.0) > 0.8 > returns.chance(1200.0)
+    assert returns.chance(4000.0, 3600.0) == returns.chance(4000.0, 300.0) == 0.5
+    for _ in range(500):
+        returns.began(3600.0)
+        returns.began()
+        returns.returned(5.0)
+    assert returns.chance(1200.0, 3600.0) < 0.05
+    assert returns.chance(1200.0, 300.0) == pytest.approx(returns.chance(1200.0), abs=0.01)
+
+
+def test_conversations_with_short_and_long_marks_are_told_apart() -> None:
+    returns = Returns()
+    for _ in range(300):
+        returns.began(300.0)
+        returns.began(3600.0)
+        for _ in range(9):
+            returns.returned(1000.0, 3600.0)
+    assert returns.chance(400.0, 3600.0) > 0.85
+    assert returns.chance(400.0, 300.0) < 0.2

@@ -234,6 +234,20 @@ def test_engines_without_usage_teach_nothing() -> None:
     assert router.replicas[0].rate.s_per_tok == before
 
 
+def test_what_is_marked_to_be_kept_is_dearer_to_push_out() -> None:
+    """Two replicas full of one idle conversation each: a new one goes where nothing is wanted."""
+    for wanted in ("r0", "r1"):
+        router = make_router([make_replica(name, hbm_tokens=1000) for name in ("r0", "r1")])
+        for replica in router.replicas:
+            retention_s = 3600.0 if replica.id == wanted else 0.0
+            identity = Identity("", "m", f"on {replica.id}", retention_s=retention_s)
+            others = frozenset({"r0", "r1"}) - {replica.id}
+            placement = router.place(identity, make_chain(replica.id * 1800), 0.0, others)
+            router.finish(placement, Usage(900, 1, 0), 1.0)
+        placed = router.place(Identity("", "m", "new"), make_chain("n" * 2000), 1200.0)
+        assert placed.replica.id != wanted
+
+
 def test_replicas_come_and_go_under_requests() -> None:
     router = make_router(1)
     [old] = router.replicas

@@ -18,7 +18,7 @@ def asked(home: str | None = None, prompt_tokens: int = 5000) -> Asked:
     return Asked(prompt_tokens, home, WEIGHTS, 100.0, worth)
 
 
-def worth(idle_s: float) -> float:
+def worth(idle_s: float, retention_s: float) -> float:
     """Half of what was idle for ten seconds comes back, nothing of what was longer."""
     return 0.5 if idle_s <= 10.0 else 0.0
 

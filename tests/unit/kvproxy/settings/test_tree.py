@@ -13,7 +13,10 @@ def test_leaves_tell_their_kind() -> None:
     assert not by_name["server.port"].is_switch
     assert by_name["log.level"].choices == ("debug", "info", "warning", "error")
     assert by_name["server.host"].choices == ()
-    assert [name for name, leaf in by_name.items() if leaf.is_secret] == ["upstream.api_key"]
+    assert [name for name, leaf in by_name.items() if leaf.is_secret] == [
+        "upstream.api_key",
+        "store.password",
+    ]
 
 
 def test_known_keys_hold_groups_and_items() -> None:

@@ -1,0 +1,1 @@
+"""What proxies share through a Valkey or Redis server."""

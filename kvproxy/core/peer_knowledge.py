@@ -1,0 +1,48 @@
+"""What the router takes over from other proxies of its fleet."""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+
+from kvproxy.core.items import Kind, kind_of
+from kvproxy.core.pick import rendezvous
+from kvproxy.core.replica import Replica
+from kvproxy.core.router import Router, session_key
+from kvproxy.core.types import Chain, Identity, Learned
+
+
+def heard(router: Router, replica: Replica, model: str, chain: Chain, now: float) -> None:
+    """Another proxy sent `chain` to `replica`."""
+    for tree in (replica.hbm, replica.dram):
+        if tree is None or tree.match(chain.hashes) == len(chain):
+            continue
+        end, held = tree.pin(chain.hashes)
+        ends = router.ruler.token_ends(chain, held, model, end.end)
+        tree.release(tree.extend(end, chain.hashes[held:], ends), now)
+
+
+def taught(router: Router, replicas: Mapping[str, Replica], lesson: Learned) -> None:
+    """Another proxy learned this; whatever is impossible in it is left out."""
+    if lesson.prompt_tokens > 0:
+        router.ruler.told(lesson.end, lesson.prompt_tokens)
+    replica = replicas.get(lesson.replica)
+    if replica is not None and 0 < lesson.miss_tokens <= lesson.prompt_tokens:
+        replica.rate.observe(lesson.miss_tokens, lesson.ttft_s, True, lesson.prompt_tokens)
+
+
+def presume(router: Router, identity: Identity, chain: Chain, now: float) -> None:
+    """Nobody can say where the conversation lives: it does where every proxy would guess so, and
+    what it said before its latest message was sent there."""
+    there = router.usable(identity.model)
+    if there:
+        replica = rendezvous(session_key(identity, chain), there)
+        router.affinity.bind(router.key_of(identity), replica.id, 0, now)
+        heard(router, replica, identity.model, chain.until(_blocks_before(chain)), now)
+
+
+def _blocks_before(chain: Chain) -> int:
+    """Blocks up to the last answer in the prompt; 0 where there is none."""
+    kinds = [kind_of(item) for item in chain.items]
+    if Kind.ASSISTANT not in kinds:
+        return 0
+    last = len(kinds) - 1 - kinds[::-1].index(Kind.ASSISTANT)
+    return bisect_left(chain.segments, last)

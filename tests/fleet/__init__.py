@@ -1,0 +1,1 @@
+"""Whole fleets of processes: several proxies, replicas, a real store."""

@@ -1,0 +1,57 @@
+"""Parts that need no server; tests/integration/test_shared_store.py has the rest."""
+
+from kvproxy.adapters.store.link import Address
+from kvproxy.adapters.store.shared_store import SharedStore, StoreLimits
+from kvproxy.core.representatives import Representatives
+from kvproxy.core.shared_words import Bound, Loads, Mark, ReplicaLoad, Told, session_key
+from kvproxy.core.types import Identity
+from tests.support.makers import make_router, numbered_chain
+
+LIMITS = StoreLimits("n", 0.01, 60.0, 100, 100, 100)
+ME = Identity("t", "", "session")
+
+
+def alone() -> SharedStore:
+    """Its server is not there."""
+    router = make_router(4)
+    router.key_of = lambda identity: session_key(identity, "n")
+    address = Address("redis://127.0.0.1:1")
+    took: list[float] = []
+    kept = Representatives(1000)
+    return SharedStore("me", address, LIMITS, router=router, representatives=kept, took=took.append)
+
+
+async def test_what_was_told_places_the_next_turn_there_without_a_question() -> None:
+    store, chain = alone(), numbered_chain(60)
+    router = store._router
+    bound = Bound("other", "r2", 100, (Mark(60, chain.hashes[59]),))
+    store._told(Told(session_key(ME, "n"), 1, bound))
+    await store.recall(ME, numbered_chain(80))
+    lookup = router.look_up(ME, numbered_chain(80), 1e9)
+    assert store.questions == {"known": 1}
+    assert [match.blocks for match in lookup.matches] == [0, 0, 60, 0]
+
+
+async def test_without_a_server_the_home_is_presumed_and_what_was_placed_waits() -> None:
+    store, chain = alone(), numbered_chain(5)
+    await store.recall(ME, chain)
+    assert store.questions == {"skipped": 1}
+    placement = store._router.place(ME, chain, 0.0)
+    store.placed(placement)
+    assert store.writer.waiting == 2
+    assert store.bindings.knows(session_key(ME, "n"), 1.0)
+
+
+async def test_nothing_is_shared_of_turns_without_a_session() -> None:
+    store, chain = alone(), numbered_chain(5)
+    await store.recall(Identity("t", "", ""), chain)
+    store.placed(store._router.place(Identity("t", "", ""), chain, 0.0))
+    assert (store.questions, store.writer.waiting) == ({}, 0)
+
+
+async def test_own_loads_are_not_counted_twice() -> None:
+    store = alone()
+    store._told(Loads("me", (ReplicaLoad("r0", 1, 1, 1.0),)))
+    assert store._router.replicas[0].load.foreign_waiting == 0
+    store._told(Loads("other", (ReplicaLoad("r0", 1, 1, 1.0),)))
+    assert store._router.replicas[0].load.foreign_waiting == 1
