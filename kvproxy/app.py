@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -79,15 +80,8 @@ class App:
         self.access = build_access(settings)
         api_keys = api_keys_of(settings)
         self._certificates = Certificates(settings)
-        self._upstream = Http1Upstream(
-            UpstreamLimits(
-                settings.upstream.connect_timeout_s,
-                settings.upstream.idle_timeout_s,
-                settings.upstream.keepalive_s,
-            ),
-            api_keys,
-            kept=CREDENTIALS if self.access.closed else (),
-            tls=self._certificates.upstream,
+        self._upstream = _upstream(
+            settings, api_keys, self.access.closed, self._certificates.upstream
         )
         self.probe = ReplicaProbe(
             self.router.replicas,
@@ -283,6 +277,16 @@ async def _listen(server: HttpServer, host: str, port: int) -> str:
 
 async def _elsewhere(exchange: Exchange) -> NoReturn:
     raise ProxyError("not_found", f"{exchange.path} is not served at this address.")
+
+
+def _upstream(
+    settings: Settings, api_keys: Mapping[str, str], closed: bool, tls: ssl.SSLContext
+) -> Http1Upstream:
+    upstream = settings.upstream
+    limits = UpstreamLimits(
+        upstream.connect_timeout_s, upstream.idle_timeout_s, upstream.keepalive_s
+    )
+    return Http1Upstream(limits, api_keys, kept=CREDENTIALS if closed else (), tls=tls)
 
 
 @asynccontextmanager

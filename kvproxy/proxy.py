@@ -22,14 +22,14 @@ from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.passing import model_of
-from kvproxy.core.refusal import SAID_BYTES_MAX, is_stream, refusal
+from kvproxy.core.refusal import is_stream
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
 from kvproxy.core.threads import Step
 from kvproxy.core.turn import Turn, apply, continued
 from kvproxy.core.types import Identity, Usage
-from kvproxy.patience import Patience
+from kvproxy.patience import Patience, refused
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -342,17 +342,6 @@ async def _begin(record: Record, answer: Answer, placement: Placement) -> None:
     if not is_stream(answer.status, answer.headers):
         record.flow = None
         if exchange.held or record.continued:
-            raise await _refused(answer, exchange, placement)
+            raise await refused(answer, exchange, placement)
     if not record.continued:
         exchange.start(answer.status, answer.headers, placement)
-
-
-async def _refused(answer: Answer, exchange: Exchange, placement: Placement) -> ProxyError:
-    """What is told to a client that was promised a stream, of an answer that is none."""
-    said = bytearray()
-
-    def listen(chunk: bytes) -> None:
-        said.extend(chunk[: SAID_BYTES_MAX - len(said)])
-
-    await answer.relay(listen, exchange)
-    return refusal(placement.replica.id, answer.status, bytes(said))
