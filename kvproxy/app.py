@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
 from typing import NoReturn
 
 import orjson
 import uvloop
 
 from kvproxy.adapters.gate import Gate
+from kvproxy.adapters.http1.edge import Edge
 from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.listener import HttpServer, Page, Route
 from kvproxy.adapters.http1.tls import TlsError
@@ -217,9 +219,12 @@ class App:
         pages, operated = self._pages(), self._operated()
         handle, guard, command = self.proxy.handle, self._guard, commands.handle
         tls = self._certificates.listening
+        networks = tuple(ip_network(network) for network in server.trusted_proxies)
+        edge = Edge(networks, frozenset(server.cors_origins))
         if not apart:
-            return HttpServer(handle, pages | operated, limits, guard, command, tls=tls), None
-        public = HttpServer(handle, pages, limits, guard, _elsewhere, tls=tls)
+            everything = pages | operated
+            return HttpServer(handle, everything, limits, guard, command, tls=tls, edge=edge), None
+        public = HttpServer(handle, pages, limits, guard, _elsewhere, tls=tls, edge=edge)
         return public, HttpServer(_elsewhere, pages | operated, limits, guard, command, tls=tls)
 
     def _pages(self) -> dict[str, Route]:

@@ -1,10 +1,11 @@
 """Both ends of a request: where clients connect, and how replicas are reached."""
 
-from typing import Self
+from ipaddress import ip_network
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from kvproxy.settings.kinds import Count, Seconds, Secret, Switch
+from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Secret, Switch
 
 
 class ServerSettings(BaseModel):
@@ -55,6 +56,18 @@ class ServerSettings(BaseModel):
         description="Client connections at a time; more are refused. Keep it below the limit of "
         "open files: a streaming request needs two.",
     )
+    trusted_proxies: Annotated[tuple[str, ...], FROM_LIST] = Field(
+        default=(),
+        max_length=256,
+        description="Networks of the proxies in front, such as 10.0.0.0/8: the X-Forwarded and "
+        "Forwarded headers of others are not passed on. Set it where replicas log them.",
+    )
+    cors_origins: Annotated[tuple[str, ...], FROM_LIST] = Field(
+        default=(),
+        max_length=256,
+        description="Origins of web pages that may send requests, such as https://chat.example; * "
+        "for all. What replicas allow by themselves does not count here.",
+    )
     tls_cert: str = Field(
         default="",
         description="PEM file with the certificate and what chains it to its CA: clients connect "
@@ -68,6 +81,13 @@ class ServerSettings(BaseModel):
         description="PEM file of CAs: clients must show a certificate that one of them signed. Set "
         "it where the network does not tell who connects.",
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)
+        return value
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:

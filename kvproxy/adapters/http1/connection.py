@@ -10,6 +10,7 @@ import socket
 import struct
 from typing import Protocol, cast
 
+from kvproxy.adapters.http1.edge import Edge
 from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
 from kvproxy.adapters.http1.states import Event, State, after
@@ -26,6 +27,7 @@ class Serving(Protocol):
 
     limits: Limits
     draining: bool
+    edge: Edge
 
     def joined(self, connection: "ClientConnection") -> None: ...
 
@@ -53,6 +55,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername") if self._server.edge.trusted else None
+        self._trusted = bool(peer) and self._server.edge.trusts(str(peer[0]))
         self._server.joined(self)
         self._allow(self._limits.keepalive_timeout_s)
 
@@ -151,7 +155,8 @@ class ClientConnection(asyncio.Protocol):
                     self._refuse_head(incoming.refusal)
                 return
             self._move(Event.HEAD_READ)
-            self._exchange = ClientExchange(incoming, self)
+            edge, trusted = self._server.edge, self._trusted
+            self._exchange = ClientExchange(incoming, self, edge, trusted=trusted)
             self._server.begin(self._exchange, self)
         if incoming.refusal is not None:
             self._refuse_body(incoming.refusal)

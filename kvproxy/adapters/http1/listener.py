@@ -9,6 +9,7 @@ from typing import cast
 
 from kvproxy.adapters.http1.connection import ClientConnection
 from kvproxy.adapters.http1.deadlines import Deadlines
+from kvproxy.adapters.http1.edge import NOBODY, Edge
 from kvproxy.adapters.http1.exchange import ClientExchange, error_headers
 from kvproxy.adapters.http1.heads import answer_head
 from kvproxy.adapters.http1.incoming import Limits
@@ -18,6 +19,7 @@ from kvproxy.proxy import Exchange
 log = logging.getLogger("kvproxy.http")
 
 _COMMANDS = "/admin/"
+_PREFLIGHT = "access-control-request-method"
 # Connections the kernel may hold until they are accepted.
 _BACKLOG = 4096
 # How long clients may take to see the end of a cut answer.
@@ -68,7 +70,9 @@ class HttpServer:
         command: Command | None = None,
         *,
         tls: ssl.SSLContext | None = None,
+        edge: Edge = NOBODY,
     ) -> None:
+        self.edge = edge
         self._tls = tls
         self._handler = handler
         self._command = command
@@ -136,7 +140,9 @@ class HttpServer:
         try:
             own = exchange.method in ("GET", "HEAD")
             route = self._routes.get(exchange.path) if own else None
-            if route is not None:
+            if exchange.method == "OPTIONS" and _PREFLIGHT in exchange.header:
+                exchange.answer(204, b"", self.edge.preflight(exchange.header))
+            elif route is not None:
                 self._guard(exchange.path, exchange.header)
                 page = await route(exchange.target.partition("?")[2])
                 exchange.answer(page.status, page.body, _kind(page))
