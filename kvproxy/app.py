@@ -8,18 +8,15 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from ipaddress import ip_network
-from typing import NoReturn
 
 import orjson
 import uvloop
 
 from kvproxy.adapters.gate import Gate
-from kvproxy.adapters.http1.edge import Edge
-from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.listener import HttpServer, Page, Route
 from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
+from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.admin.api import AdminApi
@@ -38,22 +35,26 @@ from kvproxy.build import (
 from kvproxy.certificates import Certificates
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
-from kvproxy.core.errors import ProxyError
+from kvproxy.core.disagg.connectors import Connector
+from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
+from kvproxy.listeners import ListenError, listen, servers
+from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
-from kvproxy.proxy import Exchange, Proxy, Record
+from kvproxy.proxy import Proxy, Record
 from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
 from kvproxy.sharing import Sharing
 from kvproxy.sources import Sources
+from kvproxy.two_legs import TwoLegs
 from kvproxy.warmth import Warmth
 
 log = logging.getLogger("kvproxy")
@@ -109,6 +110,9 @@ class App:
         self.metrics.add(self.sharing.took)
         self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
+        self.bootstrap: KvBootstrap | None = None
+        disagg = self.router.disagg
+        self.legs = self._two_legs(disagg) if disagg is not None else None
         self.placer = LocalPlacer(
             self.router,
             self.gate,
@@ -120,7 +124,7 @@ class App:
         self.proxy = Proxy(
             placer=self.placer,
             reader=build_reader(settings, spellings),
-            upstream=self._upstream,
+            upstream=self.legs or self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
             observe=self._observe,
@@ -142,12 +146,14 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        if self.bootstrap is not None:
+            await self.bootstrap.start()
         await self.sharing.start()
         address = self.settings.admin.address()
         if address is not None and self.admin_server is not None:
-            log.info("operators: %s", await _listen(self.admin_server, *address))
+            log.info("operators: %s", await listen(self.admin_server, *address))
         server = self.settings.server
-        return await _listen(self.server, server.host, server.port)
+        return await listen(self.server, server.host, server.port)
 
     async def stop(self) -> None:
         self.draining = True
@@ -158,6 +164,8 @@ class App:
 
     async def close(self) -> None:
         """Let go of the replicas."""
+        if self.bootstrap is not None:
+            await self.bootstrap.close()
         await self.sharing.close()
         await self.table.close()
         await self.warmth.close()
@@ -165,6 +173,17 @@ class App:
         await self.probe.close()
         await self.regime.close()
         await self._upstream.close()
+
+    def _two_legs(self, disagg: Disagg) -> TwoLegs:
+        """Prompts may be computed elsewhere than they are answered."""
+        legs = TwoLegs(self._upstream, self.router, disagg, time.monotonic, self._load_changed)
+        self.metrics.add(SourceCounters(lambda: disagg_counters(legs.outcomes, disagg.rate.tok_s)))
+        if disagg.terms.connector is Connector.MOONCAKE:
+            self.bootstrap = KvBootstrap(self.router.replicas, self.settings.probe.timeout_s)
+        return legs
+
+    def _load_changed(self) -> None:
+        self.gate.changed()
 
     def _guard(self, path: str, header: Mapping[str, str]) -> None:
         """Own pages: health is for everybody, the rest for those who operate."""
@@ -206,26 +225,17 @@ class App:
         return done
 
     def _servers(self) -> tuple[HttpServer, HttpServer | None]:
-        """Where clients connect, and where operators do if that is another place."""
-        server, apart = self.settings.server, bool(self.settings.admin.listen)
-        limits = Limits(
-            server.max_body_bytes,
-            server.max_header_bytes,
-            server.body_timeout_s,
-            server.keepalive_timeout_s,
-            server.max_connections,
+        trusted = bool(self.settings.admin.listen)
+        commands = AdminCommands(self.table, self.reloader.reload, self.access, trusted=trusted)
+        return servers(
+            self.settings,
+            self.proxy.handle,
+            self._pages(),
+            self._operated(),
+            guard=self._guard,
+            command=commands.handle,
+            tls=self._certificates.listening,
         )
-        commands = AdminCommands(self.table, self.reloader.reload, self.access, trusted=apart)
-        pages, operated = self._pages(), self._operated()
-        handle, guard, command = self.proxy.handle, self._guard, commands.handle
-        tls = self._certificates.listening
-        networks = tuple(ip_network(network) for network in server.trusted_proxies)
-        edge = Edge(networks, frozenset(server.cors_origins))
-        if not apart:
-            everything = pages | operated
-            return HttpServer(handle, everything, limits, guard, command, tls=tls, edge=edge), None
-        public = HttpServer(handle, pages, limits, guard, _elsewhere, tls=tls, edge=edge)
-        return public, HttpServer(_elsewhere, pages | operated, limits, guard, command, tls=tls)
 
     def _pages(self) -> dict[str, Route]:
         return {
@@ -267,21 +277,6 @@ class App:
             for card in self.probe.model_cards.get(replica.id, [])
         }
         return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
-
-
-class ListenError(Exception):
-    """An address is taken, or not ours."""
-
-
-async def _listen(server: HttpServer, host: str, port: int) -> str:
-    try:
-        return await server.start(host, port)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-
-
-async def _elsewhere(exchange: Exchange) -> NoReturn:
-    raise ProxyError("not_found", f"{exchange.path} is not served at this address.")
 
 
 def _upstream(

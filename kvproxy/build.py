@@ -2,12 +2,17 @@
 
 import math
 import re
+from urllib.parse import urlsplit
 
 from kvproxy.core.access import Access, Key
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.affinity import Affinity
 from kvproxy.core.allowance import AllowanceLimits
 from kvproxy.core.canonical import Canonicaliser, Order
+from kvproxy.core.disagg.choice import Mode, Terms
+from kvproxy.core.disagg.connectors import Connector, Peer
+from kvproxy.core.disagg.plan import Disagg
+from kvproxy.core.disagg.transfer_rate import TransferRate
 from kvproxy.core.dry_run import DryReader, Reader
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.learn import PrefillRate
@@ -16,7 +21,7 @@ from kvproxy.core.loadable import Loadable
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree
-from kvproxy.core.replica import Replica
+from kvproxy.core.replica import Replica, Role
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.router import Router
 from kvproxy.core.ruler import Ruler
@@ -24,6 +29,7 @@ from kvproxy.core.score import Weights
 from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
 from kvproxy.core.volatile import BILLING_LINE, Action, Rule, Volatile, Where
+from kvproxy.settings.disagg import ALLOC_PORT_BEHIND, DEFAULT_KV_PORTS
 from kvproxy.settings.model import Settings
 from kvproxy.settings.replica import ReplicaSettings
 
@@ -43,9 +49,21 @@ class ReplicaMaker:
             hbm_tokens=replica.hbm_tokens or self._settings.index.hbm_tokens_default,
             rate=PrefillRate(score.prefill_tok_s, score.base_s, score.attn_s_per_tok2),
             weight=replica.weight,
+            role=Role(replica.role),
+            peer=self._peer(replica),
             life=LifeCycle(LifeLimits(probe.unhealthy_after, probe.cool_max_s)),
             dram=self._dram(replica.id),
         )
+
+    def _peer(self, replica: ReplicaSettings) -> Peer | None:
+        """Where others find its KV; None where no KV moves."""
+        connector = self._settings.disagg.connector
+        if not connector:
+            return None
+        default = DEFAULT_KV_PORTS[connector]
+        port = default if replica.kv_port is None else replica.kv_port
+        host = replica.kv_host or urlsplit(replica.url).hostname or ""
+        return Peer(host, port, alloc_port=port + ALLOC_PORT_BEHIND)
 
     def _dram(self, replica: str) -> PrefixTree | None:
         lmcache = self._settings.lmcache
@@ -72,7 +90,7 @@ def build_router(settings: Settings, maker: ReplicaMaker | None = None) -> Route
         Loadable(settings.lmcache.prompts_max),
     )
     score = settings.score
-    return Router(
+    router = Router(
         replicas,
         PolicyName(settings.policy.name),
         affinity=Affinity(settings.identify.max_sessions, settings.identify.idle_s),
@@ -85,6 +103,17 @@ def build_router(settings: Settings, maker: ReplicaMaker | None = None) -> Route
         holdings=holdings,
         seed=settings.policy.seed,
     )
+    router.disagg = build_disagg(settings)
+    return router
+
+
+def build_disagg(settings: Settings) -> Disagg | None:
+    """None where every request stays whole."""
+    asked = settings.disagg
+    if not asked.connector or asked.mode == "never":
+        return None
+    terms = Terms(Connector(asked.connector), Mode(asked.mode), asked.min_tokens, asked.margin_s)
+    return Disagg(terms, TransferRate(asked.transfer_tok_s))
 
 
 def api_keys_of(settings: Settings) -> dict[str, str]:

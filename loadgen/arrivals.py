@@ -5,7 +5,6 @@ happens above capacity.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -51,10 +50,12 @@ async def begin_each(
     following: Callable[[], Awaitable[Following | None]],
     gate: Entry,
     play: Callable[[Trace, Session, float], Coroutine[object, object, None]],
+    *,
+    began: float,
 ) -> bool:
-    """Play each conversation from its time on (real seconds from now), however many others are
-    still going on. False when there were too many of them, then no more are begun."""
-    began = time.monotonic()
+    """Play each conversation from its time on (real seconds from the monotonic time `began`),
+    however many others are still going on. False when there were too many of them, then no more
+    are begun."""
     playing: set[asyncio.Task[None]] = set()
     async with asyncio.TaskGroup() as group:
         for start_s in starts_s:

@@ -1,6 +1,10 @@
 """The hit rate that a cache without limit would have had for exactly what was sent."""
 
-from loadgen.plan import Plan
+from collections.abc import Iterable, Sequence
+
+from loadgen.plan import Plan, Plans
+from loadgen.sample import Sample
+from loadgen.traces.model import Trace
 
 
 class InfiniteCache:
@@ -56,3 +60,26 @@ class PlayCache:
             self._seen[branch.number] = max(self._seen[branch.number], reached)
         shared = max(shared, self._cache.share_warm(*plan.warm_tokens(request)))
         return self._cache.floored(shared, prompt_tokens)
+
+
+def recount(
+    samples: Iterable[Sample], traces: Sequence[Trace], plans: Plans, engine_block_size: int
+) -> None:
+    """Set every sample's bound as one cache sees all of them, in the order they were sent: what
+    several workers sent beside each other, each of them counted for itself."""
+    cache, plays = InfiniteCache(engine_block_size), dict[str, PlayCache]()
+    lanes = {
+        (trace.id, agent.agent_id): lane
+        for trace in traces
+        for lane, agent in enumerate(trace.sub_agents, 1)
+    }
+    known = {trace.id: trace for trace in traces}
+    for sample in sorted(samples, key=lambda one: one.t_intended + (one.lag_s or 0.0)):
+        trace = known[sample.trace]
+        plan = plans.of(trace)
+        if sample.conversation not in plays:
+            number = int(sample.conversation.rpartition("-")[2])
+            plays[sample.conversation] = cache.play(plan, number)
+        lane = lanes[trace.id, sample.agent] if sample.agent else 0
+        request = plan.request(plan.lane_of(trace) + lane, sample.turn)
+        sample.bound_tokens = plays[sample.conversation].send(request)

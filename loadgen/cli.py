@@ -3,16 +3,15 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import click
 import orjson
 import uvloop
 from rich.console import Console
-from rich.table import Table
 
 from loadgen.arrivals import Arrivals, Kind
-from loadgen.cli_rows import row_format, row_options
+from loadgen.cli_load import load_of, load_options
 from loadgen.cli_types import COUNT, DURATION, Human
 from loadgen.compare_cli import compare
 from loadgen.dialects import DIALECTS
@@ -27,13 +26,10 @@ from loadgen.run import run_load
 from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.schedule import Strategy, Timing
 from loadgen.stats import arm
-from loadgen.traces.errors import TraceError
-from loadgen.traces.inspect import QUANTILES, inspect_traces
-from loadgen.traces.load import RowFormat, load_traces
 from loadgen.traces.model import Trace
-from loadgen.traces.packed import write_packed
-from loadgen.traces.synth import write_traces
+from loadgen.traces_cli import TRACES, inspect, load_or_explain, pack, synth
 from loadgen.wire import Endpoint
+from loadgen.workers.crew import WorkerError
 from loadgen.workload_cli import (
     cold_warm_command,
     hit_rate_command,
@@ -47,7 +43,6 @@ T = TypeVar("T")
 
 EXIT_INVALID = 3
 THRESHOLD = Human("threshold", parse_threshold)
-TRACES = click.Path(exists=True, path_type=Path)
 
 
 @click.group(invoke_without_command=True)
@@ -108,6 +103,7 @@ TRACES = click.Path(exists=True, path_type=Path)
 @click.option("--fail-if", "fail_if", multiple=True, type=THRESHOLD, metavar="FIGURE>NUMBER",
               help="Exit with status 99 when a figure of the summary is so, e.g. "
               "ttft_p95_s>0.8 or slo.attainment<95%; repeat for more.")  # fmt: skip
+@load_options
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run under --output.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
               help="File for the result in the shape that comparisons use.")  # fmt: skip
@@ -134,57 +130,17 @@ def loadgen(ctx: click.Context, /, **options: object) -> None:
         _replay(options)
 
 
-for command in (compare, smoke, cold_warm_command, hit_rate_command, working_set_command):
+for command in (
+    synth,
+    inspect,
+    pack,
+    compare,
+    smoke,
+    cold_warm_command,
+    hit_rate_command,
+    working_set_command,
+):
     loadgen.add_command(command)
-
-
-@loadgen.command()
-@click.option("--conversations", default=60, type=click.IntRange(1, 100_000), show_default=True)
-@click.option("--seed", default=1, show_default=True)
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
-def synth(conversations: int, seed: int, out: Path) -> None:
-    """Write synthetic traces drawn from published distributions."""
-    files = write_traces(conversations, seed, out)
-    click.echo(f"{len(files)} traces in {out}")
-
-
-@loadgen.command()
-@click.option("--traces", required=True, type=TRACES)
-@row_options
-@click.option("--json", "as_json", is_flag=True, help="JSON on stdout.")
-def inspect(traces: Path, as_json: bool, **rows: Any) -> None:
-    """Print the sizes, times and sharing of a set of traces as quantiles."""
-    figures = inspect_traces(_load(traces, None, row_format(**rows)))
-    if as_json:
-        click.echo(orjson.dumps(figures, option=orjson.OPT_INDENT_2))
-        return
-    quantiles, models = figures.pop("quantiles"), figures.pop("models")
-    assert isinstance(quantiles, dict)
-    assert isinstance(models, dict)
-    table = Table()
-    table.add_column("")
-    for q in QUANTILES:
-        table.add_column("max" if q == 1 else f"p{q * 100:g}", justify="right")
-    for name, values in quantiles.items():
-        table.add_row(name, *(_short(value) for value in values or ()))
-    console = Console()
-    counts = ", ".join(f"{_count(value)} {name}" for name, value in figures.items())
-    console.print(counts.replace("_", " "), highlight=False)
-    console.print("models: " + ", ".join(f"{name} {n}" for name, n in models.items()))
-    console.print(table)
-
-
-@loadgen.command()
-@click.option("--traces", required=True, type=TRACES)
-@row_options
-@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False),
-              help="A .jsonl file; --traces reads it like any other.")  # fmt: skip
-def pack(traces: Path, out: Path, **rows: Any) -> None:
-    """Write traces of any format as runs of block ids, about a hundredth of their size."""
-    if not out.name.endswith(".jsonl"):
-        raise click.UsageError("--out must end in .jsonl")
-    count = write_packed(_load(traces, None, row_format(**rows)), out)
-    click.echo(f"{count} traces, {out.stat().st_size} bytes in {out}")
 
 
 def _replay(options: dict[str, object]) -> None:
@@ -197,7 +153,7 @@ def _replay(options: dict[str, object]) -> None:
         raise click.UsageError(str(error)) from error
     context = options["max_context"]
     assert isinstance(context, int)
-    traces = _load(traces_path, context)
+    traces = load_or_explain(traces_path, context)
     output, json_file = options["output"], options["json_file"]
     assert output is None or isinstance(output, Path)
     if options["dry_run"]:
@@ -207,16 +163,7 @@ def _replay(options: dict[str, object]) -> None:
         return
     if options["resume"] and output is None:
         raise click.UsageError("--resume needs the --output of the run to go on with")
-    console = Console(stderr=True)
-    try:
-        resume = bool(options["resume"])
-        result = uvloop.run(_with_progress(console, settings, traces, output, resume))
-    except ResumeError as error:
-        raise click.UsageError(str(error)) from error
-    except EndpointError as error:
-        raise click.ClickException(f"{url}: {error}") from error
-    except KeyboardInterrupt as error:
-        raise click.Abort from error
+    result = _played(settings, traces, output, resume=bool(options["resume"]))
     out = Console()
     out.print(summary_table(result.summary))
     if isinstance(ramp := result.record["ramp"], dict):
@@ -227,6 +174,22 @@ def _replay(options: dict[str, object]) -> None:
     if not result.valid:
         raise SystemExit(EXIT_INVALID)
     _hold_to(options["fail_if"], result)
+
+
+def _played(
+    settings: RunSettings, traces: list[Trace], output: Path | None, *, resume: bool
+) -> RunResult:
+    console = Console(stderr=True)
+    try:
+        return uvloop.run(_with_progress(console, settings, traces, output, resume))
+    except ResumeError as error:
+        raise click.UsageError(str(error)) from error
+    except EndpointError as error:
+        raise click.ClickException(f"{settings.url}: {error}") from error
+    except WorkerError as error:
+        raise click.ClickException(f"{error}; with --output, --resume goes on") from error
+    except KeyboardInterrupt as error:
+        raise click.Abort from error
 
 
 def _forecast(settings: RunSettings, traces: list[Trace], options: dict[str, object]) -> None:
@@ -301,6 +264,7 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         dialect=of(str, "dialect"),
         arrivals=Arrivals(cast(Kind, kind), of(float, "rate")) if kind is not None else None,
         scrape=tuple(Endpoint(replica).url for replica in scraped),
+        **load_of(given),
     )
 
 
@@ -328,22 +292,3 @@ async def _with_progress(
     finally:
         for task in shown:
             task.cancel()
-
-
-def _load(path: Path, context_tokens_max: int | None, rows: RowFormat | None = None) -> list[Trace]:
-    try:
-        return load_traces(path, context_tokens_max, rows)
-    except TraceError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _count(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _short(value: float) -> str:
-    if value >= 1e6:
-        return f"{value / 1e6:.1f}M"
-    if value >= 1e4:
-        return f"{value / 1e3:.1f}k"
-    return f"{value:.3f}" if value < 1 else f"{value:.0f}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from loadgen.answer import Answer
+from loadgen.chaos import WELL, Fault
 from loadgen.sample import Sample
 from loadgen.sse import StreamError
 from loadgen.wire import Exchange, Wire, WireError
@@ -18,6 +19,10 @@ from loadgen.wire import Exchange, Wire, WireError
 ATTEMPTS_MAX = 6
 BACKOFF_S = 0.5
 BACKOFF_MAX_S = 30.0
+
+
+class _GivenUpError(Exception):
+    """This client has had enough of the answer."""
 
 
 class _Decision(msgspec.Struct):
@@ -53,15 +58,22 @@ class Client:
         return self._start + sample.t_end
 
     async def send(
-        self, sample: Sample, headers: dict[str, str], body: bytes, intended: float
+        self,
+        sample: Sample,
+        headers: dict[str, str],
+        body: bytes,
+        intended: float,
+        fault: Fault = WELL,
     ) -> None:
         """Send until answered, refused for good or out of attempts; never raises but for
-        cancellation, which leaves the sample marked `cancelled`."""
+        cancellation, which leaves the sample marked `cancelled`. `fault` is what this client does
+        to its own request; one that it gave up is marked `aborted`."""
+        sample.fault = fault.name
         sample.t_intended = round(intended - self._start, 6)
         for attempt in range(1, ATTEMPTS_MAX + 1):
             sample.attempts = attempt
             answer = Answer()
-            exchange = await self._attempt(sample, headers, body, answer)
+            exchange = await self._attempt(sample, headers, body, answer, fault)
             if exchange is not None:
                 self._measure(sample, exchange, answer, intended)
             if sample.status not in (429, 503) or attempt == ATTEMPTS_MAX:
@@ -69,7 +81,7 @@ class Client:
             await self._back_off(sample, exchange, attempt)
 
     async def _attempt(
-        self, sample: Sample, headers: dict[str, str], data: bytes, answer: Answer
+        self, sample: Sample, headers: dict[str, str], data: bytes, answer: Answer, fault: Fault
     ) -> Exchange | None:
         sample.error = sample.error_detail = ""
         sample.status = 0
@@ -82,10 +94,18 @@ class Client:
             if sample.t_first_token is None and answer.times:
                 # At once: who waits too long is known while requests are still in flight.
                 sample.t_first_token = self._since(answer.times[0])
+            if fault.abort_chunks is not None and len(answer.times) >= fault.abort_chunks:
+                raise _GivenUpError
 
+        patience_s = self._settings.timeout_s if fault.abort_s is None else fault.abort_s
+        path, slowly = self._settings.path, fault.bytes_per_s
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                return await self._wire.exchange("POST", self._settings.path, headers, data, feed)
+            async with asyncio.timeout(min(self._settings.timeout_s, patience_s)):
+                return await self._wire.exchange(
+                    "POST", path, headers, data, feed, bytes_per_s=slowly
+                )
+        except _GivenUpError:
+            sample.error = "aborted"
         except WireError as error:
             after_token = error.kind == "disconnect" and answer.times
             sample.error = "stream_disconnect" if after_token else error.kind
@@ -93,7 +113,7 @@ class Client:
         except StreamError as error:
             sample.error, sample.error_detail = "bad_stream", str(error)[:200]
         except TimeoutError:
-            sample.error = "timeout"
+            sample.error = "timeout" if fault.abort_s is None else "aborted"
         except asyncio.CancelledError:
             sample.error = "cancelled"
             sample.t_sent = round(began - self._start, 6)

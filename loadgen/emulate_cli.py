@@ -10,6 +10,7 @@ import uvloop
 
 from loadgen.cli_types import COUNT
 from loadgen.emulator import EmulatorSettings, Fleet
+from loadgen.emulator.kv_connectors import CONNECTORS
 from loadgen.preset_file import preset_file
 
 
@@ -99,6 +100,13 @@ from loadgen.preset_file import preset_file
     show_default=True,
     help="Let Claude Code's billing line into the prompt, as vLLM before 0.32 did.",
 )
+@click.option(
+    "--kv-connector",
+    default="",
+    type=click.Choice(["", *CONNECTORS]),
+    help="Compute prompts for the others of the fleet, and load them from there, as this does.",
+)
+@click.option("--transfer-tok-s", default=400_000.0, show_default=True, help="... at this rate.")
 @click.option("--access-log/--no-access-log", default=False, show_default=True)
 def emulate(host: str, port: int, replicas: int, **options: object) -> None:
     """Emulate vLLM replicas: their HTTP API, timing, prefix cache and metrics, without a GPU."""

@@ -4,9 +4,13 @@ The client's share shows in two places: requests that left later than they were 
 loop that woke later than it asked to, by which every time it took may be wrong.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from msgspec import Struct
 
 from loadgen.stats import quantile
 
@@ -32,6 +36,35 @@ def verdict(
     p99 = [quantile(sorted(lags), 0.99) for lags in (send, loop_lags_s) if lags]
     worst = max(p99, default=0.0)
     return {"valid": worst <= allowed_s, "lag_p99_s": worst, "lag_allowed_s": allowed_s}
+
+
+def client_of(
+    send_lags_s: Sequence[Sequence[float]], measured: Sequence[Measured], allowed_s: float
+) -> dict[str, object]:
+    """The verdict on a run of several processes, each with its own lags: that on the worst of
+    them. `cpu` is of all together."""
+    told = [
+        verdict(lags, one.loop_lags_s, allowed_s) | {"cpu": one.cpu, "cpu_wait": one.cpu_wait}
+        for lags, one in zip(send_lags_s, measured, strict=True)
+    ]
+    if not told:  # ended before anybody had begun
+        return verdict([], [], allowed_s) | {"cpu": None, "cpu_wait": None}
+    waits = [one.cpu_wait for one in measured if one.cpu_wait is not None]
+    worst = max(told, key=lambda one: float(str(one["lag_p99_s"])))
+    client = worst | {
+        "cpu": sum(one.cpu or 0.0 for one in measured),
+        "cpu_wait": max(waits, default=None),
+    }
+    return client if len(told) == 1 else client | {"workers": told}
+
+
+class Measured(Struct):
+    """What a process found out about itself: how late its event loop woke, its shares of a core
+    (None where the kernel does not say)."""
+
+    loop_lags_s: list[float]
+    cpu: float | None
+    cpu_wait: float | None
 
 
 class CpuMeter:

@@ -17,7 +17,14 @@ class HoppingWire(Wire):
         self.passed_over = 0
 
     async def exchange(
-        self, method: str, path: str, headers: dict[str, str], body: bytes, on_body: OnBody
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        on_body: OnBody,
+        *,
+        bytes_per_s: float | None = None,
     ) -> Exchange:
         """Raises WireError when none of them answers."""
         begun = False
@@ -30,7 +37,9 @@ class HoppingWire(Wire):
         wires, self._next = self._order(), self._next + 1
         while True:
             try:
-                return await wires.pop(0).exchange(method, path, headers, body, begin)
+                return await wires.pop(0).exchange(
+                    method, path, headers, body, begin, bytes_per_s=bytes_per_s
+                )
             except WireError:
                 if begun or not wires:
                     raise

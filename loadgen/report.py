@@ -99,7 +99,7 @@ def _requests(summary: Mapping[str, object]) -> str:
     if isinstance(errors, dict) and errors:
         listed = ", ".join(f"{count} {name}" for name, count in errors.items())
         text += f", [red]{listed} ({pct(summary['error_rate'])})[/red]"
-    for name in ("cancelled", "retries"):
+    for name in ("cancelled", "aborted", "retries"):
         if summary[name]:
             text += f", {summary[name]} {name}"
     return text

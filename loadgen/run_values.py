@@ -3,10 +3,24 @@
 from dataclasses import asdict, dataclass, field
 
 from loadgen.arrivals import Arrivals
+from loadgen.chaos import Command, Faults
+from loadgen.limits import Limits
 from loadgen.ramp.choose import RampRule
 from loadgen.ramp.slo import Slo
 from loadgen.sample import Sample
 from loadgen.schedule import Timing
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """Ends a run after `failures_max` requests in a row without an answer (0 = never), and none
+    for `window_s` real seconds."""
+
+    failures_max: int = 30
+    window_s: float = 0.0
+
+    def trips(self, failures: int, silent_s: float) -> bool:
+        return 0 < self.failures_max <= failures and silent_s >= self.window_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +30,9 @@ class RunSettings:
     no ramp, `duration_s` or `requests` it ends when every trace has been played once; otherwise
     conversations are recycled. A p99 of the client's own delay above `client_lag_max_s` makes a
     run invalid; None: from the SLO's TTFT. `scrape` are URLs of replicas whose /metrics are read
-    on the way; `also` are further proxies of the fleet behind `url`, taken in turn."""
+    on the way; `also` are further proxies of the fleet behind `url`, taken in turn. `workers` is
+    the number of processes that share the users; `faults` are those of clients, `commands` run
+    beside them, `limits` are those that this client keeps."""
 
     url: str
     users: int = 8
@@ -38,6 +54,11 @@ class RunSettings:
     dialect: str = "chat"
     arrivals: Arrivals | None = None
     scrape: tuple[str, ...] = ()
+    breaker: Breaker = field(default_factory=Breaker)
+    workers: int = 1
+    faults: Faults = field(default_factory=Faults)
+    commands: tuple[Command, ...] = ()
+    limits: Limits = field(default_factory=Limits)
     also: tuple[str, ...] = ()
 
     @property
@@ -59,7 +80,7 @@ class Progress:
     users: int
     sent: int = 0
     failures_in_a_row: int = 0
-    flying: dict[int, Sample] = field(default_factory=dict)
+    flying: dict[tuple[str, str, int], Sample] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
 
     @property

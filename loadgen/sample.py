@@ -49,7 +49,19 @@ class Sample(Struct, omit_defaults=True):
     attempts: int = 1
     error: str = ""
     error_detail: str = ""
+    worker: int = 0
+    fault: str = ""
     chunks: list[int] = []
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Unique in a run."""
+        return self.conversation, self.agent, self.turn
+
+    @property
+    def cut(self) -> bool:
+        """Ended by this side, so that it says nothing of the endpoint's failures."""
+        return self.error in ("cancelled", "aborted")
 
     @property
     def ok(self) -> bool:

@@ -3,11 +3,30 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import Literal, TypeVar
 
 from loadgen.traces.model import Trace, Turn
 
 Strategy = Literal["think", "original", "api"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Every `count`-th thing, beginning with the one at `index`: what one of several workers has
+    of the traces, users and arrivals of a run, so that each meets the other as in one process."""
+
+    index: int = 0
+    count: int = 1
+
+    def has(self, number: int) -> bool:
+        return number % self.count == self.index
+
+    def of(self, things: Sequence[T]) -> Sequence[T]:
+        return things[self.index :: self.count]
+
+
+WHOLE = Share()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +87,38 @@ class TraceQueue:
     """
 
     def __init__(
-        self, traces: Sequence[Trace], seed: int, recycle: bool, *, as_recorded: bool = False
+        self,
+        traces: Sequence[Trace],
+        seed: int,
+        recycle: bool,
+        *,
+        as_recorded: bool = False,
+        share: Share = WHOLE,
     ) -> None:
         self._order = sorted(traces, key=lambda trace: trace.id)
         if as_recorded:
             self._order.sort(key=lambda trace: trace.start_s)
         else:
             Random(f"order {seed}").shuffle(self._order)
+        self._order = list(share.of(self._order))
         self._recycle = recycle
         self._next = 0
-        self._plays = dict.fromkeys((trace.id for trace in traces), 0)
+        self._plays = dict.fromkeys((trace.id for trace in self._order), 0)
         self._in_use: dict[str, int] = dict.fromkeys(self._plays, 0)
         self._unfinished: list[tuple[Trace, int]] = []
+
+    @property
+    def traces(self) -> Sequence[Trace]:
+        """Those of this share, in the order of play."""
+        return self._order
 
     def resume(self, plays: Mapping[tuple[str, int], bool]) -> None:
         """Go on after an interruption: of every play begun, whether it is complete. Those that
         are not come first."""
         traces = {trace.id: trace for trace in self._order}
         for (name, play), complete in sorted(plays.items()):
+            if name not in traces:  # another worker's
+                continue
             self._plays[name] = max(self._plays[name], play + 1)
             if not complete:
                 self._unfinished.append((traces[name], play))

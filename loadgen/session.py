@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from loadgen.bound import InfiniteCache, PlayCache
+from loadgen.chaos import Fault, Faults
 from loadgen.client import Client
 from loadgen.content import Conversation, Prompt
 from loadgen.dialects import DIALECTS, Asked, Dialect
+from loadgen.limits import Admission
 from loadgen.plan import Plans
 from loadgen.resume import Past
 from loadgen.sample import Sample
@@ -50,6 +52,8 @@ class Entry(Protocol):
 
     @property
     def closed(self) -> bool: ...
+
+    def close(self, reason: str) -> None: ...
 
     def enter(self) -> bool: ...
 
@@ -121,6 +125,8 @@ class Stage:
     sent: Callable[[Sample], None]
     ended: Callable[[Sample], None]
     past: Past = field(default_factory=Past)
+    faults: Faults = field(default_factory=Faults)
+    admission: Admission | None = None
 
 
 class Session:
@@ -207,9 +213,13 @@ class Session:
         if not await stage.gate.wait_until(due):
             return None
         due = await stage.gate.seat(due)
+        output_tokens = stage.asking.output_tokens(turn)
+        bound_tokens = self._cache.send(request)
+        if stage.admission is not None:
+            uncached = prompt.tokens - bound_tokens
+            due = await stage.admission.admit(due, uncached, output_tokens, self._closed)
         if not stage.gate.enter():
             return None
-        output_tokens = stage.asking.output_tokens(turn)
         sample = Sample(
             conversation=self._id,
             trace=self._trace.id,
@@ -217,7 +227,7 @@ class Session:
             agent=agent,
             trace_tokens=turn.input_tokens,
             planned_tokens=prompt.tokens,
-            bound_tokens=self._cache.send(request),
+            bound_tokens=bound_tokens,
             output_tokens_asked=output_tokens,
         )
         headers = stage.asking.headers | {"X-Session-ID": self._id}
@@ -229,14 +239,21 @@ class Session:
         following = conversation.plan.following(request)
         ahead = asyncio.create_task(conversation.prepare(following))
         try:
-            await stage.client.send(sample, headers, body, due)
+            await stage.client.send(sample, headers, body, due, self._fault(sample))
         except asyncio.CancelledError:
             ahead.cancel()
             raise
         finally:
             stage.ended(sample)
         await ahead
-        if sample.error and not sample.status:
+        if sample.error and not sample.cut and not sample.status:
             await stage.gate.wait_until(time.monotonic() + FAILURE_PAUSE_S)
             return time.monotonic()
         return stage.client.ended_at(sample)
+
+    def _closed(self) -> bool:
+        return self.stage.gate.closed
+
+    def _fault(self, sample: Sample) -> Fault:
+        seed, scale = self.stage.plans.settings.seed, self.stage.timing.time_scale
+        return self.stage.faults.of(sample.key, seed, sample.output_tokens_asked, scale)

@@ -1,7 +1,7 @@
 """`kvproxy simulate`: policies over a trace set in virtual time."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from loadgen.cli_types import COUNT, DURATION
 from loadgen.engine_model import EngineLimits, EngineRates
 from loadgen.preset_file import costs_of, preset_file
 from loadgen.schedule import Timing
+from loadgen.simulate import disagg as disagg_grid
 from loadgen.simulate.compare import compare, table
+from loadgen.simulate.disagg import disagg_table, run_disagg
 from loadgen.simulate.grid import (
     ARMS,
     CONVERSATIONS,
@@ -68,7 +70,12 @@ _NAMES = ", ".join(PolicyName)
               help="Decode seconds per token of context.")  # fmt: skip
 @click.option("--step-base-s", default=0.0, show_default=True, help="Any step takes this too.")
 @click.option("--dram-tok-s", default=200_000.0, show_default=True, help="DRAM load rate.")
+@click.option("--transfer-tok-s", default=400_000.0, show_default=True,
+              help="Rate of KV between replicas.")  # fmt: skip
 @preset_file
+@click.option("--disagg", is_flag=True,
+              help="Compare computing prompts apart with whole requests: 32, 64 and 128 "
+              "conversations on 4 and 8 replicas, or as given.")  # fmt: skip
 @click.option("--tiers", is_flag=True,
               help="With --preset-file: one replica with HBM alone, and with --dram-tokens behind "
               "it, for growing numbers of users.")  # fmt: skip
@@ -105,6 +112,7 @@ def simulate(
     whole_grid: bool,
     preset: str | None,
     tiers: bool,
+    disagg: bool,
     **options: object,
 ) -> None:
     """Compare policies over recorded conversations without running anything.
@@ -136,6 +144,9 @@ def simulate(
         elif tiers:
             steps = measured_crossover(loaded, _costs(), setup, tell)
             shown, found = measured_table(setup, steps), [asdict(step) for step in steps]
+        elif disagg:
+            split = list(run_disagg(loaded, setup, *_disagg_axes(setup), tell))
+            shown, found = disagg_table(split), [cell.as_json() for cell in split]
         elif whole_grid:
             names = policies if _is_given("policies") else ARMS
             cells = list(run_grid(loaded, setup, _axes(setup, options), names, tell))
@@ -147,6 +158,13 @@ def simulate(
         out.print(shown)
     if json_file is not None:
         json_file.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+
+
+def _disagg_axes(setup: Setup) -> tuple[Sequence[int], Sequence[int]]:
+    return (
+        (setup.conversations,) if _is_given("conversations") else disagg_grid.CONVERSATIONS,
+        (setup.replicas,) if _is_given("replicas") else disagg_grid.REPLICAS,
+    )
 
 
 def _is_given(option: str) -> bool:
@@ -206,6 +224,7 @@ def _setup(duration: float | None, options: dict[str, object]) -> Setup:
             decode_seq_s=given["decode_seq_s"],
             decode_kv_s_per_tok=given["decode_kv_s_per_tok"],
             dram_tok_s=given["dram_tok_s"],
+            transfer_tok_s=given["transfer_tok_s"],
             step_base_s=given["step_base_s"],
         ),
         limits=EngineLimits(

@@ -1,7 +1,8 @@
 """From samples to figures: quantiles, hit rates, fidelity, load per replica.
 
 Failures stay in the denominators: `error_rate` is over all requests that ended, and latencies
-say over how many requests they were taken. Requests cut off at the end of the run count apart.
+say over how many requests they were taken. Requests cut off at the end of the run, and those that
+their own client gave up, count apart.
 """
 
 from collections import Counter
@@ -38,8 +39,8 @@ def spread(values: Iterable[float]) -> dict[str, float | int | None]:
 
 def summarise(samples: Sequence[Sample], engine_block_size: int) -> dict[str, object]:
     """The figures of a run, as run.json holds them under `summary`."""
-    cut = [sample for sample in samples if sample.error == "cancelled"]
-    ended = [sample for sample in samples if sample.error != "cancelled"]
+    cut = [sample for sample in samples if sample.cut]
+    ended = [sample for sample in samples if not sample.cut]
     good = [sample for sample in ended if sample.ok]
     errors = Counter(sample.error for sample in ended if sample.error)
     summary: dict[str, object] = {
@@ -47,12 +48,16 @@ def summarise(samples: Sequence[Sample], engine_block_size: int) -> dict[str, ob
         "ok": len(good),
         "errors": dict(sorted(errors.items())),
         "error_rate": (len(ended) - len(good)) / len(ended) if ended else None,
-        "cancelled": len(cut),
+        "cancelled": sum(sample.error == "cancelled" for sample in cut),
+        "aborted": sum(sample.error == "aborted" for sample in cut),
+        "slow_readers": sum(sample.fault == "slow" for sample in ended),
         "retries": sum(sample.attempts - 1 for sample in samples),
         "conversations": len({sample.conversation for sample in samples}),
     }
     for name in LATENCIES:
-        values = [value for s in good if (value := getattr(s, name)) is not None]
+        # How long a slow reader took is no figure of the endpoint.
+        read = [s for s in good if s.fault != "slow"]
+        values = [value for s in read if (value := getattr(s, name)) is not None]
         summary |= {f"{name[:-2]}_{key}_s": value for key, value in _latency(values).items()}
     lags = [sample.lag_s for sample in samples if sample.lag_s is not None]
     summary["client_lag_s"] = spread(lags)

@@ -38,6 +38,7 @@ class Exchange:
     written: float = 0.0
     first_byte: float = 0.0
     end: float = 0.0
+    bytes_per_s: float | None = None
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -72,13 +73,21 @@ class Wire:
         self._idle: list[_Connection] = []
 
     async def exchange(
-        self, method: str, path: str, headers: dict[str, str], body: bytes, on_body: OnBody
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        on_body: OnBody,
+        *,
+        bytes_per_s: float | None = None,
     ) -> Exchange:
-        """Send and receive one message. Raises WireError; cancelling closes the connection."""
+        """Send and receive one message, the answer read no faster than `bytes_per_s`. Raises
+        WireError, and what `on_body` raises; then, or cancelled, the connection is closed."""
         head = self._endpoint.head(method, path, headers, len(body))
         while True:
             connection, reused = await self._connection()
-            exchange = Exchange(on_body)
+            exchange = Exchange(on_body, bytes_per_s=bytes_per_s)
             try:
                 await connection.run(exchange, head, body)
             except WireError:
@@ -124,6 +133,7 @@ class _Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._done: asyncio.Future[None] | None = None
         self._now = 0.0
+        self._paused: asyncio.TimerHandle | None = None
         self.usable = True
 
     async def run(self, exchange: Exchange, head: bytes, body: bytes) -> None:
@@ -144,6 +154,20 @@ class _Connection(asyncio.Protocol):
             raise
         finally:
             self._exchange = self._done = None
+            self._read_on()
+
+    def _pause(self, seconds: float) -> None:
+        """A reader that takes so long for what has come: the kernel's buffer fills meanwhile."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+        self._paused = asyncio.get_running_loop().call_later(seconds, self._read_on)
+
+    def _read_on(self) -> None:
+        if self._paused is not None:
+            self._paused.cancel()
+            self._paused = None
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
 
     def close(self) -> None:
         self.usable = False
@@ -168,6 +192,8 @@ class _Connection(asyncio.Protocol):
         self._now = time.monotonic()
         if not self._exchange.first_byte:
             self._exchange.first_byte = self._now
+        if self._exchange.bytes_per_s is not None:
+            self._pause(len(data) / self._exchange.bytes_per_s)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:

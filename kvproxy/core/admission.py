@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from math import inf
 
 from kvproxy.core.allowance import Allowance, AllowanceLimits
+from kvproxy.core.disagg.choice import Choice
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.line import Line, Ticket
+from kvproxy.core.line import Answering, Line, Ticket
 from kvproxy.core.replica import Replica
-from kvproxy.core.router import Placement, Placing, Router
-from kvproxy.core.score import pushed_out_s
+from kvproxy.core.router import Lookup, Placement, Placing, Router
+from kvproxy.core.score import Score, pushed_out_s
 from kvproxy.core.shares import Shares
 
 __all__ = ["Admission", "AdmissionLimits", "Ticket"]
@@ -60,7 +61,7 @@ class Admission:
                 retry_after_s=limits.backlog_s,
             )
         self._aim(ticket, now)
-        expected_s = ticket.score.ttft_s
+        expected_s = ticket.ttft_s
         if expected_s > limits.ttft_slo_s:
             raise ProxyError(
                 "overloaded",
@@ -185,7 +186,23 @@ class Admission:
         ticket.match = lookup.matches[index]
         ticket.prompt_tokens = lookup.prompt_tokens
         ticket.score = cost
+        whole = Choice(index, cost, None)
+        found = router.elsewhere(ticket.identity, ticket.chain, lookup, asked, whole)
+        ticket.answering = self._apart(ticket, lookup, found) if found is not None else None
         ticket.evicted_before = ticket.replica.hbm.evicted
+
+    def _apart(self, ticket: Ticket, lookup: Lookup, found: Choice) -> Answering | None:
+        """The turn is answered elsewhere than where it is computed: it waits where its work is."""
+        remote, at = found.remote, found.candidate
+        assert remote is not None
+        answering = Answering(lookup.candidates[at], lookup.matches[at], found.score, remote)
+        if remote.pulls:
+            ticket.replica, ticket.match = answering.replica, answering.match
+            ticket.score = found.score
+        else:
+            ticket.replica, ticket.match = remote.replica, remote.match
+            ticket.score = Score.FREE._replace(prefill_s=remote.prefill_s)
+        return answering
 
     def _join(self, ticket: Ticket) -> None:
         assert ticket.replica is not None
@@ -213,6 +230,8 @@ class Admission:
 
     def _look_again(self, ticket: Ticket, replica: Replica) -> None:
         ticket.evicted_before = replica.hbm.evicted
+        if ticket.answering is not None and ticket.answering.remote.pulls:
+            return
         ticket.match, ticket.prompt_tokens = self._router.match(
             replica, ticket.identity, ticket.chain
         )
@@ -227,13 +246,19 @@ class Admission:
 
 def _placing(ticket: Ticket, now: float) -> Placing:
     assert ticket.replica is not None
+    replica, match, score, remote = ticket.replica, ticket.match, ticket.score, None
+    if ticket.answering is not None:
+        replica, match, score, remote = ticket.answering
+        if not remote.pulls:
+            remote = remote._replace(match=ticket.match, prefill_s=ticket.score.prefill_s)
     return Placing(
         ticket.identity,
         ticket.chain,
-        ticket.replica,
-        ticket.match,
+        replica,
+        match,
         ticket.prompt_tokens,
-        ticket.score,
+        score,
         ticket.request_id,
         now - ticket.entered_at,
+        remote,
     )

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AllowanceLimits:
-    share: float = 0.3
+    share: float = 0.2
     burst_s: float = 10.0
-    small_s: float = 1.0
+    small_s: float = 2.0
 
 
 @dataclass(slots=True)

@@ -9,8 +9,10 @@ def describe(placement: Placement) -> bytes:
     """The compact JSON of the x-kvproxy-decision header: seconds rounded to 0.1 ms."""
     placing = placement.placing
     terms = {name: round(value, 4) for name, value in placing.score.terms().items()}
+    remote = placing.remote
     return orjson.dumps(
-        {
+        ({"kv_from": remote.replica.id, "kv_tokens": remote.tokens} if remote else {})
+        | {
             "policy": placement.policy,
             "replica": placement.replica.id,
             "prompt_tokens": placing.prompt_tokens,

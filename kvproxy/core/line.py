@@ -5,16 +5,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import attrgetter
+from typing import NamedTuple
 
+from kvproxy.core.disagg.choice import Remote
 from kvproxy.core.replica import Replica
 from kvproxy.core.score import Match, Score
 from kvproxy.core.types import Chain, Identity
 
 
+class Answering(NamedTuple):
+    """Where a turn is answered whose KV comes from another replica: `remote` computes it, while
+    the turn waits in its line, or is only read."""
+
+    replica: Replica
+    match: Match
+    score: Score
+    remote: Remote
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """A turn that asks to be placed. Lower `priority` goes first, as in vLLM. The fields below it
-    are set while it waits: where it wants to go, and what it expects there."""
+    are set while it waits: where it wants to be computed, and what it expects there; `answering`
+    if that is not where it will be answered."""
 
     identity: Identity
     chain: Chain
@@ -27,6 +40,12 @@ class Ticket:
     score: Score = Score.FREE
     evicted_before: int = 0
     request_id: str = ""
+    answering: Answering | None = None
+
+    @property
+    def ttft_s(self) -> float:
+        score = self.score if self.answering is None else self.answering.score
+        return score.ttft_s
 
 
 class Line:

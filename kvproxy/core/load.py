@@ -23,7 +23,7 @@ class Hold:
 
 @dataclass(slots=True)
 class Load:
-    """Counters of one replica; only reserve, first_token and release change them."""
+    """Counters of one replica; only reserve, revise, first_token and release change them."""
 
     in_flight: int = 0
     waiting: dict[int, Hold] = field(default_factory=dict)
@@ -59,6 +59,12 @@ class Load:
         self.in_flight -= 1
         if hold.first_token_at is None:
             self._leave_queue(hold, now)
+
+    def revise(self, hold: Hold, prefill_s: float) -> None:
+        """It will take so long after all, unless it has begun to answer."""
+        if hold.first_token_at is None and not hold.released:
+            self.waiting_s += prefill_s - hold.prefill_s
+            hold.prefill_s = prefill_s
 
     def scraped(self, running: int, waiting: int) -> None:
         """What the engine says of itself: more than what is ours came from elsewhere."""

@@ -1,7 +1,9 @@
 """All that the router knows of one replica: identity, health, load, cache model, rates."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
+from kvproxy.core.disagg.connectors import Peer
 from kvproxy.core.learn import PrefillRate
 from kvproxy.core.life_cycle import Evidence, Health, LifeCycle
 from kvproxy.core.load import Load
@@ -9,10 +11,19 @@ from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.progress import Progress
 
 
+class Role(StrEnum):
+    """What a replica is there for, where prompts are computed apart from answers."""
+
+    BOTH = "both"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
 @dataclass(slots=True, eq=False)
 class Replica:
     """One engine process. `hbm` models its prefix cache, in tokens; `models` empty = serves any;
-    `kv_events`: its announcements are listened to. `dram` models a second tier, in tokens too, that
+    `kv_events`: its announcements are listened to; `peer`: where
+    its KV can be fetched from, None if it cannot. `dram` models a second tier, in tokens too, that
     stores all it computes; replicas of one cache instance may share one. `held_tokens`: prompts of
     the requests under way, by which the router keeps it."""
 
@@ -22,6 +33,8 @@ class Replica:
     rate: PrefillRate
     hbm: PrefixTree = field(init=False)
     weight: float = 1.0
+    role: Role = Role.BOTH
+    peer: Peer | None = None
     block_size: int = 16
     models: tuple[str, ...] = ()
     life: LifeCycle = field(default_factory=LifeCycle)

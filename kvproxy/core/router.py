@@ -4,20 +4,21 @@ look_up and score read; place reserves; first_token, finish and abort settle wha
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from kvproxy.core.affinity import Affinity, Home, SessionKey
+from kvproxy.core.disagg.choice import Choice
+from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
 from kvproxy.core.kept_answers import answer_room, keep_answer
 from kvproxy.core.life_cycle import Health
-from kvproxy.core.load import Hold
 from kvproxy.core.pins import Pins
+from kvproxy.core.placement import Lookup, Placement, Placing
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.prefix_index import PrefixIndex
-from kvproxy.core.prefix_tree import PrefixTree, Run
-from kvproxy.core.replica import Replica
+from kvproxy.core.prefix_tree import PrefixTree
+from kvproxy.core.replica import Replica, Role
 from kvproxy.core.response_homes import ResponseHomes
 from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
@@ -26,56 +27,14 @@ from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.types import Chain, Identity, Learned, Usage
 from kvproxy.core.working_set import WorkingSet
 
+__all__ = ["Lookup", "Placement", "Placing", "Router"]
+
 # KV used within this time counts as living on its replica, when new conversations are spread.
 _LIVE_S = 900.0
 
 # Whom to ask for replicas, best first.
 _BEST = (Health.READY, Health.PROBING)
 _PREFERENCE = (_BEST, (Health.PROBING, Health.SUSPECT), (Health.EJECTED,))
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """Eligible replicas and what each holds of the prompt, parallel."""
-
-    candidates: Sequence[Replica]
-    matches: Sequence[Match]
-    prompt_tokens: int
-    home: Home | None
-
-
-@dataclass(frozen=True, slots=True)
-class Placing:
-    """A turn and the replica chosen for it, with what was believed at that moment. `request_id`
-    is what the replica will call it, empty if it is not told."""
-
-    identity: Identity
-    chain: Chain
-    replica: Replica
-    match: Match
-    prompt_tokens: int
-    score: Score
-    request_id: str = ""
-    waited_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Placement:
-    """A decision and the claim it made: settled exactly once, by finish or abort."""
-
-    placing: Placing
-    policy: PolicyName
-    hold: Hold
-    end: Run
-    at: float
-
-    @property
-    def replica(self) -> Replica:
-        return self.placing.replica
-
-    @property
-    def predicted_cached_tokens(self) -> int:
-        return self.placing.match.tokens
 
 
 class Router:
@@ -99,6 +58,7 @@ class Router:
         self.working_set = WorkingSet(affinity.max_sessions)
         self.returns = Returns()
         self.held = HeldTokens()
+        self.disagg: Disagg | None = None
         self.key_of = key_of
         self.teach: Callable[[Learned], None] | None = None
         self.responses = ResponseHomes(affinity.max_sessions)
@@ -191,7 +151,25 @@ class Router:
         if identity.session:
             self._bind(identity, replica, placing.prompt_tokens, now)
         self.holdings.opened(placing.request_id, replica, chain)
-        return Placement(placing, self.policy, hold, end, now)
+        leg = placing.prefill_leg()
+        prefill = self.reserve(leg, now) if leg is not None else None
+        return Placement(placing, self.policy, hold, end, now, prefill)
+
+    def elsewhere(
+        self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked, whole: Choice
+    ) -> Choice | None:
+        """Where the prompt had better be computed or fetched elsewhere than it is answered; None
+        where `whole`, the best plain placement, is as good or nothing can be moved."""
+        disagg = self.disagg
+        if disagg is None or self.policy is not PolicyName.SECONDS:
+            return None
+        there = self.usable(identity.model)
+        able = [r for r in there if r.peer is not None and r.role is not Role.DECODE]
+        facts, tokens = self.holdings.facts(chain), lookup.prompt_tokens
+        held = self.holdings.matches(able, identity.model, chain, tokens, facts)
+        prefillers = list(zip(able, held, strict=True))
+        choice = disagg.choose(asked, lookup.candidates, lookup.matches, prefillers, whole)
+        return choice if choice.remote is not None else None
 
     def _store(self, dram: PrefixTree, chain: Chain, model: str, now: float) -> None:
         """Prefill writes through to the DRAM tier, and what is found there is used again."""
@@ -269,7 +247,8 @@ class Router:
         self._settle(placement, answer, now)
         placing, holdings = placement.placing, self.holdings
         holdings.chains.finished(placing.request_id, usage.prompt_tokens if usage else 0)
-        if usage is None:
+        if usage is None or placing.remote is not None:
+            # What was fetched is reported as cached too: it says nothing of what was held.
             return None
         if usage.cached_tokens is None:
             return holdings.unreported(placing.replica, placing.match)
@@ -302,7 +281,7 @@ class Router:
         replica = placement.replica
         cached = usage.cached_tokens
         hold = placement.hold
-        if cached is None:
+        if cached is None or placement.placing.remote is not None:
             return
         predicted = placement.placing.match
         # Where chains part it is certain how many blocks were held, if not how many tokens; where
@@ -325,6 +304,9 @@ class Router:
 
     def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
         usable = self.usable(model, exclude)
+        if self.disagg is not None:
+            # Who only prefills answers when nobody else is left: better than no answer.
+            usable = [r for r in usable if r.role is not Role.PREFILL] or usable
         if usable:
             return usable
         if not model or any(replica.serves(model) for replica in self.replicas):

@@ -1,6 +1,7 @@
 """One replica as the operator names it: a URL is enough."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -58,6 +59,24 @@ class ReplicaSettings(BaseModel):
         description="Share of new conversations relative to the others when nothing else tells "
         "them apart. Raise it for a faster machine.",
     )
+    role: Literal["both", "prefill", "decode"] = Field(
+        default="both",
+        description="With disagg.connector: prefill computes prompts for others and answers only "
+        "when nobody else is left, decode computes for nobody else. Set both to the roles the "
+        "engines were started for.",
+    )
+    kv_host: str = Field(
+        default="",
+        max_length=256,
+        description="Where other replicas reach its KV connector; empty: the host of its URL.",
+    )
+    kv_port: Count | None = Field(
+        default=None,
+        le=65535,
+        description="Port of its KV connector (Mooncake's and SGLang's bootstrap server, LMCache's "
+        "receiver_init_port, the P2P port of P2pNccl and Offloading); unset: the connector's own "
+        "default. NIXL tells its port itself.",
+    )
     api_key: Secret | None = Field(
         default=None,
         description="Sent to this replica as a bearer token in place of the client's; "
@@ -75,6 +94,14 @@ class ReplicaSettings(BaseModel):
         url, host_port = _split(value["url"])
         named = value.get("id") not in (None, "")
         return value | {"url": url, "id": value["id"] if named else host_port}
+
+
+def check_roles(replicas: Sequence[ReplicaSettings]) -> None:
+    """Raises where nobody is left to answer."""
+    if all(replica.role == "prefill" for replica in replicas):
+        context = {"at": ("replicas", 0, "role")}
+        message = "all replicas are there to prefill: none is left to answer"
+        raise PydanticCustomError("roles", message, context)
 
 
 def _split(url: str) -> tuple[str, str]:

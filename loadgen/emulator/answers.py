@@ -3,7 +3,7 @@
 Values that the emulator never has (logprobs, metrics, ...) are null where vLLM writes null.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,7 +36,8 @@ class Hits:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """All that is fixed about an answer before the engine says anything. There are
-    `sampling.count` replies to each prompt, one prompt after the other."""
+    `sampling.count` replies to each prompt, one prompt after the other; `grant` tells another
+    replica where the prompt's KV is."""
 
     id: str
     created: int
@@ -44,6 +45,7 @@ class Answer:
     sampling: Sampling
     prompts: Sequence[bytes]
     replies: Sequence[Reply]
+    grant: Mapping[str, Any] | None = None
 
     @property
     def generated_tokens(self) -> int:

@@ -14,6 +14,7 @@ from loadgen.emulator.generation import GenerationRoutes, json_response, read
 from loadgen.emulator.publisher import KvPublisher
 from loadgen.emulator.replica import Replica
 from loadgen.emulator.settings import VLLM_VERSION, EmulatorSettings
+from loadgen.emulator.transfers import Transfers
 from loadgen.tokens import Tokeniser
 
 Crash = Callable[[bool], Awaitable[None]]
@@ -29,13 +30,16 @@ class ReplicaApp:
         tokeniser: Tokeniser,
         replica: Replica,
         crash: Crash,
+        *,
         publisher: KvPublisher | None = None,
+        transfers: Transfers | None = None,
     ) -> None:
         self._settings = settings
         self._replica = replica
         self._crash = crash
         self._publisher = publisher
-        self._generation = GenerationRoutes(settings, tokeniser, replica)
+        transfers = transfers or Transfers.alone(settings, replica)
+        self._generation = GenerationRoutes(settings, tokeniser, replica, transfers)
         self._created = int(time.time())
 
     def build(self) -> web.Application:

@@ -24,7 +24,7 @@ class ChatWriter:
             "prompt_logprobs": None,
             "prompt_token_ids": answer.prompt_token_ids(),
             "prompt_text": None,
-            "kv_transfer_params": None,
+            "kv_transfer_params": answer.grant,
             "ec_transfer_params": None,
             "metrics": None,
         }

@@ -22,7 +22,7 @@ class CompletionWriter:
             "service_tier": None,
             "system_fingerprint": FINGERPRINT,
             "usage": whole_usage(hits, answer.generated_tokens, None),
-            "kv_transfer_params": None,
+            "kv_transfer_params": answer.grant,
             "ec_transfer_params": None,
             "metrics": None,
         }

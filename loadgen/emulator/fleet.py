@@ -14,6 +14,8 @@ from loadgen.emulator.lmcache import Coordinator
 from loadgen.emulator.publisher import KvPublisher
 from loadgen.emulator.replica import Replica
 from loadgen.emulator.settings import EmulatorSettings
+from loadgen.emulator.transfer_legs import Place
+from loadgen.emulator.transfers import Ledger, Transfers
 from loadgen.engine.dram_tier import DramTier
 from loadgen.tokens import StandInTokeniser, Tokeniser, VocabularyTokeniser
 
@@ -25,10 +27,16 @@ class Listener:
     empty cache, on the same port."""
 
     def __init__(
-        self, settings: EmulatorSettings, tokeniser: Tokeniser, host: str, port: int
+        self,
+        settings: EmulatorSettings,
+        tokeniser: Tokeniser,
+        host: str,
+        port: int,
+        ledger: Ledger,
     ) -> None:
         self._settings = settings
         self._tokeniser = tokeniser
+        self._ledger = ledger
         self._host = host
         self.port = port
         self.replica: Replica | None = None
@@ -46,8 +54,14 @@ class Listener:
         self.replica = Replica(self._settings)
         if self._settings.kv_events:
             self.publisher = await self._announce(self.replica)
+        transfers = Transfers(self._settings, self.replica, self._ledger, self._place)
         app = ReplicaApp(
-            self._settings, self._tokeniser, self.replica, self.crash, self.publisher
+            self._settings,
+            self._tokeniser,
+            self.replica,
+            self.crash,
+            publisher=self.publisher,
+            transfers=transfers,
         ).build()
         self._runner = web.AppRunner(
             app,
@@ -59,6 +73,11 @@ class Listener:
         site = web.TCPSite(self._runner, self._host, self.port, backlog=1024)
         await site.start()
         self.port = self._runner.addresses[0][1]
+        self._ledger.peers[f"{self._host}:{self.port}"] = self.replica.held_tokens
+
+    def _place(self) -> Place:
+        """Connectors meet on the port that requests come to."""
+        return Place(self._host, self.port, f"engine-{self.port}")
 
     async def _announce(self, replica: Replica) -> KvPublisher:
         """Events of a fresh engine, on the ports that the one before it had."""
@@ -128,8 +147,9 @@ class Fleet:
         tokeniser: Tokeniser = (
             VocabularyTokeniser(settings.tokenizer) if settings.tokenizer else StandInTokeniser()
         )
+        self.ledger = Ledger()
         self.listeners = [
-            Listener(settings, tokeniser, host, port + index if port else 0)
+            Listener(settings, tokeniser, host, port + index if port else 0, self.ledger)
             for index in range(count)
         ]
         self.coordinator = (
@@ -154,6 +174,7 @@ class Fleet:
             raise
 
     async def stop(self) -> None:
+        self.ledger.close()
         await asyncio.gather(*(listener.stop() for listener in self.listeners))
         if self.coordinator is not None:
             await self.coordinator.stop()

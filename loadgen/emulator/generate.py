@@ -1,7 +1,8 @@
 """Generations over HTTP: from prompts' tokens to an answer, streamed or whole."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -15,6 +16,8 @@ from loadgen.emulator.replica import EngineDeadError, Inflight, Replica, Work
 from loadgen.emulator.replies import Reply, Speaker
 from loadgen.emulator.requests import ChatCall, CompletionCall, Sampling
 from loadgen.emulator.settings import EmulatorSettings
+from loadgen.emulator.transfer_legs import Leg
+from loadgen.emulator.transfers import Transfers
 from loadgen.engine_model import Admitted, ChainHasher, FirstToken, Tokens
 from loadgen.tokens import TOKEN_BYTES, Tokeniser, ids_to_bytes, render
 
@@ -23,8 +26,15 @@ class Generator:
     """Serves generations on one replica. Raises ApiError before the first byte; after it an
     engine failure becomes what the dialect makes of it."""
 
-    def __init__(self, settings: EmulatorSettings, tokeniser: Tokeniser, replica: Replica) -> None:
+    def __init__(
+        self,
+        settings: EmulatorSettings,
+        tokeniser: Tokeniser,
+        replica: Replica,
+        transfers: Transfers,
+    ) -> None:
         self._settings = settings
+        self._transfers = transfers
         self._tokeniser = tokeniser
         self._replica = replica
         self._template = ChatTemplate(keeps_billing=settings.keeps_billing)
@@ -57,24 +67,35 @@ class Generator:
         return [self.text_prompt(prompt) for prompt in call.prompts]
 
     async def serve(
-        self, request: web.Request, call: ChatCall | CompletionCall, dialect: Dialect
+        self,
+        request: web.Request,
+        call: ChatCall | CompletionCall,
+        dialect: Dialect,
+        fields: dict[str, Any],
     ) -> web.StreamResponse:
-        """The answer to a checked call; the engine forgets the request when this returns or is
-        cancelled, whichever way."""
+        """The answer to a checked call, which was read from `fields`; the engine forgets the
+        request when this returns or is cancelled, whichever way."""
         self.check_model(call.sampling.model)
-        answer = self._answer(request, call, dialect)
         sampling = call.sampling
+        leg = self._transfers.leg_of(fields, request.headers.get("x-request-id", ""), sampling)
+        answer = self._answer(request, call, dialect, leg)
         session = sampling.session_id or request.headers.get("x-session-id", "")
         works = [self._work(answer, index, session) for index in range(len(answer.replies))]
+        works[0] = await self._transfers.prepare(leg, works[0])
         try:
             inflight = self._replica.submit(works)
         except EngineDeadError as error:
             raise errors.engine_dead() from error
         writer = dialect.writer(answer)
+        progress = _Progress(
+            answer, self._settings.block_size, lambda: self._transfers.loaded(leg, works[0])
+        )
         try:
             if sampling.stream:
-                return await self._stream(request, writer, answer, inflight)
-            return await self._whole(writer, answer, inflight)
+                return await self._stream(request, writer, progress, inflight)
+            response = await self._whole(writer, progress, inflight)
+            self._transfers.computed(leg, works[0], inflight.ids[0])
+            return response
         finally:
             self._replica.release(inflight)
 
@@ -83,7 +104,11 @@ class Generator:
             raise errors.unknown_model(name, self._settings.model)
 
     def _answer(
-        self, request: web.Request, call: ChatCall | CompletionCall, dialect: Dialect
+        self,
+        request: web.Request,
+        call: ChatCall | CompletionCall,
+        dialect: Dialect,
+        leg: Leg | None,
     ) -> Answer:
         sampling, prompts = call.sampling, self.prompts(call)
         for prompt in prompts:
@@ -103,6 +128,7 @@ class Generator:
             sampling=sampling,
             prompts=prompts,
             replies=replies,
+            grant=leg.grant if leg is not None else None,
         )
 
     def _work(self, answer: Answer, choice: int, session: str) -> Work:
@@ -116,8 +142,9 @@ class Generator:
             prompt=Prompt(tokens, session, salt),
         )
 
-    async def _whole(self, writer: Writer, answer: Answer, inflight: Inflight) -> web.Response:
-        progress = _Progress(answer, self._settings.block_size)
+    async def _whole(
+        self, writer: Writer, progress: "_Progress", inflight: Inflight
+    ) -> web.Response:
         try:
             while not inflight.finished:
                 progress.learn(await inflight.take())
@@ -127,7 +154,7 @@ class Generator:
         return web.Response(body=body, content_type="application/json")
 
     async def _stream(
-        self, request: web.Request, writer: Writer, answer: Answer, inflight: Inflight
+        self, request: web.Request, writer: Writer, progress: "_Progress", inflight: Inflight
     ) -> web.StreamResponse:
         # Like vLLM the headers leave before the first token, so that a failure after this point
         # is an event in a stream of status 200.
@@ -135,7 +162,7 @@ class Generator:
         try:
             await response.prepare(request)
             try:
-                await self._events(response, writer, answer, inflight)
+                await self._events(response, writer, progress, inflight)
             except EngineDeadError:
                 await _last_words(request, response, writer.broken())
             await response.write_eof()
@@ -147,10 +174,9 @@ class Generator:
         self,
         response: web.StreamResponse,
         writer: Writer,
-        answer: Answer,
+        progress: "_Progress",
         inflight: Inflight,
     ) -> None:
-        progress = _Progress(answer, self._settings.block_size)
         opening = writer.opening()
         if opening:
             await response.write(opening)
@@ -183,9 +209,10 @@ async def _last_words(
 
 
 class _Progress:
-    """What the engine has said about an answer."""
+    """What the engine has said about an answer; `begun` is called at the first token."""
 
-    def __init__(self, answer: Answer, block_size: int) -> None:
+    def __init__(self, answer: Answer, block_size: int, begun: Callable[[], None]) -> None:
+        self._begun = begun
         self._prompt_tokens = sum(len(prompt) // TOKEN_BYTES for prompt in answer.prompts)
         self._block_size = block_size
         self._cached: int | None = None
@@ -197,9 +224,10 @@ class _Progress:
         for choice, emission in emissions:
             if isinstance(emission, Admitted):
                 if self._cached is None:
-                    self._cached = emission.hbm_hit + emission.dram_hit
+                    self._cached = emission.hbm_hit + emission.dram_hit + emission.remote_hit
             elif isinstance(emission, FirstToken):
                 due[choice] = due.get(choice, 0) + 1
+                self._begun()
             elif isinstance(emission, Tokens):
                 due[choice] = due.get(choice, 0) + emission.tokens
         spans = [(choice, self._sent[choice], self._sent[choice] + n) for choice, n in due.items()]

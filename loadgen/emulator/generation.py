@@ -22,6 +22,7 @@ from loadgen.emulator.requests import ChatCall, CompletionCall
 from loadgen.emulator.responses_answers import ResponseStore, ResponsesWriter
 from loadgen.emulator.responses_requests import ResponsesCall, responses_call
 from loadgen.emulator.settings import EmulatorSettings
+from loadgen.emulator.transfers import Transfers
 from loadgen.tokens import TOKEN_BYTES, Tokeniser, ids_of, ids_to_bytes
 
 _CHAT = Dialect("chatcmpl-", ChatWriter)
@@ -31,11 +32,18 @@ _MESSAGES = Dialect("chatcmpl-", MessagesWriter)  # it goes the way of a chat
 class GenerationRoutes:
     """Handlers of one replica."""
 
-    def __init__(self, settings: EmulatorSettings, tokeniser: Tokeniser, replica: Replica) -> None:
+    def __init__(
+        self,
+        settings: EmulatorSettings,
+        tokeniser: Tokeniser,
+        replica: Replica,
+        transfers: Transfers,
+    ) -> None:
         self._settings = settings
         self._tokeniser = tokeniser
         self._replica = replica
-        self._generator = Generator(settings, tokeniser, replica)
+        self._transfers = transfers
+        self._generator = Generator(settings, tokeniser, replica, transfers)
         self._store = ResponseStore(settings.responses_stored)
 
     def add_to(self, app: web.Application) -> None:
@@ -53,19 +61,22 @@ class GenerationRoutes:
         post("/v1/responses/render", self._render_responses)
         post("/tokenize", self._tokenize)
         post("/detokenize", self._detokenize)
+        if self._settings.kv_connector == "mooncake":
+            app.router.add_get("/query", self._bootstrap, allow_head=False)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        call = requests.chat_call(await self._fields(request))
-        return await self._generator.serve(request, call, _CHAT)
+        fields = await self._fields(request)
+        return await self._generator.serve(request, requests.chat_call(fields), _CHAT, fields)
 
     async def _completion(self, request: web.Request) -> web.StreamResponse:
-        call = requests.completion_call(await self._fields(request))
-        writer = partial(CompletionWriter, tokeniser=self._tokeniser)
-        return await self._generator.serve(request, call, Dialect("cmpl-", writer))
+        fields = await self._fields(request)
+        call = requests.completion_call(fields)
+        dialect = Dialect("cmpl-", partial(CompletionWriter, tokeniser=self._tokeniser))
+        return await self._generator.serve(request, call, dialect, fields)
 
     async def _messages(self, request: web.Request) -> web.StreamResponse:
-        call = messages_call(await self._fields(request))
-        return await self._generator.serve(request, call, _MESSAGES)
+        fields = await self._fields(request)
+        return await self._generator.serve(request, messages_call(fields), _MESSAGES, fields)
 
     async def _count_tokens(self, request: web.Request) -> web.Response:
         call = messages_call(await read(request), counts=True)
@@ -75,7 +86,8 @@ class GenerationRoutes:
         return json_response({"input_tokens": count, "context_management": management})
 
     async def _responses(self, request: web.Request) -> web.StreamResponse:
-        call = self._responses_call(await self._fields(request))
+        fields = await self._fields(request)
+        call = self._responses_call(fields)
         writer = partial(
             ResponsesWriter,
             call=call,
@@ -83,7 +95,7 @@ class GenerationRoutes:
             context_tokens=self._settings.context_tokens,
         )
         dialect = Dialect("resp_", writer, named_by_client=False)
-        return await self._generator.serve(request, call.chat, dialect)
+        return await self._generator.serve(request, call.chat, dialect, fields)
 
     def _responses_call(self, fields: dict[str, Any]) -> ResponsesCall:
         self._generator.check_model(field(fields, "model", str, None))
@@ -158,6 +170,10 @@ class GenerationRoutes:
                 "token_strs": strings,
             }
         )
+
+    async def _bootstrap(self, request: web.Request) -> web.Response:
+        """Mooncake's bootstrap server: engines by data-parallel rank."""
+        return json_response({"0": {"engine_id": self._transfers.here().engine_id}})
 
     async def _detokenize(self, request: web.Request) -> web.Response:
         fields = await read(request)

@@ -39,6 +39,7 @@ class MessagesWriter:
             **_message(answer, [block]),
             "stop_reason": stop_reason(self._reply),
             "usage": self._usage(hits),
+            **({"kv_transfer_params": answer.grant} if answer.grant is not None else {}),
         }
 
     def opening(self) -> bytes:

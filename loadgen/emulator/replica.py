@@ -33,13 +33,16 @@ class EngineDeadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One generation; `prompt` is what events tell about it."""
+    """One generation; `prompt` is what events tell about it. `remote_tokens` are loaded from a
+    peer; what is computed stays for one if it `keeps`."""
 
     chain: bytes
     prompt_tokens: int
     output_tokens: int
     finish_reason: FinishReason
     prompt: Prompt | None = None
+    remote_tokens: int = 0
+    keeps: bool = False
 
 
 class Inflight:
@@ -125,6 +128,8 @@ class Replica:
             prompt_tokens=work.prompt_tokens,
             output_tokens=work.output_tokens,
             finish_reason=work.finish_reason,
+            remote_tokens=work.remote_tokens,
+            keeps=work.keeps,
         )
         if self._events is not None and work.prompt is not None:
             self._events.opened(request.id, work.prompt)
@@ -142,6 +147,15 @@ class Replica:
                 self._events.closed(request_id)
         if not inflight.finished and not self.faults.dead:
             self._arm()
+
+    def let_go(self, request_id: str) -> None:
+        """Free what a finished generation keeps for a peer."""
+        if not self.faults.dead and self._engine.let_go(request_id, self._now()):
+            self._arm()
+
+    def held_tokens(self, chain: bytes) -> int:
+        """Leading tokens of a prompt that either tier holds."""
+        return self._engine.match(chain)[0] * self.settings.block_size
 
     def gauges(self) -> Gauges:
         """The engine's state now."""

@@ -220,7 +220,7 @@ class ResponsesWriter:
             "user": echoed["user"],
             "presence_penalty": fields.get("presence_penalty") or 0.0,
             "frequency_penalty": fields.get("frequency_penalty") or 0.0,
-            "kv_transfer_params": None,
+            "kv_transfer_params": self._answer.grant,
             "ec_transfer_params": None,
             "input_messages": None,
             "output_messages": None,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loadgen.emulator.block_events import HashForm, Style
+from loadgen.emulator.kv_connectors import CONNECTORS, LEASE_S
 from loadgen.engine_model import EngineLimits, EngineRates
 
 VLLM_VERSION = "0.32.0"  # the version whose wire format is reproduced
@@ -18,6 +19,8 @@ class EmulatorSettings:
     coordinator that knows the DRAM tiers; `responses_stored` is how many of /v1/responses can be
     continued by id, 0 as vLLM's default; `scale_out` opens the /render routes; `keeps_billing`
     prints Claude Code's changing billing line into the prompt, as vLLM before 0.32 did;
+    `kv_connector` computes prompts for, and loads them from, the others of its fleet, as that one
+    of vLLM's or SGLang's does, holding what it computed for `kv_lease_s`;
     `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser."""
 
     engine: Literal["vllm", "sglang"] = "vllm"
@@ -49,6 +52,9 @@ class EmulatorSettings:
     responses_stored: int = 0
     scale_out: bool = False
     keeps_billing: bool = False
+    kv_connector: str = ""
+    transfer_tok_s: float = 400_000.0
+    kv_lease_s: float = LEASE_S
     body_bytes_max: int = 256 * 1024 * 1024
 
     def __post_init__(self) -> None:
@@ -56,6 +62,8 @@ class EmulatorSettings:
             raise ValueError("time_scale must be positive")
         if self.engine == "sglang" and (self.dram_tokens or self.kv_events_style == "array"):
             raise ValueError("the SGLang personality has one tier, and events as maps")
+        if self.kv_connector and self.kv_connector not in CONNECTORS:
+            raise ValueError(f"kv_connector is one of {', '.join(CONNECTORS)}")
         if self.lmcache and not self.dram_tokens:
             raise ValueError("an LMCache coordinator needs replicas with dram_tokens")
         self.rates(), self.limits()  # both check their numbers
@@ -75,6 +83,7 @@ class EmulatorSettings:
             decode_kv_s_per_tok=self.decode_kv_s_per_tok,
             dram_tok_s=self.dram_tok_s,
             step_base_s=self.step_base_s,
+            transfer_tok_s=self.transfer_tok_s,
         )
 
     def limits(self) -> EngineLimits:

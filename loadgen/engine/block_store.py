@@ -26,10 +26,10 @@ class BlockStore:
     def blocks_of(self, tokens: int) -> int:
         return -(-tokens // self._block_size)
 
-    def admit(self, sequence: Sequence) -> tuple[int, int] | None:
-        """Pin what is cached and take blocks for what DRAM holds: (HBM, DRAM) hit in tokens, or
-        None when the known tokens would not fit as a whole. The last known token never hits:
-        computing it yields the next one."""
+    def admit(self, sequence: Sequence) -> tuple[int, int, int] | None:
+        """Pin what is cached and take blocks for what DRAM or a peer holds: (HBM, DRAM, peer) hit
+        in tokens, or None when the known tokens would not fit as a whole. The last known token
+        never hits: computing it yields the next one."""
         chain = sequence.request.chain
         known = sequence.known
         limit = (known - 1) // self._block_size if self._caching else 0
@@ -41,13 +41,14 @@ class BlockStore:
         sequence.hold = self.hbm.pin(chain, match.blocks)
         sequence.blocks = match.blocks
         dram_hit = self._dram_hit(sequence, hbm_hit)
+        remote_hit = self._remote_hit(sequence, hbm_hit + dram_hit)
         sequence.computed = hbm_hit
-        if dram_hit:
-            blocks = dram_hit // self._block_size
+        if dram_hit + remote_hit:
+            blocks = (dram_hit + remote_hit) // self._block_size
             taken = self.hbm.allocate(sequence.hold, blocks)
             assert taken, "checked above"
             sequence.blocks += blocks
-            sequence.computed += dram_hit
+            sequence.computed += dram_hit + remote_hit
         if not sequence.counted:
             self.prefix_queries += known
             self.prefix_hits += hbm_hit
@@ -55,8 +56,9 @@ class BlockStore:
                 self.dram_queries += known - hbm_hit
                 self.dram_hits += dram_hit
             sequence.hbm_hit, sequence.dram_hit = hbm_hit, dram_hit
+            sequence.remote_hit = remote_hit
             sequence.counted = True
-        return hbm_hit, dram_hit
+        return hbm_hit, dram_hit, remote_hit
 
     def match(self, chain: bytes) -> tuple[int, int]:
         """Leading blocks held in either tier, and in HBM. Touches nothing."""
@@ -66,7 +68,7 @@ class BlockStore:
         return max(hbm, self.dram.peek(chain) * CHUNK_TOKENS // self._block_size), hbm
 
     def loaded(self, sequence: Sequence) -> None:
-        """The blocks loaded from DRAM are valid now, for everyone."""
+        """The blocks that were loaded are valid now, for everyone."""
         assert sequence.hold is not None
         self._insert(sequence, sequence.hold, sequence.computed // self._block_size)
 
@@ -132,6 +134,14 @@ class BlockStore:
         found = self.dram.lookup(sequence.chunks, (sequence.known - 1) // CHUNK_TOKENS)
         sequence.stored_chunks = found
         return max(0, found * CHUNK_TOKENS - hbm_hit)
+
+    def _remote_hit(self, sequence: Sequence, held: int) -> int:
+        """Tokens that a peer adds to what is `held` here, in whole blocks; a request that was
+        preempted has had its transfer."""
+        if sequence.counted:
+            return 0
+        known = min(sequence.request.remote_tokens, sequence.known - 1)
+        return max(0, known // self._block_size * self._block_size - held)
 
     def _store_chunks(self, sequence: Sequence, tokens: int) -> None:
         assert self.dram is not None

@@ -46,6 +46,7 @@ class Engine:
         self._token_emissions = token_emissions
         self._decode_jumps = decode_jumps
         self._sequences: dict[str, Sequence] = {}
+        self._kept: dict[str, Sequence] = {}
         self._out: list[Emission] = []
         self._log: BlockLog | None = None
         self._step: Step | None = None
@@ -80,6 +81,16 @@ class Engine:
             return
         self._end(sequence, now, "abort")
         self._interrupt()
+
+    def let_go(self, request_id: str, now: float) -> bool:
+        """Free the blocks that a finished request keeps for a peer; False if it keeps none."""
+        self._catch_up(now)
+        sequence = self._kept.pop(request_id, None)
+        if sequence is None:
+            return False
+        self._scheduler.finish(sequence)
+        self._interrupt()
+        return True
 
     def advance(self, now: float) -> list[Emission]:
         """Everything that happened up to and including `now` and was not told yet."""
@@ -239,8 +250,8 @@ class Engine:
             self._generated(sequence, 1, time_s)
             return
         self._prompt_tokens += request.prompt_tokens
-        self._cached_prompt_tokens += sequence.hbm_hit + sequence.dram_hit
-        self._loaded_prompt_tokens += sequence.dram_hit
+        self._cached_prompt_tokens += sequence.hbm_hit + sequence.dram_hit + sequence.remote_hit
+        self._loaded_prompt_tokens += sequence.dram_hit + sequence.remote_hit
         self._out.append(FirstToken(request.id, time_s))
         self._count(sequence, 1, time_s)
 
@@ -256,8 +267,13 @@ class Engine:
             self._end(sequence, time_s, sequence.request.finish_reason)
 
     def _end(self, sequence: Sequence, time_s: float, reason: FinishReason) -> None:
-        del self._sequences[sequence.request.id]
-        self._scheduler.finish(sequence)
+        request = sequence.request
+        del self._sequences[request.id]
+        if request.keeps and reason != "abort":
+            self._scheduler.retire(sequence)
+            self._kept[request.id] = sequence
+        else:
+            self._scheduler.finish(sequence)
         self._out.append(Finished(sequence.request.id, time_s, reason))
 
     def _interrupt(self) -> None:

@@ -9,17 +9,22 @@ FinishReason = Literal["stop", "length", "abort"]
 @dataclass(frozen=True, slots=True)
 class Request:
     """One generation: `chain` holds the hashes (8 bytes each) of the full blocks of prompt and
-    output together; blocks beyond its end are computed but can never be hit."""
+    output together; blocks beyond its end are computed but can never be hit. `remote_tokens` of
+    the prompt are held by a peer and are loaded from there; `keeps` leaves its blocks in place
+    after its end, for a peer to load, until the engine is told to let go of them."""
 
     id: str
     chain: bytes
     prompt_tokens: int
     output_tokens: int
     finish_reason: FinishReason = "length"
+    remote_tokens: int = 0
+    keeps: bool = False
 
 
 class Admitted(NamedTuple):
-    """Left the waiting queue: `hbm_hit` + `dram_hit` + `computed` = tokens of the prompt.
+    """Left the waiting queue: tokens of the prompt are `hbm_hit` + `dram_hit` + `remote_hit` +
+    `computed`.
 
     A preempted request is admitted again, with what it finds then.
     """
@@ -30,6 +35,7 @@ class Admitted(NamedTuple):
     hbm_hit: int
     dram_hit: int
     computed: int
+    remote_hit: int = 0
 
 
 class FirstToken(NamedTuple):
@@ -60,15 +66,15 @@ class Gauges(NamedTuple):
 
     running: int
     waiting: int
-    deferred: int  # of the waiting: admitted, but their blocks are still loading from DRAM
+    deferred: int  # of the waiting: admitted, but their blocks are still being loaded
     kv_usage: float  # share of blocks held by requests; cached but free blocks do not count
     prefix_queries: int
     prefix_hits: int
     dram_queries: int
     dram_hits: int
     prompt_tokens: int  # of prompts that got their first token; so are the next two
-    cached_prompt_tokens: int  # hits in either tier
-    loaded_prompt_tokens: int  # hits in the DRAM tier
+    cached_prompt_tokens: int  # hits in either tier, and what peers held
+    loaded_prompt_tokens: int  # hits in the DRAM tier, and what peers held
     generation_tokens: int
     preemptions: int
     evicted_blocks: int

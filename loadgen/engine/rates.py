@@ -8,7 +8,8 @@ class EngineRates:
     """Seconds of one step = step_base_s + prefill + decode, where prefill is tokens /
     prefill_tok_s + attn_s_per_tok2 x (tokens x mean context) summed over requests, and decode is
     decode_step_s + decode_seq_s x sequences + decode_kv_s_per_tok x tokens of their contexts if any
-    sequence decodes."""
+    sequence decodes. `dram_tok_s` and `transfer_tok_s`: tokens loaded per second from the DRAM tier
+    and from a peer; 400k are 50 GB/s at 128 KiB a token."""
 
     prefill_tok_s: float = 10_000.0
     attn_s_per_tok2: float = 0.0
@@ -17,10 +18,11 @@ class EngineRates:
     decode_kv_s_per_tok: float = 0.0
     dram_tok_s: float = 200_000.0
     step_base_s: float = 0.0
+    transfer_tok_s: float = 400_000.0
 
     def __post_init__(self) -> None:
-        if self.prefill_tok_s <= 0 or self.dram_tok_s <= 0:
-            raise ValueError("prefill_tok_s and dram_tok_s must be positive")
+        if self.prefill_tok_s <= 0 or self.dram_tok_s <= 0 or self.transfer_tok_s <= 0:
+            raise ValueError("prefill_tok_s, dram_tok_s and transfer_tok_s must be positive")
         extra = (self.attn_s_per_tok2, self.decode_seq_s, self.decode_kv_s_per_tok)
         if min(*extra, self.step_base_s) < 0:
             raise ValueError("engine rates must not be negative")

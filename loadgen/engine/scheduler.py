@@ -15,7 +15,7 @@ from loadgen.engine.sequence import Sequence, Step
 
 
 class Scheduler:
-    """Queues of sequences: `waiting`, `loading` (from DRAM) and `running`."""
+    """Queues of sequences: `waiting`, `loading` (from DRAM or a peer) and `running`."""
 
     def __init__(self, rates: EngineRates, limits: EngineLimits, store: BlockStore) -> None:
         self._rates = rates
@@ -25,7 +25,9 @@ class Scheduler:
         self.loading: list[Sequence] = []
         self.running: list[Sequence] = []
         self.preemptions = 0
-        self._link_free_s = 0.0  # the DRAM link loads one sequence after the other
+        # Each link loads one sequence after the other.
+        self._dram_free_s = 0.0
+        self._peers_free_s = 0.0
         self._head_blocked = False  # the head did not fit, and no block was released since
 
     def add(self, sequence: Sequence) -> None:
@@ -33,10 +35,14 @@ class Scheduler:
 
     def finish(self, sequence: Sequence) -> None:
         """Take a sequence out of whatever queue it is in, and release its blocks."""
+        self.retire(sequence)
+        self._release(sequence)
+
+    def retire(self, sequence: Sequence) -> None:
+        """Take it out, its blocks staying where they are until `finish`."""
         for queue in (self.running, self.loading, self.waiting):
             if sequence in queue:
                 queue.remove(sequence)
-        self._release(sequence)
 
     def next_start(self, now: float) -> float | None:
         """When the next step can begin, at `now` or later; None when there is nothing to do."""
@@ -48,7 +54,8 @@ class Scheduler:
         """After a stall loads under way end later by its length."""
         for sequence in self.loading:
             sequence.ready_s += until - since
-        self._link_free_s += until - since
+        self._dram_free_s += until - since
+        self._peers_free_s += until - since
 
     def plan(self, now: float, out: list[Emission]) -> Step | None:
         """The step that starts at `now`: blocks are taken, admissions are added to `out`."""
@@ -110,13 +117,13 @@ class Scheduler:
                 break
             self.waiting.popleft()
             seats -= 1
-            hbm_hit, dram_hit = hits
-            computed = sequence.known - hbm_hit - dram_hit
+            computed = sequence.known - sum(hits)
+            hbm_hit, dram_hit, remote_hit = hits
             queue_s = now - sequence.arrival_s
-            out.append(Admitted(sequence.request.id, now, queue_s, hbm_hit, dram_hit, computed))
-            if dram_hit:
-                self._link_free_s = max(now, self._link_free_s) + dram_hit / self._rates.dram_tok_s
-                sequence.ready_s = self._link_free_s
+            name = sequence.request.id
+            out.append(Admitted(name, now, queue_s, hbm_hit, dram_hit, computed, remote_hit))
+            if dram_hit + remote_hit:
+                sequence.ready_s = self._load(now, dram_hit, remote_hit)
                 self.loading.append(sequence)
                 continue
             self.running.append(sequence)
@@ -126,6 +133,17 @@ class Scheduler:
             prefills.append((sequence, tokens))
             budget -= tokens
         return budget
+
+    def _load(self, now: float, dram_hit: int, remote_hit: int) -> float:
+        """When both loads will have ended."""
+        if dram_hit:
+            self._dram_free_s = max(now, self._dram_free_s) + dram_hit / self._rates.dram_tok_s
+        if remote_hit:
+            free_s = max(now, self._peers_free_s)
+            self._peers_free_s = free_s + remote_hit / self._rates.transfer_tok_s
+        return max(
+            self._dram_free_s if dram_hit else now, self._peers_free_s if remote_hit else now
+        )
 
     def _join_loaded(self, now: float) -> None:
         """Sequences whose load has ended go on with the rest of their prefill."""

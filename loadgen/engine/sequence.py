@@ -22,6 +22,7 @@ class Sequence:
         "hold",
         "preemptions",
         "ready_s",
+        "remote_hit",
         "request",
         "stored_chunks",
     )
@@ -35,10 +36,10 @@ class Sequence:
         self.decoding = False
         self.computed = 0
         self.generated = 0
-        self.ready_s = 0.0  # when a load from DRAM ends
+        self.ready_s = 0.0  # when a load ends
         self.chunks = b""
         self.stored_chunks = 0
-        self.hbm_hit = self.dram_hit = 0  # tokens, at the first admission
+        self.hbm_hit = self.dram_hit = self.remote_hit = 0  # tokens, at the first admission
         self.counted = False  # in the hit counters: a preempted request counts once
         self.preemptions = 0
 

@@ -33,6 +33,7 @@ def page(
         "scraped": _scraped(scrapes, time_scale),
         "tiers": _tiers(scrapes, time_scale),
         "advice": _advice(periods, scrapes),
+        "events": _events(record, time_scale),
     }
     script = _text("vendor/uplot.js") + "\n" + _text("report.js")
     style = _text("vendor/uplot.css") + "\n" + _text("report.css")
@@ -122,6 +123,13 @@ def _tiers(scrapes: Sequence[Scraped], scale: float) -> dict[str, list[float]]:
     for index, name in enumerate(("hbm", "dram", "computed")):
         tiers[name] = [row[index] for row in rounds.values()]
     return tiers
+
+
+def _events(record: Mapping[str, object], scale: float) -> list[dict[str, object]]:
+    """Commands of the run on the time axis of the charts, numbered as the marks on them are."""
+    events = record.get("events") or []
+    assert isinstance(events, Sequence)
+    return [event | {"t": event["at_s"] * scale} for event in events]
 
 
 def _advice(periods: Sequence[Period], scrapes: Sequence[Scraped]) -> dict[str, object] | None:

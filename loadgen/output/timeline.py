@@ -70,7 +70,7 @@ def _count(sample: Sample, at: Callable[[float], Period]) -> None:
     begun = at(sample.t_intended)
     begun.sent += 1
     begun.users.add(sample.conversation)
-    if sample.error == "cancelled":
+    if sample.cut:
         return
     if sample.t_end is not None:
         over = at(sample.t_end)

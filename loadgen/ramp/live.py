@@ -64,13 +64,17 @@ class SeatGate:
     def closed(self) -> bool:
         return self._gate.closed
 
+    def close(self, reason: str) -> None:
+        self._gate.close(reason)
+
     async def wait_closed(self) -> None:
         await self._gate.wait_closed()
 
 
 class Steering:
     """Feeds the controller from a run's samples. `start` is the monotonic time that they count
-    from; `join` starts the user of a number, `told` hears how many there are to be."""
+    from, `clock` the one up to which they are known; `offer` hears how many users there are to
+    be."""
 
     def __init__(
         self,
@@ -79,17 +83,16 @@ class Steering:
         time_scale: float,
         start: float,
         *,
-        join: Callable[[int], None],
-        told: Callable[[int], None],
+        offer: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.seats = Seats()
         self._controller = controller
         self._gate = gate
         self._time_scale = time_scale
         self._start = start
-        self._join = join
-        self._told = told
-        self._joined = 0
+        self._offer = offer
+        self._clock = clock
+        self._offered = 0
         self._heard = 0
         self._live = WorkingSet(CONVERSATIONS_MAX, (LIVE_S,))
 
@@ -102,8 +105,8 @@ class Steering:
             self._tick(ended, in_flight)
 
     def _tick(self, ended: Sequence[Sample], in_flight: Iterable[Sample]) -> None:
-        now = (time.monotonic() - self._start) * self._time_scale
-        news = [sample for sample in ended[self._heard :] if sample.error != "cancelled"]
+        now = (self._clock() - self._start) * self._time_scale
+        news = [sample for sample in ended[self._heard :] if not sample.cut]
         self._heard = len(ended)
         waiting = list(in_flight)
         for sample in [*news, *waiting]:
@@ -120,9 +123,6 @@ class Steering:
 
     def _follow(self) -> None:
         users = self._controller.users
-        while self._joined < users:
-            self._join(self._joined)
-            self._joined += 1
-        if users != self.seats.users:
-            self.seats.offer(users)
-            self._told(users)
+        if users != self._offered:
+            self._offered = users
+            self._offer(users)

@@ -24,12 +24,14 @@ def attainment(
     samples: Sequence[Sample], slo: Slo, time_scale: float, duration_s: float
 ) -> dict[str, object]:
     """Share of requests within the SLO and how many of them a second of engine time. Failures
-    are misses; what was cut off at the end is one if it was late by then."""
+    are misses; what was cut off, at the end or by its client, is one if it was late by then."""
     met = missed = 0
     for sample in samples:
-        cut = sample.error == "cancelled"
-        request = observed(sample, time_scale, ended=not cut)
-        judged = slo.met(request, duration_s * time_scale)
+        request = observed(sample, time_scale, ended=not sample.cut)
+        until_s = duration_s
+        if sample.error == "aborted" and sample.t_end is not None:
+            until_s = sample.t_end
+        judged = slo.met(request, until_s * time_scale)
         met += judged is True
         missed += judged is False
     return {

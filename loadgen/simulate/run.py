@@ -9,11 +9,15 @@ from statistics import fmean
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.affinity import Affinity
 from kvproxy.core.allowance import AllowanceLimits
+from kvproxy.core.disagg.choice import Terms
+from kvproxy.core.disagg.connectors import Peer
+from kvproxy.core.disagg.plan import Disagg
+from kvproxy.core.disagg.transfer_rate import TransferRate
 from kvproxy.core.learn import PrefillRate
 from kvproxy.core.life_cycle import Health, LifeCycle
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.prefix_tree import PrefixTree
-from kvproxy.core.replica import Replica
+from kvproxy.core.replica import Replica, Role
 from kvproxy.core.router import Router
 from kvproxy.core.score import Weights
 from loadgen.engine_model import Engine, EngineLimits, EngineRates
@@ -35,6 +39,20 @@ _SESSIONS_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
+class Split:
+    """Prompts may be computed apart: on the first `prefillers` replicas alone, which then do
+    nothing else, or where `prefillers` is 0 on any."""
+
+    terms: Terms
+    prefillers: int = 0
+
+    def role(self, index: int) -> Role:
+        if not self.prefillers:
+            return Role.BOTH
+        return Role.PREFILL if index < self.prefillers else Role.DECODE
+
+
+@dataclass(frozen=True, slots=True)
 class Setup:
     """What all arms of a comparison share. `duration_s` None: until every trace was played; it
     must be given with a `ramp`, which adds users instead of starting all of them."""
@@ -51,6 +69,7 @@ class Setup:
     seed: int = 1
     oracle: bool = False
     ramp: RampRule | None = None
+    disagg: Split | None = None
 
     def without_limit(self) -> "Setup":
         limits = replace(self.limits, hbm_tokens=INFINITE_TOKENS, dram_tokens=0)
@@ -126,12 +145,14 @@ def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> 
             block_size=setup.limits.block_size,
             life=LifeCycle(health=Health.READY),
             dram=_dram(setup.limits),
+            role=setup.disagg.role(index) if setup.disagg is not None else Role.BOTH,
+            peer=Peer("", 0) if setup.disagg is not None else None,
         )
         for index in range(setup.replicas)
     ]
     ruler = ExactRuler(setup.limits.block_size)
     names = [replica.id for replica in replicas]
-    return Router(
+    router = Router(
         replicas,
         arm.policy,
         affinity=Affinity(_SESSIONS_MAX, inf),
@@ -140,6 +161,10 @@ def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> 
         seed=setup.seed,
         holdings=Oracle(ruler, dict(zip(names, engines, strict=True))) if setup.oracle else None,
     )
+    if setup.disagg is not None:
+        rate = TransferRate(setup.rates.transfer_tok_s)
+        router.disagg = Disagg(setup.disagg.terms, rate)
+    return router
 
 
 def _dram(limits: EngineLimits) -> PrefixTree | None:
@@ -154,7 +179,8 @@ def _engine(setup: Setup) -> Engine | FluidEngine:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Figures of an arm. Rates are shares of prompt tokens; times seconds of virtual time."""
+    """Figures of an arm. Rates are shares of prompt tokens; times seconds of virtual time; itl is
+    the mean time between the tokens of one answer, and its quantiles are over answers."""
 
     requests: int
     requests_per_s: float
@@ -166,6 +192,9 @@ class Summary:
     ttft_p95_s: float
     ttft_p99_s: float
     ttft_max_s: float
+    itl_p50_s: float
+    itl_p99_s: float
+    e2e_mean_s: float
     waited_max_s: float
     queue_length_max: int
     stretch_p50: float
@@ -180,6 +209,7 @@ def summarise(outcome: Outcome, setup: Setup) -> Summary:
         raise ValueError("nothing finished: the run was too short")
     prompt = sum(sample.prompt_tokens for sample in samples)
     ttft = sorted(sample.ttft_s for sample in samples)
+    itl = sorted(sample.itl_s or 0.0 for sample in samples)
     block = setup.limits.block_size
     near = sum(abs(sample.predicted - sample.cached) <= block for sample in samples)
     stretch = sorted(_stretches(samples, setup.rates))
@@ -197,6 +227,9 @@ def summarise(outcome: Outcome, setup: Setup) -> Summary:
         ttft_p95_s=_quantile(ttft, 0.95),
         ttft_p99_s=_quantile(ttft, 0.99),
         ttft_max_s=ttft[-1],
+        itl_p50_s=_quantile(itl, 0.5),
+        itl_p99_s=_quantile(itl, 0.99),
+        e2e_mean_s=fmean(sample.finished_at - sample.asked_at for sample in samples),
         waited_max_s=max(sample.waited_s for sample in samples),
         queue_length_max=outcome.queue_length_max,
         stretch_p50=_quantile(stretch, 0.5),

@@ -57,6 +57,16 @@ class _Running:
     placement: Placement
     done: Callable[[float], None]
     admitted: bool = False
+    leg: str = ""  # the request that prefills for this one, until its KV was loaded
+
+
+@dataclass(slots=True, eq=False)
+class _Leg:
+    """A prompt that is computed for another engine. `cached` tokens of it were held."""
+
+    placement: Placement
+    running: _Running
+    cached: int = 0
 
 
 class World:
@@ -79,6 +89,7 @@ class World:
         self._due: list[float | None] = [None] * len(engines)
         self._asking: dict[int, tuple[Sample, Callable[[float], None]]] = {}
         self._running: dict[str, _Running] = {}
+        self._legs: dict[str, _Leg] = {}
         self.queue_length_max = 0
         self._stopped = False
 
@@ -124,10 +135,29 @@ class World:
         sample.placed_at = self.now
         sample.replica = index
         sample.predicted = placement.predicted_cached_tokens
-        key = str(next(self._ids))
-        self._running[key] = _Running(sample, placement, done)
-        chain = sample.prompt.hashes.tobytes()
-        request = Request(key, chain, sample.prompt_tokens, sample.output_tokens)
+        running = _Running(sample, placement, done)
+        if placement.prefill is None:
+            remote = placement.placing.remote
+            self._submit(running, remote.match.tokens if remote is not None else 0)
+        else:
+            self._prefill(running, placement.prefill)
+
+    def _submit(self, running: _Running, remote_tokens: int = 0) -> None:
+        key, sample, index = str(next(self._ids)), running.sample, running.sample.replica
+        self._running[key] = running
+        chain, tokens = sample.prompt.hashes.tobytes(), sample.prompt_tokens
+        request = Request(
+            key, chain, tokens, sample.output_tokens, remote_tokens=min(remote_tokens, tokens)
+        )
+        self._engines[index].submit(request, self.now)
+        self._schedule(index)
+
+    def _prefill(self, running: _Running, placement: Placement) -> None:
+        """The leg that computes the prompt; its end starts the one that answers."""
+        key, sample = str(next(self._ids)), running.sample
+        self._legs[key] = _Leg(placement, running)
+        index = self._index[placement.replica.id]
+        request = Request(key, sample.prompt.hashes.tobytes(), sample.prompt_tokens, 1, keeps=True)
         self._engines[index].submit(request, self.now)
         self._schedule(index)
 
@@ -149,18 +179,46 @@ class World:
     def _hear(self, emissions: Iterable[object]) -> None:
         for emission in emissions:
             match emission:
-                case Admitted(id=key, hbm_hit=hbm, dram_hit=dram):
+                case Admitted(id=key, hbm_hit=hbm, dram_hit=dram) if key in self._legs:
+                    leg = self._legs[key]
+                    leg.cached = leg.cached or hbm + dram
+                case Admitted(id=key, hbm_hit=hbm, dram_hit=dram, remote_hit=remote):
                     running = self._running[key]
                     if not running.admitted:
                         # Engines report what the first admission found, not one after preemption.
                         running.admitted = True
-                        running.sample.cached = hbm + dram
+                        running.sample.cached = hbm + dram + remote
+                case FirstToken(id=key, time_s=at) if key in self._legs:
+                    self._router.first_token(self._legs[key].placement, at)
                 case FirstToken(id=key, time_s=at):
                     running = self._running[key]
                     running.sample.first_token_at = at
                     self._router.first_token(running.placement, at)
+                    self._loaded(running, at)
+                case Finished(id=key, time_s=at) if key in self._legs:
+                    self._prefilled(key, at)
                 case Finished(id=key, time_s=at):
                     self._finish(key, at)
+
+    def _prefilled(self, key: str, at: float) -> None:
+        leg = self._legs.pop(key)
+        sample = leg.running.sample
+        leg.running.leg = key
+        # What was computed for this prompt was computed there.
+        sample.cached, leg.running.admitted = leg.cached, True
+        self._router.finish(leg.placement, Usage(sample.prompt_tokens, 1, leg.cached), at)
+        self._submit(leg.running, sample.prompt_tokens)
+
+    def _loaded(self, running: _Running, at: float) -> None:
+        """Its KV has arrived: the engine it came from may forget it."""
+        prefill = running.placement.prefill
+        if prefill is None or not running.leg:
+            return
+        engine = self._engines[self._index[prefill.replica.id]]
+        assert isinstance(engine, Engine)
+        engine.let_go(running.leg, at)
+        running.leg = ""
+        self._schedule(self._index[prefill.replica.id])
 
     def _finish(self, key: str, at: float) -> None:
         running = self._running.pop(key)

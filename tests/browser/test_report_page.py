@@ -39,6 +39,8 @@ async def test_every_chart_is_drawn_without_complaint(report: str, size: str, da
             assert box["x"] + box["width"] <= width
         ground = await visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert ground == ("rgb(20, 23, 26)" if dark else "rgb(251, 251, 250)")
+        assert await visit.page.locator("#events tbody tr").count() == 2
+        assert "<no>" in await visit.page.locator("#events").inner_text()
         assert visit.complaints == []
         assert picture.stat().st_size > 50_000
 

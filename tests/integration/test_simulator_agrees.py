@@ -29,7 +29,7 @@ def live_settings(policy: str) -> dict[str, dict[str, object]]:
             "ageing_s": 600.0 / SPEED,
             "wait_max_s": 900.0 / SPEED,
             "large_prefill_burst_s": 10.0 / SPEED,
-            "small_prefill_s": 1.0 / SPEED,
+            "small_prefill_s": 2.0 / SPEED,
         },
     }
 

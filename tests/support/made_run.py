@@ -67,4 +67,8 @@ def _record(samples: list[Sample]) -> dict[str, object]:
         "ended_because": "duration over",
         "ramp": ramp.result() | {"notes": notes},
         "summary": summary,
+        "events": [
+            {"at_s": 480.0, "command": "kill -9 $REPLICA", "status": 0, "took_s": 0.1, "said": ""},
+            {"at_s": 700.0, "command": "start again", "status": 1, "took_s": 2.0, "said": "<no>"},
+        ],
     }

@@ -49,14 +49,16 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: ClientExchange | None = None
         self._incoming = Incoming(server.limits)
         self._ahead = b""
+        self._trusted = False
         self.congested = False
 
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername") if self._server.edge.trusted else None
-        self._trusted = bool(peer) and self._server.edge.trusts(str(peer[0]))
+        edge = self._server.edge
+        if edge.trusted:
+            self._trusted = edge.trusts(_address(transport))
         self._server.joined(self)
         self._allow(self._limits.keepalive_timeout_s)
 
@@ -208,3 +210,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _move(self, event: Event) -> None:
         self.state = after(self.state, event)
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    """Whom a connection comes from; empty for what has no address."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""

@@ -85,6 +85,7 @@ function chart(title, text, x, lines, format, extra = {}) {
       scales: { x: { time: false }, y: { range: extra.range || ((u, low, high) => [0, high > 0 ? high * 1.08 : 1]) } },
       cursor: { points: { size: 6 }, sync: { key: "run" } },
       legend: { live: true },
+      hooks: { draw: [marks] },
       axes: [{ ...axis, values: (u, ticks) => ticks.map(clock), space: 70 },
         { ...axis, values: (u, ticks) => ticks.map(format), size: 62 }],
       series: [{ label: "at", value: (u, v) => v == null ? none : clock(v) }].concat(lines.map((line, i) => ({
@@ -96,6 +97,26 @@ function chart(title, text, x, lines, format, extra = {}) {
     }, [x, ...lines.map((line) => line.values)], place);
   };
   plots.push({ draw, place, plot: null });
+}
+// A dashed line and a number where something was done to the fleet; the table says what.
+function marks(u) {
+  const { ctx } = u, { left, top, width, height } = u.bbox, ratio = devicePixelRatio || 1;
+  ctx.save();
+  ctx.strokeStyle = ctx.fillStyle = color("--bad");
+  ctx.lineWidth = ratio;
+  ctx.setLineDash([3 * ratio, 3 * ratio]);
+  ctx.font = `${11 * ratio}px system-ui, DejaVu Sans, sans-serif`;
+  ctx.textAlign = "left";
+  data.events.forEach((event, i) => {
+    const x = Math.round(u.valToPos(event.t, "x", true));
+    if (x < left || x > left + width) return;
+    ctx.beginPath();
+    ctx.moveTo(x, top);
+    ctx.lineTo(x, top + height);
+    ctx.stroke();
+    ctx.fillText(String(i + 1), x + 3 * ratio, top + 10 * ratio);
+  });
+  ctx.restore();
 }
 const line = (label, values, more = {}) => ({ label, values, ...more });
 
@@ -147,6 +168,11 @@ function charts() {
 }
 
 function tables() {
+  if (data.events.length) {
+    $("happened").hidden = false;
+    table($("events"), ["no.", "at", "command", "status", "took", "said"], data.events.map((e, i) => [i + 1, clock(e.t),
+      [e.command, "code"], [e.status == null ? "ended" : String(e.status), e.status === 0 ? "good" : "bad"], seconds(e.took_s), [e.said, "code"]]));
+  }
   if (ramp && ramp.levels) {
     $("ramp").hidden = false;
     $("found").textContent = ramp.users ? `${ramp.users} users; ${ramp.not_users ?? "no number tried"} `

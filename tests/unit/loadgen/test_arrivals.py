@@ -56,7 +56,9 @@ class Began:
 
 async def test_conversations_begin_at_their_times_whoever_is_still_going_on() -> None:
     began, now = Began(3), time.monotonic()
-    playing = begin_each([0.0, 0.01, 0.02], began.following, Gate(), began.play)
+    playing = begin_each(
+        [0.0, 0.01, 0.02], began.following, Gate(), began.play, began=time.monotonic()
+    )
     assert await asyncio.wait_for(playing, 10)
     offsets = [at - began.at[0] for at in began.at]
     assert offsets == pytest.approx([0, 0.01, 0.02])
@@ -66,12 +68,14 @@ async def test_conversations_begin_at_their_times_whoever_is_still_going_on() ->
 async def test_too_many_conversations_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrivals, "CONVERSATIONS_MAX", 2)
     began = Began(2)
-    playing = begin_each(itertools.repeat(0.0), began.following, Gate(), began.play)
+    playing = begin_each(
+        itertools.repeat(0.0), began.following, Gate(), began.play, began=time.monotonic()
+    )
     assert not await asyncio.wait_for(playing, 10)
 
 
 async def test_a_closed_gate_begins_no_more() -> None:
     gate, began = Gate(), Began()
     gate.close("over")
-    assert await begin_each([0.0, 1.0], began.following, gate, began.play)
+    assert await begin_each([0.0, 1.0], began.following, gate, began.play, began=time.monotonic())
     assert began.at == []

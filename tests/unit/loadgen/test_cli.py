@@ -83,16 +83,6 @@ def test_a_crossed_threshold_fails_and_a_run_can_be_gone_on_with(
     assert "no 'speed'" in run(*arguments, "--fail-if", "speed>1").output
 
 
-def test_synth_then_inspect(tmp_path: Path) -> None:
-    made = run("synth", "--conversations", 3, "--seed", 2, "--out", tmp_path / "s")
-    assert "3 traces" in made.output
-    shown = run("inspect", "--traces", tmp_path / "s")
-    assert shown.exit_code == 0, shown.output
-    assert "requests per trace" in shown.output
-    figures = json.loads(run("inspect", "--traces", tmp_path / "s", "--json").output)
-    assert figures["traces"] == 3
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -9,6 +9,7 @@ from aiohttp import web
 from loadgen.arrivals import Arrivals
 from loadgen.probe import EndpointError
 from loadgen.run import Progress, RunSettings, run_load
+from loadgen.run_values import Breaker
 from loadgen.sample import read_journal
 from loadgen.schedule import Timing
 from tests.support.chat_mock import answer_well, chat_mock, silence
@@ -77,7 +78,6 @@ async def test_first_users_may_begin_in_the_middle() -> None:
 
 
 async def test_a_dead_endpoint_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadgen.run.FAILURES_IN_A_ROW_MAX", 3)
     monkeypatch.setattr("loadgen.session.FAILURE_PAUSE_S", 0.0)
 
     async def hang_up(request: web.Request, body: dict[str, object]) -> web.StreamResponse:
@@ -86,8 +86,9 @@ async def test_a_dead_endpoint_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> 
         return web.Response()
 
     async with chat_mock(hang_up) as mock:
+        settings = RunSettings(mock.url, users=1, timing=FAST, breaker=Breaker(3))
         with pytest.raises(EndpointError, match="3 requests in a row failed; the last: disconnect"):
-            await run_load(RunSettings(mock.url, users=1, timing=FAST), TRACES)
+            await run_load(settings, TRACES)
 
 
 async def test_nobody_there(unused_tcp_port: int) -> None:

@@ -28,7 +28,7 @@ def test_admission_needs_room_for_the_whole_prompt():
     assert blocks.hbm.used_blocks == 7
     assert blocks.admit(sequence(49, seed=2)) is None
     assert blocks.hbm.used_blocks == 7, "a refusal takes nothing"
-    assert blocks.admit(sequence(48, seed=2)) == (0, 0)
+    assert blocks.admit(sequence(48, seed=2)) == (0, 0, 0)
 
 
 def test_evictable_hits_count_against_the_room():
@@ -39,7 +39,7 @@ def test_evictable_hits_count_against_the_room():
     other = sequence(64, seed=2)
     compute(blocks, other)
     assert blocks.admit(sequence(97, seed=1)) is None, "its 6 blocks and one more: 4 + 7 > 10"
-    assert blocks.admit(sequence(96, seed=1)) == (80, 0)
+    assert blocks.admit(sequence(96, seed=1)) == (80, 0, 0)
 
 
 def test_a_sequence_takes_no_block_before_grow_at():
@@ -60,7 +60,7 @@ def test_release_keeps_content_and_frees_blocks():
     blocks.release(one)
     assert blocks.hbm.used_blocks == 0
     assert (one.blocks, one.computed, one.hold) == (0, 0, None)
-    assert blocks.admit(one) == (96, 0)
+    assert blocks.admit(one) == (96, 0, 0)
 
 
 def test_fits_allows_for_second_copies():
@@ -87,7 +87,7 @@ def test_dram_extends_a_hit_by_whole_chunks():
     blocks.release(one)
     assert blocks.hbm.reset()
     again = sequence(700)
-    assert blocks.admit(again) == (0, 512)
+    assert blocks.admit(again) == (0, 512, 0)
     assert again.computed == 512
     assert blocks.hbm.match(again.request.chain, 99).blocks == 0, "not valid before it is loaded"
     blocks.loaded(again)

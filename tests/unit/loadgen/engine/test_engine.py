@@ -360,3 +360,55 @@ def test_time_does_not_go_back():
     with pytest.raises(AssertionError):
         model.advance(0.5)
     assert not math.isinf(model.gauges().kv_usage)
+
+
+def test_what_a_peer_holds_is_loaded_at_the_rate_of_the_wire():
+    model = engine(EngineRates(prefill_tok_s=1000, decode_step_s=0.01, transfer_tok_s=10_000))
+    model.submit(Request("a", chain(0, 70), 1001, 2, remote_tokens=1001), 0.0)
+    out = drain(model)
+    admitted = of(Admitted, out)
+    assert (admitted.hbm_hit, admitted.remote_hit, admitted.computed) == (0, 992, 9)
+    assert of(FirstToken, out).time_s == pytest.approx(992 / 10_000 + 9 / 1000)
+    assert model.gauges().cached_prompt_tokens == 992
+    # Loaded blocks are cached like computed ones.
+    model.submit(Request("b", chain(0, 70), 1001, 2), 10.0)
+    assert of(Admitted, drain(model), "b").hbm_hit == 992
+
+
+def test_only_what_is_missed_is_loaded():
+    model = engine()
+    model.submit(Request("a", chain(0, 70), 801, 1), 0.0)
+    drain(model)
+    model.submit(Request("b", chain(0, 70), 1001, 1, remote_tokens=1001), 10.0)
+    admitted = of(Admitted, drain(model), "b")
+    assert (admitted.hbm_hit, admitted.remote_hit) == (800, 192)
+
+
+def test_loads_from_peers_queue_behind_each_other():
+    model = engine(EngineRates(prefill_tok_s=100_000, decode_step_s=0.01, transfer_tok_s=1000))
+    for name, seed in (("a", 1), ("b", 2)):
+        model.submit(Request(name, chain(seed, 40), 513, 1, remote_tokens=513), 0.0)
+    out = drain(model)
+    assert of(FirstToken, out, "a").time_s == pytest.approx(0.512, abs=0.001)
+    assert of(FirstToken, out, "b").time_s == pytest.approx(1.024, abs=0.001)
+
+
+def test_what_is_kept_for_a_peer_takes_room_until_it_is_let_go():
+    model = engine(hbm_tokens=1600)
+    model.submit(Request("a", chain(1, 63), 1001, 1, keeps=True), 0.0)
+    drain(model)
+    assert model.gauges().kv_usage == pytest.approx(63 / 100)
+    model.submit(Request("b", chain(2, 63), 1001, 1), 10.0)
+    assert not [e for e in drain(model) if isinstance(e, FirstToken)]
+    assert model.let_go("a", 20.0)
+    assert not model.let_go("a", 20.0)
+    assert of(FirstToken, drain(model), "b").time_s == pytest.approx(21.0, abs=0.01)
+    assert model.gauges().kv_usage == 0
+
+
+def test_an_aborted_prefill_keeps_nothing():
+    model = engine()
+    model.submit(Request("a", chain(1, 63), 1001, 1, keeps=True), 0.0)
+    model.abort("a", 0.1)
+    assert not model.let_go("a", 0.2)
+    assert model.gauges().kv_usage == 0

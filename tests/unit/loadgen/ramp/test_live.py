@@ -56,18 +56,16 @@ class Script:
         return {}
 
 
-async def test_users_join_once_and_every_sample_is_heard_of_once(
+async def test_users_are_offered_once_and_every_sample_is_heard_of_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("loadgen.ramp.live.TICK_REAL_S", 0.0)
     samples = [Sample("a", "t", 0, t_end=1.0), Sample("b", "t", 0, error="cancelled")]
     flying = [Sample("c", "t", 0)]
-    joined: list[int] = []
     told: list[int] = []
     script = Script([2, 1, 3, 3])
-    steering = Steering(script, Gate(), 1e6, time.monotonic(), join=joined.append, told=told.append)
+    steering = Steering(script, Gate(), 1e6, time.monotonic(), offer=told.append)
     await steering.steer(samples, flying)
-    assert joined == [0, 1, 2]
     assert told == [2, 1, 3]
     assert [len(ended) for ended, _ in script.heard] == [1, 0, 0]
     assert [len(waiting) for _, waiting in script.heard] == [1, 1, 1]
@@ -76,6 +74,6 @@ async def test_users_join_once_and_every_sample_is_heard_of_once(
 async def test_the_end_of_the_run_is_the_end_of_the_ramp() -> None:
     gate, script = Gate(), Script([1, 1, 1])
     gate.close("duration over")
-    steering = Steering(script, gate, 1.0, 0.0, join=lambda _: None, told=lambda _: None)
+    steering = Steering(script, gate, 1.0, 0.0, offer=lambda _: None)
     await steering.steer([], [])
     assert not script.done

@@ -1,0 +1,28 @@
+from kvproxy.core.disagg.grants import Grant, Grants
+
+FIELDS = {"kv_transfer_params": {"do_remote_prefill": True}}
+
+
+def test_a_grant_is_taken_once() -> None:
+    grants = Grants()
+    grants.put("id-1", Grant(FIELDS, 10.0))
+    assert grants.waiting("id-1")
+    assert not grants.waiting("id-2")
+    assert grants.take("id-1", 11.0) == Grant(FIELDS, 10.0)
+    assert not grants.waiting("id-1")
+    assert grants.take("id-1", 11.0) is None
+
+
+def test_what_an_engine_may_have_let_go_is_not_used() -> None:
+    grants = Grants()
+    grants.put("id-1", Grant(FIELDS, 10.0))
+    assert grants.take("id-1", 30.5) is None
+
+
+def test_they_are_bounded_and_the_oldest_go() -> None:
+    grants = Grants()
+    for number in range(2000):
+        grants.put(str(number), Grant(FIELDS, 0.0))
+    assert not grants.waiting("975")
+    assert grants.waiting("976")
+    assert grants.waiting("1999")
