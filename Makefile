@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-micro test test-faults test-soak test-capacity test-browser test-vllm test-fleet lint format settings clean
+.PHONY: help setup demo bench bench-micro test test-faults test-soak fuzz test-capacity test-browser test-vllm test-fleet lint format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -26,6 +26,10 @@ test-faults: setup  ## thousands of failure schedules, 10,000 aborts, then test-
 	@$(BIN)/pytest -q -s -m slow tests/integration/test_client_aborts.py
 	@$(MAKE) --silent test-soak
 
+fuzz: setup  ## bodies that nobody would write through everything that reads one; COUNT=1000000
+	@$(BIN)/python -m tests.fuzz --count $(COUNT)
+
+COUNT := 1000000
 SECONDS := 600
 test-soak: setup  ## steady load while replicas die, hang and come back; SECONDS=600
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS) $(SOAK)

@@ -32,6 +32,7 @@ _ONE = frozenset({"n", "best_of", "repetition_penalty", "length_penalty"})
 _EVENT_BYTES_MAX = 2**20
 _TEXT_CHARS_MAX = 4 * 2**20
 _TIMES_MAX = 2
+_DIGITS_MAX = 18
 _BREAKS = frozenset({"upstream_unreachable", "upstream_lost", "upstream_broke", "upstream_timeout"})
 # What the client is told before the rest.
 MARK = b": continued on another replica\n\n"
@@ -152,7 +153,8 @@ class Continuation:
         for name in _LIMITS:
             limit = members.get(name)
             if limit is not None and limit.raw not in _ABSENT:
-                left = int(limit.raw) - self._tokens if limit.raw.isdigit() else 0
+                plain = limit.raw.isdigit() and len(limit.raw) < _DIGITS_MAX
+                left = int(limit.raw) - self._tokens if plain else 0
                 if left <= 0:
                     return None
                 splices.append(Splice(limit.start, limit.end, b"%d" % left, "continuation"))
