@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-micro test test-faults test-soak fuzz test-capacity test-browser test-vllm test-fleet lint format settings clean
+.PHONY: help setup demo bench bench-micro bench-client test test-faults test-soak fuzz test-capacity test-browser test-vllm test-fleet lint format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -46,9 +46,7 @@ test-browser: setup  ## the pages in a real Chromium; its first run installs it 
 
 test-vllm: setup  ## a real vLLM and LMCache on the CPU; its first run installs them (minutes)
 	@mkdir -p out && rm -f out/test-vllm.status
-	@status=0; \
-	$(BIN)/python -m tests.support.realstack.install || status=$$?; \
-	if [ $$status = 0 ]; then $(BIN)/pytest -s -m realstack tests/realstack || status=$$?; fi; \
+	@status=0; $(BIN)/python -m tests.support.realstack.run || status=$$?; \
 	echo $$status > out/test-vllm.status; exit $$status
 
 test-fleet: setup  ## four proxies, a real Valkey, hopping clients, store and proxy lost (minutes)
@@ -61,6 +59,9 @@ bench: setup  ## what kvproxy costs beside a bare relay and nginx (minutes; a qu
 
 bench-micro: setup  ## single steps of a request, those of the data plane against their budgets
 	@$(BIN)/pytest -q -s tests/benchmark
+
+bench-client: setup  ## what the load generator adds to a true 20 ms TTFT, and its events a second
+	@$(BIN)/pytest -q -s tests/benchmark/loadgen/test_client_speed.py
 
 lint: setup  ## style, types and import rules
 	@$(BIN)/ruff check .

@@ -53,7 +53,7 @@ from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
 from kvproxy.sharing import Sharing
-from kvproxy.sources import Sources
+from kvproxy.sources import Sources, SourceSetupError
 from kvproxy.two_legs import TwoLegs
 from kvproxy.warmth import Warmth
 
@@ -129,6 +129,7 @@ class App:
             clock=time.monotonic,
             observe=self._observe,
             access=self.access,
+            ask_ids=self.sources.ask_ids,
             keepalive_s=settings.admission.keepalive_s,
             continues=settings.upstream.continue_streams,
             cache_hints=settings.canonical.cache_hints,
@@ -305,7 +306,7 @@ async def _serve(settings: Settings, load: Load | None) -> int:
     loop = asyncio.get_running_loop()
     try:
         app = App(settings, load)
-    except TlsError as error:
+    except (SourceSetupError, TlsError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     try:

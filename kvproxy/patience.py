@@ -1,13 +1,8 @@
 """Telling the client of a stream that it waits, so that nobody on the way hangs up on silence."""
 
 import asyncio
-from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, Self
-
-from kvproxy.core.errors import ProxyError
-from kvproxy.core.refusal import SAID_BYTES_MAX, refusal
-from kvproxy.core.router import Placement
+from typing import Protocol, Self
 
 
 class Holdable(Protocol):
@@ -15,12 +10,6 @@ class Holdable(Protocol):
     def held(self) -> bool: ...
 
     def hold(self) -> None: ...
-
-
-class Relayed(Protocol):
-    status: int
-
-    async def relay(self, feed: Callable[[bytes], None], exchange: Any) -> None: ...
 
 
 class Patience:
@@ -63,14 +52,3 @@ class Patience:
         self._timer = None
         self._client.hold()
         self.begin()
-
-
-async def refused(answer: Relayed, exchange: Any, placement: Placement) -> ProxyError:
-    """What is told to a client that was promised a stream, of an answer that is none."""
-    said = bytearray()
-
-    def listen(chunk: bytes) -> None:
-        said.extend(chunk[: SAID_BYTES_MAX - len(said)])
-
-    await answer.relay(listen, exchange)
-    return refusal(placement.replica.id, answer.status, bytes(said))

@@ -22,14 +22,15 @@ from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.passing import model_of
-from kvproxy.core.refusal import is_stream
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
 from kvproxy.core.threads import Step
+from kvproxy.core.token_ids import TokenIds, asking
 from kvproxy.core.turn import Turn, apply, continued
 from kvproxy.core.types import Identity, Usage
-from kvproxy.patience import Patience, refused
+from kvproxy.patience import Patience
+from kvproxy.relaying import relay
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -148,6 +149,7 @@ class Record:
     waited_s: float = 0.0
     learned: Outcome | None = None
     body: bytes = b""
+    token_ids: TokenIds | None = None
     tenant: str = ""
     previous: str = ""
     pin: str = ""
@@ -166,6 +168,7 @@ class Proxy:
     clock: Callable[[], float]
     observe: Callable[[Record], None]
     access: Access
+    ask_ids: Callable[[Record], bool] = lambda record: False
     keepalive_s: float | None = None
     cache_hints: bool = True
     agree: Agree | None = None
@@ -292,15 +295,19 @@ class Proxy:
         patience: Patience,
     ) -> None:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
-        exchange, turn, flow = record.exchange, record.turn, record.flow
+        exchange, turn = record.exchange, record.turn
         preamble, tap = (turn.dialect.preamble, self.reader.tap(turn)) if turn else ((), None)
         watch = AnswerWatch(preamble, tap)
+        wanted = not record.continued and self.ask_ids(record)
+        ids = record.token_ids = TokenIds() if wanted else None
+        body = body if ids is None else asking(body)
 
         def pass_on(chunk: bytes) -> None:
             if watch.feed(chunk):
                 if record.ttft_s is None:
                     record.ttft_s = self.clock() - record.began
                 self.placer.first_token(placement)
+            flow = record.flow
             exchange.send(chunk if flow is None else flow.feed(chunk))
 
         try:
@@ -315,11 +322,7 @@ class Proxy:
                 record.status = answer.status
                 if answer.status >= 500:
                     record.outcome = "upstream_error"
-                await _begin(record, answer, placement)
-                flow = record.flow
-                await answer.relay(pass_on, exchange)
-                if flow is not None:
-                    exchange.send(flow.end())
+                await relay(record, answer, placement, ids, pass_on)
                 exchange.end()
         except BaseException:
             self.placer.abort(placement)
@@ -334,14 +337,3 @@ class Proxy:
             used = record.usage.prompt_tokens + record.usage.completion_tokens
             record.caller.used(used, self.clock())
         self.placer.finish(record, placement)
-
-
-async def _begin(record: Record, answer: Answer, placement: Placement) -> None:
-    """The head goes to the client, unless its stream has begun."""
-    exchange = record.exchange
-    if not is_stream(answer.status, answer.headers):
-        record.flow = None
-        if exchange.held or record.continued:
-            raise await refused(answer, exchange, placement)
-    if not record.continued:
-        exchange.start(answer.status, answer.headers, placement)

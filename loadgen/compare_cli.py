@@ -1,6 +1,7 @@
 """`loadgen compare`: the same conversations through several routers or policies."""
 
 import contextlib
+import shlex
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -18,8 +19,10 @@ from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.schedule import Timing
 from loadgen.traces.errors import TraceError
 from loadgen.traces.load import load_traces
-from loadgen.versus.arms import Contender, play
+from loadgen.versus.arms import Contender, play, room_tokens
+from loadgen.versus.attainable import attainable
 from loadgen.versus.outcome import judge, table
+from loadgen.warm import Warm
 from loadgen.wire import Endpoint
 
 
@@ -29,6 +32,9 @@ from loadgen.wire import Endpoint
               help="Endpoint to compare; others are held against the first.")  # fmt: skip
 @click.option("--policy", "policies", multiple=True,
               help="Arm: kvproxy with this policy in front of the --replica URLs.")  # fmt: skip
+@click.option("--emulate", "emulated", multiple=True, metavar="NAME=FLAGS",
+              help="Arm: an emulator of its own with these flags of `kvproxy emulate`, e.g. "
+              "hbm='--hbm-tokens 300k'.")  # fmt: skip
 @click.option("--replica", "replicas", multiple=True, metavar="URL",
               help="Engine behind the arms; its cache is emptied before every run.")  # fmt: skip
 @click.option("--conversations", default=32, type=click.IntRange(1), show_default=True,
@@ -40,6 +46,9 @@ from loadgen.wire import Endpoint
 @click.option("--time-scale", default=1.0, type=click.FloatRange(min=0.001), show_default=True)
 @click.option("--max-context", default="128k", type=COUNT, show_default=True)
 @click.option("--max-output", type=COUNT, help="Cap on the recorded output length.")
+@click.option("--cache-tokens", type=COUNT,
+              help="Room for KV in all replicas together, for the bounds; default: what the "
+              "--replica URLs say of themselves.")  # fmt: skip
 @click.option("--engine-block-size", default=16, type=click.IntRange(1), show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False))
@@ -48,6 +57,7 @@ def compare(
     traces: Path,
     arms: tuple[str, ...],
     policies: tuple[str, ...],
+    emulated: tuple[str, ...],
     replicas: tuple[str, ...],
     conversations: int,
     repeats: int,
@@ -56,6 +66,7 @@ def compare(
     time_scale: float,
     max_context: int,
     max_output: int | None,
+    cache_tokens: int | None,
     engine_block_size: int,
     seed: int,
     json_file: Path | None,
@@ -65,7 +76,12 @@ def compare(
     Every arm gets the same requests at the same times from empty caches; differences are taken
     request by request, with a bootstrap over conversations.
     """
-    contenders = _contenders(arms, policies, replicas)
+    contenders = [
+        *_contenders(arms, policies, replicas),
+        *(_emulator(given, time_scale) for given in emulated),
+    ]
+    if len({one.name for one in contenders}) != len(contenders) or len(contenders) < 2:
+        raise click.UsageError("give two arms or more, each under its own name")
     settings = RunSettings(
         url="",
         users=users,
@@ -81,11 +97,14 @@ def compare(
             contenders, settings, chosen, partial(_tell, console), repeats=repeats, reset=replicas
         )
         results: dict[str, list[RunResult]] = uvloop.run(playing)
+        room = cache_tokens or uvloop.run(room_tokens(replicas))
     except (ChildError, EndpointError, TraceError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt as error:
         raise click.Abort from error
-    found = judge(results, engine_block_size)
+    warm = Warm.of(chosen, settings.warm_prefix_pct)
+    within = partial(attainable, traces=chosen, warm=warm, capacity_tokens=room) if room else None
+    found = judge(results, engine_block_size, within)
     Console().print(table(found))
     if json_file is not None:
         told = {"arms": [one.as_json() for one in found]}
@@ -106,9 +125,22 @@ def _contenders(
             raise click.UsageError(f"--arm takes NAME=URL: {error}") from error
         found.append(Contender(name, partial(_elsewhere, url)))
     found += [Contender(policy, _proxy(policy, replicas)) for policy in policies]
-    if len({one.name for one in found}) != len(found) or len(found) < 2:
-        raise click.UsageError("give two arms or more, each under its own name")
     return found
+
+
+def _emulator(given: str, time_scale: float) -> Contender:
+    name, _, flags = given.partition("=")
+    try:
+        arguments = ["emulate", "--port", "0", "--time-scale", str(time_scale), *shlex.split(flags)]
+    except ValueError as error:
+        raise click.UsageError(f"--emulate {name}: {error}") from error
+
+    @contextlib.asynccontextmanager
+    async def serving() -> AsyncIterator[str]:
+        async with kvproxy_child(arguments, 1) as (url,):
+            yield url
+
+    return Contender(name, serving)
 
 
 @contextlib.asynccontextmanager

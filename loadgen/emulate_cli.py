@@ -74,6 +74,12 @@ from loadgen.preset_file import preset_file
 @click.option("--tokenizer", type=click.Path(file_okay=False), help="Directory of tokenizer.json.")
 @click.option("--seed", default=0, show_default=True, help="Varies the generated text.")
 @click.option(
+    "--prefix-caching/--no-prefix-caching",
+    default=True,
+    show_default=True,
+    help="Keep blocks of ended requests for others, as vLLM's flag of that name.",
+)
+@click.option(
     "--kv-events/--no-kv-events",
     default=False,
     show_default=True,

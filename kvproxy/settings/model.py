@@ -22,6 +22,7 @@ from kvproxy.settings.replica import ReplicaSettings, check_roles
 from kvproxy.settings.score import ScoreSettings
 from kvproxy.settings.server import ServerSettings, UpstreamSettings
 from kvproxy.settings.store import StoreSettings
+from kvproxy.settings.tokens import TokensSettings
 from kvproxy.settings.warm import WarmSettings
 
 PolicyName = Literal[
@@ -197,6 +198,7 @@ class Settings(Section):
     lmcache: LmcacheSettings = LmcacheSettings()
     disagg: DisaggSettings = DisaggSettings()
     store: StoreSettings = StoreSettings()
+    tokens: TokensSettings = TokensSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

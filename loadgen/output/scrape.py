@@ -77,6 +77,13 @@ class Scraper:
             for wire in self._wires.values():
                 wire.close()
 
+    async def once(self) -> None:
+        try:
+            await asyncio.gather(*(self._ask(name) for name in self._wires))
+        finally:
+            for wire in self._wires.values():
+                wire.close()
+
     async def _ask(self, replica: str) -> None:
         parts: list[bytes] = []
 

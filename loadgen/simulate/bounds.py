@@ -1,6 +1,7 @@
 """What no cache of a size could beat on an order of requests, to print beside what a policy got.
 
-All three are hit rates over prompt tokens, in whole blocks, the last token never counted.
+All three are hit rates over prompt tokens, in whole blocks, the last token never counted. A prompt
+that is larger than all of the memory cannot be served from it: it hits nothing and is not kept.
 """
 
 from collections.abc import Sequence
@@ -25,11 +26,11 @@ def bounds(samples: Sequence[Sample], capacity_tokens: int, block_size: int) -> 
     """`samples` in the order asked, with their hashes; `capacity_tokens` of all replicas."""
     ordered = sorted(samples, key=lambda sample: sample.asked_at)
     total = sum(sample.prompt_tokens for sample in ordered)
-    unlimited = sum(sample.prompt_tokens for sample in ordered) + 1
+    fitting = [sample for sample in ordered if sample.prompt_tokens <= capacity_tokens]
     return Bounds(
-        infinite=_lru(ordered, unlimited, block_size) / total,
-        pooled_lru=_lru(ordered, capacity_tokens, block_size) / total,
-        offline_min=_foresight(ordered, capacity_tokens, block_size) / total,
+        infinite=_lru(ordered, total + 1, block_size) / total,
+        pooled_lru=_lru(fitting, capacity_tokens, block_size) / total,
+        offline_min=_foresight(fitting, capacity_tokens, block_size) / total,
     )
 
 

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
+from loadgen.output.scrape import Scraper
 from loadgen.probe import EndpointError, Probe
 from loadgen.run import run_load
 from loadgen.run_values import Progress, RunResult, RunSettings
@@ -62,3 +63,11 @@ async def forget(url: str) -> None:
         wire.close()
     if status != 200:
         raise EndpointError(f"{url}/reset_prefix_cache answered {status}")
+
+
+async def room_tokens(urls: Sequence[str]) -> int | None:
+    """Tokens of KV that all these replicas hold in HBM, as they say; None if one does not."""
+    scraper = Scraper(urls, 0.0)
+    await scraper.once()
+    sizes = [one.hbm_tokens for one in scraper.found]
+    return sum(size or 0 for size in sizes) if sizes and all(sizes) else None

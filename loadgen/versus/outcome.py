@@ -1,7 +1,7 @@
 """What a comparison found, as a table for people and as JSON."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from rich.table import Table
 from rich.text import Text
@@ -9,6 +9,7 @@ from rich.text import Text
 from loadgen.report import pct, seconds
 from loadgen.run_values import RunResult
 from loadgen.sample import Sample
+from loadgen.simulate.bounds import Bounds
 from loadgen.simulate.run import jain
 from loadgen.stats import arm, quantile, summarise
 from loadgen.versus.pairs import (
@@ -26,7 +27,8 @@ from loadgen.versus.pairs import (
 class Found:
     """One arm against the first. `stretch` is per conversation against the best arm; `jain` is 1
     when all conversations are stretched alike. `attained` is the reported hit rate over that of
-    a cache that never forgets."""
+    a cache that never forgets; `pooled_lru` and `offline_min` are those of one LRU as large as all
+    caches together, and of that memory with foresight, where its size is known."""
 
     name: str
     summary: dict[str, object]
@@ -36,21 +38,65 @@ class Found:
     stretch_max: float | None
     jain: float | None
     attained: float | None
+    pooled_lru: float | None = None
+    offline_min: float | None = None
+
+    def of(self, bound: float | None) -> float | None:
+        """The reported hit rate as a share of a bound."""
+        reported = self.summary["hit_rate_reported"]
+        return reported / bound if isinstance(reported, float) and bound else None
 
     def as_json(self) -> dict[str, object]:
         told = {name: diff and asdict(diff) for name, diff in self.differences.items()}
         return arm(self.name, self.summary) | {
             "valid": self.valid, "differences": told, "stretch_p50": self.stretch_p50,
             "stretch_max": self.stretch_max, "jain_fairness": self.jain, "attained": self.attained,
+            "hit_rate_pooled_lru": self.pooled_lru, "hit_rate_offline_min": self.offline_min,
+            "attained_of_pooled_lru": self.of(self.pooled_lru),
+            "attained_of_offline_min": self.of(self.offline_min),
         }  # fmt: skip
 
 
-def judge(results: Mapping[str, Sequence[RunResult]], block_size: int) -> list[Found]:
-    """The first arm is what the others are held against."""
+Attainable = Callable[[Sequence[Sample]], Bounds | None]
+
+
+def judge(
+    results: Mapping[str, Sequence[RunResult]],
+    block_size: int,
+    attainable: Attainable | None = None,
+) -> list[Found]:
+    """The first arm is what the others are held against. `attainable` are the bounds of one
+    run's samples."""
     samples = {name: _samples(runs) for name, runs in results.items()}
     base = next(iter(samples.values()))
     stretched = stretches(samples)
-    return [_found(name, runs, base, stretched[name], block_size) for name, runs in results.items()]
+    found = [
+        _found(name, runs, base, stretched[name], block_size) for name, runs in results.items()
+    ]
+    if attainable is None:
+        return found
+    return [_bounded(one, results[one.name], attainable) for one in found]
+
+
+def _bounded(found: Found, runs: Sequence[RunResult], attainable: Attainable) -> Found:
+    """With the bounds of all runs together, in the engines' blocks: those of the traces are held
+    against the same bound of either kind."""
+    total = infinite = pooled = least = 0.0
+    for run in runs:
+        bounds = attainable(run.samples)
+        if bounds is None:
+            return found
+        tokens = sum(sample.prompt_tokens or 0 for sample in run.samples)
+        total += tokens
+        infinite += tokens * bounds.infinite
+        pooled += tokens * bounds.pooled_lru
+        least += tokens * bounds.offline_min
+    exact = found.summary["hit_rate_bound"]
+    if not infinite or not isinstance(exact, float):
+        return found
+    return replace(
+        found, pooled_lru=exact * pooled / infinite, offline_min=exact * least / infinite
+    )
 
 
 def table(found: Sequence[Found]) -> Table:
@@ -65,6 +111,7 @@ def table(found: Sequence[Found]) -> Table:
         "e2e mean": [_told(f, "e2e_mean_s", seconds) for f in found],
         "hit rate, mean of requests": [_told(f, "hit_rate_mean", pct) for f in found],
         "hit rate of attainable": [pct(f.attained) for f in found],
+        **_bounds_rows(found),
         "stretch p50 / worst": [
             f"{_times(f.stretch_p50)} / {_times(f.stretch_max)}" for f in found
         ],
@@ -75,6 +122,17 @@ def table(found: Sequence[Found]) -> Table:
     first = found[0].name
     shown.caption = f"\\[95 % interval of the difference from {first}, paired]; ? = may be chance"
     return shown
+
+
+def _bounds_rows(found: Sequence[Found]) -> dict[str, list[str]]:
+    if all(f.pooled_lru is None for f in found):
+        return {}
+    return {
+        "of one pooled LRU": [f"{pct(f.of(f.pooled_lru))} of {pct(f.pooled_lru)}" for f in found],
+        "of it with foresight": [
+            f"{pct(f.of(f.offline_min))} of {pct(f.offline_min)}" for f in found
+        ],
+    }
 
 
 def _found(

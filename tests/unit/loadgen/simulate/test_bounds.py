@@ -16,6 +16,17 @@ def test_a_cache_that_holds_everything_reaches_all_three_bounds() -> None:
     assert found.infinite == found.pooled_lru == found.offline_min == 160 / (68 + 100 + 132)
 
 
+def test_a_prompt_larger_than_the_memory_hits_nothing_and_pushes_nothing_out() -> None:
+    large = [sample("big", turn, range(100, 109 + turn)) for turn in (0, 2)]
+    small = [sample("a", turn, range(4)) for turn in (1, 3)]
+    alone = bounds(large, 16 * 8, 16)
+    assert (alone.pooled_lru, alone.offline_min) == (0.0, 0.0)
+    assert alone.infinite > 0
+    both = bounds([*large, *small], 16 * 8, 16)
+    total = sum(one.prompt_tokens for one in (*large, *small))
+    assert both.pooled_lru == both.offline_min == 64 / total
+
+
 def test_foresight_beats_lru_on_a_scan_larger_than_the_cache() -> None:
     asked = [
         sample(name, turn * 3 + place, range(100 * place, 100 * place + 4))
