@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-micro bench-client test test-faults test-soak fuzz test-capacity test-browser test-vllm test-fleet lint format settings clean
+.PHONY: help setup demo bench bench-micro bench-client test test-faults test-soak fuzz test-capacity test-browser test-vllm test-fleet lint format settings clean test-envoy
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -53,6 +53,11 @@ test-fleet: setup  ## four proxies, a real Valkey, hopping clients, store and pr
 	@mkdir -p out && rm -f out/test-fleet.status
 	@status=0; $(BIN)/python -m tests.fleet $(or $(FLEET),--points 4) || status=$$?; \
 	echo $$status > out/test-fleet.status; exit $$status
+
+test-envoy: setup  ## a real Envoy asks `kvproxy epp`; its first run installs it (minutes)
+	@mkdir -p out && rm -f out/test-envoy.status
+	@status=0; $(BIN)/python -m tests.fleet.envoy $(or $(ENVOY),--requests 40) || status=$$?; \
+	echo $$status > out/test-envoy.status; exit $$status
 
 bench: setup  ## what kvproxy costs beside a bare relay and nginx (minutes; a quiet machine)
 	@$(BIN)/python -m tests.benchmark.relay $(BENCH)

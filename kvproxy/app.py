@@ -6,7 +6,7 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import orjson
@@ -41,6 +41,7 @@ from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
+from kvproxy.finding import Finding
 from kvproxy.listeners import ListenError, listen, servers
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
@@ -81,7 +82,7 @@ class App:
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         self.access = build_access(settings)
-        api_keys = api_keys_of(settings)
+        self.api_keys = api_keys = api_keys_of(settings)
         self._certificates = Certificates(settings)
         self._upstream = _upstream(
             settings, api_keys, self.access.closed, self._certificates.upstream
@@ -138,6 +139,7 @@ class App:
             self.router, self.admission, self.gate, self.probe, self._upstream, self.sources
         )
         self.table = ReplicaTable(settings, everybody, maker, api_keys, time.monotonic)
+        self.finding = Finding(settings, self.table)
         self.reloader = Reloader(settings, load, self._take_over)
         self.server, self.admin_server = self._servers()
 
@@ -147,6 +149,7 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        await self.finding.start()
         if self.bootstrap is not None:
             await self.bootstrap.start()
         await self.sharing.start()
@@ -168,6 +171,7 @@ class App:
         if self.bootstrap is not None:
             await self.bootstrap.close()
         await self.sharing.close()
+        await self.finding.close()
         await self.table.close()
         await self.warmth.close()
         await self.sources.close()
@@ -290,6 +294,9 @@ def _upstream(
     return Http1Upstream(limits, api_keys, kept=CREDENTIALS if closed else (), tls=tls)
 
 
+Make = Callable[[Settings, Load | None], App]
+
+
 @asynccontextmanager
 async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator[tuple[App, str]]:
     """A running proxy in this event loop: (app, URL)."""
@@ -301,11 +308,11 @@ async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator
         await app.stop()
 
 
-async def _serve(settings: Settings, load: Load | None) -> int:
+async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     try:
-        app = App(settings, load)
+        app = make(settings, load)
     except (SourceSetupError, TlsError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -335,7 +342,7 @@ async def _serve(settings: Settings, load: Load | None) -> int:
     return 0
 
 
-def run(settings: Settings, load: Load | None = None) -> int:
+def run(settings: Settings, load: Load | None = None, make: Make = App) -> int:
     """`kvproxy serve`: returns when told to stop and drained. SIGHUP has `load` read again."""
     set_up(settings.log.level, settings.log.format)
-    return uvloop.run(_serve(settings, load))
+    return uvloop.run(_serve(settings, load, make))

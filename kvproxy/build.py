@@ -116,16 +116,6 @@ def build_disagg(settings: Settings) -> Disagg | None:
     return Disagg(terms, TransferRate(asked.transfer_tok_s))
 
 
-def api_keys_of(settings: Settings) -> dict[str, str]:
-    """What replicas are shown, by their ids."""
-    keys = {}
-    for replica in settings.replicas:
-        secret = replica.api_key or settings.upstream.api_key
-        if secret is not None:
-            keys[replica.id] = secret.get_secret_value()
-    return keys
-
-
 def build_access(settings: Settings) -> Access:
     return Access(keys_of(settings), commands_open=settings.access.engine_commands)
 
@@ -190,3 +180,13 @@ def build_reader(settings: Settings, kept: Representatives | None = None) -> Rea
     )
     reader = TurnReader(acting, block_bytes, points, asked.echo_max_bytes)
     return DryReader(plain, reader) if asked.dry_run else reader
+
+
+def api_keys_of(settings: Settings) -> dict[str, str]:
+    """What each replica is told in place of the client's key, by replica id."""
+    keys = {}
+    for replica in settings.replicas:
+        secret = replica.api_key or settings.upstream.api_key
+        if secret is not None:
+            keys[replica.id] = secret.get_secret_value()
+    return keys

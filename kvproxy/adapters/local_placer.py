@@ -48,7 +48,10 @@ class LocalPlacer:
     retries: RetryBudget = field(default_factory=RetryBudget)
     peers: Peers | None = None
 
-    async def place(self, record: Record, tried: frozenset[str]) -> Placement:
+    async def place(
+        self, record: Record, tried: frozenset[str], barred: frozenset[str] = frozenset()
+    ) -> Placement:
+        """`barred` must not be used, whoever else there is."""
         if not tried:
             self.retries.earn()
             self._follow(record)
@@ -56,7 +59,7 @@ class LocalPlacer:
             tried |= self._others(record.pinned)
         turn, identity = record.turn, record.identity
         if turn is None or identity is None:
-            return self.router.place_anywhere(self.clock(), tried, record.passing_model)
+            return self.router.place_anywhere(self.clock(), tried | barred, record.passing_model)
         if not tried:
             record.step = self.diagnosis.follow(identity, turn.chain)
             if record.step is not None and record.step.cause is Cause.COMPACTION:
@@ -64,7 +67,8 @@ class LocalPlacer:
                 self.router.affinity.forget(self.router.key_of(identity))
             if self.peers is not None:
                 await self.peers.recall(identity, turn.chain)
-        ticket = Ticket(identity, turn.chain, self.clock(), tried, priority_asked(record))
+        out = tried | barred
+        ticket = Ticket(identity, turn.chain, self.clock(), out, priority_asked(record))
         ticket.request_id = record.exchange.request_id
         placement = await self.gate.admit(ticket)
         if self.peers is not None:

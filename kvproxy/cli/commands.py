@@ -6,6 +6,7 @@ from kvproxy.cli.lazy import Lazy, LazyGroup
 
 COMMANDS = {
     "serve": Lazy("kvproxy.cli.serve:serve", "Run the proxy."),
+    "epp": Lazy("kvproxy.cli.epp:epp", "Decide for an Envoy gateway."),
     "check-config": Lazy("kvproxy.cli.check_config:check_config", "Check a settings file."),
     "explain": Lazy("kvproxy.cli.explain:explain", "Say why a prompt missed the cache."),
     "key": Lazy("kvproxy.cli.key:key", "Make an API key."),

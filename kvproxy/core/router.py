@@ -309,7 +309,7 @@ class Router:
             usable = [r for r in usable if r.role is not Role.PREFILL] or usable
         if usable:
             return usable
-        if not model or any(replica.serves(model) for replica in self.replicas):
+        if not (model and self.replicas) or any(r.serves(model) for r in self.replicas):
             serving = f"that serves `{model}` " if model else f"of {len(self.replicas)} "
             raise ProxyError(
                 "no_replica", f"no replica {serving}is ready; see /readyz", retry_after_s=1.0
