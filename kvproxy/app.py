@@ -84,9 +84,8 @@ class App:
         self.access = build_access(settings)
         self.api_keys = api_keys = api_keys_of(settings)
         self._certificates = Certificates(settings)
-        self._upstream = _upstream(
-            settings, api_keys, self.access.closed, self._certificates.upstream
-        )
+        tls = self._certificates.upstream
+        self._upstream = _upstream(settings, api_keys, self.access.closed, tls)
         self.probe = ReplicaProbe(
             self.router.replicas,
             interval_s=settings.probe.interval_s,
@@ -96,15 +95,11 @@ class App:
             changed=self._replica_changed,
             fixed_hbm=frozenset(r.id for r in settings.replicas if r.hbm_tokens is not None),
             api_keys=api_keys,
-            tls=self._certificates.upstream,
+            tls=tls,
         )
-        self.sources = Sources(
-            settings, self.router, api_keys, self.probe.model_path, self._certificates.upstream
-        )
+        self.sources = Sources(settings, self.router, api_keys, self.probe.model_path, tls)
         self.metrics.add(SourceCounters(self.sources.counted))
-        self.warmth = Warmth(
-            settings, self.router, api_keys, self._replica_changed, self._certificates.upstream
-        )
+        self.warmth = Warmth(settings, self.router, api_keys, self._replica_changed, tls)
         self.metrics.add(SourceCounters(self.warmth.counted))
         spellings = Representatives(settings.canonical.representatives_max_bytes)
         self.sharing = Sharing(settings, self.router, spellings)
