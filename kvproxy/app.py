@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,14 +12,15 @@ import orjson
 import uvloop
 
 from kvproxy.adapters.gate import Gate
-from kvproxy.adapters.http1.listener import HttpServer, Page, Route
+from kvproxy.adapters.http1.listener import HttpServer, ListenError, Page, Route, listen
 from kvproxy.adapters.http1.tls import TlsError
-from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
 from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.admin.api import AdminApi
 from kvproxy.admin.commands import AdminCommands
+from kvproxy.admin.live import Live
+from kvproxy.admin.page_files import page_routes
 from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import (
     ReplicaMaker,
@@ -30,6 +30,7 @@ from kvproxy.build import (
     build_admission,
     build_reader,
     build_router,
+    build_upstream,
     keys_of,
 )
 from kvproxy.certificates import Certificates
@@ -42,12 +43,13 @@ from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
 from kvproxy.finding import Finding
-from kvproxy.listeners import ListenError, listen, servers
+from kvproxy.listeners import servers
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
+from kvproxy.ops.systemd import notify
 from kvproxy.proxy import Proxy, Record
 from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
@@ -63,9 +65,9 @@ log = logging.getLogger("kvproxy")
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
 
-
-# Pages that load balancers and supervisors ask for.
-_OPEN = frozenset({"/healthz", "/readyz", "/health"})
+# Of load balancers and supervisors, and the live view's files: its figures are guarded.
+_FILES = page_routes()
+_OPEN = frozenset({"/healthz", "/readyz", "/health", *_FILES})
 
 
 class App:
@@ -79,13 +81,14 @@ class App:
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
         self.explanations = Explanations(settings.explain.requests_max_bytes)
         self.admin = AdminApi(self.router, time.monotonic, self.explanations)
+        self.live = Live(self.router, self.admission, self.metrics, time.monotonic, time.time)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         self.access = build_access(settings)
         self.api_keys = api_keys = api_keys_of(settings)
         self._certificates = Certificates(settings)
         tls = self._certificates.upstream
-        self._upstream = _upstream(settings, api_keys, self.access.closed, tls)
+        self._upstream = build_upstream(settings, api_keys, self.access.closed, tls)
         self.probe = ReplicaProbe(
             self.router.replicas,
             interval_s=settings.probe.interval_s,
@@ -134,6 +137,7 @@ class App:
             self.router, self.admission, self.gate, self.probe, self._upstream, self.sources
         )
         self.table = ReplicaTable(settings, everybody, maker, api_keys, time.monotonic)
+        self.live.listing = self.table.listing
         self.finding = Finding(settings, self.table)
         self.reloader = Reloader(settings, load, self._take_over)
         self.server, self.admin_server = self._servers()
@@ -187,7 +191,11 @@ class App:
 
     def _guard(self, path: str, header: Mapping[str, str]) -> None:
         """Own pages: health is for everybody, the rest for those who operate."""
-        if path in _OPEN or (path == "/metrics" and self.settings.access.metrics_open):
+        if (
+            path in _OPEN
+            or path in _FILES
+            or (path == "/metrics" and self.settings.access.metrics_open)
+        ):
             return
         realm = Realm.USE if path == "/v1/models" else Realm.OPERATE
         self.access.enter(header, realm, time.monotonic())
@@ -204,6 +212,7 @@ class App:
         self.warmth.answered(record)
         self.explanations.add(record)
         self.metrics.observe(record)
+        self.live.add(record)
         self.sources.answered(record)
         log_learned(record)
         if self.settings.log.access:
@@ -250,6 +259,8 @@ class App:
             "/metrics": self._metrics,
             "/admin/regime": self.admin.regime,
             "/admin/explain": self.admin.explain,
+            "/admin/live": self.live.page,
+            **_FILES,
         }
 
     async def _healthz(self, _query: str) -> Page:
@@ -277,16 +288,6 @@ class App:
             for card in self.probe.model_cards.get(replica.id, [])
         }
         return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
-
-
-def _upstream(
-    settings: Settings, api_keys: Mapping[str, str], closed: bool, tls: ssl.SSLContext
-) -> Http1Upstream:
-    upstream = settings.upstream
-    limits = UpstreamLimits(
-        upstream.connect_timeout_s, upstream.idle_timeout_s, upstream.keepalive_s
-    )
-    return Http1Upstream(limits, api_keys, kept=CREDENTIALS if closed else (), tls=tls)
 
 
 Make = Callable[[Settings, Load | None], App]
@@ -329,10 +330,12 @@ async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     loop.add_signal_handler(signal.SIGHUP, reload)
     sys.stdout.write(f"ready {url}\n")
     sys.stdout.flush()
+    notify("READY=1", f"STATUS=listening on {url}")
     await stop.wait()
     # A second signal means now: the default action ends the process.
     loop.remove_signal_handler(signal.SIGINT)
     loop.remove_signal_handler(signal.SIGTERM)
+    notify("STOPPING=1")
     await app.stop()
     return 0
 

@@ -15,18 +15,6 @@ from kvproxy.proxy import Exchange
 from kvproxy.settings.model import Settings
 
 
-class ListenError(Exception):
-    """An address is taken, or not ours."""
-
-
-async def listen(server: HttpServer, host: str, port: int) -> str:
-    """The URL. Raises ListenError."""
-    try:
-        return await server.start(host, port)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-
-
 def servers(
     settings: Settings,
     handle: Handler,

@@ -8,11 +8,11 @@ from kvproxy import app as serving
 from kvproxy.adapters.ext_proc.addresses import Addresses
 from kvproxy.adapters.ext_proc.exchange import EnvoyExchange, EnvoyUpstream
 from kvproxy.adapters.ext_proc.server import Picker, PickerLimits, PickerServer
+from kvproxy.adapters.http1.listener import ListenError
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
-from kvproxy.listeners import ListenError
 from kvproxy.proxy import Record
 from kvproxy.reload import Load
 from kvproxy.settings.epp import EppSettings

@@ -1,7 +1,7 @@
 import pytest
 
-from kvproxy.adapters.http1.listener import HttpServer, Page
-from kvproxy.listeners import ListenError, listen, servers
+from kvproxy.adapters.http1.listener import HttpServer, ListenError, Page, listen
+from kvproxy.listeners import servers
 from kvproxy.proxy import Exchange
 from kvproxy.settings.model import Settings
 from tests.support.listeners import echo, guard, page
