@@ -29,6 +29,7 @@ from kvproxy.core.threads import Step
 from kvproxy.core.token_ids import TokenIds, asking
 from kvproxy.core.turn import Turn, apply, continued
 from kvproxy.core.types import Identity, Usage
+from kvproxy.core.upgrade import model_asked_for
 from kvproxy.patience import Patience
 from kvproxy.relaying import relay
 
@@ -45,7 +46,8 @@ _LOST_MAX = 2
 class Exchange(Protocol):
     """The client's side of one request. `header` has lower-case names, the last value wins.
 
-    `congested`: it takes no more for now; when that changes `press` is called with what is so."""
+    `congested`: it takes no more for now; when that changes `press` is called with what is so.
+    `tunnels`: it asks for a WebSocket, which an answer of 101 makes it."""
 
     method: str
     target: str
@@ -54,6 +56,13 @@ class Exchange(Protocol):
     header: Mapping[str, str]
     raw_headers: Headers
     press: Callable[[bool], None] | None
+    tunnels: bool
+
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        """After 101: what the client sends goes to `sink`."""
+
+    def hold_back(self, full: bool) -> None:
+        """Whether the client of a tunnel may send no more for now."""
 
     @property
     def congested(self) -> bool: ...
@@ -184,6 +193,9 @@ class Proxy:
             dialect = dialect_of(exchange.method, exchange.path)
             if dialect is not None and "content-encoding" not in exchange.header:
                 body = await self._read(record, dialect, body)
+            elif exchange.tunnels:
+                record.passing_model = model_asked_for(exchange.target)
+                record.caller.may_use(record.passing_model)
             elif body:
                 record.passing_model = model_of(body, exchange.header.get("content-type", ""))
                 record.caller.may_use(record.passing_model)
@@ -328,11 +340,10 @@ class Proxy:
             self.placer.abort(placement)
             watch.taken()
             raise
-        record.usage = watch.usage() if record.turn and answer.status == 200 else None
         if record.turn is not None and answer.status == 200:
+            record.usage = watch.usage()
             record.response = remember(self.reader, record.turn, record.tenant, watch, record.usage)
-        else:
-            watch.taken()
+        watch.taken()
         if record.usage is not None:
             used = record.usage.prompt_tokens + record.usage.completion_tokens
             record.caller.used(used, self.clock())

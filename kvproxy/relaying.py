@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import resized
-from kvproxy.core.refusal import SAID_BYTES_MAX, is_stream, refusal
+from kvproxy.core.refusal import Said, is_stream, refusal
 from kvproxy.core.router import Placement
 from kvproxy.core.token_ids import TokenIds
 
@@ -60,10 +60,6 @@ async def _without_ids(
 
 async def refused(answer: Relayed, exchange: Any, placement: Placement) -> ProxyError:
     """What is told to a client that was promised a stream, of an answer that is none."""
-    said = bytearray()
-
-    def listen(chunk: bytes) -> None:
-        said.extend(chunk[: SAID_BYTES_MAX - len(said)])
-
-    await answer.relay(listen, exchange)
-    return refusal(placement.replica.id, answer.status, bytes(said))
+    said = Said()
+    await answer.relay(said.listen, exchange)
+    return refusal(placement.replica.id, answer.status, bytes(said.kept))
