@@ -18,6 +18,7 @@ from kvproxy.core.marks import retention_name
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
 from kvproxy.core.score import Match
+from kvproxy.core.turn import Turn
 from kvproxy.core.types import Usage
 from kvproxy.ops.admission_gauges import AdmissionGauges
 from kvproxy.ops.tally import Spread, Tally
@@ -156,6 +157,11 @@ class Metrics:
             ("replica", "outcome"),
         )
         self._attempts = Tally("kvproxy_retries", "Further attempts")
+        self._continued = Tally(
+            "kvproxy_continued_streams",
+            "Streams that broke off and went on elsewhere, by what came of them",
+            ("outcome",),
+        )
         self._ttft = Spread(
             "kvproxy_ttft_seconds",
             "From the request's head to the first token",
@@ -255,6 +261,8 @@ class Metrics:
             self._pins.add((record.pin,))
         if record.attempts > 1:
             self._attempts.add((), record.attempts - 1)
+        if record.continued:
+            self._continued.add((record.outcome,))
         if record.turn is None or not replica:
             return
         of = self._of.get(replica)
@@ -266,19 +274,22 @@ class Metrics:
             self._ttft.put(of.ttft, record.ttft_s)
         if record.identity is not None:
             self._evidence.add((record.identity.evidence,))
-        if record.turn.marks.number:
-            self._marked.add((retention_name(record.turn.marks.retention_s),))
-            self._marks.add((), record.turn.marks.number)
-        for splice in record.turn.splices:
-            self._splices.add((splice.kind, "applied"))
-        for splice in record.turn.not_applied:
-            self._splices.add((splice.kind, "dry_run"))
+        self._observe_body(record.turn)
         if record.verdict.cause:
             by = (record.verdict.cause, family(record.exchange.header.get("user-agent", "")))
             self._breaks.add(by)
             self._lost.add(by, record.verdict.lost_tokens)
         if record.usage is not None and placement is not None:
             self._observe_usage(record.usage, placement.placing.match, of)
+
+    def _observe_body(self, turn: Turn) -> None:
+        if turn.marks.number:
+            self._marked.add((retention_name(turn.marks.retention_s),))
+            self._marks.add((), turn.marks.number)
+        for splice in turn.splices:
+            self._splices.add((splice.kind, "applied"))
+        for splice in turn.not_applied:
+            self._splices.add((splice.kind, "dry_run"))
 
     def _observe_usage(self, usage: Usage, match: Match, of: _OfReplica) -> None:
         of.prompt.so_far += usage.prompt_tokens
