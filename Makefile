@@ -36,9 +36,7 @@ test-browser: setup  ## the pages in a real Chromium; its first run installs it 
 
 test-vllm: setup  ## a real vLLM and LMCache on the CPU; its first run installs them (minutes)
 	@mkdir -p out && rm -f out/test-vllm.status
-	@status=0; \
-	$(BIN)/python -m tests.support.realstack.install || status=$$?; \
-	if [ $$status = 0 ]; then $(BIN)/pytest -s -m realstack tests/realstack || status=$$?; fi; \
+	@status=0; $(BIN)/python -m tests.support.realstack.run || status=$$?; \
 	echo $$status > out/test-vllm.status; exit $$status
 
 test-fleet: setup  ## four proxies, a real Valkey, hopping clients, store and proxy lost (minutes)

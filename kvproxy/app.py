@@ -51,7 +51,7 @@ from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
 from kvproxy.sharing import Sharing
-from kvproxy.sources import Sources
+from kvproxy.sources import Sources, SourceSetupError
 from kvproxy.two_legs import TwoLegs
 
 log = logging.getLogger("kvproxy")
@@ -124,6 +124,7 @@ class App:
             clock=time.monotonic,
             observe=self._observe,
             access=self.access,
+            ask_ids=self.sources.ask_ids,
             keepalive_s=settings.admission.keepalive_s,
             cache_hints=settings.canonical.cache_hints,
         )
@@ -309,7 +310,11 @@ async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator
 async def _serve(settings: Settings, load: Load | None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    app = App(settings, load)
+    try:
+        app = App(settings, load)
+    except SourceSetupError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     try:
         url = await app.start()
     except ListenError as error:

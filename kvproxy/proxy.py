@@ -17,6 +17,7 @@ from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.dry_run import Reader
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.headers import resized
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
@@ -26,6 +27,7 @@ from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
 from kvproxy.core.threads import Step
+from kvproxy.core.token_ids import TokenIds, asking
 from kvproxy.core.turn import Turn, apply, continued
 from kvproxy.core.types import Identity, Usage
 from kvproxy.patience import Patience
@@ -147,6 +149,7 @@ class Record:
     waited_s: float = 0.0
     learned: Outcome | None = None
     body: bytes = b""
+    token_ids: TokenIds | None = None
     tenant: str = ""
     previous: str = ""
     pin: str = ""
@@ -163,6 +166,7 @@ class Proxy:
     clock: Callable[[], float]
     observe: Callable[[Record], None]
     access: Access
+    ask_ids: Callable[[Record], bool] = lambda record: False
     keepalive_s: float | None = None
     cache_hints: bool = True
     agree: Agree | None = None
@@ -269,6 +273,8 @@ class Proxy:
         turn = record.turn
         preamble, tap = (turn.dialect.preamble, self.reader.tap(turn)) if turn else ((), None)
         watch = AnswerWatch(preamble, tap)
+        ids = record.token_ids = TokenIds() if self.ask_ids(record) else None
+        body = body if ids is None else asking(body)
 
         def pass_on(chunk: bytes) -> None:
             if watch.feed(chunk):
@@ -290,8 +296,11 @@ class Proxy:
                     record.outcome = "upstream_error"
                 if exchange.held and not is_stream(answer.status, answer.headers):
                     raise await _refused(answer, exchange, placement)
-                exchange.start(answer.status, answer.headers, placement)
-                await answer.relay(pass_on, exchange)
+                if ids is None:
+                    exchange.start(answer.status, answer.headers, placement)
+                    await answer.relay(pass_on, exchange)
+                else:
+                    await _without_ids(ids, answer, exchange, placement, pass_on)
                 exchange.end()
         except BaseException:
             self.placer.abort(placement)
@@ -306,6 +315,25 @@ class Proxy:
             used = record.usage.prompt_tokens + record.usage.completion_tokens
             record.caller.used(used, self.clock())
         self.placer.finish(record, placement)
+
+
+async def _without_ids(
+    ids: TokenIds,
+    answer: Answer,
+    exchange: Exchange,
+    placement: Placement,
+    pass_on: Callable[[bytes], None],
+) -> None:
+    """Relays an answer that tells token ids: a stream as it comes, any other once it is whole."""
+    headers, streams = answer.headers, is_stream(answer.status, answer.headers)
+    if streams:
+        exchange.start(answer.status, headers, placement)
+    await answer.relay(ids.lines_to(pass_on) if streams else ids.keep, exchange)
+    rest = ids.rest()
+    if not streams:
+        exchange.start(answer.status, resized(headers, len(rest)), placement)
+    if rest:
+        pass_on(rest)
 
 
 async def _refused(answer: Answer, exchange: Exchange, placement: Placement) -> ProxyError:

@@ -3,23 +3,31 @@
 Started and stopped as one.
 """
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from kvproxy.adapters.engine_fields import EngineFields
 from kvproxy.adapters.kv_discovery import KvDiscovery
 from kvproxy.adapters.kv_event_feed import FeedLimits, KvEventFeed
 from kvproxy.adapters.lmcache import LmcacheDirectory, LmcacheLimits
-from kvproxy.adapters.prompt_watch import Prompt, PromptWatch, Request
+from kvproxy.adapters.prompt_watch import Prompt, PromptWatch, Request, Tokenised
 from kvproxy.adapters.tokenise import Tokenise
-from kvproxy.core.kv_sources import KvSource
+from kvproxy.core.kv_sources import KvSource, of_ranks
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
+from kvproxy.core.token_ids import FIELD, PATHS, can_ask
 from kvproxy.core.tokenise import salt_of
+from kvproxy.core.types import Chain
 from kvproxy.ops.source_counters import Counted
 from kvproxy.proxy import Record
 from kvproxy.settings.model import Settings
 from kvproxy.settings.replica import ReplicaSettings
+
+if TYPE_CHECKING:
+    from kvproxy.adapters.local_tokens.local import LocalTokens
 
 _FEED = {
     "batches": "Batches of KV events applied",
@@ -27,11 +35,20 @@ _FEED = {
     "gaps": "Times that batches were missed and asked for again",
     "resyncs": "Times that everything was forgotten because batches were lost for good",
     "restarts": "Times that an engine was seen to have restarted",
+    "cut": "Replays that broke off and were asked to go on",
     "refused": "Messages and events that could not be read",
 }
 
 # What the engine loaded under the name that it serves.
 ModelPath = Callable[[Replica, str], str]
+
+
+# What an engine answers to a field that it does not want.
+_REFUSED = (400, 422)
+
+
+class SourceSetupError(Exception):
+    """A source that settings ask for cannot be had; the message says what to do."""
 
 
 class Sources:
@@ -45,12 +62,17 @@ class Sources:
         model_path: ModelPath,
     ) -> None:
         self._model_path = model_path
+        self._holdings = router.holdings
         self._events = settings.events.enabled != "off"
         self.feed, self.discovery = _events(settings, router, api_keys)
         self.lmcache = _lmcache(settings)
         self._tokenise = Tokenise(settings.lmcache.timeout_s, api_keys)
+        self.local = _local(settings)
+        self.fields = _fields(settings, router, api_keys)
         self._hosts = {replica.id: _host(replica) for replica in router.replicas}
-        self.prompts = _prompts(settings, router, self.lmcache, self._tokenise, self._hosts)
+        self.prompts = _prompts(
+            settings, router, self.lmcache, self._tokenise, self._hosts, local=self.local
+        )
 
     async def start(self) -> None:
         """Returns when everybody was asked once."""
@@ -59,11 +81,17 @@ class Sources:
         if self.lmcache is not None:
             await self.lmcache.start()
         await self._tokenise.start()
+        if self.fields is not None:
+            await self.fields.start()
         self.prompts.start()
 
     async def close(self) -> None:
         await self.prompts.close()
         await self._tokenise.close()
+        if self.local is not None:
+            self.local.close()
+        if self.fields is not None:
+            await self.fields.close()
         if self.lmcache is not None:
             await self.lmcache.close()
         await self.discovery.close()
@@ -79,19 +107,34 @@ class Sources:
         self._hosts.pop(replica.id, None)
         await self.discovery.remove(replica)
 
+    def ask_ids(self, record: Record) -> bool:
+        """Whether the engine shall tell the token ids of a prompt with its answer: where nobody
+        else does, and where an earlier turn should have been announced and was not."""
+        turn, placement, fields = record.turn, record.placement, self.fields
+        if fields is None or turn is None or placement is None or not len(turn.chain):
+            return False
+        replica, path = placement.replica, record.exchange.path
+        if not fields.knows(replica, path) or not can_ask(path, turn.members):
+            return False
+        missed = turn.resumed_at > 0 and self._holdings.misses_anchor(replica, turn.chain)
+        return missed or self.prompts.wants(replica)
+
     def answered(self, record: Record) -> None:
         """A prompt is known by its token ids alone to some: they are asked for now."""
         turn, placement, usage = record.turn, record.placement, record.usage
+        ids = record.token_ids
+        if ids is not None and ids.names_field and record.status in _REFUSED and placement:
+            assert self.fields is not None
+            self.fields.refused(placement.replica)
         if turn is None or placement is None or usage is None or not len(turn.chain):
             return
         replica = placement.replica
-        if self.prompts.wants(replica):
+        told = None if ids is None else ids.prompt
+        if told is not None or self.prompts.wants(replica):
             model = self._model_path(replica, turn.model)
-            request = Request(record.exchange.path, record.body)
-            tokens = usage.prompt_tokens
-            self.prompts.answered(
-                Prompt(replica, model, salt_of(turn), turn.chain, tokens, request)
-            )
+            request = Request(record.exchange.path, record.body, turn.model)
+            salt, count = salt_of(turn), usage.prompt_tokens
+            self.prompts.answered(Prompt(replica, model, salt, turn.chain, count, request, told))
 
     def counted(self) -> Iterator[Counted]:
         """For metrics."""
@@ -102,7 +145,13 @@ class Sources:
             for replica, count in by_replica.items():
                 yield Counted(f"kvproxy_events_{name}", text, {"replica": replica}, count)
         watch, text = self.prompts.counts, "Prompts whose token ids were wanted, by what came of it"
-        outcomes = {"asked": watch.asked, "dropped": watch.dropped, "unlike": watch.unlike}
+        outcomes = {
+            "told": watch.told,
+            "local": watch.local,
+            "asked": watch.asked,
+            "dropped": watch.dropped,
+            "unlike": watch.unlike,
+        }
         for outcome, count in outcomes.items():
             yield Counted("kvproxy_tokenised_prompts", text, {"outcome": outcome}, count)
         if self.lmcache is None:
@@ -119,7 +168,7 @@ def _events(
 ) -> tuple[KvEventFeed, KvDiscovery]:
     events = settings.events
     feed = KvEventFeed(router.holdings, FeedLimits(events.idle_s, events.replay_timeout_s))
-    fixed = {r.id: source for r in settings.replicas if (source := _fixed(r)) is not None}
+    fixed = {r.id: sources for r in settings.replicas if (sources := _fixed(r))}
     discovery = KvDiscovery(
         router.replicas,
         feed.follow,
@@ -133,10 +182,13 @@ def _events(
     return feed, discovery
 
 
-def _fixed(replica: ReplicaSettings) -> KvSource | None:
+def _fixed(replica: ReplicaSettings) -> list[KvSource]:
     """What the settings say to listen to."""
     endpoint, replay = replica.events_endpoint, replica.events_replay_endpoint
-    return KvSource(replica.id, 0, endpoint, replay, replica.events_topic) if endpoint else None
+    if not endpoint:
+        return []
+    source = KvSource(replica.id, 0, endpoint, replay, replica.events_topic)
+    return of_ranks(source, replica.events_ranks)
 
 
 def _lmcache(settings: Settings) -> LmcacheDirectory | None:
@@ -154,12 +206,48 @@ def _lmcache(settings: Settings) -> LmcacheDirectory | None:
     return LmcacheDirectory(lmcache.coordinator_url, lmcache.controller_url, limits)
 
 
+def _local(settings: Settings) -> "LocalTokens | None":
+    if not settings.tokens.tokenizers:
+        return None
+    try:
+        # What it needs is not installed for those who do not use it.
+        from kvproxy.adapters.local_tokens.local import LocalTokens  # noqa: PLC0415
+    except ImportError as error:
+        raise SourceSetupError(
+            f"tokens.tokenizers needs `pip install kvproxy[tokenizer]`: {error}"
+        ) from error
+    split = [pair.partition("=") for pair in settings.tokens.tokenizers]
+    local = LocalTokens(
+        {model: folder for model, _, folder in split}, settings.tokens.tokenized_max_bytes
+    )
+    try:
+        local.start()
+    except ValueError as error:
+        raise SourceSetupError(str(error)) from error
+    return local
+
+
+def _fields(settings: Settings, router: Router, api_keys: Mapping[str, str]) -> EngineFields | None:
+    if not settings.tokens.return_token_ids:
+        return None
+    return EngineFields(
+        router.replicas,
+        FIELD,
+        PATHS,
+        interval_s=settings.probe.interval_s,
+        timeout_s=settings.probe.timeout_s,
+        api_keys=api_keys,
+    )
+
+
 def _prompts(
     settings: Settings,
     router: Router,
     directory: LmcacheDirectory | None,
     tokenise: Tokenise,
     hosts: Mapping[str, str],
+    *,
+    local: "LocalTokens | None",
 ) -> PromptWatch:
     return PromptWatch(
         router.holdings,
@@ -168,11 +256,19 @@ def _prompts(
         hosts,
         named=_pairs(settings),
         interval_s=settings.lmcache.interval_s,
+        tokenised=None if local is None else _tokenised(local),
     )
 
 
 def _host(replica: Replica) -> str:
     return urlsplit(replica.url).hostname or ""
+
+
+def _tokenised(local: "LocalTokens") -> Tokenised:
+    async def tokens(request: Request, chain: Chain) -> "array[int] | None":
+        return await local.tokens(request.model, request.path, request.body, chain)
+
+    return tokens
 
 
 def _pairs(settings: Settings) -> list[tuple[str, str]]:

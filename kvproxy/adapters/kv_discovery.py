@@ -32,7 +32,7 @@ class KvDiscovery:
         follow: Follow,
         forget: Forget,
         *,
-        fixed: Mapping[str, KvSource],
+        fixed: Mapping[str, Sequence[KvSource]],
         interval_s: float,
         timeout_s: float,
         expected: bool,
@@ -58,9 +58,9 @@ class KvDiscovery:
         for replica in self._first:
             self._tasks[replica] = asyncio.create_task(self._watch(replica))
 
-    def add(self, replica: Replica, fixed: KvSource | None) -> None:
+    def add(self, replica: Replica, fixed: Sequence[KvSource]) -> None:
         """One more from now on; `fixed` where its settings say what to listen to."""
-        if fixed is not None:
+        if fixed:
             self._fixed[replica.id] = fixed
         self._tasks[replica] = asyncio.create_task(self._watch(replica))
 
@@ -90,8 +90,9 @@ class KvDiscovery:
 
     async def _look(self, replica: Replica) -> None:
         if replica.id in self._fixed:
-            self._known[replica.id] = [self._fixed[replica.id]]
-            self._follow(self._fixed[replica.id], replica)
+            self._known[replica.id] = list(self._fixed[replica.id])
+            for source in self._fixed[replica.id]:
+                self._follow(source, replica)
             return
         if replica.health is not Health.READY:
             return

@@ -6,7 +6,8 @@ task follows one stream; it applies events in slices, so that requests are never
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import zmq
@@ -24,6 +25,9 @@ _END = b"\xff" * 8
 _SLICE_BLOCKS = 256
 _QUEUE_BATCHES = 20_000
 _RETRY_S = 1.0
+# Once a replay has begun its messages follow each other at once. vLLM before 0.33 drops what its
+# socket cannot take, some thousand messages on, and the end marker with it.
+_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class FeedLimits:
 
 @dataclass(slots=True)
 class FeedCounts:
-    """Of one stream. A resync forgets and asks for everything again."""
+    """Of one stream. A resync forgets and asks for everything again; a replay that was cut short is
+    asked for the rest."""
 
     batches: int = 0
     blocks: int = 0
@@ -44,6 +49,7 @@ class FeedCounts:
     resyncs: int = 0
     restarts: int = 0
     refused: int = 0
+    cut: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -162,36 +168,52 @@ class KvEventFeed:
             await self._apply(stream, number, batch)
 
     async def _catch_up(self, stream: _Stream) -> None:
-        """Ask for what came after the last batch applied; twice at most."""
+        """Ask for what came after the last batch applied, again as long as that brings some."""
         if not stream.source.replay:
             return
-        try:
-            while not await self._replay_all(stream):
-                pass
-        except TimeoutError:
-            log.warning(
-                "replica %s does not answer at its replay endpoint %s",
-                stream.source.replica,
-                stream.source.replay,
-            )
+        sequence = stream.sequence
+        while True:
+            begun = sequence.next
+            try:
+                if await self._replay_all(stream):
+                    return
+            except TimeoutError:
+                if sequence.next > begun:
+                    stream.counts.cut += 1
+                    continue
+                log.warning(
+                    "replica %s does not answer at its replay endpoint %s",
+                    stream.source.replica,
+                    stream.source.replay,
+                )
+                return
+            finally:
+                self._holdings.behind(stream.source.replica, stream.source.rank, so=False)
 
     async def _replay_all(self, stream: _Stream) -> bool:
-        """False if it must be asked again, from the start."""
+        """False if it must be asked again; raises TimeoutError if it broke off."""
         sequence, proven = stream.sequence, False
         begun = sequence.next
-        async for number, payload in self._replay(stream, sequence.replay_from):
-            batch = self._decode(stream, payload)
-            if batch is None:
-                continue
-            if not proven and not sequence.continues(number, batch.at):
-                if begun:
-                    same_engine = number > sequence.replay_from
-                    self._restart(stream, lost=same_engine)
-                    return False
-                self._lose(stream, number)
-            proven = True
-            if number >= sequence.next:
-                await self._apply(stream, number, batch)
+        async with aclosing(self._replay(stream, sequence.replay_from)) as replay:
+            async for number, payload in replay:
+                batch = self._decode(stream, payload)
+                if batch is None:
+                    continue
+                if not proven and not sequence.continues(number, batch.at):
+                    if begun:
+                        same_engine = number > sequence.replay_from
+                        self._restart(stream, lost=same_engine)
+                        return False
+                    self._lose(stream, number)
+                proven = True
+                if number > sequence.next:
+                    if sequence.next > begun:
+                        # Some were dropped on the way: from there on once more.
+                        raise TimeoutError
+                    self._lose(stream, number)
+                if number == sequence.next:
+                    self._holdings.behind(stream.source.replica, stream.source.rank, so=True)
+                    await self._apply(stream, number, batch)
         if begun and not proven:
             # It does not know of the last batch that came from it: it is another engine.
             self._restart(stream)
@@ -243,7 +265,7 @@ class KvEventFeed:
                 stream.unyielded = 0
                 await asyncio.sleep(0)
 
-    async def _replay(self, stream: _Stream, start: int) -> AsyncIterator[tuple[int, bytes]]:
+    async def _replay(self, stream: _Stream, start: int) -> AsyncGenerator[tuple[int, bytes], None]:
         """Numbers and batches from `start` on; raises TimeoutError when the engine falls silent.
 
         vLLM up to 0.25 answers in three frames, later in four, with the topic in between.
@@ -253,10 +275,12 @@ class KvEventFeed:
             socket.set(zmq.RCVHWM, 0)
             socket.connect(stream.source.replay)
             await socket.send_multipart([b"", start.to_bytes(8, "big")])
+            patience_s = self._limits.replay_timeout_s
             while True:
-                if not await socket.poll(int(self._limits.replay_timeout_s * 1000)):
+                if not await socket.poll(int(patience_s * 1000)):
                     raise TimeoutError
                 frames = await socket.recv_multipart()
+                patience_s = min(patience_s, _PAUSE_S)
                 if len(frames) not in (3, 4) or len(frames[-2]) != 8:
                     stream.counts.refused += 1
                 elif frames[-2] == _END:

@@ -1,6 +1,7 @@
 """Finds out the token ids of prompts, off the request's path, for sources that know only those.
 
-After a turn they are asked from the replica. They tie the prompt to announced blocks, and LMCache
+They are those that the engine told with its answer, or are made here (Tokenised), or are asked from
+the replica. They tie the prompt to announced blocks, and LMCache
 is asked for its chunks. Chunks have names then, by which they are asked again and again, the
 longest unasked first.
 """
@@ -30,14 +31,16 @@ _AGAIN_MAX = 16
 
 
 class Request(NamedTuple):
-    """`body` as it was forwarded."""
+    """`body` as it was forwarded, for `model`."""
 
     path: str
     body: bytes
+    model: str = ""
 
 
 class Prompt(NamedTuple):
-    """A prompt that was answered, and the request it came in. `model` is what LMCache calls it."""
+    """A prompt that was answered, and the request it came in. `model` is what LMCache calls it;
+    `tokens` are its ids where the engine told them."""
 
     replica: Replica
     model: str
@@ -45,6 +48,7 @@ class Prompt(NamedTuple):
     chain: Chain
     prompt_tokens: int
     request: Request
+    tokens: "array[int] | None" = None
 
 
 class Directory(Protocol):
@@ -62,14 +66,18 @@ class Directory(Protocol):
 
 
 TokensOf = Callable[[Replica, Question], Awaitable["array[int]"]]
+# None where it cannot be tokenised here.
+Tokenised = Callable[[Request, Chain], Awaitable["array[int] | None"]]
 
 
 @dataclass(slots=True)
 class WatchCounts:
-    """Prompts asked about, those that came too fast for that, and those whose tokens were not to
-    be had or not as many as the engine had counted."""
+    """Prompts asked about, told of by the engine's answer, tokenised here, those that came too fast
+    for that, and those whose tokens were not to be had or not as many as the engine had counted."""
 
     asked: int = 0
+    told: int = 0
+    local: int = 0
     dropped: int = 0
     unlike: int = 0
 
@@ -94,7 +102,9 @@ class PromptWatch:
         *,
         named: Sequence[tuple[str, str]],
         interval_s: float,
+        tokenised: Tokenised | None = None,
     ) -> None:
+        self._tokenised = tokenised
         self.counts = WatchCounts()
         self._holdings = holdings
         self._loadable = holdings.loadable
@@ -142,17 +152,8 @@ class PromptWatch:
             await _few_at_a_time(self._ask_again(chain_end) for chain_end in again)
 
     async def _ask(self, prompt: Prompt) -> None:
-        asked = question(*prompt.request)
-        if asked is None:
-            return
-        self.counts.asked += 1
-        try:
-            tokens = await self._tokens_of(prompt.replica, asked)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            self._unlike(prompt, f"{type(error).__name__}: {error}")
-            return
-        if len(tokens) != prompt.prompt_tokens:
-            self._unlike(prompt, f"{len(tokens)} tokens, not {prompt.prompt_tokens}")
+        tokens = await self._tokens(prompt)
+        if tokens is None:
             return
         chain = prompt.chain
         if not prompt.salt:
@@ -168,6 +169,32 @@ class PromptWatch:
         self._put(chain.end, len(chain), prompt.prompt_tokens, found)
         if found.keys is not None:
             self._asked[chain.end] = _Asked(len(chain), prompt.prompt_tokens, found.keys)
+
+    async def _tokens(self, prompt: Prompt) -> "array[int] | None":
+        """From whom they are cheapest to have; None where nobody can tell."""
+        if prompt.tokens is not None and len(prompt.tokens) == prompt.prompt_tokens:
+            self.counts.told += 1
+            return prompt.tokens
+        if self._tokenised is not None:
+            tokens = await self._tokenised(prompt.request, prompt.chain)
+            if tokens is not None and len(tokens) == prompt.prompt_tokens:
+                self.counts.local += 1
+                return tokens
+            if tokens is not None:
+                self._differs(prompt, len(tokens))
+        asked = question(prompt.request.path, prompt.request.body)
+        if asked is None:
+            return None
+        self.counts.asked += 1
+        try:
+            tokens = await self._tokens_of(prompt.replica, asked)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            self._unlike(prompt, f"{type(error).__name__}: {error}")
+            return None
+        if len(tokens) != prompt.prompt_tokens:
+            self._unlike(prompt, f"{len(tokens)} tokens, not {prompt.prompt_tokens}")
+            return None
+        return tokens
 
     async def _ask_again(self, chain_end: int) -> None:
         asked = self._asked.pop(chain_end, None)
@@ -187,6 +214,16 @@ class PromptWatch:
     def _forget(self, chain_end: int) -> None:
         self._loadable.drop(chain_end)
         self._asked.pop(chain_end, None)
+
+    def _differs(self, prompt: Prompt, count: int) -> None:
+        model = prompt.request.model
+        if f"model {model}" not in self._said:
+            self._said.add(f"model {model}")
+            log.warning(
+                "the tokenizer for %s makes %d tokens of a prompt that replica %s counts as %d: "
+                "tokens.tokenizers must name the folder that the engine loads; it is asked instead",
+                model, count, prompt.replica.id, prompt.prompt_tokens,
+            )  # fmt: skip
 
     def _unlike(self, prompt: Prompt, why: str) -> None:
         self.counts.unlike += 1

@@ -37,6 +37,14 @@ def end_to_end(
     return [pair for pair in kept if pair[0].lower() not in named] if named else kept
 
 
+def resized(headers: Sequence[tuple[bytes, bytes]], size: int) -> list[tuple[bytes, bytes]]:
+    """Headers of a body that has `size` bytes now; without a length there is none to correct."""
+    return [
+        (name, b"%d" % size if name.lower() == b"content-length" else value)
+        for name, value in headers
+    ]
+
+
 def text(raw: bytes) -> str:
     """UTF-8 where it is that, else ISO 8859-1: for reading, never for sending on."""
     try:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kvproxy.core.kv_events import Event
 from kvproxy.core.loadable import Loadable, Told
-from kvproxy.core.prefix_index import Held, PrefixIndex
+from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
@@ -73,6 +73,7 @@ class Holdings:
         self.trust = Trust()
         self._naming: set[str] = set()
         self._partial: set[tuple[str, int]] = set()
+        self._behind: set[tuple[str, int]] = set()
         self._echoes: dict[str, float] = {}
         self._unheard: dict[str, int] = {}
         self._unreported: dict[str, int] = {}
@@ -118,7 +119,7 @@ class Holdings:
             blocks = replica.hbm.match(chain.hashes)
             match = same.get((blocks, replica.block_size))
             if match is None:
-                tokens = int(self._ruler.tokens_at(chain, blocks, model)) if blocks else 0
+                tokens = int(self._ruler.tokens_shared(chain, blocks, model)) if blocks else 0
                 hbm = _whole(tokens, prompt_tokens, replica.block_size)
                 match = Match(blocks, hbm, by_history=hbm)
                 same[blocks, replica.block_size] = match
@@ -208,10 +209,16 @@ class Holdings:
         announces = replica.kv_events and self.index.block_size(replica.id)
         return bool(announces) and replica.id not in self._naming
 
+    def misses_anchor(self, replica: Replica, chain: Chain) -> bool:
+        """Whether no turn of this conversation could be tied to announcements so far."""
+        announces = replica.kv_events and self.index.block_size(replica.id)
+        return bool(announces) and self.chains.anchor(chain) is None
+
     def tokenised(self, replica: Replica, chain: Chain, tokens: "array[int]") -> None:
         """The token ids of a prompt that `replica` was sent."""
-        if self.wants_tokens(replica):
-            self.chains.tokenised(chain, tokens, self.index.block_size(replica.id))
+        size = self.index.block_size(replica.id)
+        if replica.kv_events and size:
+            self.chains.tokenised(chain, tokens, size)
 
     def apply(self, replica: str, rank: int, event: Event) -> None:
         """Raises KvEventError for an event that cannot be."""
@@ -230,10 +237,16 @@ class Holdings:
         if not complete:
             self._partial.add((replica, rank))
 
+    def behind(self, replica: str, rank: int, *, so: bool) -> None:
+        """Whether what a rank announces now happened some time ago: it has no say until it is
+        caught up with."""
+        (self._behind.add if so else self._behind.discard)((replica, rank))
+
     def forget(self, replica: str) -> None:
         """The replica is gone; another one may come under its name."""
         self.index.drop(replica)
         self._partial = {(name, rank) for name, rank in self._partial if name != replica}
+        self._behind = {(name, rank) for name, rank in self._behind if name != replica}
         self._naming.discard(replica)
         self._unheard.pop(replica, None)
         self._unreported.pop(replica, None)
@@ -243,7 +256,7 @@ class Holdings:
         blocks = replica.hbm.match(chain.hashes)
         hbm = 0
         if blocks:
-            tokens = int(self._ruler.tokens_at(chain, blocks, model))
+            tokens = int(self._ruler.tokens_shared(chain, blocks, model))
             hbm = _whole(tokens, prompt_tokens, replica.block_size)
         if replica.dram is None:
             return Match(blocks, hbm)
@@ -264,7 +277,7 @@ class Holdings:
         anchored = anchor.at.length
         echo = held.blocks * size if held.blocks > anchored else 0
         if echo and self._echoes.get(model, 0.0) < 0.5:
-            held = _cut(held, anchored)
+            held = held.cut(anchored)
         tokens = _whole(held.blocks * size, prompt_tokens, size)
         hbm = min(held.hbm * size, tokens)
         dram = min(held.dram * size, tokens - hbm)
@@ -305,6 +318,8 @@ class Holdings:
     def _has_say(self, replica: Replica, events: Match, history: Match, known: Known) -> bool:
         """Whether the announcements can tell: not where some were missed, nor where history knows
         of more of the prompt than the anchor covers."""
+        if self._behind and any(name == replica.id for name, _ in self._behind):
+            return False
         if history.tokens <= events.tokens:
             return True
         covered = events.blocks == known.anchor.byte_blocks
@@ -333,9 +348,3 @@ class Holdings:
 def _whole(tokens: int, prompt_tokens: int, block_size: int) -> int:
     """Engines hit whole blocks and always compute the last prompt token."""
     return max(0, min(tokens, prompt_tokens - 1) // block_size * block_size)
-
-
-def _cut(held: Held, blocks: int) -> Held:
-    hbm = min(held.hbm, blocks)
-    dram = min(held.dram, blocks - hbm)
-    return Held(held.rank, hbm, dram, blocks - hbm - dram)

@@ -17,6 +17,7 @@ class Kind(IntEnum):
     RESULT = 5
 
 
+KINDS = len(Kind)
 HEAD_KINDS = frozenset({Kind.FRAME, Kind.SYSTEM, Kind.TOOL})
 _KINDS = {
     b'"system"': Kind.SYSTEM,
@@ -58,7 +59,12 @@ def _loosened(text: bytes) -> bytes:
 
 
 def kind_of(packed: int) -> Kind:
-    return Kind(packed & ((1 << _KIND_BITS) - 1))
+    return Kind(kind_bits(packed))
+
+
+def kind_bits(packed: int) -> int:
+    """kind_of() for those in a hurry."""
+    return packed & ((1 << _KIND_BITS) - 1)
 
 
 def loosely_equal(one: int, other: int) -> bool:

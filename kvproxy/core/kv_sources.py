@@ -69,6 +69,21 @@ def read_sglang(replica: str, host: str, page: bytes) -> list[KvSource]:
     ]
 
 
+def of_ranks(source: KvSource, ranks: int) -> list[KvSource]:
+    """A stream a data-parallel rank, each a port further: so vLLM's publishers count them."""
+    return [
+        source._replace(
+            rank=rank, endpoint=_port(source.endpoint, rank), replay=_port(source.replay, rank)
+        )
+        for rank in range(ranks)
+    ]
+
+
+def _port(address: str, more: int) -> str:
+    host, colon, port = address.rpartition(":")
+    return f"{host}{colon}{int(port) + more}" if more and port.isdigit() else address
+
+
 def _object(page: bytes) -> Mapping[str, Any]:
     try:
         return msgspec.json.decode(page, type=dict[str, Any])

@@ -27,6 +27,12 @@ class Held(NamedTuple):
     def blocks(self) -> int:
         return self.hbm + self.dram + self.disk
 
+    def cut(self, blocks: int) -> "Held":
+        """The first so many, which are held."""
+        hbm = min(self.hbm, blocks)
+        dram = min(self.dram, blocks - hbm)
+        return Held(self.rank, hbm, dram, blocks - hbm - dram)
+
 
 _NOTHING = Held(0, 0, 0, 0)
 

@@ -1,48 +1,35 @@
 """How many tokens a prompt has up to a block of its chain, without tokenising.
 
 Usage figures tell the exact token count at the end of every prompt that was answered: an anchor.
-Between anchors tokens grow with text bytes and segments, at slopes fitted per model from those same
+Between anchors tokens grow with the text (core/slopes), at rates fitted per model from those same
 figures. The error is therefore that of the new part only.
+
+Conversations that begin alike part in the middle of a text, where no count is known. So a prompt's
+opening gets marks when its count is told: places where the tokens are estimated with the rates that
+made this very prompt come out right.
 """
 
 from array import array
 from collections import OrderedDict
+from collections.abc import Iterable
 
+from kvproxy.core.blocks import FINE_TEXT_BYTES
+from kvproxy.core.slopes import Slopes, measure
 from kvproxy.core.types import Chain
 
 # Anchors lie at segment ends of recent turns: farther back a fit from the start is as good.
 _LOOK_BACK_BLOCKS = 512
-_FORGET = 0.998
-
-
-class Slopes:
-    """Least squares with forgetting of tokens on (text bytes, segments), from a stated prior."""
-
-    def __init__(self, tokens_per_byte: float = 0.25, tokens_per_segment: float = 4.0) -> None:
-        # The prior weighs as much as two short messages, so real figures take over at once.
-        self._bb, self._bs, self._ss = 1e4, 0.0, 2.0
-        self._bt = tokens_per_byte * self._bb
-        self._st = tokens_per_segment * self._ss
-        self.per_byte, self.per_segment = tokens_per_byte, tokens_per_segment
-
-    def learn(self, text_bytes: int, segments: int, tokens: float) -> None:
-        self._bb = self._bb * _FORGET + text_bytes * text_bytes
-        self._bs = self._bs * _FORGET + text_bytes * segments
-        self._ss = self._ss * _FORGET + segments * segments
-        self._bt = self._bt * _FORGET + text_bytes * tokens
-        self._st = self._st * _FORGET + segments * tokens
-        determinant = self._bb * self._ss - self._bs * self._bs
-        if determinant > 1e-9 * self._bb * self._ss:
-            self.per_byte = (self._bt * self._ss - self._st * self._bs) / determinant
-            self.per_segment = (self._st * self._bb - self._bt * self._bs) / determinant
+# Every so many blocks of an opening is marked: between marks an estimate is off by a token or two.
+_MARK_BLOCKS = 4
 
 
 class Ruler:
-    """Anchors of at most `anchors_max` chain positions, least recently used first out."""
+    """Anchors and marks of at most `anchors_max` chain positions, least recently used first out."""
 
     def __init__(self, anchors_max: int) -> None:
         self._anchors_max = anchors_max
         self._anchors: OrderedDict[int, float] = OrderedDict()
+        self._marks: set[int] = set()
         self._slopes: dict[str, Slopes] = {}
 
     def tokens_at(self, chain: Chain, blocks: int, model: str) -> float:
@@ -50,26 +37,32 @@ class Ruler:
         anchor, tokens = self._nearest(chain, blocks)
         if anchor == blocks:
             return tokens
-        text_bytes, segments = _between(chain, anchor, blocks)
-        slopes = self._slopes_of(model)
-        more = slopes.per_byte * text_bytes + slopes.per_segment * segments
-        # Slopes fitted to odd figures may point down; no prompt has fewer tokens than its prefix.
-        return tokens + max(0.0, more)
+        return tokens + self._slopes_of(model).tokens(measure(chain, anchor, blocks))
+
+    def tokens_shared(self, chain: Chain, blocks: int, model: str) -> float:
+        """Tokens that `chain` shares with one that has its first `blocks` blocks and no more: where
+        two part inside an opening's text, half a block more is alike, on average."""
+        tokens = self.tokens_at(chain, blocks, model)
+        if not 0 < blocks < len(chain) or chain.text_bytes[blocks] > FINE_TEXT_BYTES:
+            return tokens
+        ended, key = chain.segments, chain.hashes[blocks - 1]
+        told = key in self._anchors and key not in self._marks
+        between = ended[blocks - 1] != (ended[blocks - 2] if blocks > 1 else 0)
+        if told or between:
+            return tokens
+        return tokens + next(self._slopes_of(model).along(chain, blocks)) / 2
 
     def token_ends(self, chain: Chain, held: int, model: str, least: int) -> "array[int]":
         """Estimated tokens up to the end of each block behind the first `held`.
 
         They never fall, nor below `least`. Work is proportional to those blocks.
         """
-        anchor, tokens = self._nearest(chain, held)
-        slopes, ends = self._slopes_of(model), array("I")
-        for blocks in range(held + 1, len(chain) + 1):
-            known = self._anchors.get(chain.hashes[blocks - 1])
-            if known is not None:
-                anchor, tokens = blocks, known
-            text_bytes, segments = _between(chain, anchor, blocks)
-            more = slopes.per_byte * text_bytes + slopes.per_segment * segments
-            least = max(least, round(tokens + max(0.0, more)))
+        tokens, ends = self.tokens_at(chain, held, model), array("I")
+        grown = self._slopes_of(model).along(chain, held)
+        for key, more in zip(chain.hashes[held:], grown, strict=True):
+            known = self._anchors.get(key)
+            tokens = tokens + more if known is None else known
+            least = max(least, round(tokens))
             ends.append(least)
         return ends
 
@@ -77,26 +70,53 @@ class Ruler:
         """`tokens` is the true count of the first `blocks` blocks, as an engine reported it."""
         if not blocks:
             return
-        anchor, known = self._nearest(chain, blocks - 1)
-        text_bytes, segments = _between(chain, anchor, blocks)
-        if text_bytes > 0:
-            self._slopes_of(model).learn(text_bytes, segments, tokens - known)
+        anchor, known = self._nearest(chain, blocks - 1, exact=True)
+        measured, slopes = measure(chain, anchor, blocks), self._slopes_of(model)
+        if any(measured):
+            slopes.learn(measured, tokens - known)
+            estimated = slopes.tokens(measured)
+            if estimated > 0:
+                stretch = max(0.0, tokens - known) / estimated
+                grown = (more * stretch for more in slopes.along(chain, anchor))
+                self._mark(chain, anchor, blocks, known, grown)
         self.told(chain.hashes[blocks - 1], tokens)
 
     def told(self, end: int, tokens: float) -> None:
         """Another proxy learned how many tokens the chain that ends with `end` has."""
-        self._anchors[end] = tokens
-        self._anchors.move_to_end(end)
+        self._keep(end, tokens)
+        self._marks.discard(end)
         while len(self._anchors) > self._anchors_max:
-            self._anchors.popitem(last=False)
+            key, _ = self._anchors.popitem(last=False)
+            self._marks.discard(key)
 
-    def _nearest(self, chain: Chain, blocks: int) -> tuple[int, float]:
-        """(blocks, tokens) of the last anchor within the first `blocks` blocks; (0, 0) if none."""
+    def _keep(self, key: int, tokens: float) -> None:
+        self._anchors[key] = tokens
+        self._anchors.move_to_end(key)
+
+    def _nearest(self, chain: Chain, blocks: int, *, exact: bool = False) -> tuple[int, float]:
+        """(blocks, tokens) of the last anchor or mark within the first `blocks` blocks; (0, 0) if
+        none. `exact`: marks do not count."""
+        hashes, get = chain.hashes, self._anchors.get
         for end in range(blocks, max(0, blocks - _LOOK_BACK_BLOCKS), -1):
-            tokens = self._anchors.get(chain.hashes[end - 1])
-            if tokens is not None:
+            tokens = get(hashes[end - 1])
+            if tokens is not None and not (exact and hashes[end - 1] in self._marks):
                 return end, tokens
         return 0, 0.0
+
+    def _mark(
+        self, chain: Chain, start: int, end: int, tokens: float, grown: Iterable[float]
+    ) -> None:
+        """`tokens` up to block `start`, and so many more in each block behind it."""
+        if start and chain.text_bytes[start - 1] >= FINE_TEXT_BYTES:
+            return
+        for blocks, more in enumerate(grown, start + 1):
+            tokens += more
+            if blocks >= end or chain.text_bytes[blocks - 1] > FINE_TEXT_BYTES:
+                return
+            key = chain.hashes[blocks - 1]
+            if blocks % _MARK_BLOCKS == 0 and (key in self._marks or key not in self._anchors):
+                self._marks.add(key)
+                self._keep(key, tokens)
 
     def _slopes_of(self, model: str) -> Slopes:
         slopes = self._slopes.get(model)
@@ -106,13 +126,3 @@ class Ruler:
                 self._slopes.clear()
             slopes = self._slopes[model] = Slopes()
         return slopes
-
-
-def _upto(chain: Chain, blocks: int) -> tuple[int, int]:
-    return (chain.text_bytes[blocks - 1], chain.segments[blocks - 1]) if blocks else (0, 0)
-
-
-def _between(chain: Chain, start: int, end: int) -> tuple[int, int]:
-    start_bytes, start_segments = _upto(chain, start)
-    end_bytes, end_segments = _upto(chain, end)
-    return end_bytes - start_bytes, end_segments - start_segments

@@ -21,6 +21,7 @@ from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings, check_roles
 from kvproxy.settings.score import ScoreSettings
 from kvproxy.settings.store import StoreSettings
+from kvproxy.settings.tokens import TokensSettings
 
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
@@ -269,6 +270,7 @@ class Settings(Section):
     lmcache: LmcacheSettings = LmcacheSettings()
     disagg: DisaggSettings = DisaggSettings()
     store: StoreSettings = StoreSettings()
+    tokens: TokensSettings = TokensSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

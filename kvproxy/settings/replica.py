@@ -53,6 +53,14 @@ class ReplicaSettings(BaseModel):
         description="Topics to listen to begin with this. Set it when several replicas publish "
         "to one endpoint.",
     )
+    events_ranks: Count = Field(
+        default=1,
+        ge=1,
+        le=1024,
+        description="Data-parallel ranks of the replica: each publishes one port above the one "
+        "before, its replays too. Only used together with events_endpoint; vLLM and SGLang tell "
+        "it themselves where they are asked.",
+    )
     weight: Number = Field(
         default=1.0,
         gt=0,

@@ -17,6 +17,31 @@ from loadgen.emulator.settings import VLLM_VERSION, EmulatorSettings
 from loadgen.emulator.transfers import Transfers
 from loadgen.tokens import Tokeniser
 
+_OPENAPI = {
+    "openapi": "3.1.0",
+    "paths": {
+        path: {
+            "post": {
+                "requestBody": {
+                    "content": {
+                        "application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}
+                    }
+                }
+            }
+        }
+        for path, name in (
+            ("/v1/chat/completions", "ChatCompletionRequest"),
+            ("/v1/completions", "CompletionRequest"),
+        )
+    },
+    "components": {
+        "schemas": {
+            name: {"properties": {"return_token_ids": {"type": "boolean"}}}
+            for name in ("ChatCompletionRequest", "CompletionRequest")
+        }
+    },
+}
+
 Crash = Callable[[bool], Awaitable[None]]
 
 
@@ -57,6 +82,7 @@ class ReplicaApp:
             app.router.add_get("/server_info", self._server_info, allow_head=False)
         else:
             app.router.add_get("/kv_event_sources", self._kv_event_sources, allow_head=False)
+            app.router.add_get("/openapi.json", self._openapi, allow_head=False)
         app.router.add_get("/v1/models", self._models, allow_head=False)
         self._generation.add_to(app)
         app.router.add_post("/reset_prefix_cache", self._reset_prefix_cache)
@@ -85,6 +111,10 @@ class ReplicaApp:
             text = exposition(self._settings, gauges, self._replica.metrics)
         content_type = "text/plain; version=1.0.0; charset=utf-8"
         return web.Response(body=text, headers={"content-type": content_type})
+
+    async def _openapi(self, request: web.Request) -> web.Response:
+        """Of the page, what tells which optional fields the engine knows."""
+        return json_response(_OPENAPI)
 
     async def _server_info(self, request: web.Request) -> web.Response:
         return json_response(sglang.server_info(self._settings, self._publisher))

@@ -2,7 +2,7 @@
 happens, after one resync the index holds nothing that the engine does not."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -90,7 +90,8 @@ class Engine:
 class Feed(KvEventFeed):
     """Replays come from the engine's memory instead of a socket."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, dropped: float = 0.0) -> None:
+        self.dropped = dropped
         holdings = Holdings(Ruler(10), PrefixIndex(2**26), TokenChains(2**20))
         super().__init__(holdings, FeedLimits())
         self.engine = engine
@@ -103,9 +104,13 @@ class Feed(KvEventFeed):
     async def settle(self) -> None:
         await self._catch_up(self.stream)
 
-    async def _replay(self, stream: _Stream, start: int) -> AsyncIterator[tuple[int, bytes]]:
+    async def _replay(self, stream: _Stream, start: int) -> AsyncGenerator[tuple[int, bytes], None]:
         for number, payload in [kept for kept in self.engine.kept if kept[0] >= start]:
-            yield number, payload
+            if self.engine.random.random() >= self.dropped:
+                yield number, payload
+        if self.engine.random.random() < self.dropped:
+            # The end marker is lost like any other message.
+            raise TimeoutError
 
     def held(self) -> dict[int, int]:
         source = self.index.source("r", 0)
@@ -114,10 +119,12 @@ class Feed(KvEventFeed):
         return {e: copies for e, (_, copies) in source.tiers[Tier.HBM].contents().items()}
 
 
-async def play(seed: int, steps: int, buffer: int, *, loss: float, restarts: float) -> Feed:
+async def play(
+    seed: int, steps: int, buffer: int, *, loss: float, restarts: float, dropped: float = 0.0
+) -> Feed:
     random = Random(seed)
     engine = Engine(random, buffer)
-    feed = Feed(engine)
+    feed = Feed(engine, dropped)
     late: list[tuple[int, bytes]] = []
     for _ in range(steps):
         if random.random() < restarts:
@@ -171,6 +178,31 @@ def test_with_truncated_replays_nothing_held_is_wrong(
     truth = feed.engine.truth.held(Tier.HBM)
     wrong = {key: copies for key, copies in feed.held().items() if copies > truth.get(key, 0)}
     assert not wrong
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    steps=st.integers(1, 100),
+    loss=st.sampled_from([0.01, 0.1, 0.3]),
+    dropped=st.sampled_from([0.05, 0.3, 0.9]),
+)
+@settings(max_examples=60)
+def test_with_replays_that_lose_some_nothing_held_is_wrong(
+    seed: int, steps: int, loss: float, dropped: float
+) -> None:
+    """Once a replay came whole."""
+
+    async def played() -> Feed:
+        feed = await play(seed, steps, 10_000, loss=loss, restarts=0.02, dropped=dropped)
+        feed.dropped = 0.0
+        await feed.settle()
+        return feed
+
+    feed = asyncio.run(played())
+    truth = feed.engine.truth.held(Tier.HBM)
+    wrong = {key: copies for key, copies in feed.held().items() if copies > truth.get(key, 0)}
+    assert not wrong
+    assert not feed._holdings._behind
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x00", b"\x93\x01\x02\x03", b"\xff" * 100])

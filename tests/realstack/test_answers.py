@@ -5,9 +5,10 @@ import re
 import orjson
 import pytest
 
-from tests.support.proxies import proxied, settled
+from tests.support.proxies import settled
 from tests.support.realstack.answered import ANSWERED
 from tests.support.realstack.engine import Engine
+from tests.support.realstack.patience import patient
 from tests.support.realstack.refused import REFUSED, REFUSED_BY_US
 from tests.support.realstack.requests import Case
 from tests.support.wire import RawHeaders, WireAnswer, ask, end_to_end, request
@@ -57,7 +58,7 @@ async def test_answers_are_the_engines_own(engines: list[Engine], case: Case) ->
     if case in ANSWERED:
         # Usage tells what was cached, so both askers must find the same.
         await _ask(engine.url, case)
-    async with proxied([engine.url]) as (app, url):
+    async with patient([engine.url]) as (app, url):
         direct, through = await _ask(engine.url, case), await _ask(url, case)
         again = _STREAMS_AT_MOST if case.body.get("stream") else 0
         while again and _normal(through.body) != _normal(direct.body):
@@ -76,7 +77,7 @@ async def test_answers_are_the_engines_own(engines: list[Engine], case: Case) ->
 async def test_our_refusals_have_the_engines_form(engines: list[Engine], case: Case) -> None:
     """Same status, same type, same members; the message is ours."""
     direct = await _ask(engines[0].url, case)
-    async with proxied([engines[0].url]) as (_, url):
+    async with patient([engines[0].url]) as (_, url):
         through = await _ask(url, case)
     print(f"\n{case.name}:\n  engine  {direct.body[:300]!r}\n  kvproxy {through.body[:300]!r}")
     assert through.status == direct.status

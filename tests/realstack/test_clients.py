@@ -8,8 +8,9 @@ import pytest_asyncio
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
-from tests.support.proxies import proxied, settled
+from tests.support.proxies import settled
 from tests.support.realstack.engine import BLOCK_TOKENS, MODEL, Engine
+from tests.support.realstack.patience import patient
 from tests.support.realstack.requests import (
     CHAT_SWITCH,
     MESSAGES,
@@ -34,7 +35,7 @@ class Clients(NamedTuple):
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def clients(engines: list[Engine]) -> AsyncIterator[Clients]:
-    async with proxied([engine.url for engine in engines]) as (app, url):
+    async with patient([engine.url for engine in engines]) as (app, url):
         async with (
             AsyncOpenAI(
                 base_url=f"{url}/v1", api_key="k", max_retries=0, default_headers=SESSION

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import orjson
 import pytest
 
-from tests.support.proxies import eventually, proxied, settled
+from tests.support.proxies import eventually, settled
 from tests.support.realstack.differences import (
     DIFFERENCES,
     Difference,
@@ -15,6 +15,7 @@ from tests.support.realstack.differences import (
     written,
 )
 from tests.support.realstack.engine import BLOCK_TOKENS, Engine
+from tests.support.realstack.patience import WITHIN_S, patient
 from tests.support.wire import ask, post
 
 pytestmark = [
@@ -80,8 +81,10 @@ async def test_what_differs_is_healed_or_costs_what_it_costs_directly(
     ours, direct = engines
     wrong = []
     print("\ndifference                       kind     prompt direct through  off")
-    async with proxied([ours.url], events={"enabled": "on"}) as running:
-        await eventually(lambda: all(each.kv_events for each in running.app.router.replicas))
+    async with patient([ours.url], events={"enabled": "on"}) as running:
+        await eventually(
+            lambda: all(each.kv_events for each in running.app.router.replicas), WITHIN_S
+        )
         for number, difference in enumerate(DIFFERENCES):
             first, second = written(base(number)), changed(number, difference)
             await _ask(direct.url, first)

@@ -10,11 +10,12 @@ import pytest
 
 from kvproxy.app import App
 from kvproxy.core.lmcache import Holdings
-from tests.support.proxies import Running, eventually, proxied, settled
+from tests.support.proxies import Running, eventually, settled
 from tests.support.realstack.dialogue import library_text
 from tests.support.realstack.engine import MODEL, Engine
 from tests.support.realstack.fleet import Tiered
 from tests.support.realstack.lmcache import CHUNK_TOKENS, DRAM_GB
+from tests.support.realstack.patience import WITHIN_S, patient
 from tests.support.realstack.places import default_places
 
 pytestmark = [
@@ -100,7 +101,7 @@ def _told_tokens(app: App) -> int:
 async def test_a_conversation_goes_on_where_dram_holds_it_after_a_reset(tiered: Tiered) -> None:
     """Under other session ids, so that nothing but what is held tells where to go."""
     async with (
-        proxied([engine.url for engine in tiered.engines], lmcache=_lmcache(tiered)) as running,
+        patient([engine.url for engine in tiered.engines], lmcache=_lmcache(tiered)) as running,
         aiohttp.ClientSession() as session,
     ):
         app, client = running.app, _Client(running, session)
@@ -111,7 +112,7 @@ async def test_a_conversation_goes_on_where_dram_holds_it_after_a_reset(tiered: 
         assert len({each["replica"] for each in first}) == 2
         assert max(each["cached"] for each in first) < CHUNK_TOKENS, "nobody had them before"
         whole = [each["prompt"] // CHUNK_TOKENS * CHUNK_TOKENS for each in first]
-        await eventually(lambda: _told_tokens(app) == sum(whole))
+        await eventually(lambda: _told_tokens(app) == sum(whole), WITHIN_S)
 
         for engine in tiered.engines:
             await engine.reset_cache()
@@ -136,7 +137,7 @@ async def test_a_conversation_goes_on_where_dram_holds_it_after_a_reset(tiered: 
 
 async def test_sizes_come_from_the_servers(tiered: Tiered) -> None:
     async with (
-        proxied([engine.url for engine in tiered.engines], lmcache=_lmcache(tiered)) as running,
+        patient([engine.url for engine in tiered.engines], lmcache=_lmcache(tiered)) as running,
         aiohttp.ClientSession() as session,
     ):
         directory = running.app.sources.lmcache
@@ -150,7 +151,7 @@ async def test_sizes_come_from_the_servers(tiered: Tiered) -> None:
         async def stored() -> bool:
             return bool(await _holdings(running.app, ids))
 
-        await eventually(stored)
+        await eventually(stored, WITHIN_S)
         assert directory.state.chunk_bytes == CHUNK_TOKENS * TOKEN_BYTES
         tokens = directory.dram_tokens(tiered.servers[0].instance_id)
         assert tokens == DRAM_GB * 2**30 / TOKEN_BYTES
@@ -158,7 +159,7 @@ async def test_sizes_come_from_the_servers(tiered: Tiered) -> None:
 
 async def test_another_salt_is_another_prefix(tiered: Tiered) -> None:
     async with (
-        proxied([engine.url for engine in tiered.engines], lmcache=_lmcache(tiered)) as running,
+        patient([engine.url for engine in tiered.engines], lmcache=_lmcache(tiered)) as running,
         aiohttp.ClientSession() as session,
     ):
         client = _Client(running, session)
@@ -173,6 +174,6 @@ async def test_another_salt_is_another_prefix(tiered: Tiered) -> None:
             assert found is not None
             return bool(found.holdings)
 
-        await eventually(lambda: held(model, "tenant-1"))
+        await eventually(lambda: held(model, "tenant-1"), WITHIN_S)
         assert not await held(model, "")
         assert not await held(MODEL, "tenant-1"), "the path names the model"

@@ -11,9 +11,13 @@ def hit_rate(asked: Sequence[Asked]) -> float:
     return sum(each.reported for each in asked) / sum(each.prompt for each in asked)
 
 
+def is_within_a_block(asked: Asked) -> bool:
+    """Whether its prediction was off by one engine block at most."""
+    return abs(asked.error) <= BLOCK_TOKENS
+
+
 def within_a_block(asked: Sequence[Asked]) -> float:
-    """Share of requests whose prediction was off by one engine block at most."""
-    return sum(abs(each.error) <= BLOCK_TOKENS for each in asked) / len(asked)
+    return sum(is_within_a_block(each) for each in asked) / len(asked)
 
 
 def report(title: str, asked: Sequence[Asked]) -> str:
@@ -35,7 +39,7 @@ def _causes(asked: Sequence[Asked]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     last: dict[str, Asked] = {}
     for each in asked:
-        if abs(each.error) > BLOCK_TOKENS:
+        if not is_within_a_block(each):
             beside = any(_waits_for(each, other) for other in asked)
             cause = _cause(each, last.get(each.conversation), beside)
             found.setdefault(cause, []).append(each.error)

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
+import pytest
+
+from tests.support.realstack.budget import NOT_READY
 from tests.support.realstack.engine import Engine, replica
 from tests.support.realstack.lmcache import Server, coordinator, server
 from tests.support.realstack.places import Places
+from tests.support.realstack.processes import NotReadyError
 
 REPLICAS = 2
 T = TypeVar("T")
@@ -70,6 +74,8 @@ class Fleet:
         # None may be left starting when another fails: it would escape the stack.
         done = await asyncio.gather(*entering, return_exceptions=True)
         for result in done:
+            if isinstance(result, NotReadyError):
+                pytest.skip(f"{NOT_READY}: {result}")
             if isinstance(result, BaseException):
                 raise result
         return [result for result in done if not isinstance(result, BaseException)]

@@ -13,13 +13,18 @@ from pathlib import Path
 
 import aiohttp
 
-READY_TIMEOUT_S = 180.0
+# Six times what an engine needs on a quiet machine.
+READY_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 15.0
 LOG_TAIL_BYTES = 4000
 
 
 class StartError(Exception):
-    """A process ended or stayed silent before it was ready; the message ends with its log."""
+    """A process ended before it was ready; the message ends with its log."""
+
+
+class NotReadyError(StartError):
+    """It is still at it: this machine is too busy, or it hangs."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -35,7 +40,8 @@ def free_ports(count: int) -> list[int]:
 async def running(
     command: Sequence[str], environment: Mapping[str, str], log: Path, health_url: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Yields once `health_url` answers 200; raises StartError when it does not come to that."""
+    """Yields once `health_url` answers 200; raises StartError when it does not come to that,
+    NotReadyError when it only takes too long."""
     # An engine is several processes: they share a group of their own, to be ended as one.
     with log.open("wb") as output:
         child = await asyncio.create_subprocess_exec(
@@ -72,7 +78,7 @@ async def _until_healthy(child: asyncio.subprocess.Process, url: str, log: Path)
                     if response.status == 200:
                         return
             await asyncio.sleep(0.2)
-    raise StartError(f"{url} was not ready after {READY_TIMEOUT_S:g} s; {_tail(log)}")
+    raise NotReadyError(f"{url} was not ready after {READY_TIMEOUT_S:g} s; {_tail(log)}")
 
 
 def _tail(log: Path) -> str:

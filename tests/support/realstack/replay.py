@@ -4,8 +4,8 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import aiohttp
 
@@ -38,6 +38,9 @@ class Asked:
     def error(self) -> int:
         return self.reported - self.predicted
 
+    def renamed(self, conversation: str) -> Self:
+        return replace(self, conversation=conversation)
+
 
 async def replay(
     url: str, shapes: Sequence[Shape], *, at_a_time: int, echo_live: bool, seed: int
@@ -46,7 +49,7 @@ async def replay(
     waiting = list(reversed(shapes))
     text = library_text()
     asked: list[Asked] = []
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=900)) as session:
 
         async def user() -> None:
             while waiting:

@@ -55,7 +55,7 @@ async def discovering(
         [make_replica("r", url=url)],
         pages.follow,
         pages.forget,
-        fixed={"r": fixed} if fixed else {},
+        fixed={"r": [fixed]} if fixed else {},
         interval_s=0.01,
         timeout_s=5.0,
         expected=expected,

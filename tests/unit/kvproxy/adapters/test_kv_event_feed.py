@@ -8,6 +8,7 @@ import pytest
 import zmq
 import zmq.asyncio
 
+from kvproxy.adapters import kv_event_feed
 from kvproxy.adapters.kv_event_feed import FeedCounts, FeedLimits, KvEventFeed
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.kv_sources import KvSource
@@ -113,6 +114,19 @@ async def test_a_truncated_replay_drops_what_was_known() -> None:
         await heard.holds(5)
         assert heard.counts.resyncs >= 1
         assert heard.counts.restarts == 0
+
+
+async def test_a_replay_that_breaks_off_is_asked_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kv_event_feed, "_PAUSE_S", 0.05)
+    async with published() as publisher:
+        publisher.replay_most = 4
+        for key in range(1, 11):
+            publisher.publish([stored(key)])
+        async with listening(publisher) as heard:
+            await heard.holds(*range(1, 11))
+            await eventually(lambda: not heard.holdings._behind)
+            assert heard.counts.cut >= 2
+            assert heard.counts.resyncs == heard.counts.restarts == 0
 
 
 async def test_without_replays_a_gap_costs_what_was_known() -> None:

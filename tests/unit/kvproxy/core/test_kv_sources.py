@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from kvproxy.core.kv_sources import KvSource, SourceError, read_sglang, read_vllm
+from kvproxy.core.kv_sources import KvSource, SourceError, of_ranks, read_sglang, read_vllm
 
 RANK = {
     "enable_kv_cache_events": True, "publisher": "zmq", "endpoint": "tcp://*:5700",
@@ -59,3 +59,13 @@ def test_pages_that_are_no_objects(given: bytes) -> None:
 def test_sglang_without_a_port(events: dict[str, object]) -> None:
     with pytest.raises(SourceError):
         read_sglang("r", "h", page({"kv_events": {"publisher": "zmq"} | events}))
+
+
+def test_ranks_of_a_given_endpoint_are_a_port_apart() -> None:
+    source = KvSource("r", 0, "tcp://10.0.0.1:5557", "tcp://10.0.0.1:5657", "t")
+    assert of_ranks(source, 2) == [
+        source,
+        KvSource("r", 1, "tcp://10.0.0.1:5558", "tcp://10.0.0.1:5658", "t"),
+    ]
+    local = KvSource("r", 0, "ipc:///run/events", "", "")
+    assert of_ranks(local, 1) == [local]
