@@ -15,7 +15,11 @@ from tests.support.proxies import Running, settled
 from tests.support.realstack.engine import MODEL, Engine
 from tests.support.realstack.patience import patient
 
-pytestmark = [pytest.mark.realstack, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [
+    pytest.mark.realstack,
+    pytest.mark.timeout(900),
+    pytest.mark.asyncio(loop_scope="session"),
+]
 WORDS = " ".join(f"word {number * 7919 % 10_007}" for number in range(600))
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": WORDS}], "max_tokens": 6}
 BODIES: dict[str, dict[str, Any]] = {
