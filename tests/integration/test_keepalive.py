@@ -61,11 +61,8 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamReader) -> N
 
 
 def kinds(stream: bytes) -> list[bytes]:
-    """Kinds of events in order; how many tokens share a chunk is the clock's, so runs count once."""
-    found = re.findall(
-        rb'(?:\A|\n\n)(?:event: ([\w.]+)|data: (?:\{.*?"object":"([\w.]+)"|(.DONE.)))', stream
-    )
-    named = [b"".join(kind) for kind in found]
+    """Kinds of events in order, runs of one kind once: the clock says what shares a chunk."""
+    named = [b"".join(kind) for kind in KIND.findall(stream)]
     return [kind for before, kind in pairwise([b"", *named]) if kind != before]
 
 
