@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -14,17 +14,20 @@ import uvloop
 
 from kvproxy.adapters.gate import Gate
 from kvproxy.adapters.http1.incoming import Limits
-from kvproxy.adapters.http1.listener import HttpServer, Page, Route
+from kvproxy.adapters.http1.listener import HttpServer, ListenError, Page, Route, listen
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
 from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.admin.api import AdminApi
 from kvproxy.admin.commands import AdminCommands
+from kvproxy.admin.live import Live
+from kvproxy.admin.page_files import page_routes
 from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import (
     ReplicaMaker,
     admission_limits,
+    api_keys_of,
     build_access,
     build_admission,
     build_reader,
@@ -40,11 +43,13 @@ from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
+from kvproxy.finding import Finding
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
+from kvproxy.ops.systemd import notify
 from kvproxy.proxy import Exchange, Proxy, Record
 from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
@@ -59,9 +64,9 @@ log = logging.getLogger("kvproxy")
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
 
-
-# Pages that load balancers and supervisors ask for.
-_OPEN = frozenset({"/healthz", "/readyz", "/health"})
+# Of load balancers and supervisors, and the live view's files: its figures are guarded.
+_FILES = page_routes()
+_OPEN = frozenset({"/healthz", "/readyz", "/health", *_FILES})
 
 
 class App:
@@ -75,10 +80,11 @@ class App:
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
         self.explanations = Explanations(settings.explain.requests_max_bytes)
         self.admin = AdminApi(self.router, time.monotonic, self.explanations)
+        self.live = Live(self.router, self.admission, self.metrics, time.monotonic, time.time)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         self.access = build_access(settings)
-        api_keys = _api_keys(settings)
+        self.api_keys = api_keys = api_keys_of(settings)
         self._upstream = Http1Upstream(
             UpstreamLimits(
                 settings.upstream.connect_timeout_s,
@@ -132,6 +138,8 @@ class App:
             self.router, self.admission, self.gate, self.probe, self._upstream, self.sources
         )
         self.table = ReplicaTable(settings, everybody, maker, api_keys, time.monotonic)
+        self.live.listing = self.table.listing
+        self.finding = Finding(settings, self.table)
         self.reloader = Reloader(settings, load, self._take_over)
         self.server, self.admin_server = self._servers()
 
@@ -141,14 +149,15 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        await self.finding.start()
         if self.bootstrap is not None:
             await self.bootstrap.start()
         await self.sharing.start()
         address = self.settings.admin.address()
         if address is not None and self.admin_server is not None:
-            log.info("operators: %s", await _listen(self.admin_server, *address))
+            log.info("operators: %s", await listen(self.admin_server, *address))
         server = self.settings.server
-        return await _listen(self.server, server.host, server.port)
+        return await listen(self.server, server.host, server.port)
 
     async def stop(self) -> None:
         self.draining = True
@@ -162,6 +171,7 @@ class App:
         if self.bootstrap is not None:
             await self.bootstrap.close()
         await self.sharing.close()
+        await self.finding.close()
         await self.table.close()
         await self.sources.close()
         await self.probe.close()
@@ -181,7 +191,11 @@ class App:
 
     def _guard(self, path: str, header: Mapping[str, str]) -> None:
         """Own pages: health is for everybody, the rest for those who operate."""
-        if path in _OPEN or (path == "/metrics" and self.settings.access.metrics_open):
+        if (
+            path in _OPEN
+            or path in _FILES
+            or (path == "/metrics" and self.settings.access.metrics_open)
+        ):
             return
         realm = Realm.USE if path == "/v1/models" else Realm.OPERATE
         self.access.enter(header, realm, time.monotonic())
@@ -194,6 +208,7 @@ class App:
     def _observe(self, record: Record) -> None:
         self.explanations.add(record)
         self.metrics.observe(record)
+        self.live.add(record)
         self.sources.answered(record)
         log_learned(record)
         if self.settings.log.access:
@@ -243,6 +258,8 @@ class App:
             "/metrics": self._metrics,
             "/admin/regime": self.admin.regime,
             "/admin/explain": self.admin.explain,
+            "/admin/live": self.live.page,
+            **_FILES,
         }
 
     async def _healthz(self, _query: str) -> Page:
@@ -272,28 +289,11 @@ class App:
         return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
 
 
-class ListenError(Exception):
-    """An address is taken, or not ours."""
-
-
-async def _listen(server: HttpServer, host: str, port: int) -> str:
-    try:
-        return await server.start(host, port)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+Make = Callable[[Settings, Load | None], App]
 
 
 async def _elsewhere(exchange: Exchange) -> NoReturn:
     raise ProxyError("not_found", f"{exchange.path} is not served at this address.")
-
-
-def _api_keys(settings: Settings) -> dict[str, str]:
-    keys = {}
-    for replica in settings.replicas:
-        secret = replica.api_key or settings.upstream.api_key
-        if secret is not None:
-            keys[replica.id] = secret.get_secret_value()
-    return keys
 
 
 @asynccontextmanager
@@ -307,11 +307,11 @@ async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator
         await app.stop()
 
 
-async def _serve(settings: Settings, load: Load | None) -> int:
+async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     try:
-        app = App(settings, load)
+        app = make(settings, load)
     except SourceSetupError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -333,15 +333,17 @@ async def _serve(settings: Settings, load: Load | None) -> int:
     loop.add_signal_handler(signal.SIGHUP, reload)
     sys.stdout.write(f"ready {url}\n")
     sys.stdout.flush()
+    notify("READY=1", f"STATUS=listening on {url}")
     await stop.wait()
     # A second signal means now: the default action ends the process.
     loop.remove_signal_handler(signal.SIGINT)
     loop.remove_signal_handler(signal.SIGTERM)
+    notify("STOPPING=1")
     await app.stop()
     return 0
 
 
-def run(settings: Settings, load: Load | None = None) -> int:
+def run(settings: Settings, load: Load | None = None, make: Make = App) -> int:
     """`kvproxy serve`: returns when told to stop and drained. SIGHUP has `load` read again."""
     set_up(settings.log.level, settings.log.format)
-    return uvloop.run(_serve(settings, load))
+    return uvloop.run(_serve(settings, load, make))

@@ -186,3 +186,13 @@ def build_reader(settings: Settings, kept: Representatives | None = None) -> Rea
     )
     reader = TurnReader(acting, block_bytes, points, asked.echo_max_bytes)
     return DryReader(plain, reader) if asked.dry_run else reader
+
+
+def api_keys_of(settings: Settings) -> dict[str, str]:
+    """What each replica is told in place of the client's key, by replica id."""
+    keys = {}
+    for replica in settings.replicas:
+        secret = replica.api_key or settings.upstream.api_key
+        if secret is not None:
+            keys[replica.id] = secret.get_secret_value()
+    return keys

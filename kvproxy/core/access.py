@@ -80,15 +80,17 @@ class Caller:
     def tenant(self) -> str:
         return self.key.tenant if self.key else ""
 
-    def may_use(self, model: str) -> None:
+    def may_use(self, model: str, members: Iterable[str] = ()) -> None:
         """Raises ProxyError model_not_found, as if it did not exist: the list of models of others
-        is nobody's business. An empty `model` is one that could not be read."""
+        is nobody's business. An empty `model` is one that could not be read. `members`: see
+        may_say."""
         if self.key and self.key.models and model not in self.key.models:
             raise ProxyError(
                 "model_not_found",
                 f"The model `{model}` does not exist or this key may not use it.",
                 param="model",
             )
+        self.may_say(members)
 
     def may_say(self, members: Iterable[str]) -> None:
         """Raises ProxyError forbidden for members of a body that command engines."""

@@ -6,7 +6,7 @@ an unknown key or a bound exceeded is an error, never a guess.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
@@ -15,6 +15,8 @@ from kvproxy.settings.admin import AdminSettings
 from kvproxy.settings.admission import AdmissionSettings
 from kvproxy.settings.canonical import CanonicalSettings
 from kvproxy.settings.disagg import DisaggSettings
+from kvproxy.settings.discovery import DiscoverySettings
+from kvproxy.settings.epp import EppSettings
 from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Secret, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
@@ -249,10 +251,13 @@ class Settings(Section):
     """All settings of `kvproxy serve`."""
 
     server: ServerSettings = ServerSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
     replicas: Annotated[tuple[ReplicaSettings, ...], FROM_LIST] = Field(
-        min_length=1,
+        default=(),
+        validate_default=True,
         max_length=1024,
-        description="The engines to send requests to; a plain URL is enough for each.",
+        description="The engines to send requests to; a plain URL is enough for each. They may be "
+        "left out where `discovery` finds some.",
     )
     upstream: UpstreamSettings = UpstreamSettings()
     access: AccessSettings = AccessSettings()
@@ -271,7 +276,18 @@ class Settings(Section):
     disagg: DisaggSettings = DisaggSettings()
     store: StoreSettings = StoreSettings()
     tokens: TokensSettings = TokensSettings()
+    epp: EppSettings = EppSettings()
     log: LogSettings = LogSettings()
+
+    @field_validator("replicas", mode="after")
+    @classmethod
+    def _can_be_known(
+        cls, value: tuple[ReplicaSettings, ...], info: ValidationInfo
+    ) -> tuple[ReplicaSettings, ...]:
+        discovery = info.data.get("discovery")
+        if not value and discovery is not None and not discovery.sources:
+            raise PydanticCustomError("missing", "no replica")
+        return value
 
     @model_validator(mode="after")
     def _replicas_differ(self) -> Self:
@@ -292,5 +308,6 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _somebody_answers(self) -> Self:
-        check_roles(self.replicas)
+        if self.replicas:
+            check_roles(self.replicas)
         return self
