@@ -142,31 +142,33 @@ def cheapest(asked: Asked, candidates: Sequence[Replica], matches: Sequence[Matc
             prefill_s = miss * rate.s_per_tok
         total_s += prefill_s + rate.base_s
         if home is None:
-            total_s += weights.crowding * rate.prefill_s(asked.committed.get(replica.id, 0))
+            committed = asked.committed.get(replica.id, 0)
+            if committed:
+                total_s += weights.crowding * rate.prefill_s(committed)
         elif home != replica.id:
             total_s += weights.move_margin_s
         if total_s > bar:
             continue
-        total_s += _busy_s(asked, replica, miss, prefill_s)
+        total_s += _others_s(asked, replica, prefill_s)
+        if total_s <= bar and replica.hbm.size + miss > replica.hbm_tokens:
+            total_s += pushed_out_s(replica, miss, asked.now, asked.victim_worth)
         if total_s <= bar:
             found.append((index, total_s))
             bar = min(bar, total_s + _TIE_S)
     return sorted(index for index, total_s in found if total_s <= bar)
 
 
-def _busy_s(asked: Asked, replica: Replica, miss: int, prefill_s: float) -> float:
-    """The terms that others who use the replica are the reason of: queue, delay and eviction."""
-    load, now = replica.load, asked.now
+def _others_s(asked: Asked, replica: Replica, prefill_s: float) -> float:
+    """Queue and delay: the terms that others who use the replica are the reason of."""
+    load = replica.load
     waiting = load.waiting
     # load.decoding, spelt out.
     decoding = load.in_flight - len(waiting) + load.foreign_running
     total_s = asked.weights.delay * prefill_s * decoding
     if waiting or load.foreign_waiting:
-        total_s += load.queue_s(now)
+        total_s += load.queue_s(asked.now)
     if asked.ahead_s is not None:
         total_s += asked.ahead_s(replica, prefill_s)
-    if replica.hbm.size + miss > replica.hbm_tokens:
-        total_s += pushed_out_s(replica, miss, now, asked.victim_worth)
     return total_s
 
 

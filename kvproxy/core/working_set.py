@@ -60,10 +60,12 @@ class WorkingSet:
 
     def by_replica(self, window_s: float, now: float) -> Mapping[str, int]:
         """As `tokens`, of all replicas at once."""
-        found: dict[str, int] = {}
-        for band in self._within(window_s, now):
-            for replica, tokens in band.by_replica.items():
-                found[replica] = found.get(replica, 0) + tokens
+        newest, *older = self._within(window_s, now)
+        found = defaultdict(int, newest.by_replica)
+        for band in older:
+            if band.uses:
+                for replica, tokens in band.by_replica.items():
+                    found[replica] += tokens
         return found
 
     def sessions(self, window_s: float, now: float) -> int:
