@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-capacity test-browser test-vllm test-fleet lint format settings clean test-envoy
+.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-capacity test-browser test-vllm test-fleet test-envoy lint lint-deploy format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -44,6 +44,11 @@ test-fleet: setup  ## four proxies, a real Valkey, hopping clients, store and pr
 	@status=0; $(BIN)/python -m tests.fleet $(or $(FLEET),--points 4) || status=$$?; \
 	echo $$status > out/test-fleet.status; exit $$status
 
+lint-deploy:  ## what is under deploy/, by the tools that will read it (gets them by itself)
+	@mkdir -p out && rm -f out/lint-deploy.status
+	@status=0; python3 .ci/lint_deploy.py || status=$$?; \
+	echo $$status > out/lint-deploy.status; exit $$status
+
 test-envoy: setup  ## a real Envoy asks `kvproxy epp`; its first run installs it (minutes)
 	@mkdir -p out && rm -f out/test-envoy.status
 	@status=0; $(BIN)/python -m tests.fleet.envoy $(or $(ENVOY),--requests 40) || status=$$?; \
@@ -73,6 +78,7 @@ format: setup  ## format the sources and fix what can be fixed
 
 settings: setup  ## write config/ again after a change of kvproxy/settings/model.py
 	@$(BIN)/python -m kvproxy.settings
+	@$(BIN)/kvproxy metrics > config/metrics.md
 
 clean:  ## remove ./.venv, caches and outputs
 	rm -rf .venv build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

@@ -14,13 +14,15 @@ import uvloop
 
 from kvproxy.adapters.gate import Gate
 from kvproxy.adapters.http1.incoming import Limits
-from kvproxy.adapters.http1.listener import HttpServer, Page, Route
+from kvproxy.adapters.http1.listener import HttpServer, ListenError, Page, Route, listen
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
 from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.admin.api import AdminApi
 from kvproxy.admin.commands import AdminCommands
+from kvproxy.admin.live import Live
+from kvproxy.admin.page_files import page_routes
 from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import (
     ReplicaMaker,
@@ -47,6 +49,7 @@ from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
+from kvproxy.ops.systemd import notify
 from kvproxy.proxy import Exchange, Proxy, Record
 from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
@@ -61,9 +64,9 @@ log = logging.getLogger("kvproxy")
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
 
-
-# Pages that load balancers and supervisors ask for.
-_OPEN = frozenset({"/healthz", "/readyz", "/health"})
+# Of load balancers and supervisors, and the live view's files: its figures are guarded.
+_FILES = page_routes()
+_OPEN = frozenset({"/healthz", "/readyz", "/health", *_FILES})
 
 
 class App:
@@ -77,6 +80,7 @@ class App:
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
         self.explanations = Explanations(settings.explain.requests_max_bytes)
         self.admin = AdminApi(self.router, time.monotonic, self.explanations)
+        self.live = Live(self.router, self.admission, self.metrics, time.monotonic, time.time)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         self.access = build_access(settings)
@@ -134,6 +138,7 @@ class App:
             self.router, self.admission, self.gate, self.probe, self._upstream, self.sources
         )
         self.table = ReplicaTable(settings, everybody, maker, api_keys, time.monotonic)
+        self.live.listing = self.table.listing
         self.finding = Finding(settings, self.table)
         self.reloader = Reloader(settings, load, self._take_over)
         self.server, self.admin_server = self._servers()
@@ -150,9 +155,9 @@ class App:
         await self.sharing.start()
         address = self.settings.admin.address()
         if address is not None and self.admin_server is not None:
-            log.info("operators: %s", await _listen(self.admin_server, *address))
+            log.info("operators: %s", await listen(self.admin_server, *address))
         server = self.settings.server
-        return await _listen(self.server, server.host, server.port)
+        return await listen(self.server, server.host, server.port)
 
     async def stop(self) -> None:
         self.draining = True
@@ -186,7 +191,11 @@ class App:
 
     def _guard(self, path: str, header: Mapping[str, str]) -> None:
         """Own pages: health is for everybody, the rest for those who operate."""
-        if path in _OPEN or (path == "/metrics" and self.settings.access.metrics_open):
+        if (
+            path in _OPEN
+            or path in _FILES
+            or (path == "/metrics" and self.settings.access.metrics_open)
+        ):
             return
         realm = Realm.USE if path == "/v1/models" else Realm.OPERATE
         self.access.enter(header, realm, time.monotonic())
@@ -199,6 +208,7 @@ class App:
     def _observe(self, record: Record) -> None:
         self.explanations.add(record)
         self.metrics.observe(record)
+        self.live.add(record)
         self.sources.answered(record)
         log_learned(record)
         if self.settings.log.access:
@@ -248,6 +258,8 @@ class App:
             "/metrics": self._metrics,
             "/admin/regime": self.admin.regime,
             "/admin/explain": self.admin.explain,
+            "/admin/live": self.live.page,
+            **_FILES,
         }
 
     async def _healthz(self, _query: str) -> Page:
@@ -278,17 +290,6 @@ class App:
 
 
 Make = Callable[[Settings, Load | None], App]
-
-
-class ListenError(Exception):
-    """An address is taken, or not ours."""
-
-
-async def _listen(server: HttpServer, host: str, port: int) -> str:
-    try:
-        return await server.start(host, port)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 async def _elsewhere(exchange: Exchange) -> NoReturn:
@@ -332,10 +333,12 @@ async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     loop.add_signal_handler(signal.SIGHUP, reload)
     sys.stdout.write(f"ready {url}\n")
     sys.stdout.flush()
+    notify("READY=1", f"STATUS=listening on {url}")
     await stop.wait()
     # A second signal means now: the default action ends the process.
     loop.remove_signal_handler(signal.SIGINT)
     loop.remove_signal_handler(signal.SIGTERM)
+    notify("STOPPING=1")
     await app.stop()
     return 0
 

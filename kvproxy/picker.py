@@ -8,6 +8,7 @@ from kvproxy import app as serving
 from kvproxy.adapters.ext_proc.addresses import Addresses
 from kvproxy.adapters.ext_proc.exchange import EnvoyExchange, EnvoyUpstream
 from kvproxy.adapters.ext_proc.server import Picker, PickerLimits, PickerServer
+from kvproxy.adapters.http1.listener import ListenError
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.replica import Replica
@@ -71,7 +72,7 @@ class PickerApp(serving.App):
         except OSError as error:
             await self.server.drain(0.0)
             where = f"{host}:{epp.port} for Envoy"
-            raise serving.ListenError(f"cannot listen on {where}: {error.strerror}") from error
+            raise ListenError(f"cannot listen on {where}: {error.strerror}") from error
         self.picker_address = f"{host}:{port}"
         sys.stdout.write(f"picker {self.picker_address}\n")
         return url

@@ -22,7 +22,7 @@ from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.passing import model_of
-from kvproxy.core.refusal import SAID_BYTES_MAX, is_stream, refusal
+from kvproxy.core.refusal import Said, is_stream, refusal
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
@@ -30,6 +30,7 @@ from kvproxy.core.threads import Step
 from kvproxy.core.token_ids import TokenIds, asking
 from kvproxy.core.turn import Turn, apply, continued
 from kvproxy.core.types import Identity, Usage
+from kvproxy.core.upgrade import model_asked_for
 from kvproxy.patience import Patience
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -45,7 +46,8 @@ _LOST_MAX = 2
 class Exchange(Protocol):
     """The client's side of one request. `header` has lower-case names, the last value wins.
 
-    `congested`: it takes no more for now; when that changes `press` is called with what is so."""
+    `congested`: it takes no more for now; when that changes `press` is called with what is so.
+    `tunnels`: it asks for a WebSocket, which an answer of 101 makes it."""
 
     method: str
     target: str
@@ -54,6 +56,13 @@ class Exchange(Protocol):
     header: Mapping[str, str]
     raw_headers: Headers
     press: Callable[[bool], None] | None
+    tunnels: bool
+
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        """After 101: what the client sends goes to `sink`."""
+
+    def hold_back(self, full: bool) -> None:
+        """Whether the client of a tunnel may send no more for now."""
 
     @property
     def congested(self) -> bool: ...
@@ -181,6 +190,9 @@ class Proxy:
             dialect = dialect_of(exchange.method, exchange.path)
             if dialect is not None and "content-encoding" not in exchange.header:
                 body = await self._read(record, dialect, body)
+            elif exchange.tunnels:
+                record.passing_model = model_asked_for(exchange.target)
+                record.caller.may_use(record.passing_model)
             elif body:
                 record.passing_model = model_of(body, exchange.header.get("content-type", ""))
                 record.caller.may_use(record.passing_model)
@@ -295,7 +307,10 @@ class Proxy:
                 if answer.status >= 500:
                     record.outcome = "upstream_error"
                 if exchange.held and not is_stream(answer.status, answer.headers):
-                    raise await _refused(answer, exchange, placement)
+                    # A client that was promised a stream is told what it gets instead.
+                    said = Said()
+                    await answer.relay(said.listen, exchange)
+                    raise refusal(placement.replica.id, answer.status, bytes(said.kept))
                 if ids is None:
                     exchange.start(answer.status, answer.headers, placement)
                     await answer.relay(pass_on, exchange)
@@ -306,11 +321,10 @@ class Proxy:
             self.placer.abort(placement)
             watch.taken()
             raise
-        record.usage = watch.usage() if record.turn and answer.status == 200 else None
         if record.turn is not None and answer.status == 200:
+            record.usage = watch.usage()
             record.response = remember(self.reader, record.turn, record.tenant, watch, record.usage)
-        else:
-            watch.taken()
+        watch.taken()
         if record.usage is not None:
             used = record.usage.prompt_tokens + record.usage.completion_tokens
             record.caller.used(used, self.clock())
@@ -334,14 +348,3 @@ async def _without_ids(
         exchange.start(answer.status, resized(headers, len(rest)), placement)
     if rest:
         pass_on(rest)
-
-
-async def _refused(answer: Answer, exchange: Exchange, placement: Placement) -> ProxyError:
-    """What is told to a client that was promised a stream, of an answer that is none."""
-    said = bytearray()
-
-    def listen(chunk: bytes) -> None:
-        said.extend(chunk[: SAID_BYTES_MAX - len(said)])
-
-    await answer.relay(listen, exchange)
-    return refusal(placement.replica.id, answer.status, bytes(said))

@@ -52,6 +52,7 @@ class _Leg:
     press: Callable[[bool], None] | None = None
     congested: bool = False
     held: bool = False
+    tunnels: bool = False
 
     @classmethod
     def beside(cls, exchange: Exchange, request_id: str) -> "_Leg":
@@ -69,6 +70,12 @@ class _Leg:
 
     def hold(self) -> None:
         raise AssertionError("nobody waits for it")
+
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        raise AssertionError("nobody sends more")
+
+    def hold_back(self, full: bool) -> None:
+        raise AssertionError("nobody sends more")
 
     def start(self, status: int, headers: Headers, placement: Placement) -> None:
         raise AssertionError("nobody is told of it")

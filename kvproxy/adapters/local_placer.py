@@ -52,7 +52,8 @@ class LocalPlacer:
         self, record: Record, tried: frozenset[str], barred: frozenset[str] = frozenset()
     ) -> Placement:
         """`barred` must not be used, whoever else there is."""
-        if not tried:
+        first = not tried
+        if first:
             self.retries.earn()
             self._follow(record)
         if record.pinned:
@@ -60,7 +61,7 @@ class LocalPlacer:
         turn, identity = record.turn, record.identity
         if turn is None or identity is None:
             return self.router.place_anywhere(self.clock(), tried | barred, record.passing_model)
-        if not tried:
+        if first:
             record.step = self.diagnosis.follow(identity, turn.chain)
             if record.step is not None and record.step.cause is Cause.COMPACTION:
                 # Most of its blocks are of no more use: it may as well go where there is room.

@@ -1,6 +1,7 @@
 """Where each conversation lives: session key -> replica, bounded and forgotten when idle."""
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from typing import NamedTuple
 
 # The parts of an Identity, or where proxies share bindings a digest of them.
@@ -29,6 +30,10 @@ class Affinity:
 
     def __len__(self) -> int:
         return len(self._homes)
+
+    def latest(self) -> Iterator[tuple[SessionKey, Home]]:
+        """The last used first."""
+        return reversed(self._homes.items())
 
     def home(self, key: SessionKey, now: float) -> Home | None:
         home = self._homes.get(key)

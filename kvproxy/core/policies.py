@@ -27,7 +27,8 @@ class PolicyName(StrEnum):
 @dataclass(frozen=True, slots=True)
 class View:
     """What a policy may look at. `matches` is parallel to `candidates`, which is not empty;
-    `cheapest` finds those of the fewest seconds, `sessions` counts who lives on a replica."""
+    `cheapest` finds those of the fewest seconds, `sessions` counts who lives on a replica, `near`
+    says where the conversation lives that began this one."""
 
     candidates: Sequence[Replica]
     matches: Sequence[Match]
@@ -37,15 +38,23 @@ class View:
     session_key: bytes
     sequence: int
     seed: int
+    near: Callable[[], Home | None] = lambda: None
 
 
 Policy = Callable[[View], int]
 
 
 def seconds(view: View) -> int:
-    """Fewest seconds; equals are split by the session, so that cold starts spread and repeat."""
+    """Fewest seconds. Of equals the one where a parent lives; else they are split by the session,
+    so that cold starts spread and repeat."""
     best = view.cheapest()
-    return best[0] if len(best) == 1 else _split(view, best)
+    if len(best) == 1:
+        return best[0]
+    near = view.near()
+    for index in best if near is not None else ():
+        if near is not None and view.candidates[index].id == near.replica:
+            return index
+    return _split(view, best)
 
 
 def sticky_least_loaded(view: View) -> int:

@@ -109,6 +109,7 @@ class Router:
             session_key=session_key(identity, chain),
             sequence=self._sequence,
             seed=self._seed,
+            near=lambda: self._near(identity, asked.now),
         )
         self._sequence += 1
         index = POLICIES[self.policy](view)
@@ -315,6 +316,10 @@ class Router:
                 "no_replica", f"no replica {serving}is ready; see /readyz", retry_after_s=1.0
             )
         raise ProxyError("model_not_found", f"The model `{model}` does not exist.", param="model")
+
+    def _near(self, identity: Identity, now: float) -> Home | None:
+        elder = identity.elder
+        return self._home(elder, now) if elder is not None else None
 
     def _home(self, identity: Identity, now: float) -> Home | None:
         return self.affinity.home(self.key_of(identity), now) if identity.session else None

@@ -32,6 +32,14 @@ class Identity:
     def key(self) -> tuple[str, str, str, str]:
         return (self.tenant, self.model, self.session, self.agent)
 
+    @property
+    def elder(self) -> "Identity | None":
+        """The conversation that began this one: of a sub-agent another agent of its session, which
+        is the main one if it names none, or else another session."""
+        if self.agent:
+            return Identity(self.tenant, self.model, self.session, self.parent)
+        return Identity(self.tenant, self.model, self.parent) if self.parent else None
+
 
 @dataclass(slots=True)
 class Chain:

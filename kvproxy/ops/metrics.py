@@ -203,6 +203,22 @@ class Metrics:
     def add(self, collector: Collector) -> None:
         self._registry.register(collector)
 
+    def totals(self) -> dict[str, object]:
+        """Since the start, for the live view; tokens are of answers with usage."""
+        outcomes, cached = self._requests.by(1), self._cached.by(1)
+        return {
+            "requests": sum(outcomes.values()),
+            "failed": sum(n for name, n in outcomes.items() if name not in ("ok", "client_gone")),
+            "prompt_tokens": self._prompt.total(),
+            "reported_tokens": cached.get("reported", 0),
+            "predicted_tokens": cached.get("predicted", 0),
+            "lost_tokens": self._lost.by(0),
+        }
+
+    def families(self) -> Iterable[Metric]:
+        """What the page would show now; those without a value yet are there, too."""
+        return self._registry.collect()
+
     def page(self) -> bytes:
         return generate_latest(self._registry)
 

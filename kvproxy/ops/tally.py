@@ -5,7 +5,7 @@ what is observed; one event loop needs neither.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -23,6 +23,17 @@ class Tally(Collector):
     def add(self, labels: Labels, amount: float = 1) -> None:
         counts = self._counts
         counts[labels] = counts.get(labels, 0) + amount
+
+    def total(self, which: Callable[[Labels], bool] = lambda _: True) -> float:
+        """The sum over label values that `which` picks."""
+        return sum(count for labels, count in self._counts.items() if which(labels))
+
+    def by(self, label: int) -> dict[str, float]:
+        """Sums by the value of the label at that place."""
+        sums: dict[str, float] = {}
+        for labels, count in self._counts.items():
+            sums[labels[label]] = sums.get(labels[label], 0) + count
+        return sums
 
     def collect(self) -> Iterable[Metric]:
         name, text, labels = self._described

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from loadgen.chat_template import ChatTemplate
 from loadgen.emulator import errors
 from loadgen.emulator.answers import Answer, Dialect, Hits, Writer
 from loadgen.emulator.block_events import Prompt
+from loadgen.emulator.planted import Planted
 from loadgen.emulator.replica import EngineDeadError, Inflight, Replica, Work
 from loadgen.emulator.replies import Reply, Speaker
 from loadgen.emulator.requests import ChatCall, CompletionCall, Sampling
@@ -50,6 +52,9 @@ class Generator:
             generation_prompt=call.generation_prompt,
             continues=call.continues,
         )
+        if Planted.DATED_TEMPLATE in self._settings.planted:
+            today = datetime.now(UTC).strftime("%d %b %Y")
+            pieces = [f"Today Date: {today}\n", *pieces]
         return render(self._tokeniser, pieces)
 
     def text_prompt(self, prompt: str | list[int]) -> bytes:
@@ -88,7 +93,10 @@ class Generator:
             raise errors.engine_dead() from error
         writer = dialect.writer(answer)
         progress = _Progress(
-            answer, self._settings.block_size, lambda: self._transfers.loaded(leg, works[0])
+            answer,
+            self._settings.block_size,
+            lambda: self._transfers.loaded(leg, works[0]),
+            told=Planted.NO_TOKEN_DETAILS not in self._settings.planted,
         )
         try:
             if sampling.stream:
@@ -134,8 +142,9 @@ class Generator:
     def _work(self, answer: Answer, choice: int, session: str) -> Work:
         prompt, reply = answer.prompt(choice), answer.replies[choice]
         tokens, salt = prompt + reply.tokens, answer.sampling.cache_salt
+        seen = f"{salt}/{self._serial}" if Planted.FORGETS in self._settings.planted else salt
         return Work(
-            chain=self._hasher.chain(tokens, salt),
+            chain=self._hasher.chain(tokens, seen),
             prompt_tokens=len(prompt) // TOKEN_BYTES,
             output_tokens=reply.count,
             finish_reason=reply.finish_reason,
@@ -211,10 +220,13 @@ async def _last_words(
 class _Progress:
     """What the engine has said about an answer; `begun` is called at the first token."""
 
-    def __init__(self, answer: Answer, block_size: int, begun: Callable[[], None]) -> None:
+    def __init__(
+        self, answer: Answer, block_size: int, begun: Callable[[], None], *, told: bool
+    ) -> None:
         self._begun = begun
         self._prompt_tokens = sum(len(prompt) // TOKEN_BYTES for prompt in answer.prompts)
         self._block_size = block_size
+        self._told = told
         self._cached: int | None = None
         self._sent = [0] * len(answer.replies)
 
@@ -237,4 +249,4 @@ class _Progress:
 
     def hits(self) -> Hits:
         assert self._cached is not None, "tokens before admission"
-        return Hits(self._prompt_tokens, self._cached, self._block_size)
+        return Hits(self._prompt_tokens, self._cached, self._block_size, self._told)

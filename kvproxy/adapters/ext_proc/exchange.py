@@ -71,6 +71,8 @@ class EnvoyExchange:
         self.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         self.press: Callable[[bool], None] | None = None
         self.congested = False
+        # What the two sides speak is Envoy's affair.
+        self.tunnels = False
         self.held = False
         config = request.protocol_config
         self._bodies = _bodies(request)
@@ -141,6 +143,12 @@ class EnvoyExchange:
 
     def hold(self) -> None:
         """Only Envoy could tell the client anything."""
+
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        raise AssertionError("Envoy moves the bytes")
+
+    def hold_back(self, full: bool) -> None:
+        raise AssertionError("Envoy moves the bytes")
 
     def go(self, endpoints: list[str], headers: list[tuple[str, bytes]], body: bytes) -> None:
         """Envoy may send the request, with this body, to the first of `endpoints`."""

@@ -8,6 +8,7 @@ import asyncio
 import math
 import socket
 import struct
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from kvproxy.adapters.http1.exchange import ClientExchange
@@ -47,6 +48,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: ClientExchange | None = None
         self._incoming = Incoming(server.limits)
         self._ahead = b""
+        self._sink: Callable[[bytes], None] | None = None
         self.congested = False
 
     # What the transport calls.
@@ -57,7 +59,9 @@ class ClientConnection(asyncio.Protocol):
         self._allow(self._limits.keepalive_timeout_s)
 
     def data_received(self, data: bytes) -> None:
-        if self.state is State.ANSWER:
+        if self._sink is not None:
+            self._sink(data)
+        elif self.state is State.ANSWER:
             self._ahead += data
             self._transport.pause_reading()
         elif self.state is not State.LINGER and self._incoming.refusal is None:
@@ -96,6 +100,22 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._transport.writelines(data)
 
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        if self.state is not State.ANSWER or self._transport.is_closing():
+            return
+        ahead, self._ahead, self._sink = self._ahead, b"", sink
+        if ahead:
+            sink(ahead)
+        self._transport.resume_reading()
+
+    def hold_back(self, full: bool) -> None:
+        if self._sink is None or self._transport.is_closing():
+            return
+        if full:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
     def close(self) -> None:
         self._transport.close()
 
@@ -106,7 +126,7 @@ class ClientConnection(asyncio.Protocol):
 
     def answered(self, exchange: ClientExchange) -> None:
         """Nothing more comes from this exchange."""
-        self._exchange = None
+        self._exchange = self._sink = None
         if self.state is State.CLOSED:
             return
         if not exchange.ended:

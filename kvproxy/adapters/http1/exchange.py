@@ -13,6 +13,7 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
 from kvproxy.core.headers import end_to_end
 from kvproxy.core.router import Placement
+from kvproxy.core.upgrade import WEBSOCKET, asks_for_websocket
 from kvproxy.proxy import Headers
 
 # A request id is repeated to replicas, clients and logs: anything else would be a way in.
@@ -35,6 +36,12 @@ class Wire(Protocol):
 
     def write(self, *data: bytes) -> None: ...
 
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        """What the client sends from now on, and what it has sent ahead, goes to `sink`."""
+
+    def hold_back(self, full: bool) -> None:
+        """Whether the client of a tunnel may send no more for now."""
+
     def close(self) -> None:
         """After what was written."""
 
@@ -54,6 +61,11 @@ class ClientExchange:
         given = incoming.header.get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         self.press: Callable[[bool], None] | None = None
+        self.tunnels = (
+            "upgrade" in incoming.header
+            and not incoming.http10
+            and asks_for_websocket(self.method, incoming.headers, incoming.header)
+        )
         self.started = False
         self.held = False
         self.ended = False
@@ -67,6 +79,12 @@ class ClientExchange:
     @property
     def congested(self) -> bool:
         return self._wire.congested
+
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        self._wire.tunnel(sink)
+
+    def hold_back(self, full: bool) -> None:
+        self._wire.hold_back(full)
 
     async def accept(self) -> bytes:
         incoming = self._incoming
@@ -111,6 +129,9 @@ class ClientExchange:
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         assert not self.started
+        if status == 101:
+            self._switch(headers)
+            return
         named = {name.lower(): value for name, value in headers}
         bare = self.method == "HEAD" or status in (204, 304)
         framed = b"content-length" in named or bare
@@ -128,6 +149,13 @@ class ClientExchange:
             headers.append((b"connection", b"keep-alive"))
         self.started = True
         self._wire.write(answer_head(status, headers))
+
+    def _switch(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """From here on there are no messages any more, only bytes."""
+        assert self.tunnels
+        kept = [pair for pair in headers if pair[0].lower() != b"content-length"]
+        self.started = self.last = True
+        self._wire.write(answer_head(101, [*kept, *WEBSOCKET]))
 
     def send(self, chunk: bytes) -> None:
         if self._events:

@@ -12,6 +12,9 @@ from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.core.errors import ProxyError
 from kvproxy.proxy import Exchange, Headers
 
+# How long a replica may take to read the end of a tunnel.
+_FLUSH_S = 1.0
+
 
 class Phase(Enum):
     IDLE = "idle"
@@ -46,17 +49,21 @@ class Link(asyncio.Protocol):
         self._keeps = False
         self._to_the_end = False
         self._over = False
+        self._tunnels = self.tunnelled = False
+        self._hold_back: Callable[[bool], None] | None = None
         self._parts: list[bytes] = []
         # llhttp adds to the parts without a call of ours.
         self.on_body = self._parts.append
 
-    def ask(self, method: str, head: bytes, body: bytes) -> None:
+    def ask(self, method: str, head: bytes, body: bytes, *, tunnels: bool = False) -> None:
+        """`tunnels`: it asks for a WebSocket, and an answer of 101 makes it one."""
         assert self.phase is Phase.IDLE
         self.phase = Phase.ASKED
         self._used += 1
         self._heard = self._over = False
         self.status = 0
         self._method = method
+        self._tunnels = tunnels
         self._received = []
         self._transport.writelines((head, body) if body else (head,))
         self.deadline = self._loop.time() + self._idle_timeout_s
@@ -80,9 +87,12 @@ class Link(asyncio.Protocol):
         try:
             self._press(exchange.congested)
             self._pass_on()
+            if self.tunnelled:
+                self._hold_back = exchange.hold_back
+                exchange.tunnel(self._send_on)
             await self._while(Phase.ANSWER)
         finally:
-            exchange.press = self._feed = None
+            exchange.press = self._feed = self._hold_back = None
             self._press(False)
         if self._failure is not None:
             raise self._failure
@@ -121,9 +131,28 @@ class Link(asyncio.Protocol):
         """At once: an engine that still works on an answer stops."""
         self.phase = Phase.BROKEN
         self.deadline = math.inf
-        self._transport.abort()
+        if self.tunnelled:
+            # What its client sent last still counts.
+            self._transport.close()
+            self._loop.call_later(_FLUSH_S, self._transport.abort)
+        else:
+            self._transport.abort()
+
+    def _send_on(self, data: bytes) -> None:
+        """From the client of a tunnel."""
+        if not self.closing:
+            self.deadline = self._loop.time() + self._idle_timeout_s
+            self._transport.write(data)
 
     # What the transport calls.
+
+    def pause_writing(self) -> None:
+        if self._hold_back is not None:
+            self._hold_back(True)
+
+    def resume_writing(self) -> None:
+        if self._hold_back is not None:
+            self._hold_back(False)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -137,10 +166,17 @@ class Link(asyncio.Protocol):
             return
         self._heard = True
         self.deadline = self._loop.time() + self._idle_timeout_s
-        fault = None
+        fault: Exception | None = None
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.tunnelled:
+                self._parts.append(data)
+            else:
+                self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as switched:
+            fault = None if self.tunnelled else switched
+            if self.tunnelled and len(data) > switched.args[0]:
+                self._parts.append(data[switched.args[0] :])
+        except httptools.HttpParserError as error:
             fault = error
         self._pass_on()
         if self._over:
@@ -179,20 +215,21 @@ class Link(asyncio.Protocol):
         status = self._parser.get_status_code()
         if self.phase is not Phase.ASKED:
             return
-        if status < 200:
+        self.tunnelled = status == 101 and self._tunnels and self._parser.should_upgrade()
+        if status < 200 and not self.tunnelled:
             # Interim answers belong to this hop.
             self._received = []
             return
         self.status, self.headers = status, self._received
         names = {name.lower() for name, _ in self._received}
-        self._keeps = self._parser.should_keep_alive()
+        self._keeps = self._parser.should_keep_alive() and not self.tunnelled
         self._to_the_end = names.isdisjoint((b"content-length", b"transfer-encoding"))
         self._over = self._method == "HEAD"
         self.phase = Phase.ANSWER
         self._wake()
 
     def on_message_complete(self) -> None:
-        self._over |= self.phase is Phase.ANSWER
+        self._over |= self.phase is Phase.ANSWER and not self.tunnelled
 
     # How an answer is waited for and passed on.
 

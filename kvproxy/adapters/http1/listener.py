@@ -41,6 +41,10 @@ Guard = Callable[[str, Mapping[str, str]], None]
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
+class ListenError(Exception):
+    """An address is taken, or not ours."""
+
+
 class _TooMany(asyncio.Protocol):
     """A connection beyond the limit is told so at once instead of waiting for nothing."""
 
@@ -172,6 +176,14 @@ class HttpServer:
             await asyncio.wait([self._alone], timeout=_FLUSH_S)
         for connection in list(self.connections):
             connection.reset()
+
+
+async def listen(server: HttpServer, host: str, port: int) -> str:
+    """The URL that is listened on; raises ListenError."""
+    try:
+        return await server.start(host, port)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 def _kind(page: Page) -> list[tuple[bytes, bytes]]:

@@ -12,6 +12,7 @@ from kvproxy.adapters.http1.pool import Origin, Pool
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
+from kvproxy.core.upgrade import WEBSOCKET
 from kvproxy.proxy import Exchange
 
 _NO_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -81,7 +82,7 @@ class Http1Upstream:
         while True:
             link = await pool.take(fresh=fresh)
             try:
-                link.ask(exchange.method, head, body)
+                link.ask(exchange.method, head, body, tunnels=exchange.tunnels)
                 await link.answered()
                 yield link
                 return
@@ -119,6 +120,8 @@ class Http1Upstream:
             own.append((b"x-session-id", placing.request_id.encode()))
         if placing.match.rank is not None:
             own.append((b"x-data-parallel-rank", b"%d" % placing.match.rank))
+        if exchange.tunnels:
+            own += WEBSOCKET
         key = self._api_keys.get(placement.replica.id)
         if key is not None:
             own.append((b"authorization", b"Bearer " + key.encode()))
