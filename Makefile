@@ -7,7 +7,11 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
+<<<<<<< HEAD
 .PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-capacity test-browser test-vllm test-fleet test-envoy lint lint-deploy format settings clean
+=======
+.PHONY: help setup demo bench bench-micro bench-client test test-faults test-soak fuzz test-capacity test-browser test-vllm test-fleet test-envoy lint lint-deploy format settings clean
+>>>>>>> main
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -21,8 +25,18 @@ demo: setup  ## four emulated replicas, the proxy, a replay, one table
 test: setup  ## every test that needs neither minutes nor an engine
 	@$(BIN)/pytest -n auto -m "not slow and not realstack" $(FAST_TESTS)
 
-test-faults: setup  ## thousands of failure schedules through the real core (minutes)
+test-faults: setup  ## thousands of failure schedules, 10,000 aborts, then test-soak (minutes)
 	@$(BIN)/pytest -n auto -m slow tests/simulation
+	@$(BIN)/pytest -q -s -m slow tests/integration/test_client_aborts.py
+	@$(MAKE) --silent test-soak
+
+fuzz: setup  ## bodies that nobody would write through everything that reads one; COUNT=1000000
+	@$(BIN)/python -m tests.fuzz --count $(COUNT)
+
+COUNT := 1000000
+SECONDS := 600
+test-soak: setup  ## steady load while replicas die, hang and come back; SECONDS=600
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS) $(SOAK)
 
 test-capacity: setup  ## what ramps find, on engines whose capacity is known (minutes)
 	@$(BIN)/pytest -s -m slow tests/unit/loadgen/ramp tests/integration/test_certify.py

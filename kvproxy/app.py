@@ -7,15 +7,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import NoReturn
 
 import orjson
 import uvloop
 
 from kvproxy.adapters.gate import Gate
-from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.listener import HttpServer, ListenError, Page, Route, listen
-from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
+from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
@@ -32,25 +30,27 @@ from kvproxy.build import (
     build_admission,
     build_reader,
     build_router,
+    build_upstream,
     keys_of,
 )
+from kvproxy.certificates import Certificates
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.disagg.connectors import Connector
 from kvproxy.core.disagg.plan import Disagg
-from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
 from kvproxy.finding import Finding
+from kvproxy.listeners import servers
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.ops.systemd import notify
-from kvproxy.proxy import Exchange, Proxy, Record
+from kvproxy.proxy import Proxy, Record
 from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
@@ -58,6 +58,7 @@ from kvproxy.settings.model import Settings
 from kvproxy.sharing import Sharing
 from kvproxy.sources import Sources, SourceSetupError
 from kvproxy.two_legs import TwoLegs
+from kvproxy.warmth import Warmth
 
 log = logging.getLogger("kvproxy")
 
@@ -85,15 +86,9 @@ class App:
         self.draining = False
         self.access = build_access(settings)
         self.api_keys = api_keys = api_keys_of(settings)
-        self._upstream = Http1Upstream(
-            UpstreamLimits(
-                settings.upstream.connect_timeout_s,
-                settings.upstream.idle_timeout_s,
-                settings.upstream.keepalive_s,
-            ),
-            api_keys,
-            kept=CREDENTIALS if self.access.closed else (),
-        )
+        self._certificates = Certificates(settings)
+        tls = self._certificates.upstream
+        self._upstream = build_upstream(settings, api_keys, self.access.closed, tls)
         self.probe = ReplicaProbe(
             self.router.replicas,
             interval_s=settings.probe.interval_s,
@@ -103,9 +98,12 @@ class App:
             changed=self._replica_changed,
             fixed_hbm=frozenset(r.id for r in settings.replicas if r.hbm_tokens is not None),
             api_keys=api_keys,
+            tls=tls,
         )
-        self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
+        self.sources = Sources(settings, self.router, api_keys, self.probe.model_path, tls)
         self.metrics.add(SourceCounters(self.sources.counted))
+        self.warmth = Warmth(settings, self.router, api_keys, self._replica_changed, tls)
+        self.metrics.add(SourceCounters(self.warmth.counted))
         spellings = Representatives(settings.canonical.representatives_max_bytes)
         self.sharing = Sharing(settings, self.router, spellings)
         self.metrics.add(self.sharing.took)
@@ -132,6 +130,7 @@ class App:
             access=self.access,
             ask_ids=self.sources.ask_ids,
             keepalive_s=settings.admission.keepalive_s,
+            continues=settings.upstream.continue_streams,
             cache_hints=settings.canonical.cache_hints,
         )
         everybody = Followers(
@@ -173,6 +172,7 @@ class App:
         await self.sharing.close()
         await self.finding.close()
         await self.table.close()
+        await self.warmth.close()
         await self.sources.close()
         await self.probe.close()
         await self.regime.close()
@@ -203,9 +203,13 @@ class App:
     def _replica_changed(self, replica: Replica) -> None:
         if replica.health is Health.EJECTED:
             self._upstream.abandon(replica)
+        elif self.server.url and replica.health in (Health.READY, Health.PROBING):
+            # At the start of this process all are new, and nothing is known that could be sent.
+            self.warmth.came(replica)
         self.gate.changed()
 
     def _observe(self, record: Record) -> None:
+        self.warmth.answered(record)
         self.explanations.add(record)
         self.metrics.observe(record)
         self.live.add(record)
@@ -217,33 +221,30 @@ class App:
     def _take_over(self, new: Settings, found: Diff) -> list[str]:
         """Changed settings, all or, when it raises ProxyError, nothing of them."""
         running = taken_over(self.settings, new)
+        take_over = self._certificates.read_again(running)
         done = self.table.settle(running.replicas, running.upstream.api_key)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
         self._upstream.keep(CREDENTIALS if self.access.closed else ())
         if any(key.startswith("admission.") for key in found.live):
             self.admission.limit(admission_limits(running, self.router))
         set_level(running.log.level)
+        take_over()
         self.settings = running
         self.gate.changed()
         return done
 
     def _servers(self) -> tuple[HttpServer, HttpServer | None]:
-        """Where clients connect, and where operators do if that is another place."""
-        server, apart = self.settings.server, bool(self.settings.admin.listen)
-        limits = Limits(
-            server.max_body_bytes,
-            server.max_header_bytes,
-            server.body_timeout_s,
-            server.keepalive_timeout_s,
-            server.max_connections,
+        trusted = bool(self.settings.admin.listen)
+        commands = AdminCommands(self.table, self.reloader.reload, self.access, trusted=trusted)
+        return servers(
+            self.settings,
+            self.proxy.handle,
+            self._pages(),
+            self._operated(),
+            guard=self._guard,
+            command=commands.handle,
+            tls=self._certificates.listening,
         )
-        commands = AdminCommands(self.table, self.reloader.reload, self.access, trusted=apart)
-        pages, operated = self._pages(), self._operated()
-        handle, guard = self.proxy.handle, self._guard
-        if not apart:
-            return HttpServer(handle, pages | operated, limits, guard, commands.handle), None
-        public = HttpServer(handle, pages, limits, guard, _elsewhere)
-        return public, HttpServer(_elsewhere, pages | operated, limits, guard, commands.handle)
 
     def _pages(self) -> dict[str, Route]:
         return {
@@ -292,10 +293,6 @@ class App:
 Make = Callable[[Settings, Load | None], App]
 
 
-async def _elsewhere(exchange: Exchange) -> NoReturn:
-    raise ProxyError("not_found", f"{exchange.path} is not served at this address.")
-
-
 @asynccontextmanager
 async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator[tuple[App, str]]:
     """A running proxy in this event loop: (app, URL)."""
@@ -312,7 +309,7 @@ async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     loop = asyncio.get_running_loop()
     try:
         app = make(settings, load)
-    except SourceSetupError as error:
+    except (SourceSetupError, TlsError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     try:

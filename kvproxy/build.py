@@ -2,9 +2,12 @@
 
 import math
 import re
+import ssl
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from kvproxy.core.access import Access, Key
+from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
+from kvproxy.core.access import CREDENTIALS, Access, Key
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.affinity import Affinity
 from kvproxy.core.allowance import AllowanceLimits
@@ -114,6 +117,16 @@ def build_disagg(settings: Settings) -> Disagg | None:
         return None
     terms = Terms(Connector(asked.connector), Mode(asked.mode), asked.min_tokens, asked.margin_s)
     return Disagg(terms, TransferRate(asked.transfer_tok_s))
+
+
+def build_upstream(
+    settings: Settings, api_keys: Mapping[str, str], closed: bool, tls: ssl.SSLContext
+) -> Http1Upstream:
+    upstream = settings.upstream
+    limits = UpstreamLimits(
+        upstream.connect_timeout_s, upstream.idle_timeout_s, upstream.keepalive_s
+    )
+    return Http1Upstream(limits, api_keys, kept=CREDENTIALS if closed else (), tls=tls)
 
 
 def build_access(settings: Settings) -> Access:

@@ -12,17 +12,16 @@ from typing import Protocol
 from kvproxy.core.access import Access, Caller, realm_of
 from kvproxy.core.afterwards import remember
 from kvproxy.core.answer import AnswerWatch
+from kvproxy.core.continuation import MARK, Continuation, continuation_of
 from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.dry_run import Reader
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.headers import resized
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.passing import model_of
-from kvproxy.core.refusal import Said, is_stream, refusal
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
@@ -32,6 +31,7 @@ from kvproxy.core.turn import Turn, apply, continued
 from kvproxy.core.types import Identity, Usage
 from kvproxy.core.upgrade import model_asked_for
 from kvproxy.patience import Patience
+from kvproxy.relaying import relay
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -164,6 +164,8 @@ class Record:
     pin: str = ""
     pinned: str = ""
     response: str = ""
+    flow: Continuation | None = None
+    continued: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,7 @@ class Proxy:
     keepalive_s: float | None = None
     cache_hints: bool = True
     agree: Agree | None = None
+    continues: bool = False
 
     async def handle(self, exchange: Exchange) -> None:
         record = Record(exchange, self.clock())
@@ -199,6 +202,8 @@ class Proxy:
             if dialect is None:
                 record.previous = id_asked_for(exchange.path)
             streams = record.turn is not None and record.turn.stream
+            if self.continues and record.turn is not None:
+                record.flow = continuation_of(record.turn)
             with Patience(exchange, self.keepalive_s if streams else None) as patience:
                 await self._place_and_forward(record, body, patience)
         except ProxyError as error:
@@ -251,11 +256,32 @@ class Proxy:
             except ProxyError as error:
                 if error.code == "upstream_declined":
                     continue
-                if error.code in _NO_ANSWER:
+                silent = error.code == "upstream_timeout" and not record.status
+                unanswered = silent or error.code in _NO_ANSWER
+                if unanswered:
                     self.placer.seen(placement, Evidence.FAILED)
-                    record.lost += error.code == "upstream_lost"
-                if error.code not in _NO_ANSWER or not await self._may_retry(record, tried):
+                    record.lost += error.code != "upstream_unreachable"
+                if record.flow is not None and record.flow.begun:
+                    if not (body := await self._go_on(record, record.flow, error, tried)):
+                        return
+                    continue
+                if not unanswered or not await self._may_retry(record, tried):
                     raise
+
+    async def _go_on(
+        self, record: Record, flow: Continuation, error: ProxyError, tried: frozenset[str]
+    ) -> bytes:
+        """What to ask for the rest of a stream that broke off, b"" when it was over; or raises."""
+        if (closing := flow.closing()) is not None:
+            record.exchange.send(closing)
+            record.exchange.end()
+            return b""
+        again = flow.resume(error, record.body)
+        if again is None or not await self._may_retry(record, tried):
+            raise error
+        record.exchange.send(MARK)
+        record.continued = flow.times
+        return again
 
     async def _admit(self, record: Record, tried: frozenset[str]) -> Placement:
         now = self.clock()
@@ -281,18 +307,20 @@ class Proxy:
         patience: Patience,
     ) -> None:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
-        exchange = record.exchange
-        turn = record.turn
+        exchange, turn = record.exchange, record.turn
         preamble, tap = (turn.dialect.preamble, self.reader.tap(turn)) if turn else ((), None)
         watch = AnswerWatch(preamble, tap)
-        ids = record.token_ids = TokenIds() if self.ask_ids(record) else None
+        wanted = not record.continued and self.ask_ids(record)
+        ids = record.token_ids = TokenIds() if wanted else None
         body = body if ids is None else asking(body)
 
         def pass_on(chunk: bytes) -> None:
             if watch.feed(chunk):
-                record.ttft_s = self.clock() - record.began
+                if record.ttft_s is None:
+                    record.ttft_s = self.clock() - record.began
                 self.placer.first_token(placement)
-            exchange.send(chunk)
+            flow = record.flow
+            exchange.send(chunk if flow is None else flow.feed(chunk))
 
         try:
             async with self.upstream.open(placement, exchange, body) as answer:
@@ -306,16 +334,7 @@ class Proxy:
                 record.status = answer.status
                 if answer.status >= 500:
                     record.outcome = "upstream_error"
-                if exchange.held and not is_stream(answer.status, answer.headers):
-                    # A client that was promised a stream is told what it gets instead.
-                    said = Said()
-                    await answer.relay(said.listen, exchange)
-                    raise refusal(placement.replica.id, answer.status, bytes(said.kept))
-                if ids is None:
-                    exchange.start(answer.status, answer.headers, placement)
-                    await answer.relay(pass_on, exchange)
-                else:
-                    await _without_ids(ids, answer, exchange, placement, pass_on)
+                await relay(record, answer, placement, ids, pass_on)
                 exchange.end()
         except BaseException:
             self.placer.abort(placement)
@@ -329,22 +348,3 @@ class Proxy:
             used = record.usage.prompt_tokens + record.usage.completion_tokens
             record.caller.used(used, self.clock())
         self.placer.finish(record, placement)
-
-
-async def _without_ids(
-    ids: TokenIds,
-    answer: Answer,
-    exchange: Exchange,
-    placement: Placement,
-    pass_on: Callable[[bytes], None],
-) -> None:
-    """Relays an answer that tells token ids: a stream as it comes, any other once it is whole."""
-    headers, streams = answer.headers, is_stream(answer.status, answer.headers)
-    if streams:
-        exchange.start(answer.status, headers, placement)
-    await answer.relay(ids.lines_to(pass_on) if streams else ids.keep, exchange)
-    rest = ids.rest()
-    if not streams:
-        exchange.start(answer.status, resized(headers, len(rest)), placement)
-    if rest:
-        pass_on(rest)

@@ -3,6 +3,7 @@
 Started and stopped as one.
 """
 
+import ssl
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -60,13 +61,14 @@ class Sources:
         router: Router,
         api_keys: Mapping[str, str],
         model_path: ModelPath,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._model_path = model_path
         self._holdings = router.holdings
         self._events = settings.events.enabled != "off"
-        self.feed, self.discovery = _events(settings, router, api_keys)
+        self.feed, self.discovery = _events(settings, router, api_keys, tls)
         self.lmcache = _lmcache(settings)
-        self._tokenise = Tokenise(settings.lmcache.timeout_s, api_keys)
+        self._tokenise = Tokenise(settings.lmcache.timeout_s, api_keys, tls)
         self.local = _local(settings)
         self.fields = _fields(settings, router, api_keys)
         self._hosts = {replica.id: _host(replica) for replica in router.replicas}
@@ -164,7 +166,10 @@ class Sources:
 
 
 def _events(
-    settings: Settings, router: Router, api_keys: Mapping[str, str]
+    settings: Settings,
+    router: Router,
+    api_keys: Mapping[str, str],
+    tls: ssl.SSLContext | None,
 ) -> tuple[KvEventFeed, KvDiscovery]:
     events = settings.events
     feed = KvEventFeed(router.holdings, FeedLimits(events.idle_s, events.replay_timeout_s))
@@ -178,6 +183,7 @@ def _events(
         timeout_s=settings.probe.timeout_s,
         expected=events.enabled == "on",
         api_keys=api_keys,
+        tls=tls,
     )
     return feed, discovery
 

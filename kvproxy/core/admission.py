@@ -113,7 +113,7 @@ class Admission:
         """Whether the replica may be given more; who waited too long is not asked to wait on."""
         if now - oldest.entered_at >= self._limits.wait_max_s:
             return True
-        return replica.load.queue_s(now) < self._limits.backlog_s
+        return replica.load.queue_s(now) < self._limits.backlog_s * replica.share(now)
 
     def waiting(self, replica: Replica) -> int:
         return len(self._waiting.get(replica.id, ()))

@@ -134,6 +134,11 @@ class Metrics:
             ("replica", "outcome"),
         )
         self._attempts = Tally("kvproxy_retries", "Further attempts")
+        self._continued = Tally(
+            "kvproxy_continued_streams",
+            "Streams that broke off and went on elsewhere, by what came of them",
+            ("outcome",),
+        )
         self._ttft = Spread(
             "kvproxy_ttft_seconds",
             "From the request's head to the first token",
@@ -230,6 +235,8 @@ class Metrics:
             self._pins.add((record.pin,))
         if record.attempts > 1:
             self._attempts.add((), record.attempts - 1)
+        if record.continued:
+            self._continued.add((record.outcome,))
         if record.turn is None or not replica:
             return
         self._total.add((replica,), record.total_s)

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from kvproxy.adapters.http1.edge import Edge
 from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
 from kvproxy.adapters.http1.states import Event, State, after
@@ -27,6 +28,7 @@ class Serving(Protocol):
 
     limits: Limits
     draining: bool
+    edge: Edge
 
     def joined(self, connection: "ClientConnection") -> None: ...
 
@@ -48,6 +50,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: ClientExchange | None = None
         self._incoming = Incoming(server.limits)
         self._ahead = b""
+        self._trusted = False
         self._sink: Callable[[bytes], None] | None = None
         self.congested = False
 
@@ -55,6 +58,9 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        edge = self._server.edge
+        if edge.trusted:
+            self._trusted = edge.trusts(_address(transport))
         self._server.joined(self)
         self._allow(self._limits.keepalive_timeout_s)
 
@@ -171,7 +177,8 @@ class ClientConnection(asyncio.Protocol):
                     self._refuse_head(incoming.refusal)
                 return
             self._move(Event.HEAD_READ)
-            self._exchange = ClientExchange(incoming, self)
+            edge, trusted = self._server.edge, self._trusted
+            self._exchange = ClientExchange(incoming, self, edge, trusted=trusted)
             self._server.begin(self._exchange, self)
         if incoming.refusal is not None:
             self._refuse_body(incoming.refusal)
@@ -223,3 +230,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _move(self, event: Event) -> None:
         self.state = after(self.state, event)
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    """Whom a connection comes from; empty for what has no address."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from kvproxy.adapters.http1.edge import CORS, FORWARDED, NOBODY, Edge, unclaimed
 from kvproxy.adapters.http1.heads import answer_head
 from kvproxy.adapters.http1.incoming import Incoming
 from kvproxy.core.dialects import dialect_of, errors_of
@@ -18,7 +19,7 @@ from kvproxy.proxy import Headers
 
 # A request id is repeated to replicas, clients and logs: anything else would be a way in.
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
-_OURS = frozenset({b"x-request-id", b"x-kvproxy-replica", b"x-kvproxy-decision"})
+_OURS = CORS | {b"x-request-id", b"x-kvproxy-replica", b"x-kvproxy-decision"}
 _JSON = (b"content-type", b"application/json")
 _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 _WAITING = b": waiting\n\n"
@@ -50,14 +51,19 @@ class Wire(Protocol):
 
 
 class ClientExchange:
-    def __init__(self, incoming: Incoming, wire: Wire) -> None:
+    def __init__(
+        self, incoming: Incoming, wire: Wire, edge: Edge = NOBODY, *, trusted: bool = False
+    ) -> None:
         self._incoming = incoming
         self._wire = wire
+        self._edge = edge
         self.method = incoming.method
         self.target = _origin_form(incoming.target.decode("latin-1"))
         self.path = self.target.partition("?")[0]
         self.raw_headers: Headers = incoming.headers
         self.header: Mapping[str, str] = incoming.header
+        if not trusted and not FORWARDED.isdisjoint(incoming.header):
+            self.raw_headers = unclaimed(incoming.headers)
         given = incoming.header.get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         self.press: Callable[[bool], None] | None = None
@@ -141,6 +147,8 @@ class ClientExchange:
         self._events &= named.get(b"content-type", b"").lower().startswith(b"text/event-stream")
         self.last = self._unframed or self._wire.closing or not self._incoming.whole
         self.last |= not self._incoming.keep_alive
+        if "origin" in self.header:
+            headers += self._edge.allows(self.header)
         if self._chunked:
             headers.append((b"transfer-encoding", b"chunked"))
         if self.last:
@@ -186,7 +194,6 @@ class ClientExchange:
             body = errors_of(self.path).error_body(error)
             self.answer(error.status, body, error_headers(error, self.request_id))
         elif not self.ended:
-            self.last = True
             dialect = dialect_of(self.method, self.path)
             if dialect is not None and self._events:
                 # An event that was cut in two is ended first, or it would swallow this one.
@@ -194,8 +201,10 @@ class ClientExchange:
                 self.send((b"" if whole else b"\n\n") + dialect.stream_error(error))
                 self.end()
             elif self._unframed:
+                self.last = True
                 self._wire.reset()
             else:
+                self.last = True
                 # Half an answer is never taken for a whole one: its framing stays unfulfilled.
                 self._wire.close()
 

@@ -16,11 +16,12 @@ from kvproxy.core.errors import ProxyError
 class Origin:
     """Where a replica's URL leads: what is connected to, and what its requests say."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
         assert parts.hostname, url
         self.name = parts.hostname
-        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
+        https = parts.scheme == "https"
+        self.tls = tls or ssl.create_default_context() if https else None
         self.port = parts.port or (443 if self.tls else 80)
         self.host = parts.netloc.rpartition("@")[2].encode()
         self.prefix = parts.path.rstrip("/")

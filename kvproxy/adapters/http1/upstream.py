@@ -1,6 +1,7 @@
 """Requests to replicas: the client's head with few changes, its body as it is."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,8 +33,13 @@ class Http1Upstream:
     `kept` are for kvproxy alone."""
 
     def __init__(
-        self, limits: UpstreamLimits, api_keys: Mapping[str, str], kept: Iterable[str] = ()
+        self,
+        limits: UpstreamLimits,
+        api_keys: Mapping[str, str],
+        kept: Iterable[str] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._limits = limits
         self._api_keys = api_keys
         self.keep(kept)
@@ -102,7 +108,7 @@ class Http1Upstream:
             limits = self._limits
             pool = self._pools[replica.id] = Pool(
                 replica.id,
-                Origin(replica.url),
+                Origin(replica.url, self._tls),
                 connect_timeout_s=limits.connect_timeout_s,
                 idle_timeout_s=limits.idle_timeout_s,
                 keepalive_s=limits.keepalive_s,

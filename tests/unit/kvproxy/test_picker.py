@@ -2,7 +2,7 @@
 
 import pytest
 
-from kvproxy.app import ListenError
+from kvproxy.adapters.http1.listener import ListenError
 from kvproxy.picker import PickerApp, run
 from kvproxy.settings.model import Settings
 
