@@ -7,11 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-<<<<<<< HEAD
-.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-capacity test-browser test-vllm test-fleet test-envoy lint lint-deploy format settings clean
-=======
-.PHONY: help setup demo bench bench-micro bench-client test test-faults test-soak fuzz test-capacity test-browser test-vllm test-fleet test-envoy lint lint-deploy format settings clean
->>>>>>> main
+.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-soak fuzz test-capacity test-browser test-vllm test-fleet test-envoy lint lint-deploy format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
