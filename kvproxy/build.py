@@ -115,7 +115,13 @@ def build_disagg(settings: Settings) -> Disagg | None:
     asked = settings.disagg
     if not asked.connector or asked.mode == "never":
         return None
-    terms = Terms(Connector(asked.connector), Mode(asked.mode), asked.min_tokens, asked.margin_s)
+    terms = Terms(
+        Connector(asked.connector),
+        Mode(asked.mode),
+        asked.min_tokens,
+        asked.margin_s,
+        asked.hand_on_tokens,
+    )
     return Disagg(terms, TransferRate(asked.transfer_tok_s))
 
 

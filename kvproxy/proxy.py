@@ -21,7 +21,7 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
-from kvproxy.core.passing import model_of
+from kvproxy.core.passing import model_of, names_of
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
@@ -232,7 +232,7 @@ class Proxy:
         turn = self.reader.read(dialect, tenant, body, named.session)
         if self.agree is not None and await self.agree():
             turn = self.reader.read(dialect, tenant, body, named.session, anew=True)
-        record.caller.may_use(turn.model)
+        record.caller.may_use(turn.model, turn.members or names_of(body))
         record.turn = turn
         named = identify(tenant, turn.model, headers, turn.members, self.rules)
         hint = turn.marks.retention_s if self.cache_hints else 0.0

@@ -20,6 +20,7 @@ import msgspec
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.disagg.connectors import (
     RULES,
+    Connector,
     Fields,
     Transfer,
     TransferError,
@@ -148,7 +149,10 @@ class TwoLegs:
             return
         assert prefill is not None
         rules = RULES[self.disagg.terms.connector]
-        first = prefill_body(exchange.path, body, rules.prefill(transfer))
+        said = rules.prefill(transfer)
+        if self.disagg.terms.hand_on_tokens and self.disagg.terms.connector is Connector.NIXL:
+            said = {**said, "return_token_ids": True}
+        first = prefill_body(exchange.path, body, said)
         if first is None:
             self._settle(prefill)
             self._whole(placement, "unsplittable")

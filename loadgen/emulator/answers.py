@@ -20,18 +20,20 @@ DONE = b"data: [DONE]\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Tokens of the prompts, and those that came from either cache tier; `told`: answers say so."""
+    """Tokens of the prompts, and those that came from either cache tier; `told`: answers say so.
+    What came from a peer counts neither as cached nor as created."""
 
     prompt_tokens: int
     cached_tokens: int
     block_size: int
     told: bool = True
+    remote_tokens: int = 0
 
     @property
     def created_tokens(self) -> int:
         """Tokens in full blocks that this prompt added to the cache."""
         full = self.prompt_tokens - self.prompt_tokens % self.block_size
-        return max(0, full - self.cached_tokens)
+        return max(0, full - self.cached_tokens - self.remote_tokens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,8 @@ class Generator:
         self.check_model(call.sampling.model)
         sampling = call.sampling
         leg = self._transfers.leg_of(fields, request.headers.get("x-request-id", ""), sampling)
-        answer = self._answer(request, call, dialect, leg)
+        prompts = self._handed_on(fields) or self.prompts(call)
+        answer = self._answer(request, call, dialect, prompts, leg)
         session = sampling.session_id or request.headers.get("x-session-id", "")
         works = [self._work(answer, index, session) for index in range(len(answer.replies))]
         works[0] = await self._transfers.prepare(leg, works[0])
@@ -107,6 +108,11 @@ class Generator:
         finally:
             self._replica.release(inflight)
 
+    def _handed_on(self, fields: dict[str, Any]) -> list[bytes]:
+        """The prompt in tokens, as a replica that computed it tells them."""
+        tokens = (fields.get("kv_transfer_params") or {}).get("prompt_token_ids")
+        return [self.text_prompt(tokens)] if tokens else []
+
     def check_model(self, name: str | None) -> None:
         if name is not None and name != self._settings.model:
             raise errors.unknown_model(name, self._settings.model)
@@ -116,9 +122,10 @@ class Generator:
         request: web.Request,
         call: ChatCall | CompletionCall,
         dialect: Dialect,
+        prompts: list[bytes],
         leg: Leg | None,
     ) -> Answer:
-        sampling, prompts = call.sampling, self.prompts(call)
+        sampling = call.sampling
         for prompt in prompts:
             self._check_lengths(prompt, sampling)
         chat = call if isinstance(call, ChatCall) else None
@@ -228,6 +235,7 @@ class _Progress:
         self._block_size = block_size
         self._told = told
         self._cached: int | None = None
+        self._remote = 0
         self._sent = [0] * len(answer.replies)
 
     def learn(self, emissions: Sequence[tuple[int, object]]) -> list[tuple[int, int, int]]:
@@ -236,7 +244,8 @@ class _Progress:
         for choice, emission in emissions:
             if isinstance(emission, Admitted):
                 if self._cached is None:
-                    self._cached = emission.hbm_hit + emission.dram_hit + emission.remote_hit
+                    self._cached = emission.hbm_hit + emission.dram_hit
+                    self._remote = emission.remote_hit
             elif isinstance(emission, FirstToken):
                 due[choice] = due.get(choice, 0) + 1
                 self._begun()
@@ -249,4 +258,5 @@ class _Progress:
 
     def hits(self) -> Hits:
         assert self._cached is not None, "tokens before admission"
-        return Hits(self._prompt_tokens, self._cached, self._block_size, self._told)
+        told, remote = self._told, self._remote
+        return Hits(self._prompt_tokens, self._cached, self._block_size, told, remote)

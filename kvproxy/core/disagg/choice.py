@@ -25,12 +25,14 @@ class Mode(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Terms:
     """`min_tokens`: fewer missing ones are computed where they are missed, whatever the mode.
-    `margin_s`: gain below which a request stays whole."""
+    `margin_s`: gain below which a request stays whole. `hand_on_tokens`: the second leg is told
+    the prompt's tokens, so that it is rendered once."""
 
     connector: Connector
     mode: Mode = Mode.AUTO
     min_tokens: int = 2048
     margin_s: float = 0.1
+    hand_on_tokens: bool = False
 
 
 class Remote(NamedTuple):
