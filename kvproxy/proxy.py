@@ -12,7 +12,7 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from kvproxy.core.access import EVERYBODY, Access, Caller, realm_of
+from kvproxy.core.access import UNASKED, Access, Caller, realm_of
 from kvproxy.core.afterwards import remember
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.continuation import MARK, Continuation, continuation_of
@@ -142,7 +142,7 @@ class Record(Struct):
 
     exchange: Exchange
     began: float
-    caller: Caller = EVERYBODY
+    caller: Caller = UNASKED
     identity: Identity | None = None
     turn: Turn | None = None
     placement: Placement | None = None

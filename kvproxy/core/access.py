@@ -109,7 +109,8 @@ class Caller:
         self.tokens.take(tokens, now)
 
 
-EVERYBODY = Caller()
+# Of a request that nobody was asked about yet.
+UNASKED = Caller()
 
 
 class Access:
@@ -140,7 +141,7 @@ class Access:
         if not self.closed:
             if realm is Realm.COMMAND and not self._commands_open:
                 raise _forbidden("Engines take no commands through here (access.engine_commands)")
-            return EVERYBODY
+            return self._everybody
         caller = self._caller(header)
         assert caller.key is not None
         if realm is not Realm.USE and not caller.key.admin:
