@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-micro bench-client test test-faults test-capacity test-browser test-vllm test-fleet lint format settings clean
+.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-soak fuzz test-capacity test-browser test-vllm test-fleet test-envoy lint lint-deploy format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -21,8 +21,18 @@ demo: setup  ## four emulated replicas, the proxy, a replay, one table
 test: setup  ## every test that needs neither minutes nor an engine
 	@$(BIN)/pytest -n auto -m "not slow and not realstack" $(FAST_TESTS)
 
-test-faults: setup  ## thousands of failure schedules through the real core (minutes)
+test-faults: setup  ## thousands of failure schedules, 10,000 aborts, then test-soak (minutes)
 	@$(BIN)/pytest -n auto -m slow tests/simulation
+	@$(BIN)/pytest -q -s -m slow tests/integration/test_client_aborts.py
+	@$(MAKE) --silent test-soak
+
+fuzz: setup  ## bodies that nobody would write through everything that reads one; COUNT=1000000
+	@$(BIN)/python -m tests.fuzz --count $(COUNT)
+
+COUNT := 1000000
+SECONDS := 600
+test-soak: setup  ## steady load while replicas die, hang and come back; SECONDS=600
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS) $(SOAK)
 
 test-capacity: setup  ## what ramps find, on engines whose capacity is known (minutes)
 	@$(BIN)/pytest -s -m slow tests/unit/loadgen/ramp tests/integration/test_certify.py
@@ -44,8 +54,21 @@ test-fleet: setup  ## four proxies, a real Valkey, hopping clients, store and pr
 	@status=0; $(BIN)/python -m tests.fleet $(or $(FLEET),--points 4) || status=$$?; \
 	echo $$status > out/test-fleet.status; exit $$status
 
+lint-deploy:  ## what is under deploy/, by the tools that will read it (gets them by itself)
+	@mkdir -p out && rm -f out/lint-deploy.status
+	@status=0; python3 .ci/lint_deploy.py || status=$$?; \
+	echo $$status > out/lint-deploy.status; exit $$status
+
+test-envoy: setup  ## a real Envoy asks `kvproxy epp`; its first run installs it (minutes)
+	@mkdir -p out && rm -f out/test-envoy.status
+	@status=0; $(BIN)/python -m tests.fleet.envoy $(or $(ENVOY),--requests 40) || status=$$?; \
+	echo $$status > out/test-envoy.status; exit $$status
+
 bench: setup  ## what kvproxy costs beside a bare relay and nginx (minutes; a quiet machine)
 	@$(BIN)/python -m tests.benchmark.relay $(BENCH)
+
+bench-growth: setup  ## decisions, memory and events of fleets of 64 to 1024 replicas (minutes)
+	@$(BIN)/python -m tests.benchmark.growth $(GROWTH)
 
 bench-micro: setup  ## single steps of a request, those of the data plane against their budgets
 	@$(BIN)/pytest -q -s tests/benchmark
@@ -65,6 +88,7 @@ format: setup  ## format the sources and fix what can be fixed
 
 settings: setup  ## write config/ again after a change of kvproxy/settings/model.py
 	@$(BIN)/python -m kvproxy.settings
+	@$(BIN)/kvproxy metrics > config/metrics.md
 
 clean:  ## remove ./.venv, caches and outputs
 	rm -rf .venv build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks

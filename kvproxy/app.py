@@ -5,48 +5,52 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import NoReturn
 
-import orjson
 import uvloop
 
 from kvproxy.adapters.gate import Gate
-from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.listener import Command, HttpServer, ListenError, Page, Route, listen
-from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
+from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
-from kvproxy.admin.api import AdminApi
+from kvproxy.admin.api import AdminApi, models_page, ready_page
 from kvproxy.admin.commands import AdminCommands
+from kvproxy.admin.live import Live
+from kvproxy.admin.page_files import page_routes
 from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import (
     ReplicaMaker,
     admission_limits,
+    api_keys_of,
     build_access,
     build_admission,
     build_reader,
     build_router,
+    build_upstream,
     keys_of,
 )
+from kvproxy.certificates import Certificates
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.disagg.connectors import Connector
 from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.dry_run import Reader
-from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
+from kvproxy.finding import Finding
+from kvproxy.listeners import servers
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
-from kvproxy.proxy import Agree, Exchange, Placer, Proxy, Record
+from kvproxy.ops.systemd import notify
+from kvproxy.proxy import Agree, Placer, Proxy, Record
 from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
@@ -54,15 +58,16 @@ from kvproxy.settings.model import Settings
 from kvproxy.sharing import Sharing
 from kvproxy.sources import Sources, SourceSetupError
 from kvproxy.two_legs import TwoLegs
+from kvproxy.warmth import Warmth
 
 log = logging.getLogger("kvproxy")
 
 # How often the working set is held against the caches.
 _REGIME_INTERVAL_S = 60.0
 
-
-# Pages that load balancers and supervisors ask for.
-_OPEN = frozenset({"/healthz", "/readyz", "/health"})
+# Of load balancers and supervisors, and the live view's files: its figures are guarded.
+_FILES = page_routes()
+_OPEN = frozenset({"/healthz", "/readyz", "/health", *_FILES})
 
 
 class App:
@@ -78,19 +83,14 @@ class App:
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
         self.explanations = Explanations(settings.explain.requests_max_bytes)
         self.admin = AdminApi(self.router, time.monotonic, self.explanations)
+        self.live = Live(self.router, self.admission, self.metrics, time.monotonic, time.time)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
         self.draining = False
         self.access = build_access(settings)
-        self.api_keys = api_keys = _api_keys(settings)
-        self._upstream = Http1Upstream(
-            UpstreamLimits(
-                settings.upstream.connect_timeout_s,
-                settings.upstream.idle_timeout_s,
-                settings.upstream.keepalive_s,
-            ),
-            api_keys,
-            kept=CREDENTIALS if self.access.closed else (),
-        )
+        self.api_keys = api_keys = api_keys_of(settings)
+        self._certificates = Certificates(settings)
+        tls = self._certificates.upstream
+        self._upstream = build_upstream(settings, api_keys, self.access.closed, tls)
         self.probe = ReplicaProbe(
             self.router.replicas,
             interval_s=settings.probe.interval_s,
@@ -100,29 +100,32 @@ class App:
             changed=self._replica_changed,
             fixed_hbm=frozenset(r.id for r in settings.replicas if r.hbm_tokens is not None),
             api_keys=api_keys,
+            tls=tls,
         )
-        self.sources = Sources(settings, self.router, api_keys, self.probe.model_path)
+        self.sources = Sources(settings, self.router, api_keys, self.probe.model_path, tls)
         self.metrics.add(SourceCounters(self.sources.counted))
+        self.warmth = Warmth(settings, self.router, api_keys, self._replica_changed, tls)
+        self.metrics.add(SourceCounters(self.warmth.counted))
         self.spellings = spellings = Representatives(settings.canonical.representatives_max_bytes)
         self.sharing = Sharing(settings, self.router, spellings)
         self.metrics.add(self.sharing.took)
         self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.bootstrap: KvBootstrap | None = None
-        self.legs = self._two_legs(disagg) if (disagg := self.router.disagg) is not None else None
-        self.placer = self._placer(
-            LocalPlacer(
-                self.router,
-                self.gate,
-                Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
-                time.monotonic,
-                self.probe.ask_soon,
-                peers=self.sharing.store,
-            )
+        disagg = self.router.disagg
+        self.legs = self._two_legs(disagg) if disagg is not None else None
+        self.local = LocalPlacer(
+            self.router,
+            self.gate,
+            Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
+            time.monotonic,
+            self.probe.ask_soon,
+            peers=self.sharing.store,
         )
+        self.placer = self._placer()
         self.proxy = Proxy(
             placer=self.placer,
-            reader=self._reader(settings, spellings),
+            reader=self._reader(),
             upstream=self.legs or self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
@@ -130,6 +133,7 @@ class App:
             access=self.access,
             ask_ids=self.sources.ask_ids,
             keepalive_s=settings.admission.keepalive_s,
+            continues=settings.upstream.continue_streams,
             cache_hints=settings.canonical.cache_hints,
             agree=self._agree,
         )
@@ -137,14 +141,16 @@ class App:
             self.router, self.admission, self.gate, self.probe, self._upstream, self.sources
         )
         self.table = ReplicaTable(settings, everybody, maker, api_keys, time.monotonic)
+        self.live.listing = self.table.listing
+        self.finding = Finding(settings, self.table)
         self.reloader = Reloader(settings, load, self._take_over)
         self.server, self.admin_server = self._servers()
 
-    def _placer(self, local: LocalPlacer) -> Placer:
-        return local
+    def _placer(self) -> Placer:
+        return self.local
 
-    def _reader(self, settings: Settings, spellings: Representatives) -> Reader:
-        return build_reader(settings, spellings)
+    def _reader(self) -> Reader:
+        return build_reader(self.settings, self.spellings)
 
     def _commands(self, *, trusted: bool) -> Command:
         return AdminCommands(self.table, self.reloader.reload, self.access, trusted=trusted).handle
@@ -155,6 +161,7 @@ class App:
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        await self.finding.start()
         if self.bootstrap is not None:
             await self.bootstrap.start()
         await self.sharing.start()
@@ -176,7 +183,9 @@ class App:
         if self.bootstrap is not None:
             await self.bootstrap.close()
         await self.sharing.close()
+        await self.finding.close()
         await self.table.close()
+        await self.warmth.close()
         await self.sources.close()
         await self.probe.close()
         await self.regime.close()
@@ -195,7 +204,11 @@ class App:
 
     def _guard(self, path: str, header: Mapping[str, str]) -> None:
         """Own pages: health is for everybody, the rest for those who operate."""
-        if path in _OPEN or (path == "/metrics" and self.settings.access.metrics_open):
+        if (
+            path in _OPEN
+            or path in _FILES
+            or (path == "/metrics" and self.settings.access.metrics_open)
+        ):
             return
         realm = Realm.USE if path == "/v1/models" else Realm.OPERATE
         self.access.enter(header, realm, time.monotonic())
@@ -203,11 +216,16 @@ class App:
     def _replica_changed(self, replica: Replica) -> None:
         if replica.health is Health.EJECTED:
             self._upstream.abandon(replica)
+        elif self.server.url and replica.health in (Health.READY, Health.PROBING):
+            # At the start of this process all are new, and nothing is known that could be sent.
+            self.warmth.came(replica)
         self.gate.changed()
 
     def _observe(self, record: Record) -> None:
+        self.warmth.answered(record)
         self.explanations.add(record)
         self.metrics.observe(record)
+        self.live.add(record)
         self.sources.answered(record)
         log_learned(record)
         if self.settings.log.access:
@@ -216,33 +234,28 @@ class App:
     def _take_over(self, new: Settings, found: Diff) -> list[str]:
         """Changed settings, all or, when it raises ProxyError, nothing of them."""
         running = taken_over(self.settings, new)
+        take_over = self._certificates.read_again(running)
         done = self.table.settle(running.replicas, running.upstream.api_key)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
         self._upstream.keep(CREDENTIALS if self.access.closed else ())
         if any(key.startswith("admission.") for key in found.live):
             self.admission.limit(admission_limits(running, self.router))
         set_level(running.log.level)
+        take_over()
         self.settings = running
         self.gate.changed()
         return done
 
     def _servers(self) -> tuple[HttpServer, HttpServer | None]:
-        """Where clients connect, and where operators do if that is another place."""
-        server, apart = self.settings.server, bool(self.settings.admin.listen)
-        limits = Limits(
-            server.max_body_bytes,
-            server.max_header_bytes,
-            server.body_timeout_s,
-            server.keepalive_timeout_s,
-            server.max_connections,
+        return servers(
+            self.settings,
+            self.proxy.handle,
+            self._pages(),
+            self._operated(),
+            guard=self._guard,
+            command=self._commands(trusted=bool(self.settings.admin.listen)),
+            tls=self._certificates.listening,
         )
-        command = self._commands(trusted=apart)
-        pages, operated = self._pages(), self._operated()
-        handle, guard = self.proxy.handle, self._guard
-        if not apart:
-            return HttpServer(handle, pages | operated, limits, guard, command), None
-        public = HttpServer(handle, pages, limits, guard, _elsewhere)
-        return public, HttpServer(_elsewhere, pages | operated, limits, guard, command)
 
     def _pages(self) -> dict[str, Route]:
         return {
@@ -257,46 +270,24 @@ class App:
             "/metrics": self._metrics,
             "/admin/regime": self.admin.regime,
             "/admin/explain": self.admin.explain,
+            "/admin/live": self.live.page,
+            **_FILES,
         }
 
     async def _healthz(self, _query: str) -> Page:
         return Page(b"ok\n", "text/plain; charset=utf-8")
 
     async def _readyz(self, _query: str) -> Page:
-        ready = sum(replica.up for replica in self.router.replicas)
-        body = {
-            "ready": bool(ready) and not self.draining,
-            "draining": self.draining,
-            "replicas": {replica.id: replica.health for replica in self.router.replicas},
-        }
-        status = 200 if body["ready"] else 503
-        return Page(orjson.dumps(body), status=status)
+        return ready_page(self.router.replicas, draining=self.draining)
 
     async def _metrics(self, _query: str) -> Page:
         return Page(self.metrics.page(), CONTENT_TYPE)
 
     async def _models(self, _query: str) -> Page:
-        """Models of all ready replicas; of a model that several serve, one card."""
-        cards = {
-            str(card["id"]): card
-            for replica in self.router.replicas
-            if replica.up
-            for card in self.probe.model_cards.get(replica.id, [])
-        }
-        return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
+        return models_page(self.router.replicas, self.probe.model_cards)
 
 
-async def _elsewhere(exchange: Exchange) -> NoReturn:
-    raise ProxyError("not_found", f"{exchange.path} is not served at this address.")
-
-
-def _api_keys(settings: Settings) -> dict[str, str]:
-    keys = {}
-    for replica in settings.replicas:
-        secret = replica.api_key or settings.upstream.api_key
-        if secret is not None:
-            keys[replica.id] = secret.get_secret_value()
-    return keys
+Make = Callable[[Settings, Load | None], App]
 
 
 @asynccontextmanager
@@ -310,12 +301,12 @@ async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator
         await app.stop()
 
 
-async def _serve(settings: Settings, load: Load | None) -> int:
+async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     try:
-        app = App(settings, load)
-    except SourceSetupError as error:
+        app = make(settings, load)
+    except (SourceSetupError, TlsError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     try:
@@ -336,15 +327,17 @@ async def _serve(settings: Settings, load: Load | None) -> int:
     loop.add_signal_handler(signal.SIGHUP, reload)
     sys.stdout.write(f"ready {url}\n")
     sys.stdout.flush()
+    notify("READY=1", f"STATUS=listening on {url}")
     await stop.wait()
     # A second signal means now: the default action ends the process.
     loop.remove_signal_handler(signal.SIGINT)
     loop.remove_signal_handler(signal.SIGTERM)
+    notify("STOPPING=1")
     await app.stop()
     return 0
 
 
-def run(settings: Settings, load: Load | None = None) -> int:
+def run(settings: Settings, load: Load | None = None, make: Make = App) -> int:
     """`kvproxy serve`: returns when told to stop and drained. SIGHUP has `load` read again."""
     set_up(settings.log.level, settings.log.format)
-    return uvloop.run(_serve(settings, load))
+    return uvloop.run(_serve(settings, load, make))

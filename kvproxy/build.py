@@ -2,9 +2,12 @@
 
 import math
 import re
+import ssl
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from kvproxy.core.access import Access, Key
+from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
+from kvproxy.core.access import CREDENTIALS, Access, Key
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.affinity import Affinity
 from kvproxy.core.allowance import AllowanceLimits
@@ -112,8 +115,24 @@ def build_disagg(settings: Settings) -> Disagg | None:
     asked = settings.disagg
     if not asked.connector or asked.mode == "never":
         return None
-    terms = Terms(Connector(asked.connector), Mode(asked.mode), asked.min_tokens, asked.margin_s)
+    terms = Terms(
+        Connector(asked.connector),
+        Mode(asked.mode),
+        asked.min_tokens,
+        asked.margin_s,
+        asked.hand_on_tokens,
+    )
     return Disagg(terms, TransferRate(asked.transfer_tok_s))
+
+
+def build_upstream(
+    settings: Settings, api_keys: Mapping[str, str], closed: bool, tls: ssl.SSLContext
+) -> Http1Upstream:
+    upstream = settings.upstream
+    limits = UpstreamLimits(
+        upstream.connect_timeout_s, upstream.idle_timeout_s, upstream.keepalive_s
+    )
+    return Http1Upstream(limits, api_keys, kept=CREDENTIALS if closed else (), tls=tls)
 
 
 def build_access(settings: Settings) -> Access:
@@ -182,3 +201,13 @@ def build_reader(
     )
     reader = TurnReader(acting, block_bytes, points, asked.echo_max_bytes)
     return DryReader(plain, reader) if asked.dry_run else reader
+
+
+def api_keys_of(settings: Settings) -> dict[str, str]:
+    """What each replica is told in place of the client's key, by replica id."""
+    keys = {}
+    for replica in settings.replicas:
+        secret = replica.api_key or settings.upstream.api_key
+        if secret is not None:
+            keys[replica.id] = secret.get_secret_value()
+    return keys

@@ -6,23 +6,25 @@ The ports below are what the outside must offer; adapters implement them, app.py
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-from kvproxy.core.access import Access, Caller, realm_of
+from msgspec import Struct
+from msgspec.structs import replace
+
+from kvproxy.core.access import UNASKED, Access, Caller, realm_of
 from kvproxy.core.afterwards import remember
 from kvproxy.core.answer import AnswerWatch
+from kvproxy.core.continuation import MARK, Continuation, continuation_of
 from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.dry_run import Reader
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.headers import resized
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
-from kvproxy.core.passing import model_of
-from kvproxy.core.refusal import SAID_BYTES_MAX, is_stream, refusal
+from kvproxy.core.passing import model_of, names_of
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
@@ -30,9 +32,13 @@ from kvproxy.core.threads import Step
 from kvproxy.core.token_ids import TokenIds, asking
 from kvproxy.core.turn import Turn, apply, continued
 from kvproxy.core.types import Identity, Usage
-from kvproxy.patience import Patience
+from kvproxy.core.upgrade import model_asked_for
+from kvproxy.patience import Patience, patience_with
+from kvproxy.relaying import relay
 
 Headers = Sequence[tuple[bytes, bytes]]
+# Whether what was just read has to be read again, since another process spelled it first.
+Agree = Callable[[], Awaitable[bool]]
 
 # No byte of an answer came, so the client has seen nothing and another replica may be asked.
 _NO_ANSWER = frozenset({"upstream_unreachable", "upstream_lost"})
@@ -45,7 +51,8 @@ _LOST_MAX = 2
 class Exchange(Protocol):
     """The client's side of one request. `header` has lower-case names, the last value wins.
 
-    `congested`: it takes no more for now; when that changes `press` is called with what is so."""
+    `congested`: it takes no more for now; when that changes `press` is called with what is so.
+    `tunnels`: it asks for a WebSocket, which an answer of 101 makes it."""
 
     method: str
     target: str
@@ -54,6 +61,13 @@ class Exchange(Protocol):
     header: Mapping[str, str]
     raw_headers: Headers
     press: Callable[[bool], None] | None
+    tunnels: bool
+
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        """After 101: what the client sends goes to `sink`."""
+
+    def hold_back(self, full: bool) -> None:
+        """Whether the client of a tunnel may send no more for now."""
 
     @property
     def congested(self) -> bool: ...
@@ -118,12 +132,7 @@ class Placer(Protocol):
         """Whether somebody is left to try and the budget allows it, which is then spent."""
 
 
-# Whether what was just read has to be read again, since another process spelled it first.
-Agree = Callable[[], Awaitable[bool]]
-
-
-@dataclass(slots=True)
-class Record:
+class Record(Struct):
     """One request, for metrics and the access log. Times in seconds, sizes in tokens; `body` is
     what was forwarded of a prompt. `previous`: the response that it goes on from or asks for, and
     `pin` what came of that (held by the replica it is `pinned` to, gone, unknown); `response`: what
@@ -131,7 +140,7 @@ class Record:
 
     exchange: Exchange
     began: float
-    caller: Caller = field(default_factory=Caller)
+    caller: Caller = UNASKED
     identity: Identity | None = None
     turn: Turn | None = None
     placement: Placement | None = None
@@ -156,6 +165,8 @@ class Record:
     pin: str = ""
     pinned: str = ""
     response: str = ""
+    flow: Continuation | None = None
+    continued: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +182,7 @@ class Proxy:
     keepalive_s: float | None = None
     cache_hints: bool = True
     agree: Agree | None = None
+    continues: bool = False
 
     async def handle(self, exchange: Exchange) -> None:
         record = Record(exchange, self.clock())
@@ -182,13 +194,18 @@ class Proxy:
             dialect = dialect_of(exchange.method, exchange.path)
             if dialect is not None and "content-encoding" not in exchange.header:
                 body = await self._read(record, dialect, body)
+            elif exchange.tunnels:
+                record.passing_model = model_asked_for(exchange.target)
+                record.caller.may_use(record.passing_model)
             elif body:
                 record.passing_model = model_of(body, exchange.header.get("content-type", ""))
                 record.caller.may_use(record.passing_model)
             if dialect is None:
                 record.previous = id_asked_for(exchange.path)
             streams = record.turn is not None and record.turn.stream
-            with Patience(exchange, self.keepalive_s if streams else None) as patience:
+            if self.continues and record.turn is not None:
+                record.flow = continuation_of(record.turn)
+            with patience_with(exchange, self.keepalive_s if streams else None) as patience:
                 await self._place_and_forward(record, body, patience)
         except ProxyError as error:
             record.outcome, record.status = error.code, record.status or error.status
@@ -205,22 +222,20 @@ class Proxy:
 
     async def _read(self, record: Record, dialect: Dialect, body: bytes) -> bytes:
         """Identify, canonicalise and hash: all that can be said before a replica is looked at."""
-        headers = record.exchange.header
-        tenant = record.tenant
+        headers, tenant = record.exchange.header, record.tenant
         if not headers.get("content-type", "").lower().startswith("application/json"):
-            raise ProxyError(
-                "unsupported_media_type",
-                "Unsupported Media Type: send application/json.",
-            )
+            asked = "Unsupported Media Type: send application/json."
+            raise ProxyError("unsupported_media_type", asked)
         named = identify(tenant, "", headers, {}, self.rules)
         turn = self.reader.read(dialect, tenant, body, named.session)
         if self.agree is not None and await self.agree():
             turn = self.reader.read(dialect, tenant, body, named.session, anew=True)
-        record.caller.may_use(turn.model)
+        record.caller.may_use(turn.model, turn.members or names_of(body))
         record.turn = turn
-        named = identify(tenant, turn.model, headers, turn.members, self.rules)
         hint = turn.marks.retention_s if self.cache_hints else 0.0
-        record.identity = replace(named, retention_s=hint) if hint else named
+        if not named.session:
+            named = identify(tenant, turn.model, headers, turn.members, self.rules)
+        record.identity = replace(named, model=turn.model, retention_s=hint)
         record.previous = continued(dialect, turn.members)
         record.body = apply(body, turn.splices)
         return record.body
@@ -240,11 +255,32 @@ class Proxy:
             except ProxyError as error:
                 if error.code == "upstream_declined":
                     continue
-                if error.code in _NO_ANSWER:
+                silent = error.code == "upstream_timeout" and not record.status
+                unanswered = silent or error.code in _NO_ANSWER
+                if unanswered:
                     self.placer.seen(placement, Evidence.FAILED)
-                    record.lost += error.code == "upstream_lost"
-                if error.code not in _NO_ANSWER or not await self._may_retry(record, tried):
+                    record.lost += error.code != "upstream_unreachable"
+                if record.flow is not None and record.flow.begun:
+                    if not (body := await self._go_on(record, record.flow, error, tried)):
+                        return
+                    continue
+                if not unanswered or not await self._may_retry(record, tried):
                     raise
+
+    async def _go_on(
+        self, record: Record, flow: Continuation, error: ProxyError, tried: frozenset[str]
+    ) -> bytes:
+        """What to ask for the rest of a stream that broke off, b"" when it was over; or raises."""
+        if (closing := flow.closing()) is not None:
+            record.exchange.send(closing)
+            record.exchange.end()
+            return b""
+        again = flow.resume(error, record.body)
+        if again is None or not await self._may_retry(record, tried):
+            raise error
+        record.exchange.send(MARK)
+        record.continued = flow.times
+        return again
 
     async def _admit(self, record: Record, tried: frozenset[str]) -> Placement:
         now = self.clock()
@@ -270,18 +306,20 @@ class Proxy:
         patience: Patience,
     ) -> None:
         """Relay the answer as it comes; whatever happens, the placement is settled once."""
-        exchange = record.exchange
-        turn = record.turn
+        exchange, turn = record.exchange, record.turn
         preamble, tap = (turn.dialect.preamble, self.reader.tap(turn)) if turn else ((), None)
         watch = AnswerWatch(preamble, tap)
-        ids = record.token_ids = TokenIds() if self.ask_ids(record) else None
+        wanted = not record.continued and self.ask_ids(record)
+        ids = record.token_ids = TokenIds() if wanted else None
         body = body if ids is None else asking(body)
 
         def pass_on(chunk: bytes) -> None:
             if watch.feed(chunk):
-                record.ttft_s = self.clock() - record.began
+                if record.ttft_s is None:
+                    record.ttft_s = self.clock() - record.began
                 self.placer.first_token(placement)
-            exchange.send(chunk)
+            flow = record.flow
+            exchange.send(chunk if flow is None else flow.feed(chunk))
 
         try:
             async with self.upstream.open(placement, exchange, body) as answer:
@@ -295,54 +333,17 @@ class Proxy:
                 record.status = answer.status
                 if answer.status >= 500:
                     record.outcome = "upstream_error"
-                if exchange.held and not is_stream(answer.status, answer.headers):
-                    raise await _refused(answer, exchange, placement)
-                if ids is None:
-                    exchange.start(answer.status, answer.headers, placement)
-                    await answer.relay(pass_on, exchange)
-                else:
-                    await _without_ids(ids, answer, exchange, placement, pass_on)
+                await relay(record, answer, placement, ids, pass_on)
                 exchange.end()
         except BaseException:
             self.placer.abort(placement)
             watch.taken()
             raise
-        record.usage = watch.usage() if record.turn and answer.status == 200 else None
         if record.turn is not None and answer.status == 200:
+            record.usage = watch.usage()
             record.response = remember(self.reader, record.turn, record.tenant, watch, record.usage)
-        else:
-            watch.taken()
+        watch.taken()
         if record.usage is not None:
             used = record.usage.prompt_tokens + record.usage.completion_tokens
             record.caller.used(used, self.clock())
         self.placer.finish(record, placement)
-
-
-async def _without_ids(
-    ids: TokenIds,
-    answer: Answer,
-    exchange: Exchange,
-    placement: Placement,
-    pass_on: Callable[[bytes], None],
-) -> None:
-    """Relays an answer that tells token ids: a stream as it comes, any other once it is whole."""
-    headers, streams = answer.headers, is_stream(answer.status, answer.headers)
-    if streams:
-        exchange.start(answer.status, headers, placement)
-    await answer.relay(ids.lines_to(pass_on) if streams else ids.keep, exchange)
-    rest = ids.rest()
-    if not streams:
-        exchange.start(answer.status, resized(headers, len(rest)), placement)
-    if rest:
-        pass_on(rest)
-
-
-async def _refused(answer: Answer, exchange: Exchange, placement: Placement) -> ProxyError:
-    """What is told to a client that was promised a stream, of an answer that is none."""
-    said = bytearray()
-
-    def listen(chunk: bytes) -> None:
-        said.extend(chunk[: SAID_BYTES_MAX - len(said)])
-
-    await answer.relay(listen, exchange)
-    return refusal(placement.replica.id, answer.status, bytes(said))

@@ -3,6 +3,7 @@
 Started and stopped as one.
 """
 
+import ssl
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -60,13 +61,14 @@ class Sources:
         router: Router,
         api_keys: Mapping[str, str],
         model_path: ModelPath,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._model_path = model_path
         self._holdings = router.holdings
         self._events = settings.events.enabled != "off"
-        self.feed, self.discovery = _events(settings, router, api_keys)
+        self.feed, self.discovery = _events(settings, router, api_keys, tls)
         self.lmcache = _lmcache(settings)
-        self._tokenise = Tokenise(settings.lmcache.timeout_s, api_keys)
+        self._tokenise = Tokenise(settings.lmcache.timeout_s, api_keys, tls)
         self.local = _local(settings)
         self.fields = _fields(settings, router, api_keys)
         self._hosts = {replica.id: _host(replica) for replica in router.replicas}
@@ -111,7 +113,7 @@ class Sources:
         """Whether the engine shall tell the token ids of a prompt with its answer: where nobody
         else does, and where an earlier turn should have been announced and was not."""
         turn, placement, fields = record.turn, record.placement, self.fields
-        if fields is None or turn is None or placement is None or not len(turn.chain):
+        if fields is None or turn is None or placement is None or not len(turn.chain.hashes):
             return False
         replica, path = placement.replica, record.exchange.path
         if not fields.knows(replica, path) or not can_ask(path, turn.members):
@@ -126,7 +128,7 @@ class Sources:
         if ids is not None and ids.names_field and record.status in _REFUSED and placement:
             assert self.fields is not None
             self.fields.refused(placement.replica)
-        if turn is None or placement is None or usage is None or not len(turn.chain):
+        if turn is None or placement is None or usage is None or not len(turn.chain.hashes):
             return
         told = None if ids is None else ids.prompt
         if told is not None or self.prompts.wants(placement.replica):
@@ -175,7 +177,10 @@ class Sources:
 
 
 def _events(
-    settings: Settings, router: Router, api_keys: Mapping[str, str]
+    settings: Settings,
+    router: Router,
+    api_keys: Mapping[str, str],
+    tls: ssl.SSLContext | None,
 ) -> tuple[KvEventFeed, KvDiscovery]:
     events = settings.events
     feed = KvEventFeed(router.holdings, FeedLimits(events.idle_s, events.replay_timeout_s))
@@ -189,6 +194,7 @@ def _events(
         timeout_s=settings.probe.timeout_s,
         expected=events.enabled == "on",
         api_keys=api_keys,
+        tls=tls,
     )
     return feed, discovery
 

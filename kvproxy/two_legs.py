@@ -20,6 +20,7 @@ import msgspec
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.disagg.connectors import (
     RULES,
+    Connector,
     Fields,
     Transfer,
     TransferError,
@@ -52,6 +53,7 @@ class _Leg:
     press: Callable[[bool], None] | None = None
     congested: bool = False
     held: bool = False
+    tunnels: bool = False
 
     @classmethod
     def beside(cls, exchange: Exchange, request_id: str) -> "_Leg":
@@ -69,6 +71,12 @@ class _Leg:
 
     def hold(self) -> None:
         raise AssertionError("nobody waits for it")
+
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        raise AssertionError("nobody sends more")
+
+    def hold_back(self, full: bool) -> None:
+        raise AssertionError("nobody sends more")
 
     def start(self, status: int, headers: Headers, placement: Placement) -> None:
         raise AssertionError("nobody is told of it")
@@ -141,7 +149,10 @@ class TwoLegs:
             return
         assert prefill is not None
         rules = RULES[self.disagg.terms.connector]
-        first = prefill_body(exchange.path, body, rules.prefill(transfer))
+        said = rules.prefill(transfer)
+        if self.disagg.terms.hand_on_tokens and self.disagg.terms.connector is Connector.NIXL:
+            said = {**said, "return_token_ids": True}
+        first = prefill_body(exchange.path, body, said)
         if first is None:
             self._settle(prefill)
             self._whole(placement, "unsplittable")

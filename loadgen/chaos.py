@@ -18,20 +18,22 @@ COMMAND_TIMEOUT_S = 120.0
 SAID_CHARS_MAX = 500
 # Of those who hang up, half also lose patience within so many engine seconds, token or none.
 IMPATIENCE_S = 5.0
+# Few tokens are shorter, so that whoever is to hang up does so before the answer ends.
+_BYTES_PER_TOKEN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What one client does: hang up after so many chunks with text, or real seconds, whichever is
+    """What one client does: hang up after so many bytes of text, or real seconds, whichever is
     first; read no faster than `bytes_per_s`."""
 
-    abort_chunks: int | None = None
+    abort_bytes: int | None = None
     abort_s: float | None = None
     bytes_per_s: float | None = None
 
     @property
     def name(self) -> str:
-        if self.abort_chunks is not None:
+        if self.abort_bytes is not None:
             return "abort"
         return "slow" if self.bytes_per_s is not None else ""
 
@@ -56,11 +58,9 @@ class Faults:
         random = Random(f"fault {seed} {key}")
         drawn = random.random()
         if drawn < self.aborts:
-            chunks = random.randint(1, max(1, output_tokens))
+            text = random.randint(1, _BYTES_PER_TOKEN * max(1, output_tokens))
             impatient = random.random() < 0.5
-            return Fault(
-                chunks, random.uniform(0, IMPATIENCE_S) / time_scale if impatient else None
-            )
+            return Fault(text, random.uniform(0, IMPATIENCE_S) / time_scale if impatient else None)
         if drawn < self.aborts + self.slow_readers:
             return Fault(bytes_per_s=self.slow_bytes_per_s)
         return WELL

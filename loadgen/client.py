@@ -94,7 +94,7 @@ class Client:
             if sample.t_first_token is None and answer.times:
                 # At once: who waits too long is known while requests are still in flight.
                 sample.t_first_token = self._since(answer.times[0])
-            if fault.abort_chunks is not None and len(answer.times) >= fault.abort_chunks:
+            if fault.abort_bytes is not None and sum(answer.sizes) >= fault.abort_bytes:
                 raise _GivenUpError
 
         patience_s = self._settings.timeout_s if fault.abort_s is None else fault.abort_s

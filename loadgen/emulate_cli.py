@@ -11,6 +11,7 @@ import uvloop
 from loadgen.cli_types import COUNT
 from loadgen.emulator import EmulatorSettings, Fleet
 from loadgen.emulator.kv_connectors import CONNECTORS
+from loadgen.emulator.planted import HELP, Planted
 from loadgen.preset_file import preset_file
 
 
@@ -107,6 +108,21 @@ from loadgen.preset_file import preset_file
     help="Let Claude Code's billing line into the prompt, as vLLM before 0.32 did.",
 )
 @click.option(
+    "--kv-cache-dtype",
+    "cache_dtype",
+    default="auto",
+    show_default=True,
+    help="As told by /metrics.",
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    type=click.Choice([fault.value for fault in Planted]),
+    help="Plant a misconfiguration, for `kvproxy doctor` to find; repeatable.",
+)
+@click.option("--list-faults", is_flag=True, help="List the faults that can be planted, and exit.")
+@click.option(
     "--kv-connector",
     default="",
     type=click.Choice(["", *CONNECTORS]),
@@ -114,8 +130,16 @@ from loadgen.preset_file import preset_file
 )
 @click.option("--transfer-tok-s", default=400_000.0, show_default=True, help="... at this rate.")
 @click.option("--access-log/--no-access-log", default=False, show_default=True)
-def emulate(host: str, port: int, replicas: int, **options: object) -> None:
+def emulate(
+    *, host: str, port: int, replicas: int, faults: tuple[str, ...], list_faults: bool,
+    **options: object,
+) -> None:  # fmt: skip
     """Emulate vLLM replicas: their HTTP API, timing, prefix cache and metrics, without a GPU."""
+    if list_faults:
+        for fault, text in HELP.items():
+            click.echo(f"{fault:22} {text}")
+        return
+    options["planted"] = frozenset(map(Planted, faults))
     if options["access_log"]:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
     try:

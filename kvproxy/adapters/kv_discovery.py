@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -37,7 +38,9 @@ class KvDiscovery:
         timeout_s: float,
         expected: bool,
         api_keys: Mapping[str, str],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._first = tuple(replicas)
         self._follow = follow
         self._forget = forget
@@ -53,7 +56,10 @@ class KvDiscovery:
 
     async def start(self) -> None:
         """Returns when every replica that is up was asked once."""
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+            connector=aiohttp.TCPConnector(ssl=self._tls or True),
+        )
         await asyncio.gather(*(self._look(replica) for replica in self._first))
         for replica in self._first:
             self._tasks[replica] = asyncio.create_task(self._watch(replica))

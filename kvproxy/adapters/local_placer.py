@@ -48,16 +48,20 @@ class LocalPlacer:
     retries: RetryBudget = field(default_factory=RetryBudget)
     peers: Peers | None = None
 
-    async def place(self, record: Record, tried: frozenset[str]) -> Placement:
-        if not tried:
+    async def place(
+        self, record: Record, tried: frozenset[str], barred: frozenset[str] = frozenset()
+    ) -> Placement:
+        """`barred` must not be used, whoever else there is."""
+        first = not tried
+        if first:
             self.retries.earn()
             self._follow(record)
         if record.pinned:
             tried |= self._others(record.pinned)
         turn, identity = record.turn, record.identity
         if turn is None or identity is None:
-            return self.router.place_anywhere(self.clock(), tried, record.passing_model)
-        if not tried:
+            return self.router.place_anywhere(self.clock(), tried | barred, record.passing_model)
+        if first:
             record.step = self.diagnosis.follow(identity, turn.chain)
             record.stake = self.diagnosis.stake(identity, turn.chain, record.step)
             if record.step is not None and record.step.cause is Cause.COMPACTION:
@@ -65,7 +69,8 @@ class LocalPlacer:
                 self.router.affinity.forget(self.router.key_of(identity))
             if self.peers is not None:
                 await self.peers.recall(identity, turn.chain)
-        ticket = Ticket(identity, turn.chain, self.clock(), tried, priority_asked(record))
+        out = tried | barred
+        ticket = Ticket(identity, turn.chain, self.clock(), out, priority_asked(record))
         ticket.request_id = record.exchange.request_id
         placement = await self.gate.admit(ticket)
         if self.peers is not None:

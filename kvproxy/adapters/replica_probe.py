@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import aiohttp
@@ -40,7 +41,9 @@ class ReplicaProbe:
         changed: Callable[[Replica], None],
         fixed_hbm: Iterable[str],
         api_keys: Mapping[str, str],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._first = tuple(replicas)
         self._interval_s = interval_s
         self._timeout_s = timeout_s
@@ -63,7 +66,10 @@ class ReplicaProbe:
 
     async def start(self) -> None:
         """Returns when every replica was asked once, so that the first request finds them ready."""
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+            connector=aiohttp.TCPConnector(ssl=self._tls or True),
+        )
         await asyncio.gather(*(self._probe(replica) for replica in self._first))
         for replica in self._first:
             self._begin(replica)

@@ -1,5 +1,6 @@
 """Asking a replica for the token ids of a prompt, off the request's path."""
 
+import ssl
 from array import array
 from collections.abc import Mapping
 
@@ -14,13 +15,17 @@ _ANSWER_BYTES_MAX = 16 * 2**20
 class Tokenise:
     """start() before, close() after."""
 
-    def __init__(self, timeout_s: float, api_keys: Mapping[str, str]) -> None:
+    def __init__(
+        self, timeout_s: float, api_keys: Mapping[str, str], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._api_keys = api_keys
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        self._session = aiohttp.ClientSession(timeout=self._timeout)
+        connector = aiohttp.TCPConnector(ssl=self._tls or True)
+        self._session = aiohttp.ClientSession(timeout=self._timeout, connector=connector)
 
     async def close(self) -> None:
         if self._session is not None:

@@ -6,8 +6,13 @@ from kvproxy.cli.lazy import Lazy, LazyGroup
 
 COMMANDS = {
     "serve": Lazy("kvproxy.cli.serve:serve", "Run the proxy."),
+    "epp": Lazy("kvproxy.cli.epp:epp", "Decide for an Envoy gateway."),
     "check-config": Lazy("kvproxy.cli.check_config:check_config", "Check a settings file."),
+    "top": Lazy("kvproxy.cli.top:top", "Watch a running proxy in the terminal."),
     "explain": Lazy("kvproxy.cli.explain:explain", "Say why a prompt missed the cache."),
+    "doctor": Lazy("kvproxy.cli.doctor:doctor", "Find what keeps replicas from their caches."),
+    "sizing": Lazy("kvproxy.cli.sizing:sizing", "Say how much KV fits HBM and DRAM."),
+    "metrics": Lazy("kvproxy.cli.metrics:metrics", "List all metrics, as Markdown."),
     "key": Lazy("kvproxy.cli.key:key", "Make an API key."),
     "version": Lazy("kvproxy.cli.version:version", "Show versions."),
     "loadgen": Lazy("loadgen.cli:loadgen", "Replay agentic traces against an endpoint."),

@@ -4,7 +4,7 @@ Only digests of keys are kept. A key is looked up by its digest, so how long the
 nothing about any key. Commands to engines need an admin key.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -34,6 +34,14 @@ _USE_EXACTLY = frozenset(
 # Headers that keys come in.
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 _COMMANDS = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
+# Members by which engines hand each other KV. They command an engine: it fetches from the address
+# it is told, and what does not fit ends its process.
+_TRANSFERS = frozenset(
+    {
+        *("kv_transfer_params", "ec_transfer_params"),
+        *("bootstrap_host", "bootstrap_port", "bootstrap_room"),
+    }
+)
 
 
 class Realm(StrEnum):
@@ -61,9 +69,10 @@ class Key:
 
 @dataclass(slots=True)
 class Caller:
-    """A key in use, or everybody where there are no keys."""
+    """A key in use, or everybody where there are no keys. `commands`: may command engines."""
 
     key: Key | None = None
+    commands: bool = True
     requests: Bucket = field(default_factory=Bucket)
     tokens: Bucket = field(default_factory=Bucket)
 
@@ -71,19 +80,37 @@ class Caller:
     def tenant(self) -> str:
         return self.key.tenant if self.key else ""
 
-    def may_use(self, model: str) -> None:
+    def may_use(self, model: str, members: Iterable[str] = ()) -> None:
         """Raises ProxyError model_not_found, as if it did not exist: the list of models of others
-        is nobody's business. An empty `model` is one that could not be read."""
+        is nobody's business. An empty `model` is one that could not be read. `members`: see
+        may_say."""
         if self.key and self.key.models and model not in self.key.models:
             raise ProxyError(
                 "model_not_found",
                 f"The model `{model}` does not exist or this key may not use it.",
                 param="model",
             )
+        self.may_say(members)
+
+    def may_say(self, members: Iterable[str]) -> None:
+        """Raises ProxyError forbidden for members of a body that command engines."""
+        if self.commands or _TRANSFERS.isdisjoint(members):
+            return
+        said = ", ".join(sorted(_TRANSFERS.intersection(members)))
+        raise ProxyError(
+            "forbidden",
+            f"`{said}` is for engines among themselves; it takes an admin key (access.keys), or "
+            "access.engine_commands where there are no keys.",
+            param=said,
+        )
 
     def used(self, tokens: int, now: float) -> None:
         """What a request turned out to cost."""
         self.tokens.take(tokens, now)
+
+
+# Of a request that nobody was asked about yet.
+UNASKED = Caller()
 
 
 class Access:
@@ -99,10 +126,10 @@ class Access:
         kept = {digest: caller for digest, caller in self._callers.items() if caller.key in keys}
         self._callers = {
             key.digest: kept.get(key.digest)
-            or Caller(key, Bucket(key.requests_per_min), Bucket(key.tokens_per_min))
+            or Caller(key, key.admin, Bucket(key.requests_per_min), Bucket(key.tokens_per_min))
             for key in keys
         }
-        self._commands_open = commands_open
+        self._commands_open = self._everybody.commands = commands_open
 
     @property
     def closed(self) -> bool:

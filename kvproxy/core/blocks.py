@@ -6,7 +6,7 @@ is what different conversations share, and they part in the middle of a system t
 are finer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from xxhash import xxh3_64_intdigest
 
@@ -28,40 +28,52 @@ def extend(
     """
     assert block_bytes > 0
     fine_bytes = max(1, block_bytes // _FINER)
-    parent = chain.end
-    text = chain.text_bytes[-1] if chain.text_bytes else 0
+    parent, digest = chain.end, xxh3_64_intdigest
+    texts, numbers = chain.text_bytes, chain.segments
+    text, count = texts[-1] if texts else 0, len(chain.items)
     append = chain.hashes.append
     for data, text_start, text_bytes in segments:
-        fine_until = text_start + fine_text_bytes - text if text < fine_text_bytes else 0
-        ends = _ends(len(data), fine_until, fine_bytes, block_bytes)
-        start = 0
-        for end in ends:
-            parent = xxh3_64_intdigest(data[start:end], parent)
+        size, last = len(data), text + text_bytes
+        count += 1
+        if size <= fine_bytes:
+            parent = digest(data, parent)
             append(parent)
-            start = end
-        # Text up to the end of each block: none before it begins, no more where it has ended.
-        measured = [text - text_start + end for end in ends]
-        last = text + text_bytes
-        for index in range(len(ends)):
-            if measured[index] >= text:
-                break
-            measured[index] = text
-        for index in range(len(ends) - 1, -1, -1):
-            if measured[index] <= last:
-                break
-            measured[index] = last
-        chain.text_bytes.extend(measured)
-        count = len(chain.items)
-        chain.segments.extend([count] * (len(ends) - 1))
-        chain.segments.append(count + 1)
+            texts.append(last)
+        else:
+            fine_until = text_start + fine_text_bytes - text if text < fine_text_bytes else 0
+            ends = _ends(size, fine_until, fine_bytes, block_bytes)
+            start = 0
+            for end in ends:
+                parent = digest(data[start:end], parent)
+                append(parent)
+                start = end
+            texts.extend(_measured(ends, text, text_start, last))
+            if len(ends) > 1:
+                numbers.extend([count - 1] * (len(ends) - 1))
+        numbers.append(count)
         chain.items.append(item(data, text_start))
         text = last
 
 
+def _measured(ends: Sequence[int], text: int, text_start: int, last: int) -> list[int]:
+    """Text up to the end of each block: none before it begins, no more where it has ended."""
+    before = text - text_start
+    measured = [before + end for end in ends]
+    for index in range(len(measured)):
+        if measured[index] >= text:
+            break
+        measured[index] = text
+    for index in range(len(measured) - 1, -1, -1):
+        if measured[index] <= last:
+            break
+        measured[index] = last
+    return measured
+
+
 def _ends(size: int, fine_until: int, fine_bytes: int, block_bytes: int) -> list[int]:
     """Where the blocks of a segment end: fine ones as long as they begin before `fine_until`."""
-    if size <= fine_bytes or (fine_until <= 0 and size <= block_bytes):
-        return [size]
+    if fine_until <= 0:
+        return [*range(block_bytes, size, block_bytes), size]
     ends = list(range(fine_bytes, min(size, fine_until) + fine_bytes, fine_bytes))
     ends += range((ends[-1] if ends else 0) + block_bytes, size + block_bytes, block_bytes)
     while len(ends) > 1 and ends[-2] >= size:

@@ -4,18 +4,15 @@ take() handles one message and says what there is to answer; lost() ends all tha
 Each claim is asked for once and ends once: by Done, by Abort, by a refusal, or with its worker.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from kvproxy.core import hop
 from kvproxy.core.access import Access
 from kvproxy.core.admission import Admission
 from kvproxy.core.breaks import Cause
-from kvproxy.core.diagnosis import Diagnosis, Stake
+from kvproxy.core.claims import NO_PIN, Asked, Ears, Holding, Pin, Told, Worker
+from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.holdings import Outcome
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.line import Ticket
 from kvproxy.core.replica import Replica
@@ -24,71 +21,7 @@ from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Placing, Router
 from kvproxy.core.score import Match, Score
 from kvproxy.core.spellings import Spellings
-from kvproxy.core.threads import Step
 from kvproxy.core.types import Usage
-
-# Attempts that failed, kept until the next attempt of the same request asks.
-_LEFT_MAX = 1024
-
-
-class Pin(NamedTuple):
-    """What came of a request that goes on from a response; see Record."""
-
-    pin: str
-    pinned: str
-
-
-_NO_PIN = Pin("", "")
-
-
-class Told(NamedTuple):
-    """A prompt that was answered, as it was forwarded."""
-
-    placement: Placement
-    prompt_tokens: int
-    salt: str
-    path: str
-    body: bytes
-
-
-@dataclass(slots=True)
-class Asked:
-    """Waits for its turn."""
-
-    ticket: Ticket
-    key: str
-    step: Step | None
-    stake: Stake | None
-    pin: "Pin"
-
-
-@dataclass(slots=True)
-class Holding:
-    """Placed. `adopted`: by a placement process that is no more, so nothing can be learned."""
-
-    placement: Placement
-    key: str
-    step: Step | None
-    adopted: bool = False
-
-
-@dataclass(slots=True)
-class Worker:
-    claims: dict[int, Asked | Holding] = field(default_factory=dict)
-    left: "OrderedDict[int, Step | None]" = field(default_factory=OrderedDict)
-
-
-@dataclass(frozen=True, slots=True)
-class Ears:
-    """Who is told of what: `doubt` and `changed` of replicas, `learned` of predictions, `wants` and
-    `told` of prompts, `placed` of decisions about them."""
-
-    doubt: Callable[[Replica], None]
-    changed: Callable[[Replica], None]
-    learned: Callable[[Replica, Outcome], None]
-    wants: Callable[[Replica], bool]
-    told: Callable[[Told], None]
-    placed: Callable[[Placement], None]
 
 
 class Desk:
@@ -163,15 +96,18 @@ class Desk:
             if isinstance(outcome, ProxyError):
                 self._say(worker, hop.refused(n, outcome))
             else:
-                claims[n] = Holding(outcome, asked.key, asked.step)
-                self._ears.placed(outcome)
-                self._say(worker, self._placed(n, outcome, asked, asked.pin))
+                self._hold(worker, n, outcome, asked)
+
+    def _hold(self, worker: int, n: int, placement: Placement, asked: Asked) -> None:
+        self.workers[worker].claims[n] = Holding(placement, asked.key, asked.step)
+        self._ears.placed(placement)
+        self._say(worker, self._placed(n, placement, asked, asked.pin))
 
     def _place(self, worker: int, asking: hop.Place, now: float) -> None:
         claims = self.workers[worker].claims
         assert asking.n not in claims, "a claim is asked for once"
         identity, chain = hop.identity_of(asking.identity), hop.unpack(asking.chain)
-        exclude, pin = frozenset(asking.exclude), _NO_PIN
+        exclude, pin = frozenset(asking.exclude), NO_PIN
         step, stake = self.workers[worker].left.pop(asking.after, None), None
         try:
             if not asking.after:
@@ -187,11 +123,17 @@ class Desk:
                     self._router.affinity.forget(self._router.key_of(identity))
             ticket = Ticket(identity, chain, now, exclude, asking.priority)
             ticket.request_id = asking.request_id
-            self._admission.enter(ticket, now)
+            placement = self._admission.pass_by(ticket, now)
+            if placement is None:
+                self._admission.enter(ticket, now)
         except ProxyError as error:
             self._say(worker, hop.refused(asking.n, error))
             return
-        claims[asking.n] = Asked(ticket, asking.key, step, stake, pin)
+        asked = Asked(ticket, asking.key, step, stake, pin)
+        if placement is not None:
+            self._hold(worker, asking.n, placement, asked)
+            return
+        claims[asking.n] = asked
         self._waiting[ticket] = (worker, asking.n)
         self.poll(now)
 
@@ -215,11 +157,11 @@ class Desk:
             self._access.count(key, now)
         self.retries.earn()
 
-    def _pin(self, response: str, tenant: str) -> "tuple[Pin, Kept | None]":
+    def _pin(self, response: str, tenant: str) -> tuple[Pin, Kept | None]:
         """Where a conversation that goes on by the id of a response has to go. Raises ProxyError
         response_not_found."""
         if not response:
-            return _NO_PIN, None
+            return NO_PIN, None
         kept = self._router.responses.find(response, tenant)
         if kept is None:
             return Pin("unknown", ""), None
@@ -231,7 +173,7 @@ class Desk:
             return frozenset()
         return frozenset(each.id for each in self._router.replicas if each.id != replica)
 
-    def _placed(self, n: int, placement: Placement, asked: Asked | None, pin: "Pin") -> hop.Placed:
+    def _placed(self, n: int, placement: Placement, asked: Asked | None, pin: Pin) -> hop.Placed:
         placing = placement.placing
         step = asked.step if asked is not None else None
         broke = step.broke if step is not None else None
@@ -310,9 +252,7 @@ class Desk:
             return
         if isinstance(claim, Holding):
             self._well(claim, abort.well, now)
-        worker.left[abort.n] = claim.step
-        if len(worker.left) > _LEFT_MAX:
-            worker.left.popitem(last=False)
+        worker.leave(abort.n, claim.step)
         self._end(claim, now)
         self.poll(now)
 

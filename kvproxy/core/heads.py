@@ -6,6 +6,7 @@ text with a time in it, does not make the tools beside it be read again.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from xxhash import xxh3_128_digest
@@ -58,6 +59,8 @@ class Heads:
 
     def head(self, dialect: Dialect, whose: Whose, model: str, members: _Members) -> Head:
         """`members` in prompt order, by name."""
+        if not members:
+            return _bare(whose.tenant, model)
         splices: list[Splice] = []
         meanings = [f"{whose.tenant}\0{model}\0".encode()]
         parts, marks = [], NO_MARKS
@@ -111,6 +114,13 @@ class Heads:
         meaning = xxh3_128_digest(b"".join(segment.data for segment in segments))
         splices = [shifted(splice, -span.start) for splice in edits.splices]
         return _Part(meaning, len(segments), splices, edits.marks), segments
+
+
+@lru_cache(1024)
+def _bare(tenant: str, model: str) -> Head:
+    """Of a body with nothing before its list, as most small ones are."""
+    meaning = xxh3_128_digest(f"{tenant}\0{model}\0".encode())
+    return Head(meaning, [], [], {}, (0, 0), NO_MARKS)
 
 
 def shifted(splice: Splice, by: int) -> Splice:

@@ -7,7 +7,6 @@ a connection.
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import fields
 from operator import attrgetter
 from struct import Struct as Layout
 from typing import Any
@@ -22,8 +21,8 @@ from kvproxy.core.types import Chain, Identity
 FRAME_BYTES_MAX, PROMPT_BYTES_MAX = 2**28, 2**24
 _LENGTH = Layout("<I")
 
-_MATCH = attrgetter(*(field.name for field in fields(Match)))
-_IDENTITY = attrgetter(*(field.name for field in fields(Identity)))
+_MATCH = attrgetter(*Match.__struct_fields__)
+_IDENTITY = attrgetter(*Identity.__struct_fields__)
 
 IdentityFields = tuple[str | float, ...]
 

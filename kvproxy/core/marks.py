@@ -25,6 +25,8 @@ class Marks(NamedTuple):
     retention_s: float = 0.0
 
     def and_(self, other: "Marks") -> "Marks":
+        if not other.number:
+            return self
         longest = max(self.retention_s, other.retention_s)
         return Marks(self.number + other.number, longest)
 

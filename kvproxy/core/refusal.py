@@ -12,6 +12,16 @@ SAID_BYTES_MAX = 2**16
 _EXCERPT_BYTES = 300
 
 
+class Said:
+    """What an engine says, as far as it is worth keeping."""
+
+    def __init__(self) -> None:
+        self.kept = bytearray()
+
+    def listen(self, chunk: bytes) -> None:
+        self.kept += chunk[: SAID_BYTES_MAX - len(self.kept)]
+
+
 def is_stream(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bool:
     """Whether these bytes can go on in an event stream that began as one, unencoded."""
     named = {name.lower(): value.lower() for name, value in headers}

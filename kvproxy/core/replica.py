@@ -47,6 +47,8 @@ class Replica:
     dram: PrefixTree | None = None
     process_began: float | None = None
     progress: Progress = field(default_factory=Progress)
+    eased_until: float = 0.0
+    eased_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.hbm = PrefixTree(self.hbm_tokens)
@@ -59,7 +61,8 @@ class Replica:
         """Answers under way take blocks too: an average answer and half a block is kept free for
         each, so that what will be evicted for them counts as evicted already."""
         answers = self.load.in_flight * (self.answer_tokens + self.block_size / 2)
-        self.hbm.resize(max(0, self.hbm_tokens - round(answers)))
+        room = self.hbm_tokens - round(answers)
+        self.hbm.resize(max(0, room))
 
     def answered(self, tokens: int) -> None:
         """An answer of so many tokens has ended."""
@@ -70,6 +73,16 @@ class Replica:
         """Share of the cache that requests under way hold, text they have in common counted for
         each."""
         return self.held_tokens / self.hbm_tokens if self.hbm_tokens else 1.0
+
+    def ease(self, now: float, over_s: float) -> None:
+        """It just came: for `over_s` seconds it is given less work ahead than the others."""
+        self.eased_until, self.eased_s = now + over_s, over_s
+
+    def share(self, now: float) -> float:
+        """Of the work ahead that it may be given: 0.1 when it came, 1 when it is eased in."""
+        if now >= self.eased_until:
+            return 1.0
+        return max(0.1, 1 - (self.eased_until - now) / self.eased_s)
 
     def serves(self, model: str) -> bool:
         return not model or not self.models or model in self.models

@@ -56,9 +56,12 @@ class Begun(NamedTuple):
 
 
 class ResumePoints:
-    """At most `max_points`, least recently used first out."""
+    """At most `max_points`, least recently used first out. None below `worth_bytes`: so little is
+    read as fast as it is looked up."""
 
-    def __init__(self, max_points: int) -> None:
+    def __init__(self, max_points: int, worth_bytes: int = 0) -> None:
+        self._smallest_log2 = max(_SMALLEST_LOG2, worth_bytes.bit_length() - 1)
+        self.smallest = 1 << self._smallest_log2
         self._max_points = max_points
         self._filed: OrderedDict[tuple[str, int, int], list[Point]] = OrderedDict()
         self._count = 0
@@ -70,7 +73,7 @@ class ResumePoints:
         """The longest filed point that `body` begins with; `scope` keeps tenants apart."""
         if not self._filed:
             return None
-        for size_log2 in range(len(body).bit_length() - 1, _SMALLEST_LOG2 - 1, -1):
+        for size_log2 in range(len(body).bit_length() - 1, self._smallest_log2 - 1, -1):
             key = _key(scope, body, size_log2)
             points = self._filed.get(key)
             if points is None:
@@ -86,7 +89,7 @@ class ResumePoints:
         """Keep `point`, which was read from `body`, in place of the one it continued."""
         if instead_of is not None:
             self._drop(scope, body, instead_of)
-        if point.offset < 1 << _SMALLEST_LOG2:
+        if point.offset < self.smallest:
             return
         key = _key(scope, body, point.offset.bit_length() - 1)
         points = self._filed.setdefault(key, [])
@@ -100,7 +103,7 @@ class ResumePoints:
             self._count -= len(dropped)
 
     def _drop(self, scope: str, body: bytes, point: Point) -> None:
-        if point.offset < 1 << _SMALLEST_LOG2:
+        if point.offset < self.smallest:
             return
         key = _key(scope, body, point.offset.bit_length() - 1)
         points = self._filed.get(key, [])

@@ -11,7 +11,6 @@ made this very prompt come out right.
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable
 
 from kvproxy.core.blocks import FINE_TEXT_BYTES
 from kvproxy.core.slopes import Slopes, measure
@@ -74,11 +73,7 @@ class Ruler:
         measured, slopes = measure(chain, anchor, blocks), self._slopes_of(model)
         if any(measured):
             slopes.learn(measured, tokens - known)
-            estimated = slopes.tokens(measured)
-            if estimated > 0:
-                stretch = max(0.0, tokens - known) / estimated
-                grown = (more * stretch for more in slopes.along(chain, anchor))
-                self._mark(chain, anchor, blocks, known, grown)
+            self._mark(chain, blocks, tokens, slopes)
         self.told(chain.hashes[blocks - 1], tokens)
 
     def told(self, end: int, tokens: float) -> None:
@@ -96,27 +91,34 @@ class Ruler:
     def _nearest(self, chain: Chain, blocks: int, *, exact: bool = False) -> tuple[int, float]:
         """(blocks, tokens) of the last anchor or mark within the first `blocks` blocks; (0, 0) if
         none. `exact`: marks do not count."""
-        hashes, get = chain.hashes, self._anchors.get
-        for end in range(blocks, max(0, blocks - _LOOK_BACK_BLOCKS), -1):
-            tokens = get(hashes[end - 1])
-            if tokens is not None and not (exact and hashes[end - 1] in self._marks):
-                return end, tokens
+        anchors = self._anchors
+        if blocks and not exact:
+            # Most often it is the end itself.
+            tokens = anchors.get(chain.hashes[blocks - 1])
+            if tokens is not None:
+                return blocks, tokens
+        # Backwards, without a step of Python a block.
+        behind = chain.hashes[max(0, blocks - _LOOK_BACK_BLOCKS) : blocks][::-1]
+        for key in filter(anchors.__contains__, behind):
+            if not (exact and key in self._marks):
+                return blocks - behind.index(key), anchors[key]
         return 0, 0.0
 
-    def _mark(
-        self, chain: Chain, start: int, end: int, tokens: float, grown: Iterable[float]
-    ) -> None:
-        """`tokens` up to block `start`, and so many more in each block behind it."""
+    def _mark(self, chain: Chain, end: int, tokens: float, slopes: Slopes) -> None:
+        """`tokens` up to block `end`: marks of the opening behind those that it has."""
+        start, known = self._nearest(chain, end - 1)
         if start and chain.text_bytes[start - 1] >= FINE_TEXT_BYTES:
             return
-        for blocks, more in enumerate(grown, start + 1):
-            tokens += more
+        estimated = slopes.tokens(measure(chain, start, end))
+        stretch = max(0.0, tokens - known) / estimated if estimated > 0 else 0.0
+        for blocks, more in enumerate(slopes.along(chain, start), start + 1):
+            known += more * stretch
             if blocks >= end or chain.text_bytes[blocks - 1] > FINE_TEXT_BYTES:
                 return
             key = chain.hashes[blocks - 1]
-            if blocks % _MARK_BLOCKS == 0 and (key in self._marks or key not in self._anchors):
+            if blocks % _MARK_BLOCKS == 0 and key not in self._anchors:
                 self._marks.add(key)
-                self._keep(key, tokens)
+                self._keep(key, known)
 
     def _slopes_of(self, model: str) -> Slopes:
         slopes = self._slopes.get(model)

@@ -15,6 +15,8 @@ from kvproxy.core.types import Chain
 # are, and whether the first of those is among them: templates introduce the list.
 _PART, _TOOL, _FIRST_TOOL = (KINDS,), (KINDS + 1,), (KINDS + 1, KINDS + 2)
 _SIZE = KINDS + 3
+# Comparing with a member of an enumeration takes its time.
+_TOOL_KIND = int(Kind.TOOL)
 _PER_BYTE, _PER_SEGMENT = 0.25, 4.0
 # Standard deviations of the prior: any tokeniser lies within them.
 _BYTE_SD, _SEGMENT_SD, _OPENING_SD = 0.08, 5.0, 60.0
@@ -33,15 +35,21 @@ def measure(chain: Chain, start: int, end: int) -> Measure:
         return found
     text, ended = chain.text_bytes, chain.segments
     at, segment = (text[start - 1], ended[start - 1]) if start else (0, 0)
-    last = ended[end - 1]
+    last, before = ended[end - 1], _kind(chain, segment - 1) if segment else Kind.FRAME
+    parts = tools = openings = 0
     while segment < last:
         start = bisect_left(ended, segment + 1, start, end)
         kind = _kind(chain, segment)
-        found[kind] += text[start] - at
-        for index in _wrapping(chain, segment, kind):
-            found[index] += 1
-        at = text[start]
+        until = text[start]
+        found[kind] += until - at
+        if kind == _TOOL_KIND:
+            tools += 1
+            openings += before != _TOOL_KIND
+        else:
+            parts += 1
+        at, before = until, kind
         segment += 1
+    found[_PART[0]], found[_FIRST_TOOL[0]], found[_FIRST_TOOL[1]] = parts, tools, openings
     if text[end - 1] > at:
         found[_kind(chain, segment)] += text[end - 1] - at
     return found
@@ -54,9 +62,9 @@ def _kind(chain: Chain, segment: int) -> int:
 
 def _wrapping(chain: Chain, segment: int, kind: int) -> tuple[int, ...]:
     """What counts a segment that has ended."""
-    if kind != Kind.TOOL:
+    if kind != _TOOL_KIND:
         return _PART
-    first = not segment or _kind(chain, segment - 1) != Kind.TOOL
+    first = not segment or _kind(chain, segment - 1) != _TOOL_KIND
     return _FIRST_TOOL if first else _TOOL
 
 
@@ -94,7 +102,10 @@ class Slopes:
         """So many tokens were reported for this stretch."""
         there = [(index, amount) for index, amount in enumerate(measured) if amount]
         doubt = self._doubt
-        shared = [sum(row[index] * amount for index, amount in there) for row in doubt]
+        # What is doubted of one rate is doubted of the other as well: rows are columns.
+        shared = [0.0] * _SIZE
+        for index, amount in there:
+            shared = [sum_ + amount * own for sum_, own in zip(shared, doubt[index], strict=True)]
         expected = sum(self.rates[index] * amount for index, amount in there)
         noise = _NOISE_TOKENS + _NOISE_SHARE * max(tokens, 0.0)
         total = noise * noise + sum(shared[index] * amount for index, amount in there)
@@ -105,7 +116,6 @@ class Slopes:
                 # No text has fewer tokens than none, whatever odd figures say.
                 self.rates[index] = max(0.0, self.rates[index] + gain * error)
                 row = doubt[index]
-                for other, theirs in enumerate(shared):
-                    row[other] -= gain * theirs
+                row[:] = [own - gain * theirs for own, theirs in zip(row, shared, strict=True)]
             if doubt[index][index] < self._most[index]:
                 doubt[index][index] += _DRIFT * self._most[index]

@@ -6,14 +6,22 @@ the client's own bytes. A text whose layout does not add up (escaped or repeated
 None is returned and the caller leaves such a body alone.
 """
 
-from typing import NamedTuple
+import re
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 import msgspec
 
 _OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
-_SPACE = b" \t\n\r"
+# Where one of these and the spaces around it end.
+_OPEN, _COLON, _COMMA, _CLOSE, _LIST = (
+    re.compile(rb"[ \t\n\r]*%b[ \t\n\r]*" % mark).match
+    for mark in (rb"\{", b":", b",", rb"\}", rb"\[")
+)
+_END = re.compile(rb"[ \t\n\r]*\]").match
 
 
 class Span(NamedTuple):
@@ -36,18 +44,24 @@ def object_spans(text: bytes, base: int = 0) -> dict[str, Span] | None:
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(f"a key is not UTF-8: {error}") from error
     spans: dict[str, Span] = {}
-    at = end = _after(text, 0, b"{")
+    opened = _OPEN(text)
+    assert opened is not None
+    at = end = opened.end()
     for key, value in members.items():
-        name = b'"' + key.encode() + b'"'
-        raw = bytes(value)
-        start = _after(text, at + len(name), b":") if text.startswith(name, at) else -1
-        if start < 0 or not text.startswith(raw, start):
+        name = b'"%b"' % key.encode()
+        colon = _COLON(text, at + len(name)) if text.startswith(name, at) else None
+        if colon is None:
+            return None
+        raw, start = bytes(value), colon.end()
+        if not text.startswith(raw, start):
             return None
         end = start + len(raw)
         spans[key] = Span(raw, base + start, base + end)
-        at = _after(text, end, b",")
+        comma = _COMMA(text, end)
+        at = comma.end() if comma is not None else len(text)
     # A repeated key collapses in the mapping, so that text would be left over before the brace.
-    return spans if _after(text, end, b"}") == len(text) else None
+    closed = _CLOSE(text, end)
+    return spans if closed is not None and closed.end() == len(text) else None
 
 
 def array_spans(text: bytes, base: int = 0) -> list[Span] | None:
@@ -57,28 +71,73 @@ def array_spans(text: bytes, base: int = 0) -> list[Span] | None:
     except msgspec.ValidationError:
         return None
     spans: list[Span] = []
-    at = _after(text, 0, b"[")
+    opened = _LIST(text)
+    assert opened is not None
+    at = opened.end()
     for value in elements:
         raw = bytes(value)
         assert text.startswith(raw, at), "an array has no keys to escape or repeat"
         end = at + len(raw)
         spans.append(Span(raw, base + at, base + end))
-        # Nearly all bodies have a comma and at most one space here.
-        mark = text[end : end + 3]
-        if mark[:2] == b", " and mark[2:] not in _SPACE:
-            at = end + 2
-        else:
-            at = _after(text, end, b",")
+        comma = _COMMA(text, end)
+        if comma is not None:
+            at = comma.end()
     return spans
 
 
-def _after(text: bytes, at: int, mark: bytes) -> int:
-    """Index of the first byte behind spaces, `mark` and spaces; -1 without a mark."""
-    while text[at : at + 1] in _SPACE and at < len(text):
-        at += 1
-    if not text.startswith(mark, at):
-        return -1
-    at += 1
-    while at < len(text) and text[at] in _SPACE:
-        at += 1
-    return at
+def _walked(text: bytes, values: Sequence[msgspec.Raw], at: int) -> tuple[list[Span], int] | None:
+    """Where `values` lie as the elements of the list that begins at `at`, and where it ends."""
+    opened = _LIST(text, at)
+    if opened is None:
+        return None
+    at, spans = opened.end(), []
+    for value in values:
+        raw = bytes(value)
+        if not text.startswith(raw, at):
+            return None
+        end = at + len(raw)
+        spans.append(Span(raw, at, end))
+        comma = _COMMA(text, end)
+        at = comma.end() if comma is not None else end
+    ended = _END(text, at)
+    return (spans, ended.end()) if ended is not None else None
+
+
+def body_spans(text: bytes, growing: str) -> tuple[dict[str, Span], list[Span]] | None:
+    """As object_spans(text) and array_spans of its member `growing`, in one pass over that member,
+    which is nearly all of a body. None where that does not go; nothing is said about why.
+
+    The list is found by its name, and what remains with a 0 in its place is read as any object: if
+    the 0 is its member `growing`, the name was the right one.
+    """
+    name = growing.encode()
+    at = text.find(b'"%b"' % name)
+    colon = _COLON(text, at + len(name) + 2) if at >= 0 else None
+    if colon is None:
+        return None
+    start = colon.end()
+    try:
+        walked = _walked(text, _decoder(growing).decode(text).list, start)
+        if walked is None:
+            return None
+        elements, end = walked
+        members = object_spans(text[:start] + b"0" + text[end:])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    stub = members.get(growing) if members is not None else None
+    if members is None or stub is None or stub.start != start or stub.raw != b"0":
+        return None
+    longer = end - start - 1
+    for key, span in members.items():
+        if span.start > start:
+            members[key] = Span(span.raw, span.start + longer, span.end + longer)
+    members[growing] = Span(text[start:end], start, end)
+    return members, elements
+
+
+@cache
+def _decoder(growing: str) -> msgspec.json.Decoder[Any]:
+    """Of a body's list alone; other members are passed over."""
+    fields = [("list", list[msgspec.Raw])]
+    shape = msgspec.defstruct("Body", fields, rename={"list": growing})
+    return msgspec.json.Decoder(shape)

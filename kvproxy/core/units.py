@@ -54,6 +54,13 @@ def format_count(count: int) -> str:
     return min(texts, key=len)
 
 
+def short_count(count: float) -> str:
+    """For people, rounded: 1234567 -> "1.2M", 45678 -> "46k", 999 -> "999"."""
+    if count >= 1e6:
+        return f"{count / 1e6:.1f}M"
+    return f"{count / 1e3:.0f}k" if count >= 1e4 else f"{count:.0f}"
+
+
 def parse_duration(text: str) -> float:
     """ "5m" -> 300.0 seconds. ValueError, which says what is accepted, otherwise."""
     number, unit = _split(text, "a duration", _DURATION_HELP)

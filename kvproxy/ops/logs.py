@@ -90,5 +90,6 @@ def log_access(record: Record) -> None:
         "waited_s": round(record.waited_s, 4) or None,
         "total_s": round(record.total_s, 4),
         "attempts": record.attempts,
+        "continued": record.continued or None,
     }
     access.info("request", extra={"fields": fields})

@@ -5,7 +5,7 @@ what is observed; one event loop needs neither.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -15,30 +15,55 @@ Labels = tuple[str, ...]
 Rows = dict[Labels, list[float]]
 
 
+class Count:
+    __slots__ = ("so_far",)
+
+    def __init__(self) -> None:
+        self.so_far: float = 0
+
+
 class Tally(Collector):
     """A counter by label values. `name` is without `_total`; without labels it starts at 0."""
 
     def __init__(self, name: str, text: str, labels: Labels = ()) -> None:
         self.name = name
         self._described = (name, text, labels)
-        self._counts: dict[Labels, float] = {} if labels else {(): 0}
+        self._counts: dict[Labels, Count] = {} if labels else {(): Count()}
+
+    def of(self, *labels: str) -> "Count":
+        """What counts under these labels, for those who count there often."""
+        count = self._counts.get(labels)
+        if count is None:
+            count = self._counts[labels] = Count()
+        return count
 
     def add(self, labels: Labels, amount: float = 1) -> None:
-        counts = self._counts
-        counts[labels] = counts.get(labels, 0) + amount
+        self.of(*labels).so_far += amount
+
+    def total(self, which: Callable[[Labels], bool] = lambda _: True) -> float:
+        """The sum over label values that `which` picks."""
+        return sum(count.so_far for labels, count in self._counts.items() if which(labels))
+
+    def by(self, label: int) -> dict[str, float]:
+        """Sums by the value of the label at that place."""
+        sums: dict[str, float] = {}
+        for labels, count in self._counts.items():
+            sums[labels[label]] = sums.get(labels[label], 0) + count.so_far
+        return sums
 
     def rows(self) -> Rows:
-        return {labels: [count] for labels, count in self._counts.items()}
+        return {labels: [count.so_far] for labels, count in self._counts.items()}
 
     def load(self, rows: Rows) -> None:
         """Show these in place of what was counted."""
-        self._counts |= {labels: row[0] for labels, row in rows.items()}
+        for labels, row in rows.items():
+            self.of(*labels).so_far = row[0]
 
     def collect(self) -> Iterable[Metric]:
         name, text, labels = self._described
         family = CounterMetricFamily(name, text, labels=labels)
         for values, count in self._counts.items():
-            family.add_metric(values, count)
+            family.add_metric(values, count.so_far)
         yield family
 
 
@@ -54,6 +79,14 @@ class Spread(Collector):
         if not labels:
             self._row(())
 
+    def of(self, *labels: str) -> list[float]:
+        """The row of these labels, for put(): one for all time."""
+        return self._rows.get(labels) or self._row(labels)
+
+    def put(self, row: list[float], value: float) -> None:
+        row[bisect_left(self._bounds, value)] += 1
+        row[-1] += value
+
     def add(self, labels: Labels, value: float) -> None:
         row = self._rows.get(labels) or self._row(labels)
         row[bisect_left(self._bounds, value)] += 1
@@ -64,8 +97,10 @@ class Spread(Collector):
 
     def load(self, rows: Rows) -> None:
         """Show these in place of what was counted."""
-        width = len(self._bounds) + 2
-        self._rows |= {labels: row for labels, row in rows.items() if len(row) == width}
+        for labels, row in rows.items():
+            mine = self.of(*labels)
+            if len(row) == len(mine):
+                mine[:] = row
 
     def collect(self) -> Iterable[Metric]:
         name, text, labels = self._described

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from kvproxy.settings.kinds import Count, Seconds
+from kvproxy.settings.kinds import Count, Seconds, Switch
 
 ConnectorName = Literal["", "nixl", "mooncake", "lmcache", "sglang", "p2p_nccl", "offloading"]
 
@@ -50,6 +50,12 @@ class DisaggSettings(BaseModel):
         ge=0,
         description="Seconds that computing elsewhere must gain. Raise it when prompts go "
         "elsewhere for little.",
+    )
+    hand_on_tokens: Switch = Field(
+        default=False,
+        description="Ask the replica that computes for the prompt's tokens and hand them on (NIXL; "
+        "vLLM 0.32 or newer): 6 bytes each. Turn it on where a chat template prints the time: an "
+        "engine may crash over two legs whose prompts differ in length.",
     )
     transfer_tok_s: Count = Field(
         default=400_000,

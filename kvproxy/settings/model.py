@@ -6,7 +6,7 @@ an unknown key or a bound exceeded is an error, never a guess.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
@@ -15,14 +15,18 @@ from kvproxy.settings.admin import AdminSettings
 from kvproxy.settings.admission import AdmissionSettings
 from kvproxy.settings.canonical import CanonicalSettings
 from kvproxy.settings.disagg import DisaggSettings
+from kvproxy.settings.discovery import DiscoverySettings
+from kvproxy.settings.epp import EppSettings
 from kvproxy.settings.events import EventsSettings
-from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Secret, Switch
+from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.replica import ReplicaSettings, check_roles
 from kvproxy.settings.score import ScoreSettings
+from kvproxy.settings.server import ServerSettings, UpstreamSettings
 from kvproxy.settings.store import StoreSettings
 from kvproxy.settings.tokens import TokensSettings
-from kvproxy.settings.workers import WorkerKeys, check_legs
+from kvproxy.settings.warm import WarmSettings
+from kvproxy.settings.workers import check_legs
 
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
@@ -36,81 +40,6 @@ class Section(BaseModel):
     """What all groups of keys share."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class ServerSettings(WorkerKeys, Section):
-    """Where clients connect, and what they may send."""
-
-    host: str = Field(
-        default="127.0.0.1",
-        min_length=1,
-        description="Address to listen on. 0.0.0.0 or :: serves other hosts too: put "
-        "authentication in front first.",
-    )
-    port: Count = Field(
-        default=8080, le=65535, description="Port to listen on; 0 lets the system choose one."
-    )
-    max_body_bytes: Count = Field(
-        default=64 * 2**20,
-        ge=1,
-        description="Largest request body; larger ones get 413. Raise it for images in prompts.",
-    )
-    max_header_bytes: Count = Field(
-        default=64 * 2**10,
-        ge=1024,
-        description="Largest request head. Raise it when a gateway in front adds large tokens.",
-    )
-    body_timeout_s: Seconds = Field(
-        default=60.0,
-        gt=0,
-        description="Time for a client to send a request, and longest time it may take nothing of "
-        "an answer. Raise it for slow uplinks.",
-    )
-    keepalive_timeout_s: Seconds = Field(
-        default=75.0,
-        gt=0,
-        description="How long an idle client connection stays open. Keep it above that of a "
-        "load balancer in front, or that one meets closed connections.",
-    )
-    grace_s: Seconds = Field(
-        default=30.0,
-        ge=0,
-        description="Time for running answers to end after SIGTERM. Keep it below the "
-        "supervisor's own limit (Kubernetes: terminationGracePeriodSeconds).",
-    )
-    max_connections: Count = Field(
-        default=10_000,
-        ge=1,
-        description="Client connections at a time; more are refused. Keep it below the limit of "
-        "open files: a streaming request needs two.",
-    )
-
-
-class UpstreamSettings(Section):
-    """Connections to the replicas."""
-
-    connect_timeout_s: Seconds = Field(
-        default=5.0,
-        gt=0,
-        description="Time to reach a replica before another one is tried. Raise it across regions.",
-    )
-    idle_timeout_s: Seconds = Field(
-        default=600.0,
-        gt=0,
-        description="Longest silence of a replica, first token included, before the request "
-        "fails. Raise it when prompts prefill for longer than this.",
-    )
-    keepalive_s: Seconds = Field(
-        default=4.0,
-        ge=0,
-        description="How long an idle connection to a replica is kept. Keep it below the "
-        "engine's own limit (vLLM: 5 s), or requests meet closed connections.",
-    )
-    api_key: Secret | None = Field(
-        default=None,
-        description="Sent to every replica as a bearer token in place of the client's; unset: "
-        "the client's own header is forwarded. Set it when replicas need a key.",
-    )
 
 
 class IdentifySettings(Section):
@@ -250,10 +179,13 @@ class Settings(Section):
     """All settings of `kvproxy serve`."""
 
     server: ServerSettings = ServerSettings()
+    discovery: DiscoverySettings = DiscoverySettings()
     replicas: Annotated[tuple[ReplicaSettings, ...], FROM_LIST] = Field(
-        min_length=1,
+        default=(),
+        validate_default=True,
         max_length=1024,
-        description="The engines to send requests to; a plain URL is enough for each.",
+        description="The engines to send requests to; a plain URL is enough for each. They may be "
+        "left out where `discovery` finds some.",
     )
     upstream: UpstreamSettings = UpstreamSettings()
     access: AccessSettings = AccessSettings()
@@ -267,12 +199,24 @@ class Settings(Section):
     score: ScoreSettings = ScoreSettings()
     admission: AdmissionSettings = AdmissionSettings()
     probe: ProbeSettings = ProbeSettings()
+    warm: WarmSettings = WarmSettings()
     events: EventsSettings = EventsSettings()
     lmcache: LmcacheSettings = LmcacheSettings()
     disagg: DisaggSettings = DisaggSettings()
     store: StoreSettings = StoreSettings()
     tokens: TokensSettings = TokensSettings()
+    epp: EppSettings = EppSettings()
     log: LogSettings = LogSettings()
+
+    @field_validator("replicas", mode="after")
+    @classmethod
+    def _can_be_known(
+        cls, value: tuple[ReplicaSettings, ...], info: ValidationInfo
+    ) -> tuple[ReplicaSettings, ...]:
+        discovery = info.data.get("discovery")
+        if not value and discovery is not None and not discovery.sources:
+            raise PydanticCustomError("missing", "no replica")
+        return value
 
     @model_validator(mode="after")
     def _replicas_differ(self) -> Self:
@@ -293,6 +237,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _somebody_answers(self) -> Self:
-        check_roles(self.replicas)
+        if self.replicas:
+            check_roles(self.replicas)
         check_legs(self.server.workers, self.disagg.connector)
         return self

@@ -4,14 +4,18 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
 
+from kvproxy.adapters.http1.listener import ListenError
+from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.app import App
 from kvproxy.reload import Load, Reloaded
 from kvproxy.settings.model import Settings
+from kvproxy.sources import SourceSetupError
 from kvproxy.workers.placement import PlacementApp
 from kvproxy.workers.worker import WorkerApp
 
@@ -35,7 +39,11 @@ async def _live(make: Callable[[], App], life: socket.socket) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    app = make()
+    try:
+        app = make()
+    except (SourceSetupError, TlsError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
     reloads = set[asyncio.Task[Reloaded]]()
 
     def reload() -> None:
@@ -50,6 +58,10 @@ async def _live(make: Callable[[], App], life: socket.socket) -> int:
     try:
         try:
             url = await app.start()
+        except ListenError as error:
+            await app.close()
+            sys.stderr.write(f"{error}\n")
+            return 1
         except BaseException:
             await app.close()
             raise

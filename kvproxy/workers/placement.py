@@ -14,8 +14,10 @@ from kvproxy.adapters.prompt_watch import Request
 from kvproxy.admin.commands import AdminCommands
 from kvproxy.app import App
 from kvproxy.core import hop
-from kvproxy.core.desk import Desk, Ears, Told
+from kvproxy.core.claims import Ears, Told
+from kvproxy.core.desk import Desk
 from kvproxy.core.diagnosis import Diagnosis
+from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
 from kvproxy.core.spellings import Spellings
@@ -86,6 +88,7 @@ class PlacementApp(App):
         await self.probe.start()
         self.regime.start()
         await self.sources.start()
+        await self.finding.start()
         await self.sharing.start()
         await self.hop.start(self._path)
         return self._path
@@ -98,7 +101,9 @@ class PlacementApp(App):
     async def close(self) -> None:
         if self.admin_server is not None:
             await self.admin_server.drain(0.0)
+        await self.finding.close()
         await self.table.close()
+        await self.warmth.close()
         await self.hop.close()
         await self.sharing.close()
         await self.sources.close()
@@ -106,6 +111,8 @@ class PlacementApp(App):
         await self.regime.close()
 
     def _replica_changed(self, replica: Replica) -> None:
+        if self.hop.listening and replica.health in (Health.READY, Health.PROBING):
+            self.warmth.came(replica)
         self.hop.changed()
 
     def _states(self) -> Sequence[hop.ReplicaState]:
@@ -160,8 +167,13 @@ class PlacementApp(App):
                 return Page(told)
         return await self.admin.explain(query)
 
+    async def _live(self, _query: str) -> Page:
+        await self.hop.ask_all("figures")
+        self.metrics.load(self._figures.total())
+        return self.live.page_of([told for told in await self.hop.ask_all("live") if told])
+
     def _operated(self) -> dict[str, Route]:
-        return super()._operated() | {"/admin/explain": self._explain}
+        return super()._operated() | {"/admin/explain": self._explain, "/admin/live": self._live}
 
     def _commands(self, *, trusted: bool) -> Command:
         commands = AdminCommands(self.table, self._reload, self.access, trusted=trusted)

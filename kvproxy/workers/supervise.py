@@ -21,6 +21,7 @@ from math import inf
 from pathlib import Path
 
 from kvproxy.ops.logs import set_up
+from kvproxy.ops.systemd import notify
 from kvproxy.reload import Load
 from kvproxy.settings.diff import taken_over
 from kvproxy.settings.errors import SettingsError
@@ -205,6 +206,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._stopping = True
+        notify("STOPPING=1")
         for child in self.children[1:]:
             if child.pid:
                 os.kill(child.pid, signal.SIGTERM)
@@ -295,6 +297,7 @@ def run(settings: Settings, load: Load | None = None) -> int:
     def ready(url: str) -> None:
         sys.stdout.write(f"ready {url}\n")
         sys.stdout.flush()
+        notify("READY=1", f"STATUS=listening on {url}")
 
     with tempfile.TemporaryDirectory(prefix="kvproxy-") as folder:
         at = Path(folder)

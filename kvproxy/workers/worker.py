@@ -14,13 +14,13 @@ import orjson
 from kvproxy.adapters.hop.link import HopLink, LostError
 from kvproxy.adapters.hop.placer import Ears, HopPlacer
 from kvproxy.adapters.http1.listener import Command, HttpServer, Page, Route, listen
-from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.app import App
 from kvproxy.build import build_reader, keys_of
 from kvproxy.core import hop
 from kvproxy.core.access import CREDENTIALS
 from kvproxy.core.dry_run import Reader
-from kvproxy.core.representatives import Representatives
+from kvproxy.core.life_cycle import Health
+from kvproxy.core.replica import Replica
 from kvproxy.core.spellings import Claims, SharedFrozen, SharedRepresentatives
 from kvproxy.ops.logs import log_access, set_level
 from kvproxy.ops.merge import hop_alone, hop_seconds, plain
@@ -86,11 +86,11 @@ class WorkerApp(App):
     def figures(self) -> hop.Figures:
         return hop.Figures(plain(self.metrics.rows()))
 
-    def _reader(self, settings: Settings, spellings: Representatives) -> Reader:
+    def _reader(self) -> Reader:
         kept, frozen = SharedRepresentatives(self._claims), SharedFrozen(self._claims)
-        return build_reader(settings, kept, frozen)
+        return build_reader(self.settings, kept, frozen)
 
-    def _placer(self, local: LocalPlacer) -> Placer:
+    def _placer(self) -> Placer:
         ears = Ears(
             self._replica_changed,
             self._claims.new_era,
@@ -100,7 +100,7 @@ class WorkerApp(App):
             self._replicas,
         )
         return HopPlacer(
-            replace(local, peers=None), self.router, time.monotonic, self._limited, ears
+            replace(self.local, peers=None), self.router, time.monotonic, self._limited, ears
         )
 
     async def _spelled_before(self) -> bool:
@@ -115,9 +115,15 @@ class WorkerApp(App):
         self._claims.settle(made, answer.first)
         return bool(answer.first)
 
+    def _replica_changed(self, replica: Replica) -> None:
+        if replica.health is Health.EJECTED:
+            self._upstream.abandon(replica)
+        self.gate.changed()
+
     def _observe(self, record: Record) -> None:
         self.explanations.add(record)
         self.metrics.observe(record)
+        self.live.add(record)
         if self._claims.pending and self._settling is None:
             # What an answer taught: others may be sent it before this worker reads again.
             self._settling = asyncio.get_running_loop().create_task(self._settle())
@@ -142,9 +148,11 @@ class WorkerApp(App):
     def _take_over(self, new: Settings, found: Diff) -> list[str]:
         """Replicas and limits are the placement process's, and come from there."""
         running = taken_over(self.settings, new)
+        take_over = self._certificates.read_again(running)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
         self._upstream.keep(CREDENTIALS if self.access.closed else ())
         set_level(running.log.level)
+        take_over()
         self.settings = running
         return []
 
@@ -182,6 +190,8 @@ class WorkerApp(App):
         if what == "figures":
             self.link.say(self.figures())
             return b""
+        if what == "live":
+            return self.live.told()
         assert what == "explain"
         return self.explanations.get(about) or b""
 

@@ -20,17 +20,20 @@ DONE = b"data: [DONE]\n\n"
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Tokens of the prompts, and those that came from either cache tier."""
+    """Tokens of the prompts, and those that came from either cache tier; `told`: answers say so.
+    What came from a peer counts neither as cached nor as created."""
 
     prompt_tokens: int
     cached_tokens: int
     block_size: int
+    told: bool = True
+    remote_tokens: int = 0
 
     @property
     def created_tokens(self) -> int:
         """Tokens in full blocks that this prompt added to the cache."""
         full = self.prompt_tokens - self.prompt_tokens % self.block_size
-        return max(0, full - self.cached_tokens)
+        return max(0, full - self.cached_tokens - self.remote_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +116,12 @@ def usage(hits: Hits, completion_tokens: int) -> dict[str, Any]:
 
 def whole_usage(hits: Hits, completion_tokens: int, created: int | None) -> dict[str, Any]:
     """`created` tokens are counted for chat alone."""
+    details = {
+        "cached_tokens": hits.cached_tokens,
+        "created_cache_tokens": created,
+        "multimodal_tokens": None,
+    }
     return usage(hits, completion_tokens) | {
-        "prompt_tokens_details": {
-            "cached_tokens": hits.cached_tokens,
-            "created_cache_tokens": created,
-            "multimodal_tokens": None,
-        },
+        "prompt_tokens_details": details if hits.told else None,
         "completion_tokens_details": None,
     }

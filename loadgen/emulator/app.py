@@ -3,14 +3,16 @@
 import math
 import time
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from typing import Any
 
 from aiohttp import web
 
-from loadgen.emulator import errors, sglang
+from loadgen.emulator import errors, planted, sglang
 from loadgen.emulator.errors import ApiError
 from loadgen.emulator.exposition import exposition
 from loadgen.emulator.generation import GenerationRoutes, json_response, read
+from loadgen.emulator.planted import Planted
 from loadgen.emulator.publisher import KvPublisher
 from loadgen.emulator.replica import Replica
 from loadgen.emulator.settings import VLLM_VERSION, EmulatorSettings
@@ -72,6 +74,8 @@ class ReplicaApp:
             middlewares=[_error_bodies], client_max_size=self._settings.body_bytes_max
         )
         app.on_response_prepare.append(_server_header)
+        if Planted.CLOCK_SKEW in self._settings.planted:
+            app.on_response_prepare.append(_skewed_clock)
         app.router.add_get("/health", self._health, allow_head=False)
         app.router.add_get("/ping", self._health, allow_head=False)
         app.router.add_post("/ping", self._health)
@@ -80,6 +84,8 @@ class ReplicaApp:
         app.router.add_get("/metrics", self._metrics, allow_head=False)
         if self._settings.engine == "sglang":
             app.router.add_get("/server_info", self._server_info, allow_head=False)
+        elif Planted.TENSOR_PARALLEL in self._settings.planted:
+            app.router.add_get("/server_info", self._ranks, allow_head=False)
         else:
             app.router.add_get("/kv_event_sources", self._kv_event_sources, allow_head=False)
             app.router.add_get("/openapi.json", self._openapi, allow_head=False)
@@ -98,7 +104,8 @@ class ReplicaApp:
         return web.Response(status=503 if self._replica.faults.dead else 200)
 
     async def _version(self, request: web.Request) -> web.Response:
-        return json_response({"version": VLLM_VERSION})
+        old = Planted.TENSOR_PARALLEL in self._settings.planted
+        return json_response({"version": planted.OLD_VERSION if old else VLLM_VERSION})
 
     async def _load(self, request: web.Request) -> web.Response:
         return json_response({"server_load": self._replica.inflight_count})
@@ -119,11 +126,16 @@ class ReplicaApp:
     async def _server_info(self, request: web.Request) -> web.Response:
         return json_response(sglang.server_info(self._settings, self._publisher))
 
+    async def _ranks(self, request: web.Request) -> web.Response:
+        """As an engine in development mode, of which nothing else is emulated."""
+        config = f"model={self._settings.model!r}, tensor_parallel_size={planted.RANKS}"
+        return json_response({"vllm_config": config})
+
     async def _kv_event_sources(self, request: web.Request) -> web.Response:
         publisher = self._publisher
         if publisher is None:
             return json_response({})
-        source = {
+        source: dict[str, object] = {
             "enable_kv_cache_events": True,
             "publisher": "zmq",
             "endpoint": f"tcp://*:{publisher.port}",
@@ -133,6 +145,13 @@ class ReplicaApp:
             "max_queue_size": 100_000,
             "topic": publisher.topic,
         }
+        faults = self._settings.planted
+        if Planted.EVENTS_CONNECT in faults:
+            source["endpoint"] = f"tcp://collector:{publisher.port}"
+        if Planted.EVENTS_UNREACHABLE in faults:
+            source["endpoint"] = "tcp://*:1"
+        if Planted.EVENTS_NO_REPLAY in faults:
+            source["replay_endpoint"] = None
         return json_response({"0": source})
 
     async def _event_faults(self, request: web.Request) -> web.Response:
@@ -186,6 +205,10 @@ class ReplicaApp:
 async def _server_header(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = "uvicorn"
     response.headers["Vary"] = "Origin"
+
+
+async def _skewed_clock(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Date"] = formatdate(time.time() + planted.CLOCK_SKEW_S, usegmt=True)
 
 
 @web.middleware

@@ -54,11 +54,13 @@ class BlockEvents(BlockLog):
         style: Style = "map",
         hashes: HashForm = "int",
         dram_medium: str = "CPU",
+        seed: int = 0,
     ) -> None:
         self._block_size = block_size
         self._style = style
         self._hash_form = hashes
         self._dram_medium = dram_medium
+        self._seed = seed
         self._events: list[Any] = []
         self._prompts: dict[str, Prompt] = {}
         self._copies: dict[str, list[int]] = {}
@@ -172,6 +174,7 @@ class BlockEvents(BlockLog):
             self._events.append({"type": "BlockRemoved", "block_hashes": names, "medium": medium})
 
     def _name(self, key: int) -> int | bytes:
+        key ^= self._seed
         if self._hash_form == "bytes":
             return key.to_bytes(32, "big")
         if self._hash_form == "signed" and key >= 2**63:

@@ -58,7 +58,8 @@ class ChatWriter:
         if not self._answer.sampling.include_usage:
             return DONE
         details = {"cached_tokens": hits.cached_tokens, "created_cache_tokens": hits.created_tokens}
-        counted = usage(hits, self._answer.generated_tokens) | {"prompt_tokens_details": details}
+        counted = usage(hits, self._answer.generated_tokens)
+        counted["prompt_tokens_details"] = details if hits.told else None
         chunk = self._chunk_head | {"choices": [], "usage": counted}
         return sse(chunk | {"system_fingerprint": FINGERPRINT}) + DONE
 

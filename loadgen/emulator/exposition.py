@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from loadgen.emulator.metrics import ReplicaMetrics
+from loadgen.emulator.planted import ASKED_TOKENS, Planted
 from loadgen.emulator.settings import EmulatorSettings
 from loadgen.engine_model import Gauges
 
@@ -28,7 +29,7 @@ def _families(
     born_s = metrics.created_s
     for name, text, value in _gauges(gauges):
         yield _plain(name, text, labels, value)
-    for name, text, value in _counters(gauges):
+    for name, text, value in [*_counters(gauges, settings.planted), *_lmcache(gauges, settings)]:
         yield _plain(name, text, labels, value, born_s)
     name, text, parts = _waiting_split(gauges)
     yield _split((name, text), labels, "reason", parts)
@@ -37,7 +38,8 @@ def _families(
     named = ("vllm:request_success", "Count of successfully processed requests.")
     yield _split(named, labels, "finished_reason", metrics.finished, born_s)
     named = ("vllm:engine_sleep_state", "1 for the state that the engine is in.")
-    asleep = {"awake": 1, "weights_offloaded": 0, "discard_all": 0}
+    sleeps = Planted.ASLEEP in settings.planted
+    asleep = {"awake": int(not sleeps), "weights_offloaded": int(sleeps), "discard_all": 0}
     yield _split(named, labels, "sleep_state", asleep)
     named = ("vllm:admission_rejections", "Requests refused by a queue limit, by reason.")
     refused = dict.fromkeys(("max_num_queued_reqs", "max_num_queued_tokens"), 0)
@@ -57,7 +59,7 @@ def _cache_config(settings: EmulatorSettings) -> Metric:
         "engine": "0",
         "_block_size_resolved": True,
         "block_size": limits.block_size,
-        "cache_dtype": "auto",
+        "cache_dtype": settings.cache_dtype,
         "effective_attention_block_size": limits.block_size,
         "enable_prefix_caching": limits.prefix_caching,
         "gpu_memory_utilization": 0.92,
@@ -70,7 +72,7 @@ def _cache_config(settings: EmulatorSettings) -> Metric:
         "mamba_ssm_cache_dtype": "float32",
         "num_gpu_blocks": limits.num_blocks,
         "prefix_cache_retention_interval": 0,
-        "prefix_caching_hash_algo": "xxhash",
+        "prefix_caching_hash_algo": _algorithm(settings),
         "replayssm_buffer_len": 16,
         "swa_bounded_replay": True,
         "user_specified_block_size": True,
@@ -144,11 +146,28 @@ def _gauges(gauges: Gauges) -> list[tuple[str, str, float]]:
     ]
 
 
-def _counters(gauges: Gauges) -> list[tuple[str, str, float]]:
+def _algorithm(settings: EmulatorSettings) -> str:
+    return "sha256_cbor" if Planted.HASH_ALGORITHM in settings.planted else "xxhash"
+
+
+def _lmcache(gauges: Gauges, settings: EmulatorSettings) -> list[tuple[str, str, float]]:
+    """Counters of an LMCache inside the engine, shown by those faults that are about it."""
+    if not settings.planted & {Planted.LMCACHE_SEED, Planted.TENSOR_PARALLEL}:
+        return []
+    looked_up = gauges.prefix_queries
+    return [
+        ("lmcache:num_lookup_tokens", "Tokens looked up in LMCache.", looked_up),
+        ("lmcache:num_lookup_hits", "Tokens found there.", 0),
+        ("lmcache:num_stored_tokens", "Tokens stored.", looked_up),
+    ]
+
+
+def _counters(gauges: Gauges, planted: frozenset[Planted]) -> list[tuple[str, str, float]]:
+    asked = ASKED_TOKENS if Planted.TIER_IDLE in planted else gauges.dram_queries
     return [
         ("vllm:prefix_cache_queries", "Queried tokens.", gauges.prefix_queries),
         ("vllm:prefix_cache_hits", "Cached tokens.", gauges.prefix_hits),
-        ("vllm:external_prefix_cache_queries", "Tokens asked of DRAM.", gauges.dram_queries),
+        ("vllm:external_prefix_cache_queries", "Tokens asked of DRAM.", asked),
         ("vllm:external_prefix_cache_hits", "Tokens found in DRAM.", gauges.dram_hits),
         ("vllm:mm_cache_queries", "Queried multi-modal items.", 0),
         ("vllm:mm_cache_hits", "Cached multi-modal items.", 0),

@@ -11,6 +11,7 @@ from aiohttp.web_protocol import RequestHandler
 from loadgen.emulator.app import ReplicaApp
 from loadgen.emulator.block_events import BlockEvents
 from loadgen.emulator.lmcache import Coordinator
+from loadgen.emulator.planted import KEEPALIVE_S, SEED_MASK, Planted
 from loadgen.emulator.publisher import KvPublisher
 from loadgen.emulator.replica import Replica
 from loadgen.emulator.settings import EmulatorSettings
@@ -68,6 +69,7 @@ class Listener:
             handler_cancellation=True,  # a client that leaves aborts its request at once
             access_log=logging.getLogger("aiohttp.access") if self._settings.access_log else None,
             shutdown_timeout=1.0,
+            keepalive_timeout=KEEPALIVE_S if self._planted(Planted.SHORT_KEEPALIVE) else 75.0,
         )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self.port, backlog=1024)
@@ -87,6 +89,7 @@ class Listener:
             settings.block_size,
             style="sglang" if sglang else settings.kv_events_style,
             hashes="signed" if sglang else settings.kv_events_hashes,
+            seed=SEED_MASK if self._planted(Planted.HASH_SEED) else 0,
         )
         publisher = KvPublisher(
             topic=f"kv@{self._host}@{settings.model}",
@@ -97,6 +100,9 @@ class Listener:
         await publisher.start(self._host, *ports)
         replica.announce(events, publisher.publish)
         return publisher
+
+    def _planted(self, fault: Planted) -> bool:
+        return fault in self._settings.planted
 
     async def crash(self, abrupt: bool) -> None:
         """The engine dies: streams end with an error event, nothing new is accepted, and after
@@ -153,7 +159,7 @@ class Fleet:
             for index in range(count)
         ]
         self.coordinator = (
-            Coordinator(self._tiers, settings.block_size, settings.model, host)
+            Coordinator(self._tiers, settings.block_size, settings.model, host, settings.planted)
             if settings.lmcache
             else None
         )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from loadgen.chat_template import ChatTemplate
 from loadgen.emulator import errors
 from loadgen.emulator.answers import Answer, Dialect, Hits, Writer
 from loadgen.emulator.block_events import Prompt
+from loadgen.emulator.planted import Planted
 from loadgen.emulator.replica import EngineDeadError, Inflight, Replica, Work
 from loadgen.emulator.replies import Reply, Speaker
 from loadgen.emulator.requests import ChatCall, CompletionCall, Sampling
@@ -50,6 +52,9 @@ class Generator:
             generation_prompt=call.generation_prompt,
             continues=call.continues,
         )
+        if Planted.DATED_TEMPLATE in self._settings.planted:
+            today = datetime.now(UTC).strftime("%d %b %Y")
+            pieces = [f"Today Date: {today}\n", *pieces]
         return render(self._tokeniser, pieces)
 
     def text_prompt(self, prompt: str | list[int]) -> bytes:
@@ -78,7 +83,8 @@ class Generator:
         self.check_model(call.sampling.model)
         sampling = call.sampling
         leg = self._transfers.leg_of(fields, request.headers.get("x-request-id", ""), sampling)
-        answer = self._answer(request, call, dialect, leg)
+        prompts = self._handed_on(fields) or self.prompts(call)
+        answer = self._answer(request, call, dialect, prompts, leg)
         session = sampling.session_id or request.headers.get("x-session-id", "")
         works = [self._work(answer, index, session) for index in range(len(answer.replies))]
         works[0] = await self._transfers.prepare(leg, works[0])
@@ -88,7 +94,10 @@ class Generator:
             raise errors.engine_dead() from error
         writer = dialect.writer(answer)
         progress = _Progress(
-            answer, self._settings.block_size, lambda: self._transfers.loaded(leg, works[0])
+            answer,
+            self._settings.block_size,
+            lambda: self._transfers.loaded(leg, works[0]),
+            told=Planted.NO_TOKEN_DETAILS not in self._settings.planted,
         )
         try:
             if sampling.stream:
@@ -99,6 +108,11 @@ class Generator:
         finally:
             self._replica.release(inflight)
 
+    def _handed_on(self, fields: dict[str, Any]) -> list[bytes]:
+        """The prompt in tokens, as a replica that computed it tells them."""
+        tokens = (fields.get("kv_transfer_params") or {}).get("prompt_token_ids")
+        return [self.text_prompt(tokens)] if tokens else []
+
     def check_model(self, name: str | None) -> None:
         if name is not None and name != self._settings.model:
             raise errors.unknown_model(name, self._settings.model)
@@ -108,9 +122,10 @@ class Generator:
         request: web.Request,
         call: ChatCall | CompletionCall,
         dialect: Dialect,
+        prompts: list[bytes],
         leg: Leg | None,
     ) -> Answer:
-        sampling, prompts = call.sampling, self.prompts(call)
+        sampling = call.sampling
         for prompt in prompts:
             self._check_lengths(prompt, sampling)
         chat = call if isinstance(call, ChatCall) else None
@@ -134,8 +149,9 @@ class Generator:
     def _work(self, answer: Answer, choice: int, session: str) -> Work:
         prompt, reply = answer.prompt(choice), answer.replies[choice]
         tokens, salt = prompt + reply.tokens, answer.sampling.cache_salt
+        seen = f"{salt}/{self._serial}" if Planted.FORGETS in self._settings.planted else salt
         return Work(
-            chain=self._hasher.chain(tokens, salt),
+            chain=self._hasher.chain(tokens, seen),
             prompt_tokens=len(prompt) // TOKEN_BYTES,
             output_tokens=reply.count,
             finish_reason=reply.finish_reason,
@@ -211,11 +227,15 @@ async def _last_words(
 class _Progress:
     """What the engine has said about an answer; `begun` is called at the first token."""
 
-    def __init__(self, answer: Answer, block_size: int, begun: Callable[[], None]) -> None:
+    def __init__(
+        self, answer: Answer, block_size: int, begun: Callable[[], None], *, told: bool
+    ) -> None:
         self._begun = begun
         self._prompt_tokens = sum(len(prompt) // TOKEN_BYTES for prompt in answer.prompts)
         self._block_size = block_size
+        self._told = told
         self._cached: int | None = None
+        self._remote = 0
         self._sent = [0] * len(answer.replies)
 
     def learn(self, emissions: Sequence[tuple[int, object]]) -> list[tuple[int, int, int]]:
@@ -224,7 +244,8 @@ class _Progress:
         for choice, emission in emissions:
             if isinstance(emission, Admitted):
                 if self._cached is None:
-                    self._cached = emission.hbm_hit + emission.dram_hit + emission.remote_hit
+                    self._cached = emission.hbm_hit + emission.dram_hit
+                    self._remote = emission.remote_hit
             elif isinstance(emission, FirstToken):
                 due[choice] = due.get(choice, 0) + 1
                 self._begun()
@@ -237,4 +258,5 @@ class _Progress:
 
     def hits(self) -> Hits:
         assert self._cached is not None, "tokens before admission"
-        return Hits(self._prompt_tokens, self._cached, self._block_size)
+        told, remote = self._told, self._remote
+        return Hits(self._prompt_tokens, self._cached, self._block_size, told, remote)

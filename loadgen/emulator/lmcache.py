@@ -8,12 +8,14 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from loadgen.emulator.planted import Planted
 from loadgen.engine.dram_tier import CHUNK_TOKENS, DramTier
 from loadgen.engine.hashing import ChainHasher
 from loadgen.tokens import ids_to_bytes
 
 CHUNK_BYTES = CHUNK_TOKENS * 512
 _HASH_BYTES = 8
+_ODD_CHUNK = 100
 # The DRAM tiers of the replicas at this moment, None for one that is down.
 Tiers = Callable[[], list[DramTier | None]]
 
@@ -22,14 +24,22 @@ class Coordinator:
     """Answers what LMCache 0.5.6 does; while `silent` it refuses everything. `lookups` counts the
     questions."""
 
-    def __init__(self, tiers: Tiers, block_size: int, model: str, host: str) -> None:
+    def __init__(
+        self,
+        tiers: Tiers,
+        block_size: int,
+        model: str,
+        host: str,
+        planted: frozenset[Planted] = frozenset(),
+    ) -> None:
         self._tiers = tiers
         self._blocks_per_chunk = CHUNK_TOKENS // block_size
         self._hasher = ChainHasher(block_size)
         self._model = model
         self._host = host
         self._runner: web.AppRunner | None = None
-        self.silent = False
+        self._planted = planted
+        self.silent = Planted.LMCACHE_SILENT in planted
         self.lookups = 0
         self.url = ""
 
@@ -57,6 +67,8 @@ class Coordinator:
 
     def held(self, chunks: bytes) -> dict[str, int]:
         """Leading chunks by server, of those that hold any."""
+        if Planted.LMCACHE_FORGETS in self._planted:
+            return {}
         found = {name: tier.held(chunks) for name, tier in self._servers().items()}
         return {name: count for name, count in found.items() if count}
 
@@ -106,6 +118,8 @@ class Coordinator:
             {"instance_id": name, "ip": self._host, "http_port": self._port}
             for name in self._servers()
         ]
+        if Planted.LMCACHE_LOST in self._planted:
+            servers.pop()
         return web.json_response({"instances": servers})
 
     async def _usage(self, request: web.Request) -> web.Response:
@@ -119,7 +133,11 @@ class Coordinator:
     async def _config(self, request: web.Request) -> web.Response:
         size = max(map(_bytes, self._servers().values()), default=0)
         manager = {"l1_manager_config": {"memory_config": {"size_in_bytes": size}}}
-        return web.json_response({"mp": {"chunk_size": CHUNK_TOKENS}, "storage_manager": manager})
+        cut = _ODD_CHUNK if Planted.LMCACHE_CHUNKS in self._planted else CHUNK_TOKENS
+        config: dict[str, object] = {"mp": {"chunk_size": cut}, "storage_manager": manager}
+        if Planted.LMCACHE_SAVE_DECODE in self._planted:
+            config["save_decode_cache"] = True
+        return web.json_response(config)
 
     def _chunks(self, token_ids: list[int], salt: str) -> bytes:
         """The tiers' own names of a prompt's whole chunks."""

@@ -5,6 +5,7 @@ from typing import Literal
 
 from loadgen.emulator.block_events import HashForm, Style
 from loadgen.emulator.kv_connectors import CONNECTORS, LEASE_S
+from loadgen.emulator.planted import Planted
 from loadgen.engine_model import EngineLimits, EngineRates
 
 VLLM_VERSION = "0.32.0"  # the version whose wire format is reproduced
@@ -21,7 +22,8 @@ class EmulatorSettings:
     prints Claude Code's changing billing line into the prompt, as vLLM before 0.32 did;
     `kv_connector` computes prompts for, and loads them from, the others of its fleet, as that one
     of vLLM's or SGLang's does, holding what it computed for `kv_lease_s`;
-    `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser."""
+    `tokenizer` is a directory with a tokenizer.json, None = the stand-in tokeniser; `planted` are
+    misconfigurations, for those who look for them."""
 
     engine: Literal["vllm", "sglang"] = "vllm"
     model: str = "emu"
@@ -52,6 +54,8 @@ class EmulatorSettings:
     responses_stored: int = 0
     scale_out: bool = False
     keeps_billing: bool = False
+    cache_dtype: str = "auto"
+    planted: frozenset[Planted] = frozenset()
     kv_connector: str = ""
     transfer_tok_s: float = 400_000.0
     kv_lease_s: float = LEASE_S

@@ -72,13 +72,16 @@ def _nixl(params: dict[str, Any], _fields: object, request_id: str, here: Place)
             "tp_size": 1,
             "dcp_size": 1,
             "pp_size": 1,
+            "remote_num_tokens": 0,
+            "remote_blocks_expiry_time": None,
             "transfer_mode": "pull",
+            "remote_prefill_cached_tokens": 0,
         }
         return Leg(name, computes=True, grant=grant)
     names = {
         *("do_remote_prefill", "do_remote_decode", "remote_request_id", *_NIXL_EMPTY),
         *("tp_size", "dcp_size", "pp_size", "transfer_mode", "remote_num_tokens"),
-        "remote_prefill_cached_tokens",
+        *("remote_prefill_cached_tokens", "remote_blocks_expiry_time"),
     }
     _named(params, names)
     if not params["do_remote_prefill"] or not params["remote_block_ids"]:
@@ -188,7 +191,11 @@ def _named(params: Mapping[str, Any], names: set[str]) -> None:
         raise _wrong(f"unknown {sorted(unknown)}, missing {sorted(missing)}")
 
 
-_OPTIONAL = {"remote_num_tokens", "remote_prefill_cached_tokens"}
+_OPTIONAL = {
+    "remote_num_tokens",
+    "remote_prefill_cached_tokens",
+    "remote_blocks_expiry_time",
+}
 
 
 def _wrong(text: str) -> errors.ApiError:

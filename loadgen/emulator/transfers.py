@@ -111,7 +111,12 @@ class Transfers:
             held = self._ledger.peers.get(leg.name)
             return replace(work, remote_tokens=held(work.chain) if held is not None else 0)
         granted = await self._ledger.wait(leg.name)
-        return replace(work, remote_tokens=granted.tokens if granted is not None else 0)
+        if granted is None:
+            return work
+        if self._blocks(work.prompt_tokens) > self._blocks(granted.tokens):
+            # vLLM's NIXL worker asserts that it is not asked for more than was computed.
+            self._replica.crash()
+        return replace(work, remote_tokens=granted.tokens)
 
     def loaded(self, leg: Leg | None, work: Work) -> None:
         """The first token is there, so the KV is too."""
@@ -127,6 +132,9 @@ class Transfers:
         granted = Granted(work.chain, work.prompt_tokens, lambda: self._replica.let_go(request_id))
         lease_s = self._settings.kv_lease_s / self._settings.time_scale
         self._ledger.grant(leg.name, granted, lease_s)
+
+    def _blocks(self, tokens: int) -> int:
+        return -(-tokens // self._settings.block_size)
 
     def _pushed(self, work: Work) -> Work:
         """LMCache pushes into the receiver's memory, where an ordinary lookup finds it."""

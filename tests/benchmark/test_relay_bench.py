@@ -8,6 +8,7 @@ import httptools
 
 from kvproxy.adapters.http1.connection import ClientConnection
 from kvproxy.adapters.http1.deadlines import Deadlines
+from kvproxy.adapters.http1.edge import NOBODY
 from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
 from kvproxy.adapters.http1.link import Link
@@ -55,6 +56,7 @@ class Keeps:
 class Server:
     limits = LIMITS
     draining = False
+    edge = NOBODY
     exchange: ClientExchange
 
     def joined(self, connection: ClientConnection) -> None:

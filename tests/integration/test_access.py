@@ -123,6 +123,18 @@ async def test_refused_requests_reach_no_replica_and_say_why() -> None:
         await settled(app)
 
 
+@pytest.mark.parametrize("member", [b"kv_transfer_params", b"kv\\u005ftransfer_params"])
+async def test_engines_are_not_told_where_to_fetch_kv_from(member: bytes) -> None:
+    body = b'{"model":"a","messages":[],"%b":{"do_remote_prefill":true}}' % member
+    key = [("x-api-key", "key-of-alice"), JSON]
+    async with guarded() as ((app, url), replica):
+        got = await ask(url, request("POST", "/v1/chat/completions", key, body))
+        assert got.status == 403
+        assert orjson.loads(got.body)["error"]["param"] == "kv_transfer_params"
+        assert not replica.received
+        await settled(app)
+
+
 async def test_a_rate_is_said_and_kept() -> None:
     key = [("x-api-key", "key-of-slow"), JSON]
     async with guarded() as ((app, url), _):

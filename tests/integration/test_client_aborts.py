@@ -1,6 +1,7 @@
 """A client that leaves frees its replica at once, wherever its request was."""
 
 import asyncio
+import gc
 import os
 from pathlib import Path
 from random import Random
@@ -122,6 +123,33 @@ async def test_random_cancellations_leave_nothing_behind(request: pytest.Fixture
         await eventually(lambda: open_sockets() <= sockets)
     assert outcomes["cancelled"] >= 50
     assert outcomes["done"] >= outcomes["patient"] >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_ten_thousand_aborts(request: pytest.FixtureRequest) -> None:
+    """All at random points: nothing is held, open or running afterwards, and the loop never waited.
+
+    Warnings are errors here, those of forgotten sockets and tasks included.
+    """
+    seed, wanted = request.config.getoption("hypothesis_seed"), 10_000
+    random, cancelled, asked = Random(seed), 0, 0
+    engine = EmulatorSettings(
+        model="m", hbm_tokens=20_000, prefill_tok_s=100_000, chunk_interval_s=0.01
+    )
+    async with emulated(engine, n=3) as urls:
+        tasks, sockets = len(asyncio.all_tasks()), open_sockets()
+        async with proxied(urls, upstream={"keepalive_s": 0.5}) as running:
+            while cancelled < wanted:
+                outcomes = await cancel_at_random(running, random, count=500)
+                cancelled, asked = cancelled + outcomes["cancelled"], asked + 500
+            await settled(running.app)
+            for url in urls:
+                await eventually(lambda url=url: idle(url))  # type: ignore[misc]
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
+        await eventually(lambda: open_sockets() <= sockets)
+    gc.collect()
+    print(f"\nseed {seed}: {cancelled} aborts of {asked} requests; nothing held, open or running")
 
 
 async def cancel_at_random(running: Running, random: Random, count: int) -> dict[str, int]:

@@ -186,7 +186,7 @@ async def test_a_plain_answer_that_breaks_is_no_whole_one(chunked: bool, path: s
 
 
 async def test_a_silent_replica_is_given_up() -> None:
-    async with recording(2) as replicas:
+    async with recording(3) as replicas:
         for replica in replicas:
             replica.script = lambda received: [Mark.HOLD]
         limits = {"idle_timeout_s": 0.05}
@@ -195,8 +195,8 @@ async def test_a_silent_replica_is_given_up() -> None:
             await settled(app)
     assert got.status == 504
     assert orjson.loads(got.body)["error"]["type"] == "GatewayTimeoutError"
-    # It may be at work on the prompt: asking another one would double the load of a slow pool.
-    assert sum(len(replica.received) for replica in replicas) == 1
+    # It may be at work on the prompt: that is why it is given so long, and asked of two at most.
+    assert sum(len(replica.received) for replica in replicas) == 2
 
 
 async def test_an_engine_that_crashes_and_restarts() -> None:

@@ -38,7 +38,9 @@ def outcomes(app: App) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def world(connector: str, mode: str = "always", n: int = 2) -> AsyncIterator[World]:
+async def world(
+    connector: str, mode: str = "always", n: int = 2, *, hand_on_tokens: bool = False
+) -> AsyncIterator[World]:
     """The first replica computes for the others."""
     engine = EmulatorSettings(model="m", time_scale=50.0, kv_connector=connector)
     fleet = Fleet(engine, n)
@@ -48,6 +50,7 @@ async def world(connector: str, mode: str = "always", n: int = 2) -> AsyncIterat
         for at, url in enumerate(fleet.urls)
     ]
     disagg = {"connector": connector, "mode": mode, "min_tokens": 1024}
+    disagg["hand_on_tokens"] = hand_on_tokens
     try:
         async with proxied([], replicas=replicas, disagg=disagg) as (app, url):
             yield World(fleet, app, url)
@@ -108,6 +111,36 @@ async def test_answers_are_those_of_a_plain_request() -> None:
             answers.append("".join(delta.get("content", "") for delta in deltas))
     assert answers[0]
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+async def test_the_prompt_may_be_rendered_once(path: str) -> None:
+    """The second leg is told the tokens, and reads no longer what the first one read."""
+    async with world("nixl", hand_on_tokens=True) as (fleet, app, url):
+        status, answer, _ = await ask(url, path)
+        assert status == 200, answer
+        assert outcomes(app) == {"remote": 1}
+        assert fleet.ledger.loaded == 1
+
+
+async def test_legs_of_two_lengths_kill_an_engine() -> None:
+    """Why both are made of the same bytes: what vLLM does is what the emulator does."""
+    async with world("nixl") as (fleet, _, _):
+        params: dict[str, Any] = {
+            "do_remote_decode": True,
+            "do_remote_prefill": False,
+            "remote_engine_id": None,
+            "remote_block_ids": None,
+            "remote_host": None,
+            "remote_port": None,
+        }
+        path, first = "/v1/completions", {"prompt": "short", "max_tokens": 1}
+        status, answer, _ = await ask(fleet.urls[0], path, **first, kv_transfer_params=params)
+        assert status == 200, answer
+        params = orjson.loads(answer)["kv_transfer_params"]
+        status, answer, _ = await ask(fleet.urls[1], path, kv_transfer_params=params)
+        assert status == 500
+        assert b"EngineCore encountered an issue" in answer
 
 
 async def test_short_misses_stay_where_they_are() -> None:

@@ -53,3 +53,12 @@ async def tiered(fleet: Fleet) -> Tiered:
     for engine in tiered.engines:
         await engine.reset_cache()
     return tiered
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def handing(fleet: Fleet) -> list[Engine]:
+    """Two replicas that hand KV to each other; their caches are empty."""
+    engines = await fleet.handing()
+    for engine in engines:
+        await engine.reset_cache()
+    return engines

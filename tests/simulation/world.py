@@ -42,6 +42,7 @@ class Client:
     press: Callable[[bool], None] | None = None
     congested: bool = False
     held: bool = False
+    tunnels: bool = False
     received: int = 0
     ended: bool = False
 
@@ -55,6 +56,12 @@ class Client:
 
     def hold(self) -> None:
         self.held = True
+
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        raise AssertionError("nobody asks for a tunnel here")
+
+    def hold_back(self, full: bool) -> None:
+        raise AssertionError("nobody asks for a tunnel here")
 
     def start(self, status: int, headers: Headers, placement: Placement) -> None:
         self.status = status

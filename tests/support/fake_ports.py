@@ -48,6 +48,7 @@ class FakeExchange:
     raw_headers: Headers = ()
     press: Callable[[bool], None] | None = None
     congested: bool = False
+    tunnels: bool = False
     status: int = 0
     sent: list[bytes] = field(default_factory=list)
     ended: bool = False
@@ -75,6 +76,12 @@ class FakeExchange:
     async def accept(self) -> bytes:
         await self.steps.at("accept")
         return self.body
+
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        raise AssertionError("nobody asks for a tunnel here")
+
+    def hold_back(self, full: bool) -> None:
+        raise AssertionError("nobody asks for a tunnel here")
 
     def start(self, status: int, headers: Headers, placement: Placement) -> None:
         self.status = status

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from kvproxy.adapters.hop.link import LostError
 from kvproxy.adapters.hop.placer import Ears, HopPlacer
 from kvproxy.adapters.local_placer import LocalPlacer
-from kvproxy.core import desk as desks
-from kvproxy.core import hop
+from kvproxy.core import claims, hop
 from kvproxy.core.access import Access, Key
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.allowance import AllowanceLimits
@@ -119,7 +118,7 @@ class Placement:
         self.admission = make_admission(self.router, backlog_s)
         self.said: dict[int, list[hop.FromPlacement]] = {}
         self.links: dict[int, MemoryLink] = {}
-        self.told: list[desks.Told] = []
+        self.told: list[claims.Told] = []
         self.doubted: list[str] = []
         self.wanted = False
         self.desk = Desk(
@@ -128,7 +127,7 @@ class Placement:
             diagnosis=Diagnosis(self.router.ruler, 2**20),
             access=Access(keys),
             spellings=Spellings(Representatives(2**20)),
-            ears=desks.Ears(
+            ears=claims.Ears(
                 doubt=lambda replica: self.doubted.append(replica.id),
                 changed=lambda replica: None,
                 learned=lambda replica, outcome: None,

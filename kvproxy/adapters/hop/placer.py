@@ -9,8 +9,10 @@ import asyncio
 from array import array
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
+
+from msgspec.structs import replace
 
 from kvproxy.adapters.hop.link import HopLink, LostError
 from kvproxy.core import hop

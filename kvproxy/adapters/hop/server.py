@@ -70,6 +70,10 @@ class HopServer:
         self._listener = await loop.create_unix_server(lambda: _Connection(self), path)
         self._beat = loop.call_later(_BEAT_S, self._beats)
 
+    @property
+    def listening(self) -> bool:
+        return self._listener is not None
+
     async def deserted(self, within_s: float) -> None:
         """Returns when no worker is connected any more, or that time has passed."""
         loop = asyncio.get_running_loop()

@@ -8,8 +8,10 @@ import asyncio
 import math
 import socket
 import struct
+from collections.abc import Callable
 from typing import Protocol, cast
 
+from kvproxy.adapters.http1.edge import Edge
 from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
 from kvproxy.adapters.http1.states import Event, State, after
@@ -26,6 +28,7 @@ class Serving(Protocol):
 
     limits: Limits
     draining: bool
+    edge: Edge
 
     def joined(self, connection: "ClientConnection") -> None: ...
 
@@ -47,17 +50,24 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: ClientExchange | None = None
         self._incoming = Incoming(server.limits)
         self._ahead = b""
+        self._trusted = False
+        self._sink: Callable[[bytes], None] | None = None
         self.congested = False
 
     # What the transport calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        edge = self._server.edge
+        if edge.trusted:
+            self._trusted = edge.trusts(_address(transport))
         self._server.joined(self)
         self._allow(self._limits.keepalive_timeout_s)
 
     def data_received(self, data: bytes) -> None:
-        if self.state is State.ANSWER:
+        if self._sink is not None:
+            self._sink(data)
+        elif self.state is State.ANSWER:
             self._ahead += data
             self._transport.pause_reading()
         elif self.state is not State.LINGER and self._incoming.refusal is None:
@@ -96,6 +106,22 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._transport.writelines(data)
 
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        if self.state is not State.ANSWER or self._transport.is_closing():
+            return
+        ahead, self._ahead, self._sink = self._ahead, b"", sink
+        if ahead:
+            sink(ahead)
+        self._transport.resume_reading()
+
+    def hold_back(self, full: bool) -> None:
+        if self._sink is None or self._transport.is_closing():
+            return
+        if full:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
     def close(self) -> None:
         self._transport.close()
 
@@ -106,7 +132,7 @@ class ClientConnection(asyncio.Protocol):
 
     def answered(self, exchange: ClientExchange) -> None:
         """Nothing more comes from this exchange."""
-        self._exchange = None
+        self._exchange = self._sink = None
         if self.state is State.CLOSED:
             return
         if not exchange.ended:
@@ -151,7 +177,8 @@ class ClientConnection(asyncio.Protocol):
                     self._refuse_head(incoming.refusal)
                 return
             self._move(Event.HEAD_READ)
-            self._exchange = ClientExchange(incoming, self)
+            edge, trusted = self._server.edge, self._trusted
+            self._exchange = ClientExchange(incoming, self, edge, trusted=trusted)
             self._server.begin(self._exchange, self)
         if incoming.refusal is not None:
             self._refuse_body(incoming.refusal)
@@ -203,3 +230,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _move(self, event: Event) -> None:
         self.state = after(self.state, event)
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    """Whom a connection comes from; empty for what has no address."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""

@@ -6,18 +6,20 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from kvproxy.adapters.http1.edge import CORS, FORWARDED, NOBODY, Edge, unclaimed
 from kvproxy.adapters.http1.heads import answer_head
 from kvproxy.adapters.http1.incoming import Incoming
 from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
-from kvproxy.core.headers import end_to_end
+from kvproxy.core.headers import LOWERED, end_to_end
 from kvproxy.core.router import Placement
+from kvproxy.core.upgrade import WEBSOCKET, asks_for_websocket
 from kvproxy.proxy import Headers
 
 # A request id is repeated to replicas, clients and logs: anything else would be a way in.
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
-_OURS = frozenset({b"x-request-id", b"x-kvproxy-replica", b"x-kvproxy-decision"})
+_OURS = CORS | {b"x-request-id", b"x-kvproxy-replica", b"x-kvproxy-decision"}
 _JSON = (b"content-type", b"application/json")
 _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 _WAITING = b": waiting\n\n"
@@ -35,6 +37,12 @@ class Wire(Protocol):
 
     def write(self, *data: bytes) -> None: ...
 
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        """What the client sends from now on, and what it has sent ahead, goes to `sink`."""
+
+    def hold_back(self, full: bool) -> None:
+        """Whether the client of a tunnel may send no more for now."""
+
     def close(self) -> None:
         """After what was written."""
 
@@ -43,17 +51,27 @@ class Wire(Protocol):
 
 
 class ClientExchange:
-    def __init__(self, incoming: Incoming, wire: Wire) -> None:
+    def __init__(
+        self, incoming: Incoming, wire: Wire, edge: Edge = NOBODY, *, trusted: bool = False
+    ) -> None:
         self._incoming = incoming
         self._wire = wire
+        self._edge = edge
         self.method = incoming.method
         self.target = _origin_form(incoming.target.decode("latin-1"))
         self.path = self.target.partition("?")[0]
         self.raw_headers: Headers = incoming.headers
         self.header: Mapping[str, str] = incoming.header
+        if not trusted and not FORWARDED.isdisjoint(incoming.header):
+            self.raw_headers = unclaimed(incoming.headers)
         given = incoming.header.get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         self.press: Callable[[bool], None] | None = None
+        self.tunnels = (
+            "upgrade" in incoming.header
+            and not incoming.http10
+            and asks_for_websocket(self.method, incoming.headers, incoming.header)
+        )
         self.started = False
         self.held = False
         self.ended = False
@@ -67,6 +85,12 @@ class ClientExchange:
     @property
     def congested(self) -> bool:
         return self._wire.congested
+
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        self._wire.tunnel(sink)
+
+    def hold_back(self, full: bool) -> None:
+        self._wire.hold_back(full)
 
     async def accept(self) -> bytes:
         incoming = self._incoming
@@ -111,7 +135,10 @@ class ClientExchange:
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         assert not self.started
-        named = {name.lower(): value for name, value in headers}
+        if status == 101:
+            self._switch(headers)
+            return
+        named = {LOWERED[name]: value for name, value in headers}
         bare = self.method == "HEAD" or status in (204, 304)
         framed = b"content-length" in named or bare
         self._chunked = not framed and not self._incoming.http10
@@ -120,6 +147,8 @@ class ClientExchange:
         self._events &= named.get(b"content-type", b"").lower().startswith(b"text/event-stream")
         self.last = self._unframed or self._wire.closing or not self._incoming.whole
         self.last |= not self._incoming.keep_alive
+        if "origin" in self.header:
+            headers += self._edge.allows(self.header)
         if self._chunked:
             headers.append((b"transfer-encoding", b"chunked"))
         if self.last:
@@ -128,6 +157,13 @@ class ClientExchange:
             headers.append((b"connection", b"keep-alive"))
         self.started = True
         self._wire.write(answer_head(status, headers))
+
+    def _switch(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """From here on there are no messages any more, only bytes."""
+        assert self.tunnels
+        kept = [pair for pair in headers if pair[0].lower() != b"content-length"]
+        self.started = self.last = True
+        self._wire.write(answer_head(101, [*kept, *WEBSOCKET]))
 
     def send(self, chunk: bytes) -> None:
         if self._events:
@@ -158,7 +194,6 @@ class ClientExchange:
             body = errors_of(self.path).error_body(error)
             self.answer(error.status, body, error_headers(error, self.request_id))
         elif not self.ended:
-            self.last = True
             dialect = dialect_of(self.method, self.path)
             if dialect is not None and self._events:
                 # An event that was cut in two is ended first, or it would swallow this one.
@@ -166,8 +201,10 @@ class ClientExchange:
                 self.send((b"" if whole else b"\n\n") + dialect.stream_error(error))
                 self.end()
             elif self._unframed:
+                self.last = True
                 self._wire.reset()
             else:
+                self.last = True
                 # Half an answer is never taken for a whole one: its framing stays unfulfilled.
                 self._wire.close()
 

@@ -10,7 +10,11 @@ import httptools
 
 from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.headers import LOWERED
 from kvproxy.proxy import Exchange, Headers
+
+# How long a replica may take to read the end of a tunnel.
+_FLUSH_S = 1.0
 
 
 class Phase(Enum):
@@ -46,17 +50,21 @@ class Link(asyncio.Protocol):
         self._keeps = False
         self._to_the_end = False
         self._over = False
+        self._tunnels = self.tunnelled = False
+        self._hold_back: Callable[[bool], None] | None = None
         self._parts: list[bytes] = []
         # llhttp adds to the parts without a call of ours.
         self.on_body = self._parts.append
 
-    def ask(self, method: str, head: bytes, body: bytes) -> None:
+    def ask(self, method: str, head: bytes, body: bytes, *, tunnels: bool = False) -> None:
+        """`tunnels`: it asks for a WebSocket, and an answer of 101 makes it one."""
         assert self.phase is Phase.IDLE
         self.phase = Phase.ASKED
         self._used += 1
         self._heard = self._over = False
         self.status = 0
         self._method = method
+        self._tunnels = tunnels
         self._received = []
         self._transport.writelines((head, body) if body else (head,))
         self.deadline = self._loop.time() + self._idle_timeout_s
@@ -66,7 +74,9 @@ class Link(asyncio.Protocol):
 
         Raises ProxyError upstream_lost, upstream_timeout, upstream_broke.
         """
-        await self._while(Phase.ASKED)
+        while self.phase is Phase.ASKED:
+            self._waiter = self._loop.create_future()
+            await self._waiter
         if self._failure is not None and not self.status:
             raise self._failure
 
@@ -78,12 +88,19 @@ class Link(asyncio.Protocol):
         self._feed = feed
         exchange.press = self._press
         try:
-            self._press(exchange.congested)
+            if exchange.congested:
+                self._press(True)
             self._pass_on()
-            await self._while(Phase.ANSWER)
+            if self.tunnelled:
+                self._hold_back = exchange.hold_back
+                exchange.tunnel(self._send_on)
+            while self.phase is Phase.ANSWER:
+                self._waiter = self._loop.create_future()
+                await self._waiter
         finally:
-            exchange.press = self._feed = None
-            self._press(False)
+            exchange.press = self._feed = self._hold_back = None
+            if self._paused:
+                self._press(False)
         if self._failure is not None:
             raise self._failure
 
@@ -121,9 +138,28 @@ class Link(asyncio.Protocol):
         """At once: an engine that still works on an answer stops."""
         self.phase = Phase.BROKEN
         self.deadline = math.inf
-        self._transport.abort()
+        if self.tunnelled:
+            # What its client sent last still counts.
+            self._transport.close()
+            self._loop.call_later(_FLUSH_S, self._transport.abort)
+        else:
+            self._transport.abort()
+
+    def _send_on(self, data: bytes) -> None:
+        """From the client of a tunnel."""
+        if not self.closing:
+            self.deadline = self._loop.time() + self._idle_timeout_s
+            self._transport.write(data)
 
     # What the transport calls.
+
+    def pause_writing(self) -> None:
+        if self._hold_back is not None:
+            self._hold_back(True)
+
+    def resume_writing(self) -> None:
+        if self._hold_back is not None:
+            self._hold_back(False)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -137,10 +173,17 @@ class Link(asyncio.Protocol):
             return
         self._heard = True
         self.deadline = self._loop.time() + self._idle_timeout_s
-        fault = None
+        fault: Exception | None = None
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.tunnelled:
+                self._parts.append(data)
+            else:
+                self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as switched:
+            fault = None if self.tunnelled else switched
+            if self.tunnelled and len(data) > switched.args[0]:
+                self._parts.append(data[switched.args[0] :])
+        except httptools.HttpParserError as error:
             fault = error
         self._pass_on()
         if self._over:
@@ -179,20 +222,21 @@ class Link(asyncio.Protocol):
         status = self._parser.get_status_code()
         if self.phase is not Phase.ASKED:
             return
-        if status < 200:
+        self.tunnelled = status == 101 and self._tunnels and self._parser.should_upgrade()
+        if status < 200 and not self.tunnelled:
             # Interim answers belong to this hop.
             self._received = []
             return
         self.status, self.headers = status, self._received
-        names = {name.lower() for name, _ in self._received}
-        self._keeps = self._parser.should_keep_alive()
-        self._to_the_end = names.isdisjoint((b"content-length", b"transfer-encoding"))
+        names = [LOWERED[name] for name, _ in self._received]
+        self._keeps = self._parser.should_keep_alive() and not self.tunnelled
+        self._to_the_end = b"content-length" not in names and b"transfer-encoding" not in names
         self._over = self._method == "HEAD"
         self.phase = Phase.ANSWER
         self._wake()
 
     def on_message_complete(self) -> None:
-        self._over |= self.phase is Phase.ANSWER
+        self._over |= self.phase is Phase.ANSWER and not self.tunnelled
 
     # How an answer is waited for and passed on.
 
@@ -228,8 +272,3 @@ class Link(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-    async def _while(self, phase: Phase) -> None:
-        while self.phase is phase:
-            self._waiter = self._loop.create_future()
-            await self._waiter

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from kvproxy.adapters.http1.connection import ClientConnection
 from kvproxy.adapters.http1.deadlines import Deadlines
+from kvproxy.adapters.http1.edge import NOBODY, Edge
 from kvproxy.adapters.http1.exchange import ClientExchange, error_headers
 from kvproxy.adapters.http1.heads import answer_head
 from kvproxy.adapters.http1.incoming import Limits
@@ -17,6 +19,7 @@ from kvproxy.proxy import Exchange
 log = logging.getLogger("kvproxy.http")
 
 _COMMANDS = "/admin/"
+_PREFLIGHT = "access-control-request-method"
 # Connections the kernel may hold until they are accepted.
 _BACKLOG = 4096
 # How long clients may take to see the end of a cut answer.
@@ -39,6 +42,10 @@ Command = Callable[[Exchange], Awaitable[Page]]
 # Raises ProxyError when whoever sent these headers may not see that page.
 Guard = Callable[[str, Mapping[str, str]], None]
 Handler = Callable[[Exchange], Awaitable[None]]
+
+
+class ListenError(Exception):
+    """An address is taken, or not ours."""
 
 
 class _TooMany(asyncio.Protocol):
@@ -65,7 +72,12 @@ class HttpServer:
         limits: Limits,
         guard: Guard,
         command: Command | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        edge: Edge = NOBODY,
     ) -> None:
+        self.edge = edge
+        self._tls = tls
         self._handler = handler
         self._command = command
         self._guard = guard
@@ -93,11 +105,18 @@ class HttpServer:
 
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            accept, host, port, backlog=_BACKLOG, reuse_port=reuse_port
+            accept,
+            host,
+            port,
+            backlog=_BACKLOG,
+            reuse_port=reuse_port,
+            ssl=self._tls,
+            ssl_handshake_timeout=self.limits.body_timeout_s if self._tls else None,
         )
         self.deadlines.start()
         bound = self._listener.sockets[0].getsockname()[1]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        scheme = "https" if self._tls else "http"
+        self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
         return self.url
 
     @property
@@ -127,7 +146,9 @@ class HttpServer:
         try:
             own = exchange.method in ("GET", "HEAD")
             route = self._routes.get(exchange.path) if own else None
-            if route is not None:
+            if exchange.method == "OPTIONS" and _PREFLIGHT in exchange.header:
+                exchange.answer(204, b"", self.edge.preflight(exchange.header))
+            elif route is not None:
                 self._guard(exchange.path, exchange.header)
                 page = await route(exchange.target.partition("?")[2])
                 exchange.answer(page.status, page.body, _kind(page))
@@ -177,16 +198,13 @@ class HttpServer:
             connection.reset()
 
 
-def _kind(page: Page) -> list[tuple[bytes, bytes]]:
-    return [(b"content-type", page.content_type.encode())]
-
-
-class ListenError(Exception):
-    """An address is taken, or not ours."""
-
-
 async def listen(server: HttpServer, host: str, port: int, *, reuse_port: bool = False) -> str:
+    """The URL that is listened on; raises ListenError."""
     try:
         return await server.start(host, port, reuse_port=reuse_port)
     except OSError as error:
         raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _kind(page: Page) -> list[tuple[bytes, bytes]]:
+    return [(b"content-type", page.content_type.encode())]

@@ -16,11 +16,12 @@ from kvproxy.core.errors import ProxyError
 class Origin:
     """Where a replica's URL leads: what is connected to, and what its requests say."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
         assert parts.hostname, url
         self.name = parts.hostname
-        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
+        https = parts.scheme == "https"
+        self.tls = tls or ssl.create_default_context() if https else None
         self.port = parts.port or (443 if self.tls else 80)
         self.host = parts.netloc.rpartition("@")[2].encode()
         self.prefix = parts.path.rstrip("/")
@@ -54,11 +55,8 @@ class Pool:
         while self._idle:
             self._idle.pop().close()
 
-    async def take(self, *, fresh: bool = False) -> Link:
-        """An idle connection if there is one and `fresh` does not forbid it, else a new one.
-
-        Raises ProxyError upstream_unreachable.
-        """
+    def idle(self, *, fresh: bool = False) -> Link | None:
+        """One that waits for a request; None if there is none or `fresh` forbids it."""
         oldest = asyncio.get_running_loop().time() - self._keepalive_s
         while self._idle and not fresh:
             link = self._idle.pop()
@@ -66,7 +64,7 @@ class Pool:
                 link.deadline = float("inf")
                 return link
             link.close()
-        return await self._connect()
+        return None
 
     def give_back(self, link: Link) -> None:
         """Kept for the next request if the answer was read to its end, closed otherwise."""
@@ -76,7 +74,8 @@ class Pool:
         else:
             link.close()
 
-    async def _connect(self) -> Link:
+    async def connect(self) -> Link:
+        """Raises ProxyError upstream_unreachable."""
         loop, origin = asyncio.get_running_loop(), self.origin
         try:
             async with asyncio.timeout(self._connect_timeout_s):

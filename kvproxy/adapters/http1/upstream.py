@@ -1,9 +1,10 @@
 """Requests to replicas: the client's head with few changes, its body as it is."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+import ssl
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import TracebackType
 
 from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.adapters.http1.heads import request_head
@@ -12,6 +13,7 @@ from kvproxy.adapters.http1.pool import Origin, Pool
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
+from kvproxy.core.upgrade import WEBSOCKET
 from kvproxy.proxy import Exchange
 
 _NO_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
@@ -26,13 +28,52 @@ class UpstreamLimits:
     keepalive_s: float
 
 
+class _Opened:
+    """A request under way. A class, for a generator costs more than all that is done here."""
+
+    __slots__ = ("_body", "_exchange", "_head", "_link", "_pool")
+
+    def __init__(self, pool: Pool, exchange: Exchange, head: bytes, body: bytes) -> None:
+        self._pool = pool
+        self._exchange = exchange
+        self._head = head
+        self._body = body
+
+    async def __aenter__(self) -> Link:
+        exchange, fresh = self._exchange, False
+        while True:
+            link = self._link = self._pool.idle(fresh=fresh) or await self._pool.connect()
+            try:
+                link.ask(exchange.method, self._head, self._body, tunnels=exchange.tunnels)
+                await link.answered()
+                return link
+            except BaseException as error:
+                self._pool.give_back(link)
+                if not (link.stale and isinstance(error, ProxyError)):
+                    raise
+                fresh = True
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._pool.give_back(self._link)
+
+
 class Http1Upstream:
     """`api_keys` maps replica ids to the bearer token that replaces the client's; headers named in
     `kept` are for kvproxy alone."""
 
     def __init__(
-        self, limits: UpstreamLimits, api_keys: Mapping[str, str], kept: Iterable[str] = ()
+        self,
+        limits: UpstreamLimits,
+        api_keys: Mapping[str, str],
+        kept: Iterable[str] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._limits = limits
         self._api_keys = api_keys
         self.keep(kept)
@@ -70,27 +111,11 @@ class Http1Upstream:
             if link.replica == replica.id:
                 link.give_up()
 
-    @asynccontextmanager
-    async def open(
-        self, placement: Placement, exchange: Exchange, body: bytes
-    ) -> AsyncIterator[Link]:
+    def open(self, placement: Placement, exchange: Exchange, body: bytes) -> "_Opened":
         """Leaving the block before the answer's end closes the connection, so the engine stops."""
         pool = self._pool(placement.replica)
         head = self._head(placement, exchange, body, pool.origin)
-        fresh = False
-        while True:
-            link = await pool.take(fresh=fresh)
-            try:
-                link.ask(exchange.method, head, body)
-                await link.answered()
-                yield link
-                return
-            except ProxyError:
-                if not link.stale:
-                    raise
-                fresh = True
-            finally:
-                pool.give_back(link)
+        return _Opened(pool, exchange, head, body)
 
     def _links(self) -> list[Link]:
         return [link for link in self._deadlines.members if isinstance(link, Link)]
@@ -101,7 +126,7 @@ class Http1Upstream:
             limits = self._limits
             pool = self._pools[replica.id] = Pool(
                 replica.id,
-                Origin(replica.url),
+                Origin(replica.url, self._tls),
                 connect_timeout_s=limits.connect_timeout_s,
                 idle_timeout_s=limits.idle_timeout_s,
                 keepalive_s=limits.keepalive_s,
@@ -119,6 +144,8 @@ class Http1Upstream:
             own.append((b"x-session-id", placing.request_id.encode()))
         if placing.match.rank is not None:
             own.append((b"x-data-parallel-rank", b"%d" % placing.match.rank))
+        if exchange.tunnels:
+            own += WEBSOCKET
         key = self._api_keys.get(placement.replica.id)
         if key is not None:
             own.append((b"authorization", b"Bearer " + key.encode()))

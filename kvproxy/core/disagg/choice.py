@@ -25,12 +25,14 @@ class Mode(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Terms:
     """`min_tokens`: fewer missing ones are computed where they are missed, whatever the mode.
-    `margin_s`: gain below which a request stays whole."""
+    `margin_s`: gain below which a request stays whole. `hand_on_tokens`: the second leg is told
+    the prompt's tokens, so that it is rendered once."""
 
     connector: Connector
     mode: Mode = Mode.AUTO
     min_tokens: int = 2048
     margin_s: float = 0.1
+    hand_on_tokens: bool = False
 
 
 class Remote(NamedTuple):
@@ -112,7 +114,8 @@ def _offer(asked: Asked, replica: Replica, match: Match, *, pulls: bool) -> _Off
         return _Offer(remote, 0.0, 0.0, 0.0) if match.tokens else None
     miss = max(1, asked.prompt_tokens - match.tokens)
     prefill_s = replica.rate.prefill_s(miss, asked.prompt_tokens)
-    queue_s = replica.load.queue_s(asked.now) + asked.ahead_s(replica, prefill_s)
+    ahead_s = asked.ahead_s(replica, prefill_s) if asked.ahead_s is not None else 0.0
+    queue_s = replica.load.queue_s(asked.now) + ahead_s
     ready_s = queue_s + prefill_s + replica.rate.base_s
     delay_s = asked.weights.delay * prefill_s * replica.load.decoding
     eviction_s = pushed_out_s(replica, miss, asked.now, asked.victim_worth)

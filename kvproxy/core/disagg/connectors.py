@@ -82,8 +82,16 @@ def _nixl_decode(transfer: Transfer, answer: Fields) -> Fields:
     params = answer.get(PARAMS)
     if not isinstance(params, dict) or not params.get("do_remote_prefill"):
         raise TransferError("its answer has no kv_transfer_params with do_remote_prefill")
-    tokens = answer.get("prompt_token_ids")
+    tokens = _prompt_tokens(answer)
     return {PARAMS: params | {"prompt_token_ids": tokens} if tokens else params}
+
+
+def _prompt_tokens(answer: Fields) -> object:
+    """Of the whole answer, or as /v1/completions has it of its only choice."""
+    choices = answer.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    in_choice = choice.get("prompt_token_ids") if isinstance(choice, dict) else None
+    return answer.get("prompt_token_ids") or in_choice
 
 
 def _mooncake_prefill(transfer: Transfer) -> Fields:

@@ -47,11 +47,12 @@ async def replica(
     cache_blocks: int = CACHE_BLOCKS,
     kv_events: bool = True,
     lmcache_port: int | None = None,
+    nixl: bool = False,
     options: Sequence[str] = (),
 ) -> AsyncIterator[Engine]:
     """`index` names the log and picks the core; `lmcache_port` is a LMCache server's ZMQ port;
-    `options` go onto the engine's command line."""
-    port, events_port, replay_port = free_ports(3)
+    with `nixl` replicas hand KV to each other; `options` go onto the engine's command line."""
+    port, events_port, replay_port, side_port = free_ports(4)
     command = [*_command(places, port, cache_blocks), *options]
     events = replay = ""
     if kv_events:
@@ -75,8 +76,19 @@ async def replica(
             },
         }
         command += ["--kv-transfer-config", json.dumps(transfer)]
+    environment = _environment(places, index)
+    if nixl:
+        transfer = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
+        command += ["--kv-transfer-config", json.dumps(transfer | {"kv_buffer_device": "cpu"})]
+        environment |= {
+            "PYTHONPATH": str(places.nixl),
+            "VLLM_NIXL_SIDE_CHANNEL_HOST": "127.0.0.1",
+            "VLLM_NIXL_SIDE_CHANNEL_PORT": str(side_port),
+            "UCX_TLS": "tcp,self",
+            "UCX_NET_DEVICES": "lo",
+        }
     url, log = f"http://127.0.0.1:{port}", places.logs / f"replica-{index}.log"
-    async with running(command, _environment(places, index), log, f"{url}/health"):
+    async with running(command, environment, log, f"{url}/health"):
         yield Engine(url, events, replay, log)
 
 

@@ -1,4 +1,4 @@
-"""Two replicas, with or without LMCache; memory allows one of the two kinds at a time."""
+"""Two replicas, plain, with LMCache or NIXL; memory allows one of the kinds at a time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -36,6 +36,7 @@ class Fleet:
         self._stack = AsyncExitStack()
         self._plain: list[Engine] | None = None
         self._tiered: Tiered | None = None
+        self._handing: list[Engine] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -68,6 +69,14 @@ class Fleet:
             self._tiered = Tiered(await self._enter(starts), servers, url)
         return self._tiered
 
+    async def handing(self) -> list[Engine]:
+        """Replicas that hand KV to each other through NIXL."""
+        if self._handing is None:
+            await self._stop()
+            starts = [replica(self._places, index, nixl=True) for index in range(REPLICAS)]
+            self._handing = await self._enter(starts)
+        return self._handing
+
     async def _enter(self, starts: Sequence[AbstractAsyncContextManager[T]]) -> list[T]:
         """All at once: most of a start is a process importing its libraries."""
         entering = (self._stack.enter_async_context(start) for start in starts)
@@ -81,5 +90,5 @@ class Fleet:
         return [result for result in done if not isinstance(result, BaseException)]
 
     async def _stop(self) -> None:
-        self._plain = self._tiered = None
+        self._plain = self._tiered = self._handing = None
         await self._stack.aclose()

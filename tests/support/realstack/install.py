@@ -20,6 +20,7 @@ from tests.support.realstack.places import Places, default_places
 
 VLLM = "0.32.0"
 LMCACHE = "0.5.6"
+NIXL = ("nixl==1.5.2", "nixl-cu12==1.5.1")
 TORCH = os.environ.get("KVPROXY_REALSTACK_TORCH", "torch==2.13.0")
 TRANSFORMERS = "transformers==5.19.0"
 # The wheel asks for these too, but text needs none of them and they would bring CUDA along.
@@ -69,6 +70,7 @@ def install(places: Places) -> bool:
         _install_vllm(places)
         _name_the_distribution(places)
         _install_lmcache(places)
+        _install_nixl(places)
         _python(places, str(_MODEL_SCRIPT), str(places.model))
         places.stamp.write_text(_fingerprint())
     return True
@@ -117,6 +119,11 @@ def _install_lmcache(places: Places) -> None:
     query = "import importlib.metadata as m; print(m.version('opentelemetry-semantic-conventions'))"
     release = _python(places, "-c", query).strip()
     _pip(places, "install", "--no-deps", f"opentelemetry-exporter-prometheus=={release}")
+
+
+def _install_nixl(places: Places) -> None:
+    """Without dependencies: the CUDA build moves host memory over TCP as well."""
+    _pip(places, "install", "--no-deps", "--upgrade", "--target", str(places.nixl), *NIXL)
 
 
 def _python(places: Places, *arguments: str) -> str:

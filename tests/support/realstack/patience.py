@@ -17,5 +17,8 @@ def patient(urls: Sequence[str], **sections: Any) -> AbstractAsyncContextManager
         "events": {"replay_timeout_s": WITHIN_S},
         "lmcache": {"timeout_s": WITHIN_S},
     }
-    merged = {name: patience.get(name, {}) | given for name, given in sections.items()}
+    merged = {
+        name: patience.get(name, {}) | given if isinstance(given, dict) else given
+        for name, given in sections.items()
+    }
     return proxied(urls, **(patience | merged))

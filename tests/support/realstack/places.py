@@ -23,6 +23,11 @@ class Places:
         return self.root / "lmcache"
 
     @property
+    def nixl(self) -> Path:
+        """NIXL's own folder: only replicas that hand KV to each other see it."""
+        return self.root / "nixl"
+
+    @property
     def model(self) -> Path:
         return self.root / "model"
 

@@ -25,7 +25,7 @@ def test_shares_of_requests_are_troubled_the_same_ones_every_time() -> None:
     names = [fault.name for fault in drawn]
     assert 0.17 < names.count("abort") / 4000 < 0.23
     assert 0.08 < names.count("slow") / 4000 < 0.12
-    assert all(1 <= f.abort_chunks <= 100 for f in drawn if f.abort_chunks is not None)
+    assert all(1 <= f.abort_bytes <= 300 for f in drawn if f.abort_bytes is not None)
     assert Faults().of(("c", "", 0), 7, 100) is WELL
 
 

@@ -126,3 +126,19 @@ def test_keys_are_replaced_and_what_was_used_stays_used() -> None:
     assert not access.closed
     with pytest.raises(ProxyError, match="no commands"):
         access.enter({}, Realm.COMMAND, 0.0)
+
+
+ENGINES_OWN = ["kv_transfer_params", "ec_transfer_params", "bootstrap_room", "bootstrap_host"]
+
+
+@pytest.mark.parametrize("member", ENGINES_OWN)
+def test_clients_do_not_say_where_engines_fetch_kv_from(member: str) -> None:
+    said = {"model": None, member: None}
+    ACCESS.enter(ROOT, Realm.USE, 0.0).may_say(said)
+    ACCESS.enter(ALICE, Realm.USE, 0.0).may_say({"model": None})
+    Access().enter({}, Realm.USE, 0.0).may_say(said)
+    closed = Access(commands_open=False).enter({}, Realm.USE, 0.0)
+    for caller in (ACCESS.enter(ALICE, Realm.USE, 0.0), closed):
+        with pytest.raises(ProxyError, match=member) as raised:
+            caller.may_say(said)
+        assert raised.value.code == "forbidden"

@@ -1,7 +1,7 @@
 import pytest
 
 from kvproxy.core.dialects import errors_of
-from kvproxy.core.refusal import is_stream, refusal
+from kvproxy.core.refusal import SAID_BYTES_MAX, Said, is_stream, refusal
 
 SSE = (b"Content-Type", b"text/event-stream; charset=utf-8")
 
@@ -39,3 +39,11 @@ def test_what_clients_do_not_know_is_quoted(said: bytes) -> None:
     assert (error.code, error.body) == ("upstream_refused", b"")
     assert error.message == f"Replica r0 answered 503 and no event stream: {said.decode()}"
     assert len(refusal("r0", 503, b"x" * 10_000).message) < 400
+
+
+def test_what_is_said_is_kept_in_part() -> None:
+    said = Said()
+    for _ in range(3):
+        said.listen(b"x" * (SAID_BYTES_MAX // 2))
+    said.listen(b"y")
+    assert said.kept == b"x" * SAID_BYTES_MAX

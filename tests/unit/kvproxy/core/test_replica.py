@@ -51,3 +51,12 @@ def test_one_request_at_a_time_proves_a_replica() -> None:
     replica.see(Evidence.ANSWERED, 1.0)
     assert replica.may_try
     replica.load.release(hold, 2.0)
+
+
+def test_one_that_just_came_is_eased_in() -> None:
+    replica = make_replica()
+    assert replica.share(0.0) == 1.0
+    replica.ease(100.0, 10.0)
+    assert [replica.share(now) for now in (100.0, 105.0, 110.0)] == [0.1, 0.5, 1.0]
+    replica.ease(200.0, 0.0)
+    assert replica.share(200.0) == 1.0

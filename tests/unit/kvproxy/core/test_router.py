@@ -1,6 +1,9 @@
 """The router's transitions one by one; random lives are in tests/property."""
 
+from collections import Counter
+
 import pytest
+from msgspec.structs import replace
 
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
@@ -265,3 +268,55 @@ def test_a_pinned_session_goes_where_it_is_tied() -> None:
     for name in ("r2", "r0", "r1"):
         router.pins.pin("s1", name)
         assert finish(router, SESSION, make_chain(TURN), 0.0) == name
+
+
+def alone(router: Router, identity: Identity, text: str, now: float = 0.0) -> str:
+    """Where a turn goes that is over at once."""
+    placement = router.place(identity, make_chain(text), now)
+    router.finish(placement, Usage(len(text) // 4, 1, 0), now)
+    return placement.replica.id
+
+
+@pytest.mark.parametrize(
+    "child",
+    [
+        Identity("", "m", "s", "a1"),
+        Identity("", "m", "s", "a2", "a1"),
+        Identity("", "m", "other", parent="s"),
+    ],
+)
+def test_a_sub_agent_starts_near_its_parent_if_that_costs_no_more(child: Identity) -> None:
+    parents = set()
+    for index in range(8):
+        # What conversations live where costs the same everywhere.
+        router = make_router(4, weights=Weights(crowding=0.0))
+        parent = f"s{index}" if child.session != "s" else "s"
+        elder = Identity("", "m", parent, child.parent if child.agent else "")
+        home = alone(router, elder, f"parent {index} " * 40)
+        parents.add(home)
+        begun = replace(child, parent=parent) if child.session != "s" else child
+        assert alone(router, begun, f"child {index} " * 40, 1.0) == home
+    assert len(parents) > 1 or child.session == "s"
+
+
+def test_a_sub_agent_starts_where_its_own_prefix_is() -> None:
+    router = make_router(2, weights=Weights(crowding=0.0))
+    home = alone(router, Identity("", "m", "s"), "parent " * 400)
+    other = next(r.id for r in router.replicas if r.id != home)
+    instructions = "you search code " * 400
+    placement = router.place(
+        Identity("", "m", "t", "a"), make_chain(instructions), 0.0, frozenset({home})
+    )
+    router.finish(placement, Usage(1600, 1, 0), 0.0)
+    begun = router.place(Identity("", "m", "s", "a"), make_chain(instructions, "task"), 1.0)
+    assert begun.replica.id == other
+
+
+def test_siblings_spread() -> None:
+    router = make_router(4)
+    alone(router, Identity("", "m", "s"), "parent " * 400)
+    begun = [
+        router.place(Identity("", "m", "s", f"a{n}"), make_chain(f"{n}" * 4000), 1.0)
+        for n in range(8)
+    ]
+    assert sorted(Counter(each.replica.id for each in begun).values()) == [2, 2, 2, 2]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.spans import Span, array_spans, object_spans
+from kvproxy.core.spans import Span, array_spans, body_spans, object_spans
 from tests.support.json_layouts import Written, json_values, written_json
 
 # Keys written out plainly: no escapes.
@@ -118,3 +118,59 @@ def test_values_keep_their_exact_bytes() -> None:
         "b": Span('"é\\n"'.encode(), 22, 28),
         "c": Span(b"-0.50E+1", 35, 43),
     }
+
+
+NAMED = st.sampled_from(["list", "a", "b", 'with "list"'])
+
+
+@given(
+    written_json(
+        st.dictionaries(
+            NAMED, json_values() | st.lists(json_values(3)) | st.dictionaries(NAMED, st.lists(
+                st.integers(), max_size=2
+            )),
+            max_size=4,
+        ),
+        plain_keys=True,
+    )
+)  # fmt: skip
+def test_one_pass_finds_what_two_find(document: Written) -> None:
+    text = document.text
+    found = body_spans(text, "list")
+    members = object_spans(text)
+    if found is None:
+        return
+    assert members is not None
+    assert found == (members, array_spans(members["list"].raw, members["list"].start))
+
+
+@pytest.mark.parametrize("text", [
+    b'{"list":[1,{"a":[2]}],"x":1}', b' { "x" : {"y":3} , "list" : [ 1 , "]" ] } ', b'{"list":[]}',
+])  # fmt: skip
+def test_one_pass_is_enough_for_ordinary_bodies(text: bytes) -> None:
+    members = object_spans(text)
+    assert members is not None
+    assert body_spans(text, "list") == (
+        members,
+        array_spans(members["list"].raw, members["list"].start),
+    )
+
+
+@pytest.mark.parametrize("text", [
+    b'{"m":{"list":[1]},"list":[1]}', b'{"list":[1],"list":[1]}', b'{"list":[1],"list":[2]}',
+    b'{"m":"\\"list\\":[1]","list":[1]}', b'{"m":["list"],"list":[1]}', b'{"list":0}', b'{"list"',
+    b'{"m":{"list":[1]}}', b'{"list":[1]', b'{"l\\u0069st":[1],"m":{"list":[1]}}', b'["list"]', b"",
+    b'{"list":[1],"\xff":1}',
+])  # fmt: skip
+def test_what_one_pass_does_not_find_is_left_to_two(text: bytes) -> None:
+    found = body_spans(text, "list")
+    if found is not None:
+        members = object_spans(text)
+        assert members is not None
+        assert found == (members, array_spans(members["list"].raw, members["list"].start))
+
+
+@given(st.binary(max_size=40) | JSON_LIKE)
+def test_one_pass_survives_arbitrary_bytes(text: bytes) -> None:
+    body_spans(b'{"list":[' + text, "list")
+    body_spans(text + b'"list":' + text, "list")

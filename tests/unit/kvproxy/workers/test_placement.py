@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kvproxy.core import hop
-from kvproxy.core.desk import Told
+from kvproxy.core.claims import Told
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.types import Identity
 from kvproxy.settings.model import Settings

@@ -66,6 +66,12 @@ async def test_requests_and_pages_are_those_of_one_process(tmp_path: Path) -> No
         assert json.loads(told.body)["request_id"] == "mine"
         missing = await ask(world.url, request("GET", "/admin/explain?request_id=other"))
         assert missing.status == 404
+        live = json.loads((await ask(world.url, request("GET", "/admin/live"))).body)
+        assert live["totals"]["requests"] == 1
+        await ask(world.url, post(BODY, x_request_id="seen"))
+        live = json.loads((await ask(world.url, request("GET", "/admin/live"))).body)
+        assert [seen["request_id"] for seen in live["decisions"]] == ["seen"]
+        assert live["ttft"]["count"] == 1
         ready = json.loads((await ask(world.url, request("GET", "/readyz"))).body)
         assert (ready["ready"], ready["draining"]) == (True, False)
         assert (await ask(world.url, request("GET", "/v1/models"))).status == 200

@@ -137,7 +137,8 @@ def test_a_stream_ends_with_an_event_of_its_own() -> None:
         _, _, chunk = paper.written.partition(b"\r\n")
         assert chunk.startswith(between + b'data: {"error"')
         assert chunk.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
-        assert found.last
+        # It is framed to its end, and the client was told that the connection stays.
+        assert not found.last
         assert found.ended
 
 

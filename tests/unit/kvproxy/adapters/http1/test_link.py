@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -28,6 +29,10 @@ class Paper(asyncio.Transport):
     def writelines(self, list_of_data: object) -> None:
         assert isinstance(list_of_data, tuple)
         self.written += b"".join(list_of_data)
+
+    def write(self, data: object) -> None:
+        assert isinstance(data, bytes)
+        self.written += data
 
     def get_write_buffer_size(self) -> int:
         return self.unsent
@@ -213,3 +218,52 @@ async def test_an_answer_that_nobody_wanted_is_no_part_of_the_next() -> None:
     link.ask("GET", b"", b"")
     link.data_received(LENGTH + b"new!")
     assert await answer_of(link) == b"new!"
+
+
+SWITCHED = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+class Tunnelled(FakeExchange):
+    """A client that sends two bytes ahead."""
+
+    def tunnel(self, sink: Callable[[bytes], None]) -> None:
+        sink(b"up")
+
+    def hold_back(self, full: bool) -> None:
+        self.sent.append(b"full" if full else b"free")
+
+
+async def switched(cut: int) -> tuple[Link, Paper, list[bytes], asyncio.Task[None]]:
+    link, paper = Link("r0", 10.0, Deadlines(1.0)), Paper()
+    link.connection_made(paper)
+    link.ask("GET", b"head", b"", tunnels=True)
+    raw = SWITCHED + b"down"
+    link.data_received(raw[:cut])
+    if raw[cut:]:
+        link.data_received(raw[cut:])
+    await link.answered()
+    exchange, parts = Tunnelled(Steps()), list[bytes]()
+    exchange.sent = parts
+    relaying = asyncio.ensure_future(link.relay(parts.append, exchange))
+    await asyncio.sleep(0)
+    return link, paper, parts, relaying
+
+
+@pytest.mark.parametrize("cut", [1, len(SWITCHED) - 1, len(SWITCHED), len(SWITCHED) + 2, 1000])
+async def test_after_101_bytes_pass_unread(cut: int) -> None:
+    link, paper, parts, relaying = await switched(cut)
+    assert (link.status, paper.written) == (101, b"headup")
+    link.data_received(b"HTTP/1.1 200 OK\r\n\r\n")
+    link.pause_writing()
+    link.resume_writing()
+    assert b"".join(parts) == b"downHTTP/1.1 200 OK\r\n\r\nfullfree"
+    link.connection_lost(None)
+    await relaying
+    assert not link.rest()
+
+
+async def test_a_tunnel_that_breaks_says_so() -> None:
+    link, _, _, relaying = await switched(1000)
+    link.connection_lost(ConnectionResetError())
+    with pytest.raises(ProxyError, match="broke off"):
+        await relaying

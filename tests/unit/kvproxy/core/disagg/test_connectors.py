@@ -47,6 +47,12 @@ def test_nixl_hands_the_tokens_of_the_prompt_on() -> None:
     assert second == {PARAMS: {"do_remote_prefill": True, "prompt_token_ids": [1, 2]}}
 
 
+def test_completions_tell_the_tokens_in_their_choice() -> None:
+    said = {PARAMS: {"do_remote_prefill": True}, "choices": [{"prompt_token_ids": [3]}]}
+    _, second = legs(Connector.NIXL, said)
+    assert second == {PARAMS: {"do_remote_prefill": True, "prompt_token_ids": [3]}}
+
+
 @pytest.mark.parametrize("said", [{}, {PARAMS: None}, {PARAMS: {"do_remote_prefill": False}}])
 def test_nixl_without_an_answer(said: dict[str, object]) -> None:
     with pytest.raises(TransferError, match="do_remote_prefill"):

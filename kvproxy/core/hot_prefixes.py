@@ -1,0 +1,114 @@
+"""The beginnings that prompts have in common, hottest first, as small requests that make an engine
+compute them: tools and system text, and one word in place of the conversation.
+
+Heat halves every ten minutes without use.
+"""
+
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import orjson
+
+from kvproxy.core.dialects.base import Dialect
+from kvproxy.core.spans import array_spans, object_spans
+from kvproxy.core.turn import Turn
+from kvproxy.core.types import Chain
+
+_HALF_LIFE_S = 600.0
+# Shorter ones are computed faster than they are worth asking for.
+_TEXT_BYTES_MIN = 4096
+_KNOWN_MAX = 4096
+_ONE_WORD = {
+    "chat": {"messages": [{"role": "user", "content": "."}], "max_tokens": 1},
+    "messages": {"messages": [{"role": "user", "content": "."}], "max_tokens": 1},
+    "responses": {"input": ".", "max_output_tokens": 1, "store": False},
+}
+
+
+class Prefix(NamedTuple):
+    """`chain` covers what an engine holds after it was sent `body`."""
+
+    path: str
+    model: str
+    chain: Chain
+    body: bytes
+
+
+@dataclass(slots=True)
+class _Heat:
+    value: float
+    at: float
+    prefix: Prefix | None = None
+
+    def now(self, now: float) -> float:
+        return float(self.value * 0.5 ** ((now - self.at) / _HALF_LIFE_S))
+
+
+class HotPrefixes:
+    """At most `max_bytes` of request bodies; those longest unused go first."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._heats: OrderedDict[int, _Heat] = OrderedDict()
+        self.bytes = 0
+
+    def used(self, turn: Turn, path: str, body: bytes, now: float) -> None:
+        """A prompt was answered; `body` is what was forwarded."""
+        chain = turn.chain
+        segments = sum(count for _, count in turn.layout.parts)
+        # The first block that completes the head, unless it goes beyond.
+        blocks = bisect_left(chain.segments, segments)
+        blocks += chain.segments[blocks : blocks + 1].count(segments)
+        if not blocks or chain.text_bytes[blocks - 1] < _TEXT_BYTES_MIN:
+            return
+        key = chain.hashes[blocks - 1]
+        heat = self._heats.get(key)
+        if heat is None:
+            self._heats[key] = _Heat(1.0, now)
+        else:
+            heat.value, heat.at = heat.now(now) + 1.0, now
+            self._heats.move_to_end(key)
+            if heat.prefix is None:
+                self._keep(heat, turn, path, body, blocks)
+        while self.bytes > self._max_bytes or len(self._heats) > _KNOWN_MAX:
+            _, oldest = self._heats.popitem(last=False)
+            self.bytes -= len(oldest.prefix.body) if oldest.prefix is not None else 0
+
+    def hottest(self, serves: Callable[[str], bool], count: int, now: float) -> list[Prefix]:
+        """Those of the models that are served, what saves most first."""
+        kept = [
+            (heat.now(now) * heat.prefix.chain.text_bytes[-1], heat.prefix)
+            for heat in self._heats.values()
+            if heat.prefix is not None and serves(heat.prefix.model)
+        ]
+        return [prefix for _, prefix in sorted(kept, key=lambda pair: -pair[0])[:count]]
+
+    def _keep(self, heat: _Heat, turn: Turn, path: str, body: bytes, blocks: int) -> None:
+        asked = _one_word(turn.dialect, body)
+        if asked is not None and len(asked) <= self._max_bytes // 4:
+            heat.prefix = Prefix(path, turn.model, turn.chain.until(blocks), asked)
+            self.bytes += len(asked)
+
+
+def _one_word(dialect: Dialect, body: bytes) -> bytes | None:
+    """The body with the head of its prompt alone; None where that cannot be told apart."""
+    last, members = _ONE_WORD.get(dialect.name), object_spans(body)
+    if last is None or members is None:
+        return None
+    kept = [
+        b"%b:%b" % (orjson.dumps(name), members[name].raw)
+        for name in ("model", *dialect.head_members)
+        if name in members and name != dialect.growing
+    ]
+    fields = dict(last)
+    growing = members.get(dialect.growing)
+    said = array_spans(growing.raw) if growing is not None else None
+    lead = said[0].raw if said and dialect.leads(said[0]) else None
+    if lead is not None:
+        word = orjson.dumps(fields.pop("messages"))
+        kept.append(b'"messages":[%b,%b' % (lead, word[1:]))
+    kept.append(orjson.dumps(fields)[1:-1])
+    return b"{" + b",".join(kept) + b"}"

@@ -1,0 +1,32 @@
+"""Requests for another protocol: WebSockets, as /v1/realtime speaks them, become a tunnel.
+
+Nothing else does: a tunnel is bytes that nobody reads, and through one of another HTTP a client
+could ask an engine for what it may not.
+"""
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qs
+
+WEBSOCKET = ((b"connection", b"Upgrade"), (b"upgrade", b"websocket"))
+
+
+def asks_for_websocket(
+    method: str, headers: Sequence[tuple[bytes, bytes]], header: Mapping[str, str]
+) -> bool:
+    """RFC 6455 §4.1, for a request of HTTP/1.1; `header` has lower-case names."""
+    asked = [value.strip().lower() for name, value in headers if name.lower() == b"upgrade"]
+    if method != "GET" or asked != [b"websocket"] or "sec-websocket-key" not in header:
+        return False
+    if header.get("content-length", "0") != "0" or "transfer-encoding" in header:
+        return False
+    tokens = header.get("connection", "").lower().split(",")
+    return "upgrade" in (token.strip() for token in tokens)
+
+
+def model_asked_for(target: str) -> str:
+    """The model in the query of a target, where realtime clients name it; "" for none."""
+    query = target.partition("?")[2]
+    try:
+        return parse_qs(query, max_num_fields=64).get("model", [""])[0]
+    except ValueError:
+        return ""

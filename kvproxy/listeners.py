@@ -1,0 +1,47 @@
+"""The addresses that are listened on: where clients connect, and where operators do if that is
+another place.
+"""
+
+import ssl
+from collections.abc import Mapping
+from ipaddress import ip_network
+from typing import NoReturn
+
+from kvproxy.adapters.http1.edge import Edge
+from kvproxy.adapters.http1.incoming import Limits
+from kvproxy.adapters.http1.listener import Command, Guard, Handler, HttpServer, Route
+from kvproxy.core.errors import ProxyError
+from kvproxy.proxy import Exchange
+from kvproxy.settings.model import Settings
+
+
+def servers(
+    settings: Settings,
+    handle: Handler,
+    pages: Mapping[str, Route],
+    operated: Mapping[str, Route],
+    *,
+    guard: Guard,
+    command: Command,
+    tls: ssl.SSLContext | None,
+) -> tuple[HttpServer, HttpServer | None]:
+    """`operated` are the pages of operators, `command` takes what they want done."""
+    server = settings.server
+    limits = Limits(
+        server.max_body_bytes,
+        server.max_header_bytes,
+        server.body_timeout_s,
+        server.keepalive_timeout_s,
+        server.max_connections,
+    )
+    networks = tuple(ip_network(network) for network in server.trusted_proxies)
+    edge = Edge(networks, frozenset(server.cors_origins))
+    everything = {**pages, **operated}
+    if not settings.admin.listen:
+        return HttpServer(handle, everything, limits, guard, command, tls=tls, edge=edge), None
+    public = HttpServer(handle, pages, limits, guard, _elsewhere, tls=tls, edge=edge)
+    return public, HttpServer(_elsewhere, everything, limits, guard, command, tls=tls)
+
+
+async def _elsewhere(exchange: Exchange) -> NoReturn:
+    raise ProxyError("not_found", f"{exchange.path} is not served at this address.")

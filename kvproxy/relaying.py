@@ -1,0 +1,65 @@
+"""How an answer that began is passed on, whatever it is and whatever was asked for beside it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.headers import resized
+from kvproxy.core.refusal import Said, is_stream, refusal
+from kvproxy.core.router import Placement
+from kvproxy.core.token_ids import TokenIds
+
+Feed = Callable[[bytes], None]
+
+
+class Relayed(Protocol):
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Sequence[tuple[bytes, bytes]]: ...
+
+    async def relay(self, feed: Feed, exchange: Any) -> None: ...
+
+
+async def relay(
+    record: Any, answer: Relayed, placement: Placement, ids: TokenIds | None, pass_on: Feed
+) -> None:
+    """The head goes to the client, unless its stream has begun, and then the body; `ids` are taken
+    out of it. Raises ProxyError for what cannot follow a head that was sent."""
+    exchange, headers = record.exchange, answer.headers
+    streams = is_stream(answer.status, headers)
+    if not streams:
+        record.flow = None
+        if exchange.held or record.continued:
+            raise await refused(answer, exchange, placement)
+    if ids is not None:
+        await _without_ids(ids, answer, exchange, placement, pass_on)
+    else:
+        if not record.continued:
+            exchange.start(answer.status, headers, placement)
+        await answer.relay(pass_on, exchange)
+    if record.flow is not None:
+        exchange.send(record.flow.end())
+
+
+async def _without_ids(
+    ids: TokenIds, answer: Relayed, exchange: Any, placement: Placement, pass_on: Feed
+) -> None:
+    """Relays an answer that tells token ids: a stream as it comes, any other once it is whole."""
+    headers, streams = answer.headers, is_stream(answer.status, answer.headers)
+    if streams:
+        exchange.start(answer.status, headers, placement)
+    await answer.relay(ids.lines_to(pass_on) if streams else ids.keep, exchange)
+    rest = ids.rest()
+    if not streams:
+        exchange.start(answer.status, resized(headers, len(rest)), placement)
+    if rest:
+        pass_on(rest)
+
+
+async def refused(answer: Relayed, exchange: Any, placement: Placement) -> ProxyError:
+    """What is told to a client that was promised a stream, of an answer that is none."""
+    said = Said()
+    await answer.relay(said.listen, exchange)
+    return refusal(placement.replica.id, answer.status, bytes(said.kept))

@@ -1,0 +1,1 @@
+"""Bodies that nobody would write, through everything that reads one."""

@@ -1,0 +1,1 @@
+"""Minutes of steady load on emulated replicas that die, hang and come back."""

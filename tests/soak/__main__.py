@@ -1,0 +1,189 @@
+"""`python -m tests.soak --seconds 600`: kvproxy as a process of its own under load and faults.
+
+Fails when a request failed that some replica could have served, when a stream ended without its end
+or an error event, or when anything is still held afterwards. Prints what happened, and the slope of
+the process's memory.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+import tempfile
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import BinaryIO
+
+import yaml
+
+from loadgen.emulator import EmulatorSettings
+from tests.soak.fleet import Suffering
+from tests.soak.load import Load, Outcomes
+from tests.support.wire import ask, request
+
+ENGINE = EmulatorSettings(
+    model="m",
+    hbm_tokens=100_000,
+    prefill_tok_s=50_000,
+    decode_step_s=0.01,
+    chunk_interval_s=0.02,
+    responses_stored=0,
+)
+# The figure is of the time after memory has taken its shape.
+_WARM_SHARE = 0.5
+_LOG = Path("out/soak.log")
+_GAUGES = re.compile(
+    rb"^kvproxy_(replica_in_flight|replica_queue_seconds|queue_length)\S* (\S+)", re.MULTILINE
+)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Least squares over samples of resident memory."""
+
+    first_mib: float
+    last_mib: float
+    mib_per_h: float
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak")
+    parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--users", type=int, default=24)
+    parser.add_argument("--replicas", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
+    asked = parser.parse_args()
+    print(f"seed {asked.seed}: {asked.users} users, {asked.replicas} replicas, {asked.seconds:g} s")
+    fleet = Suffering(ENGINE, asked.replicas, Random(asked.seed))
+    urls = await fleet.start()
+    try:
+        async with serving(urls) as (process, url, admin):
+            fleet.admin = admin
+            load = Load(url, asked.users, asked.seed)
+            until = asyncio.get_running_loop().time() + asked.seconds
+            memory: list[tuple[float, float]] = []
+            watch = asyncio.create_task(_watch(process.pid, memory))
+            faults = asyncio.create_task(fleet.suffer(until))
+            await asyncio.gather(load.run(until), faults)
+            watch.cancel()
+            held = await _held(admin, fleet)
+            peak = len(os.listdir(f"/proc/{process.pid}/fd")) if sys.platform == "linux" else 0
+    finally:
+        await fleet.stop()
+    return _report(load.outcomes, fleet, held, _slope(memory), peak)
+
+
+@contextlib.asynccontextmanager
+async def serving(urls: list[str]) -> AsyncIterator[tuple[Process, str, str]]:
+    """The process, its URL, and where operators reach it. Its log goes to out/soak.log."""
+    settings = {
+        "replicas": urls,
+        "server": {"port": 0, "grace_s": 2},
+        "admin": {"listen": "127.0.0.1:0"},
+        "probe": {"interval_s": 0.25, "timeout_s": 1, "stall_s": 1.5, "cool_max_s": 4},
+        "upstream": {"idle_timeout_s": 8, "connect_timeout_s": 1},
+        "log": {"format": "text", "access": False},
+        "explain": {"requests_max_bytes": 2**20, "sessions_max_bytes": 2**20},
+        # Small enough to be full long before the end: what grows then is a leak.
+        "identify": {"max_sessions": 300},
+        "index": {"anchors_max": 1000, "hbm_tokens_default": 100_000},
+    }
+    with tempfile.TemporaryDirectory() as folder, _log() as log:
+        file = _write(Path(folder, "kvproxy.yaml"), yaml.safe_dump(settings))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "kvproxy", "serve", "--config", str(file)),
+            stdout=PIPE,
+            stderr=log,
+        )
+        assert process.stdout is not None
+        try:
+            url = (await process.stdout.readline()).decode().split()[1]
+            yield process, url, _operators()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+
+
+def _log() -> BinaryIO:
+    _LOG.parent.mkdir(exist_ok=True)
+    return _LOG.open("wb")
+
+
+def _write(file: Path, text: str) -> Path:
+    file.write_text(text)
+    return file
+
+
+def _operators() -> str:
+    """The address is in the log only."""
+    said = re.search(r"operators: (\S+)", _LOG.read_text())
+    assert said is not None
+    return said[1]
+
+
+def _pages(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+
+
+async def _watch(pid: int, into: list[tuple[float, float]]) -> None:
+    """Resident MiB every second."""
+    loop, page = asyncio.get_running_loop(), os.sysconf("SC_PAGE_SIZE")
+    while True:
+        into.append((loop.time(), _pages(pid) * page / 2**20))
+        await asyncio.sleep(1.0)
+
+
+def _slope(memory: list[tuple[float, float]]) -> Slope:
+    late = memory[int(len(memory) * _WARM_SHARE) :]
+    mean_t = sum(t for t, _ in late) / len(late)
+    mean_m = sum(m for _, m in late) / len(late)
+    spread = sum((t - mean_t) ** 2 for t, _ in late) or 1.0
+    rise = sum((t - mean_t) * (m - mean_m) for t, m in late) / spread
+    return Slope(memory[0][1], memory[-1][1], rise * 3600)
+
+
+async def _held(admin: str, fleet: Suffering) -> list[str]:
+    """Gauges that do not return to zero, and requests that engines keep."""
+    held: list[str] = []
+    for _ in range(100):
+        page = (await ask(admin, request("GET", "/metrics"))).body
+        found = [(name.decode(), float(value)) for name, value in _GAUGES.findall(page)]
+        assert found, "the gauges have other names"
+        held = [f"{name} {value:g}" for name, value in found if value]
+        if await fleet.inflight():
+            held.append(f"engines have {await fleet.inflight()}")
+        if not held:
+            break
+        await asyncio.sleep(0.1)
+    return held
+
+
+def _report(
+    outcomes: Outcomes, fleet: Suffering, held: list[str], slope: Slope, open_files: int
+) -> int:
+    asked = sum(outcomes.by_path.values())
+    print("happened: " + ", ".join(f"{name} {n}" for name, n in sorted(fleet.happened.items())))
+    print("answered: " + ", ".join(f"{path} {n}" for path, n in sorted(outcomes.by_path.items())))
+    print(
+        f"{asked} answers: {outcomes.whole} whole, {outcomes.told} cut and told so, "
+        f"{outcomes.left} clients left, {len(outcomes.bad)} FAILED"
+    )
+    for line in outcomes.bad[:20]:
+        print(f"  {line}")
+    print(f"held afterwards: {', '.join(held) or 'nothing'}; open files {open_files}")
+    print(
+        f"memory {slope.first_mib:.1f} -> {slope.last_mib:.1f} MiB, "
+        f"slope {slope.mib_per_h:+.1f} MiB/h after the first {_WARM_SHARE:.0%}"
+    )
+    return 1 if outcomes.bad or held or not asked else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

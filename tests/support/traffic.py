@@ -1,0 +1,46 @@
+"""A proxy with some conversations behind it, for views that want something to show."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from loadgen.emulator import EmulatorSettings, emulated
+from tests.support.proxies import Running, proxied
+
+FLEET = EmulatorSettings(hbm_tokens=20_000, dram_tokens=40_000, prefill_tok_s=200_000)
+
+
+@asynccontextmanager
+async def busy_proxy(replicas: int = 3, **sections: Any) -> AsyncIterator[Running]:
+    """Its view was asked for before, so that decisions are kept."""
+    lmcache = {"dram_tokens": 40_000}
+    async with (
+        emulated(FLEET, replicas) as urls,
+        proxied(urls, lmcache=lmcache, **sections) as running,
+    ):
+        await running.app.live.page("")
+        await talk(running.url, range(1, 4))
+        yield running
+
+
+async def talk(url: str, turns: Iterable[int]) -> None:
+    """The same turns of six conversations."""
+    async with aiohttp.ClientSession() as session:
+        for turn in turns:
+            await asyncio.gather(*(_turn(session, url, name, turn) for name in range(6)))
+
+
+async def _turn(session: aiohttp.ClientSession, url: str, name: int, turn: int) -> None:
+    text = f"conversation {name}: " + "what was said " * 300
+    messages = [{"role": "user", "content": text}]
+    for _ in range(turn - 1):
+        messages += [{"role": "assistant", "content": "Yes."}, {"role": "user", "content": "And?"}]
+    body = {"model": "emu", "messages": messages, "max_tokens": 4}
+    headers = {"x-session-id": f"secret-session-{name}"}
+    target = f"{url}/v1/chat/completions"
+    async with session.post(target, json=body, headers=headers) as answer:
+        await answer.read()
+        assert answer.status == 200

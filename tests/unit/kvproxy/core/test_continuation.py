@@ -1,0 +1,194 @@
+from typing import Any
+
+import orjson
+import pytest
+
+from kvproxy.core.continuation import Continuation, continuation_of
+from kvproxy.core.dialects import BY_NAME
+from kvproxy.core.errors import ProxyError
+from tests.support.makers import make_reader
+
+BROKE = ProxyError("upstream_broke", "gone")
+CHAT: dict[str, Any] = {
+    "model": "m",
+    "stream": True,
+    "max_tokens": 10,
+    "messages": [{"role": "user", "content": "hi"}],
+}
+
+
+def chunk(content: str | None = None, **more: Any) -> bytes:
+    delta = more.pop("delta", {"content": content})
+    choice = {"index": 0, "delta": delta, "finish_reason": more.pop("finish", None)}
+    event = {"id": "one", "created": 1, "choices": [choice]} | more
+    return b"data: " + orjson.dumps(event) + b"\n\n"
+
+
+ROLE = chunk(delta={"role": "assistant", "content": ""})
+DONE = b"data: [DONE]\n\n"
+
+
+def flow(dialect: str = "chat", body: dict[str, Any] | None = None) -> Continuation | None:
+    raw = orjson.dumps(CHAT if body is None else body)
+    return continuation_of(make_reader().read(BY_NAME[dialect], "", raw))
+
+
+def begun(*chunks: bytes, body: dict[str, Any] | None = None) -> Continuation:
+    made = flow(body=body)
+    assert made is not None
+    for each in chunks:
+        assert made.feed(each) == each
+    return made
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"n": 1, "tools": None, "tool_choice": None, "logprobs": False, "response_format": None},
+        {"temperature": 0.5, "seed": 3, "stop": ["x"], "stream_options": {"include_usage": True}},
+    ],
+)
+def test_plain_text_may_go_on(more: dict[str, Any]) -> None:
+    assert flow(body=CHAT | more) is not None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"stream": False},
+        {"n": 2},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"response_format": {"type": "json_object"}},
+        {"structured_outputs": {"regex": "a+"}},
+        {"guided_json": {}, "guided_regex": "x"},
+        {"logprobs": True},
+        {"presence_penalty": 0.5},
+        {"repetition_penalty": 1.2},
+        {"continue_final_message": True},
+        {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+        {"unheard_of": "x"},
+    ],
+)
+def test_everything_else_may_not(more: dict[str, Any]) -> None:
+    assert flow(body=CHAT | more) is None
+
+
+@pytest.mark.parametrize("dialect", ["messages", "responses"])
+def test_nor_other_dialects(dialect: str) -> None:
+    assert flow(dialect, CHAT | {"input": "x"}) is None
+
+
+def test_the_prompt_and_what_was_said_are_asked_again() -> None:
+    made = begun(ROLE, chunk("Hel"), chunk("lo "))
+    raw = orjson.dumps(CHAT)
+    resumed = made.resume(BROKE, raw)
+    assert resumed is not None
+    asked = orjson.loads(resumed)
+    assert asked == CHAT | {
+        "max_tokens": 8,
+        "messages": [*CHAT["messages"], {"role": "assistant", "content": "Hello"}],
+        "continue_final_message": True,
+        "add_generation_prompt": False,
+    }
+
+
+def test_what_comes_then_fits_what_came_before() -> None:
+    made = begun(ROLE, chunk("Hel"), chunk("lo "))
+    assert made.feed(b'data: {"half') == b""
+    assert made.resume(BROKE, orjson.dumps(CHAT)) is not None
+    later = {"id": "two", "created": 9}
+    assert made.feed(ROLE) == b""
+    assert made.feed(chunk(" the", **later)) == chunk("the")
+    assert made.feed(chunk("re", finish="stop", **later)) == chunk("re", finish="stop")
+    usage = {"prompt_tokens": 12, "completion_tokens": 2, "total_tokens": 14}
+    got = made.feed(b"data: " + orjson.dumps(later | {"choices": [], "usage": usage}) + b"\n\n")
+    assert orjson.loads(got[6:])["usage"] == {
+        "prompt_tokens": 10,
+        "completion_tokens": 4,
+        "total_tokens": 14,
+    }
+    assert made.feed(DONE) == DONE
+    assert made.end() == b""
+
+
+def test_a_completion_goes_on_behind_its_prompt() -> None:
+    body = {"model": "m", "stream": True, "prompt": 'say "'}
+    made = flow("completions", body)
+    assert made is not None
+    first = {"id": "c", "created": 1, "choices": [{"index": 0, "text": "a\n"}]}
+    event = b"data: " + orjson.dumps(first) + b"\n\n"
+    assert made.feed(event) == event
+    resumed = made.resume(BROKE, orjson.dumps(body))
+    assert resumed is not None
+    assert orjson.loads(resumed) == body | {"prompt": 'say "a\n'}
+    assert continuation_of(make_reader().read(BY_NAME["completions"], "", b"{}")) is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        chunk(delta={"reasoning": "hm"}),
+        chunk(delta={"reasoning_content": "hm"}),
+        chunk(delta={"tool_calls": [{"index": 0}]}),
+        chunk("<think>"),
+        b"data: not json\n\n",
+        chunk("x", finish="stop"),
+        b"".join(chunk("x") for _ in range(10)),
+    ],
+)
+def test_some_answers_do_not_go_on(said: bytes) -> None:
+    assert begun(said).resume(BROKE, orjson.dumps(CHAT)) is None
+
+
+@pytest.mark.parametrize(
+    "messages", [[], "x", [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]]
+)
+def test_some_prompts_do_not(messages: Any) -> None:
+    body = CHAT | {"messages": messages}
+    made = flow(body=body)
+    assert made is not None
+    made.feed(chunk("x"))
+    assert made.resume(BROKE, orjson.dumps(body)) is None
+
+
+def test_nothing_said_yet_is_asked_as_it_was() -> None:
+    raw = orjson.dumps(CHAT)
+    resumed = begun(ROLE).resume(BROKE, raw)
+    assert resumed is not None
+    assert resumed == raw
+
+
+def test_it_goes_on_twice_at_most() -> None:
+    made, raw = begun(chunk("a")), orjson.dumps(CHAT)
+    assert made.resume(BROKE, raw)
+    made.feed(chunk("b"))
+    again = made.resume(BROKE, raw)
+    assert again is not None
+    assert orjson.loads(again)["messages"][-1]["content"] == "ab"
+    assert made.resume(BROKE, raw) is None
+
+
+def test_an_error_event_is_kept_back() -> None:
+    made = begun(chunk("a"))
+    assert made.feed(b'data: {"error":{"message":"dead"}}\n\n' + DONE) == b""
+    with pytest.raises(ProxyError) as raised:
+        made.end()
+    assert raised.value.body == b'{"error":{"message":"dead"}}'
+
+
+def test_a_text_that_was_over_is_closed() -> None:
+    assert begun(chunk("a")).closing() is None
+    assert begun(chunk("a", finish="stop")).closing() == DONE
+    assert begun(chunk("a", finish="stop"), DONE).closing() == b""
+    wanted = CHAT | {"stream_options": {"include_usage": True}}
+    assert begun(chunk("a", finish="stop"), body=wanted).closing() is None
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_however_it_is_cut_the_client_gets_the_same_bytes(size: int) -> None:
+    made = flow()
+    assert made is not None
+    sent = b": hello\n\n" + ROLE + chunk("x" * 50) + chunk(finish="stop") + DONE
+    parts = [made.feed(sent[at : at + size]) for at in range(0, len(sent), size)]
+    assert b"".join(parts) + made.end() == sent

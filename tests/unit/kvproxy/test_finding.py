@@ -1,0 +1,36 @@
+"""From a file to the table; tests/integration/test_discovery.py has a cluster."""
+
+from pathlib import Path
+
+import pytest
+
+from loadgen.emulator import EmulatorSettings, emulated
+from tests.support.proxies import eventually, proxied
+
+
+async def test_replicas_come_and_go_with_the_file_and_wrong_entries_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "replicas.yaml"
+    async with emulated(EmulatorSettings(), n=3) as urls:
+        path.write_text(f"- {urls[0]}\n- {{url: '{urls[1]}', weight: -1}}\n- {urls[2]}\n")
+        asked = {"file": str(path), "interval_s": 0.02}
+        async with proxied([], discovery=asked) as (app, _):
+            shown = [replica.url for replica in app.router.replicas]
+            assert shown == [urls[0], urls[2]]
+            assert "is no replica" in caplog.text
+            path.write_text(f"- {urls[1]}\n")
+            await eventually(lambda: [r.url for r in app.router.replicas] == [urls[1]])
+            await eventually(lambda: app.router.replicas[0].up)
+
+
+async def test_replicas_of_settings_are_not_a_sources_to_remove(tmp_path: Path) -> None:
+    path = tmp_path / "replicas.yaml"
+    path.write_text("[]")
+    async with emulated(EmulatorSettings()) as urls:
+        asked = {"file": str(path), "interval_s": 0.02}
+        async with proxied(urls, discovery=asked) as (app, _):
+            assert [replica.url for replica in app.router.replicas] == urls
+            path.write_text(f"- {urls[0]}\n")
+            await eventually(lambda: app.finding.found["file"] == 1)
+            assert len(app.router.replicas) == 1

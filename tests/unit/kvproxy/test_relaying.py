@@ -1,0 +1,54 @@
+"""Heads and bodies of answers, to clients whose stream has begun and to others."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kvproxy.core.errors import ProxyError
+from kvproxy.core.token_ids import TokenIds
+from kvproxy.relaying import refused, relay
+from tests.support.fake_ports import FakeAnswer, FakeExchange, Steps
+from tests.support.listeners import placement
+
+SSE = [(b"content-type", b"text/event-stream")]
+JSON = [(b"content-type", b"application/json"), (b"content-length", b"2")]
+
+
+def made(
+    parts: list[bytes], headers: Any, *, status: int = 200, continued: int = 0, held: bool = False
+) -> tuple[Any, FakeAnswer]:
+    exchange = FakeExchange(Steps(), comments=int(held))
+    record = SimpleNamespace(exchange=exchange, flow=None, continued=continued)
+    return record, FakeAnswer(Steps(), parts, status, headers)
+
+
+@pytest.mark.parametrize("ids", [False, True])
+@pytest.mark.parametrize("headers", [SSE, JSON])
+async def test_head_and_body_go_to_the_client(headers: Any, ids: bool) -> None:
+    record, answer = made([b"{}"], headers)
+    exchange = record.exchange
+    await relay(record, answer, placement(), TokenIds() if ids else None, exchange.send)
+    assert exchange.status == 200
+    assert b"".join(exchange.sent) == b"{}"
+
+
+async def test_of_a_stream_that_goes_on_only_the_body() -> None:
+    record, answer = made([b"data: 1\n\n"], SSE, continued=1)
+    await relay(record, answer, placement(), None, record.exchange.send)
+    assert (record.exchange.status, record.exchange.sent) == (0, [b"data: 1\n\n"])
+
+
+@pytest.mark.parametrize("begun", [{"continued": 1}, {"held": True}])
+async def test_what_is_no_stream_cannot_follow_one(begun: dict[str, Any]) -> None:
+    record, answer = made([b'{"error":{"message":"no"}}'], JSON, status=400, **begun)
+    with pytest.raises(ProxyError) as raised:
+        await relay(record, answer, placement(), None, record.exchange.send)
+    assert raised.value.code == "upstream_refused"
+    assert record.exchange.sent == []
+
+
+async def test_a_refusal_is_bounded() -> None:
+    record, answer = made([b"x" * 100_000] * 3, JSON, status=500)
+    error = await refused(answer, record.exchange, placement())
+    assert len(error.message) < 1000
