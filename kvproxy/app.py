@@ -44,6 +44,7 @@ from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
 from kvproxy.finding import Finding
 from kvproxy.listeners import servers
+from kvproxy.ops.decision_log import decision_log
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
@@ -75,6 +76,8 @@ class App:
 
     _agree: Agree | None = None
 
+    draining = False
+
     def __init__(self, settings: Settings, load: Load | None = None) -> None:
         self.settings = settings
         self.maker = maker = ReplicaMaker(settings)
@@ -82,10 +85,10 @@ class App:
         self.admission = build_admission(settings, self.router)
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
         self.explanations = Explanations(settings.explain.requests_max_bytes)
+        self.decisions = decision_log(settings.decisions, self.metrics.add)
         self.admin = AdminApi(self.router, time.monotonic, self.explanations)
         self.live = Live(self.router, self.admission, self.metrics, time.monotonic, time.time)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
-        self.draining = False
         self.access = build_access(settings)
         self.api_keys = api_keys = api_keys_of(settings)
         self._certificates = Certificates(settings)
@@ -190,6 +193,8 @@ class App:
         await self.probe.close()
         await self.regime.close()
         await self._upstream.close()
+        if self.decisions is not None:
+            await asyncio.to_thread(self.decisions.close)
 
     def _two_legs(self, disagg: Disagg) -> TwoLegs:
         """Prompts may be computed elsewhere than they are answered."""
@@ -224,6 +229,8 @@ class App:
     def _observe(self, record: Record) -> None:
         self.warmth.answered(record)
         self.explanations.add(record)
+        if self.decisions is not None:
+            self.decisions.add(record)
         self.metrics.observe(record)
         self.live.add(record)
         self.sources.answered(record)

@@ -14,6 +14,7 @@ from kvproxy.settings.access import AccessSettings
 from kvproxy.settings.admin import AdminSettings
 from kvproxy.settings.admission import AdmissionSettings
 from kvproxy.settings.canonical import CanonicalSettings
+from kvproxy.settings.decisions import DecisionsSettings
 from kvproxy.settings.disagg import DisaggSettings
 from kvproxy.settings.discovery import DiscoverySettings
 from kvproxy.settings.epp import EppSettings
@@ -26,7 +27,7 @@ from kvproxy.settings.server import ServerSettings, UpstreamSettings
 from kvproxy.settings.store import StoreSettings
 from kvproxy.settings.tokens import TokensSettings
 from kvproxy.settings.warm import WarmSettings
-from kvproxy.settings.workers import check_legs
+from kvproxy.settings.workers import check_decisions, check_legs
 
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
@@ -207,6 +208,7 @@ class Settings(Section):
     tokens: TokensSettings = TokensSettings()
     epp: EppSettings = EppSettings()
     log: LogSettings = LogSettings()
+    decisions: DecisionsSettings = DecisionsSettings()
 
     @field_validator("replicas", mode="after")
     @classmethod
@@ -240,4 +242,5 @@ class Settings(Section):
         if self.replicas:
             check_roles(self.replicas)
         check_legs(self.server.workers, self.disagg.connector)
+        check_decisions(self.server.workers, self.decisions.path)
         return self

@@ -37,3 +37,10 @@ def check_legs(workers: int, connector: str) -> None:
     if workers > 1 and connector:
         message = "must be 1 where disagg.connector is set: requests in two legs need one process"
         raise PydanticCustomError("workers_and_legs", message, {"at": ("server", "workers")})
+
+
+def check_decisions(workers: int, path: str) -> None:
+    """Each process would write digests under a secret of its own, into one file."""
+    if workers > 1 and path:
+        message = "must be 1 where decisions.path is set: one process writes that file"
+        raise PydanticCustomError("workers_and_decisions", message, {"at": ("server", "workers")})

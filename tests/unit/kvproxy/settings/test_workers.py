@@ -23,3 +23,10 @@ def test_requests_in_two_legs_need_one_process() -> None:
     assert Settings.model_validate(tree).server.workers == 1
     with pytest.raises(ValidationError, match=r"must be 1 where disagg\.connector is set"):
         Settings.model_validate({**tree, "server": {"workers": 2}})
+
+
+def test_a_decision_log_needs_one_process() -> None:
+    tree = {"replicas": ["http://a:1"], "decisions": {"path": "decisions.jsonl"}}
+    assert Settings.model_validate(tree).server.workers == 1
+    with pytest.raises(ValidationError, match=r"must be 1 where decisions\.path is set"):
+        Settings.model_validate({**tree, "server": {"workers": 2}})
