@@ -90,7 +90,8 @@ def _walked(text: bytes, values: Sequence[msgspec.Raw], at: int) -> tuple[list[S
     opened = _LIST(text, at)
     if opened is None:
         return None
-    at, spans, separator = opened.end(), [], b","
+    spans: list[Span] = []
+    at, separator = opened.end(), b","
     for value in values:
         raw = bytes(value)
         if not text.startswith(raw, at):

@@ -20,6 +20,7 @@ from kvproxy.core.heads import Head, Heads
 from kvproxy.core.layout import NOWHERE, Layout
 from kvproxy.core.marks import NO_MARKS, Marks, of_members
 from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_first, hash_on
+from kvproxy.core.segments import Segment
 from kvproxy.core.spans import Span, array_spans, body_spans, object_spans
 from kvproxy.core.types import Chain, Splice
 
@@ -180,7 +181,8 @@ class TurnReader:
     ) -> _Read:
         """Extend a copy of `before`, of which the first element is part if it `led`."""
         chain, edits = before.until(len(before)), self._canon.edits(reading.whose)
-        read, segments, known = [], [], len(chain.items)
+        segments: list[Segment] = []
+        read, known = [], len(chain.items)
         for index, element in enumerate(elements):
             read.append((known + len(segments), index, element.start))
             if index or not led:
@@ -225,7 +227,8 @@ class TurnReader:
         edits.splices, edits.marks = list(start.splices), start.marks
         resume_behind = max(len(elements) - _REREAD_ELEMENTS, min(len(elements), 1)) - 1
         leads = start.lead is not None and not start.elements
-        read, segments, known = [], [], len(chain.items)
+        segments: list[Segment] = []
+        read, known = [], len(chain.items)
         for index, element in enumerate(elements):
             read.append((known + len(segments), start.elements + index, element.start))
             if index or not leads:
