@@ -28,6 +28,8 @@ _KINDS = {
     b'"tool"': Kind.RESULT,
 }
 _EXACT_BITS, _LOOSE_BITS, _KIND_BITS = 32, 24, 8
+_KIND_MASK = (1 << _KIND_BITS) - 1
+_OF_BITS = {kind.value: kind for kind in Kind}
 # What dates, times, counters and hexadecimal ids are made of; names of days and months beside them.
 _DIGITS = b"0123456789abcdefABCDEF"
 _NAMES = tuple(
@@ -59,12 +61,12 @@ def _loosened(text: bytes) -> bytes:
 
 
 def kind_of(packed: int) -> Kind:
-    return Kind(kind_bits(packed))
+    return _OF_BITS[packed & _KIND_MASK]
 
 
 def kind_bits(packed: int) -> int:
     """kind_of() for those in a hurry."""
-    return packed & ((1 << _KIND_BITS) - 1)
+    return packed & _KIND_MASK
 
 
 def loosely_equal(one: int, other: int) -> bool:

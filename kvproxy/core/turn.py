@@ -5,7 +5,6 @@ and do work in proportion to what is new (core/resume).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -32,8 +31,7 @@ _FUSED_BYTES = 8 * 2**10
 _CONTINUED_MAX_BYTES = 32 * 2**20
 
 
-@dataclass(slots=True)
-class Turn:
+class Turn(msgspec.Struct):
     """`chain` is empty when the shape is unknown: such a body is forwarded as it is. What a dry run
     would have spliced is `not_applied`."""
 
