@@ -27,6 +27,7 @@ from kvproxy.build import (
     api_keys_of,
     build_access,
     build_admission,
+    build_decision_log,
     build_reader,
     build_router,
     build_upstream,
@@ -44,7 +45,6 @@ from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
 from kvproxy.finding import Finding
 from kvproxy.listeners import servers
-from kvproxy.ops.decision_log import decision_log
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
@@ -85,7 +85,7 @@ class App:
         self.admission = build_admission(settings, self.router)
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
         self.explanations = Explanations(settings.explain.requests_max_bytes)
-        self.decisions = decision_log(settings.decisions, self.metrics.add)
+        self.decisions = build_decision_log(settings, self.metrics)
         self.admin = AdminApi(self.router, time.monotonic, self.explanations)
         self.live = Live(self.router, self.admission, self.metrics, time.monotonic, time.time)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)

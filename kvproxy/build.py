@@ -4,6 +4,7 @@ import math
 import re
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
@@ -32,6 +33,9 @@ from kvproxy.core.score import Weights
 from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
 from kvproxy.core.volatile import BILLING_LINE, Action, Frozen, Rule, Volatile, Where
+from kvproxy.ops.decision_log import DecisionLog, LogLimits
+from kvproxy.ops.metrics import Metrics
+from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.settings.disagg import ALLOC_PORT_BEHIND, DEFAULT_KV_PORTS
 from kvproxy.settings.model import Settings
 from kvproxy.settings.replica import ReplicaSettings
@@ -211,3 +215,14 @@ def api_keys_of(settings: Settings) -> dict[str, str]:
         if secret is not None:
             keys[replica.id] = secret.get_secret_value()
     return keys
+
+
+def build_decision_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
+    """None where nothing is to be written."""
+    asked = settings.decisions
+    if not asked.path:
+        return None
+    limits = LogLimits(asked.sample, asked.max_bytes, asked.files, asked.queue_max)
+    made = DecisionLog(Path(asked.path), limits)
+    metrics.add(SourceCounters(made.counted))
+    return made

@@ -5,19 +5,18 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Full, Queue
 from typing import BinaryIO
 
-from prometheus_client.registry import Collector
 from xxhash import xxh3_64_intdigest
 
 from kvproxy.ops.decision_lines import Decided, Lines, decided
-from kvproxy.ops.source_counters import Counted, SourceCounters
+from kvproxy.ops.source_counters import Counted
 from kvproxy.proxy import Record
-from kvproxy.settings.decisions import DecisionsSettings
 
 log = logging.getLogger("kvproxy")
 
@@ -26,27 +25,25 @@ log = logging.getLogger("kvproxy")
 _CLOSE_TIMEOUT_S = 5.0
 
 
-def decision_log(
-    settings: DecisionsSettings, add: Callable[[Collector], None]
-) -> "DecisionLog | None":
-    """None where nothing is to be written; `add` gets its counters."""
-    if not settings.path:
-        return None
-    made = DecisionLog(settings)
-    add(SourceCounters(made.counted))
-    return made
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """`sample`: share of the conversations; `max_bytes` of a file, `files` of them."""
+
+    sample: float = 1.0
+    max_bytes: int = 64 * 2**20
+    files: int = 8
+    queue_max: int = 4096
 
 
 class DecisionLog:
-    """`add` never waits. `close` writes what is queued. Of files, `settings.files` are kept."""
+    """`add` never waits, `close` writes what is queued. No file is opened before a decision."""
 
-    def __init__(self, settings: DecisionsSettings) -> None:
-        assert settings.path
-        self._path = Path(settings.path)
-        self._limits = settings
+    def __init__(self, path: Path, limits: LogLimits) -> None:
+        self._path = path
+        self._limits = limits
         self._secret = secrets.token_bytes(32)
         self._lines = Lines(self._secret)
-        self._queue: Queue[Decided | None] = Queue(settings.queue_max)
+        self._queue: Queue[Decided | None] = Queue(limits.queue_max)
         self._epoch = time.time() - time.monotonic()
         self._file: BinaryIO | None = None
         self._ill = False

@@ -5,9 +5,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from kvproxy.ops.decision_log import DecisionLog, decision_log
+from kvproxy.ops.decision_log import DecisionLog, LogLimits
 from kvproxy.proxy import Record
-from kvproxy.settings.decisions import DecisionsSettings
 from tests.support.fake_ports import World, stream
 
 
@@ -26,15 +25,11 @@ async def recorded(sessions: int, turns: int = 1) -> list[Record]:
 
 
 def log_to(path: Path, **given: Any) -> DecisionLog:
-    return DecisionLog(DecisionsSettings(path=str(path), **given))
+    return DecisionLog(path, LogLimits(**given))
 
 
 def counts(log: DecisionLog) -> dict[str, float]:
     return {each.labels["outcome"]: each.value for each in log.counted()}
-
-
-def test_it_is_off_by_default() -> None:
-    assert decision_log(DecisionsSettings(), lambda _: None) is None
 
 
 def made_in(folder: Path) -> list[Path]:
