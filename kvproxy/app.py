@@ -20,6 +20,7 @@ from kvproxy.adapters.replica_probe import ReplicaProbe
 from kvproxy.admin.api import AdminApi
 from kvproxy.admin.commands import AdminCommands
 from kvproxy.admin.live import Live
+from kvproxy.admin.model_list import model_list
 from kvproxy.admin.page_files import page_routes
 from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import (
@@ -32,6 +33,7 @@ from kvproxy.build import (
     build_router,
     build_upstream,
     keys_of,
+    name_pools,
 )
 from kvproxy.certificates import Certificates
 from kvproxy.core.access import CREDENTIALS, Realm
@@ -48,6 +50,7 @@ from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
+from kvproxy.ops.model_counters import ModelCounters
 from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.ops.systemd import notify
 from kvproxy.proxy import Proxy, Record
@@ -86,6 +89,7 @@ class App:
         self.draining = False
         self.access = build_access(settings)
         self.api_keys = api_keys = api_keys_of(settings)
+        self.models = ModelCounters(self.metrics.add)
         self._certificates = Certificates(settings)
         tls = self._certificates.upstream
         self._upstream = build_upstream(settings, api_keys, self.access.closed, tls)
@@ -122,12 +126,13 @@ class App:
         )
         self.proxy = Proxy(
             placer=self.placer,
-            reader=build_reader(settings, spellings),
+            reader=build_reader(settings, spellings, self.router.pools),
             upstream=self.legs or self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
             observe=self._observe,
             access=self.access,
+            pools=self.router.pools,
             ask_ids=self.sources.ask_ids,
             keepalive_s=settings.admission.keepalive_s,
             continues=settings.upstream.continue_streams,
@@ -212,6 +217,7 @@ class App:
         self.warmth.answered(record)
         self.explanations.add(record)
         self.metrics.observe(record)
+        self.models.observe(record)
         self.live.add(record)
         self.sources.answered(record)
         log_learned(record)
@@ -223,6 +229,7 @@ class App:
         running = taken_over(self.settings, new)
         take_over = self._certificates.read_again(running)
         done = self.table.settle(running.replicas, running.upstream.api_key)
+        name_pools(running, self.router.pools)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
         self._upstream.keep(CREDENTIALS if self.access.closed else ())
         if any(key.startswith("admission.") for key in found.live):
@@ -235,7 +242,9 @@ class App:
 
     def _servers(self) -> tuple[HttpServer, HttpServer | None]:
         trusted = bool(self.settings.admin.listen)
-        commands = AdminCommands(self.table, self.reloader.reload, self.access, trusted=trusted)
+        commands = AdminCommands(
+            self.table, self.reloader.reload, self.access, self.router.pools, trusted=trusted
+        )
         return servers(
             self.settings,
             self.proxy.handle,
@@ -280,14 +289,8 @@ class App:
         return Page(self.metrics.page(), CONTENT_TYPE)
 
     async def _models(self, _query: str) -> Page:
-        """Models of all ready replicas; of a model that several serve, one card."""
-        cards = {
-            str(card["id"]): card
-            for replica in self.router.replicas
-            if replica.up
-            for card in self.probe.model_cards.get(replica.id, [])
-        }
-        return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
+        router = self.router
+        return model_list(router.replicas, self.probe.model_cards, router.pools)
 
 
 Make = Callable[[Settings, Load | None], App]
