@@ -32,7 +32,7 @@ from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Weights
 from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
-from kvproxy.core.volatile import BILLING_LINE, Action, Rule, Volatile, Where
+from kvproxy.core.volatile import BILLING_LINE, Action, Frozen, Rule, Volatile, Where
 from kvproxy.settings.disagg import ALLOC_PORT_BEHIND, DEFAULT_KV_PORTS
 from kvproxy.settings.model import Settings
 from kvproxy.settings.replica import ReplicaSettings
@@ -190,9 +190,13 @@ def admission_limits(settings: Settings, router: Router) -> AdmissionLimits:
 
 
 def build_reader(
-    settings: Settings, kept: Representatives | None = None, pools: Pools | None = None
+    settings: Settings,
+    kept: Representatives | None = None,
+    frozen: Frozen | None = None,
+    pools: Pools | None = None,
 ) -> Reader:
-    """`kept`: first spellings that are shared with others. `pools`: what names stand for."""
+    """`kept` and `frozen` are first-seen values where those are not this process's alone; `pools`
+    says what names stand for."""
     asked = settings.canonical
     if kept is None:
         kept = Representatives(asked.representatives_max_bytes)
@@ -212,7 +216,7 @@ def build_reader(
         return plain
     strips = asked.cache_control == "strip"
     acting = Canonicaliser(
-        Order(asked.order), kept, Volatile(rules), strips_marks=strips, echoes=asked.echo
+        Order(asked.order), kept, Volatile(rules, frozen), strips_marks=strips, echoes=asked.echo
     )
     reader = TurnReader(acting, block_bytes, points, asked.echo_max_bytes, pools)
     return DryReader(plain, reader) if asked.dry_run else reader

@@ -39,6 +39,8 @@ from kvproxy.patience import Patience, patience_with
 from kvproxy.relaying import relay
 
 Headers = Sequence[tuple[bytes, bytes]]
+# Whether what was just read has to be read again, since another process spelled it first.
+Agree = Callable[[], Awaitable[bool]]
 
 # No byte of an answer came, so the client has seen nothing and another replica may be asked.
 _NO_ANSWER = frozenset({"upstream_unreachable", "upstream_lost"})
@@ -132,15 +134,11 @@ class Placer(Protocol):
         """Whether somebody is left to try and the budget allows it, which is then spent."""
 
 
-# Whether what was just read has to be read again, since another process spelled it first.
-Agree = Callable[[], Awaitable[bool]]
-
-
 class Record(Struct):
     """One request, for metrics and the access log. Times in seconds, sizes in tokens; `body` is
     what was forwarded of a prompt. `previous`: the response that it goes on from or asks for, and
     `pin` what came of that (held by the replica it is `pinned` to, gone, unknown); `response`: what
-    its own answer is called."""
+    its own answer is called; `claim`: its last attempt, as another process knows it."""
 
     exchange: Exchange
     began: float
@@ -159,6 +157,7 @@ class Record(Struct):
     total_s: float = 0.0
     attempts: int = 0
     lost: int = 0
+    claim: int = 0
     waited_s: float = 0.0
     learned: Outcome | None = None
     body: bytes = b""

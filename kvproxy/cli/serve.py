@@ -38,7 +38,8 @@ def serve(context: click.Context, /, config: Path | None, print_config: bool, **
         click.echo(effective_yaml(loaded), nl=False)
         return
     # The server's imports take their time; --help and --print-config do without them.
-    app = importlib.import_module("kvproxy.app")
+    several = loaded.settings.server.workers > 1
+    app = importlib.import_module("kvproxy.workers.supervise" if several else "kvproxy.app")
     flags = flags_of(context)
     # What was imported stays, and requests make next to nothing that refers to itself: the default
     # thresholds would have the collector look again and again at what lives on.

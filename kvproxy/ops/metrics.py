@@ -4,7 +4,7 @@ Labels are replica, outcome, kind and the like: never a session, a model named b
 """
 
 from collections import Counter as Counter_
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,7 +21,8 @@ from kvproxy.core.score import Match
 from kvproxy.core.turn import Turn
 from kvproxy.core.types import Usage
 from kvproxy.ops.admission_gauges import AdmissionGauges
-from kvproxy.ops.tally import Spread, Tally
+from kvproxy.ops.model_counters import ModelCounters
+from kvproxy.ops.tally import Rows, Spread, Tally
 from kvproxy.proxy import Record
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -207,9 +208,11 @@ class Metrics:
         self._waits = self._waited.of()
         self._errors = self._error.of("used")
         self._add_hints()
-        for collector in vars(self).values():
+        self._counted: dict[str, Tally | Spread] = {}
+        for collector in list(vars(self).values()):
             if isinstance(collector, Tally | Spread):
-                registry.register(collector)
+                self.count(collector)
+        self._models = ModelCounters(self.count)
 
     def _add_hints(self) -> None:
         """What clients say about their cache, and what became of it."""
@@ -234,6 +237,20 @@ class Metrics:
     def add(self, collector: Collector) -> None:
         self._registry.register(collector)
 
+    def count(self, collector: Tally | Spread) -> None:
+        """One whose figures are added up over workers."""
+        self._registry.register(collector)
+        self._counted[collector.name] = collector
+
+    def rows(self) -> dict[str, Rows]:
+        """All that was counted here, by name."""
+        return {name: counted.rows() for name, counted in self._counted.items()}
+
+    def load(self, rows: Mapping[str, Rows]) -> None:
+        """Show what was counted elsewhere."""
+        for name, counted in self._counted.items():
+            counted.load(rows.get(name, {}))
+
     def totals(self) -> dict[str, object]:
         """Since the start, for the live view; tokens are of answers with usage."""
         outcomes, cached = self._requests.by(1), self._cached.by(1)
@@ -254,6 +271,7 @@ class Metrics:
         return generate_latest(self._registry)
 
     def observe(self, record: Record) -> None:
+        self._models.observe(record)
         placement = record.placement
         replica = placement.replica.id if placement else ""
         self._requests.add((replica, record.outcome))

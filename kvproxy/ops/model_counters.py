@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-from prometheus_client.registry import Collector
-
 from kvproxy.ops.tally import Tally
 from kvproxy.proxy import Record
 
@@ -15,7 +13,7 @@ _OTHER = "other"
 class ModelCounters:
     """`model` is the name replicas know; those beyond the first few hundred are `other`."""
 
-    def __init__(self, show: Callable[[Collector], None]) -> None:
+    def __init__(self, show: Callable[[Tally], None]) -> None:
         self.requests = Tally(
             "kvproxy_model_requests",
             "Requests that were placed, by the model they were served by and outcome",

@@ -11,6 +11,8 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 
 Labels = tuple[str, ...]
+# By label values: a counter's figure alone, or a histogram's counts and sum.
+Rows = dict[Labels, list[float]]
 
 
 class Count:
@@ -24,6 +26,7 @@ class Tally(Collector):
     """A counter by label values. `name` is without `_total`; without labels it starts at 0."""
 
     def __init__(self, name: str, text: str, labels: Labels = ()) -> None:
+        self.name = name
         self._described = (name, text, labels)
         self._counts: dict[Labels, Count] = {} if labels else {(): Count()}
 
@@ -48,6 +51,14 @@ class Tally(Collector):
             sums[labels[label]] = sums.get(labels[label], 0) + count.so_far
         return sums
 
+    def rows(self) -> Rows:
+        return {labels: [count.so_far] for labels, count in self._counts.items()}
+
+    def load(self, rows: Rows) -> None:
+        """Show these in place of what was counted."""
+        for labels, row in rows.items():
+            self.of(*labels).so_far = row[0]
+
     def collect(self) -> Iterable[Metric]:
         name, text, labels = self._described
         family = CounterMetricFamily(name, text, labels=labels)
@@ -60,6 +71,7 @@ class Spread(Collector):
     """A histogram by label values; `bounds` are its buckets' upper ends, inclusive."""
 
     def __init__(self, name: str, text: str, bounds: Sequence[float], labels: Labels = ()) -> None:
+        self.name = name
         self._described = (name, text, labels)
         self._bounds = bounds
         self._names = [*(str(float(bound)) for bound in bounds), "+Inf"]
@@ -79,6 +91,16 @@ class Spread(Collector):
         row = self._rows.get(labels) or self._row(labels)
         row[bisect_left(self._bounds, value)] += 1
         row[-1] += value
+
+    def rows(self) -> Rows:
+        return {labels: list(row) for labels, row in self._rows.items()}
+
+    def load(self, rows: Rows) -> None:
+        """Show these in place of what was counted."""
+        for labels, row in rows.items():
+            mine = self.of(*labels)
+            if len(row) == len(mine):
+                mine[:] = row
 
     def collect(self) -> Iterable[Metric]:
         name, text, labels = self._described

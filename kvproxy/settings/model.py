@@ -35,6 +35,7 @@ from kvproxy.settings.server import ServerSettings, UpstreamSettings
 from kvproxy.settings.store import StoreSettings
 from kvproxy.settings.tokens import TokensSettings
 from kvproxy.settings.warm import WarmSettings
+from kvproxy.settings.workers import check_legs
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "text", "json"]
@@ -255,4 +256,5 @@ class Settings(Section):
     def _somebody_answers(self) -> Self:
         if self.replicas:
             check_roles(self.replicas)
+        check_legs(self.server.workers, self.disagg.connector)
         return self
