@@ -23,6 +23,7 @@ from kvproxy.core.members import continued, elements_of, present
 from kvproxy.core.naming import Named, Naming
 from kvproxy.core.pools import Pools
 from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_first, hash_on
+from kvproxy.core.segments import Segment
 from kvproxy.core.spans import Span, array_spans, body_spans, object_spans
 from kvproxy.core.types import Chain, Splice
 
@@ -202,12 +203,13 @@ class TurnReader:
     ) -> _Read:
         """Extend a copy of `before`, of which the first element is part if it `led`."""
         chain, edits = before.until(len(before)), self._canon.edits(reading.whose)
-        read = []
+        segments: list[Segment] = []
+        read, known = [], len(chain.items)
         for index, element in enumerate(elements):
-            read.append((len(chain.items), index, element.start))
+            read.append((known + len(segments), index, element.start))
             if index or not led:
-                items = reading.dialect.items(element, edits)
-                extend(chain, items, self._block_bytes, FINE_TEXT_BYTES)
+                segments += reading.dialect.items(element, edits)
+        extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
         chain.trim()
         return _Read(chain, edits.splices, read, edits.marks)
 
@@ -248,13 +250,16 @@ class TurnReader:
         chain, edits = start.chain.until(start.blocks), self._canon.edits(reading.whose)
         edits.splices, edits.marks = list(start.splices), start.marks
         resume_behind = max(len(elements) - _REREAD_ELEMENTS, min(len(elements), 1)) - 1
-        read = []
+        leads = start.lead is not None and not start.elements
+        segments: list[Segment] = []
+        read, known = [], len(chain.items)
         for index, element in enumerate(elements):
-            read.append((len(chain.items), start.elements + index, element.start))
-            if index or start.elements or start.lead is None:
-                items = reading.dialect.items(element, edits)
-                extend(chain, items, self._block_bytes, FINE_TEXT_BYTES)
+            read.append((known + len(segments), start.elements + index, element.start))
+            if index or not leads:
+                segments += reading.dialect.items(element, edits)
             if index == resume_behind and element.end >= self._points.smallest:
+                extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
+                segments, known = [], len(chain.items)
                 offset = element.end
                 if begun is None:
                     hashed = hash_first(reading.body, offset, start.skip)
@@ -271,6 +276,7 @@ class TurnReader:
                     marks=edits.marks,
                 )
                 self._points.file(reading.scope, reading.body, point, begun and begun.point)
+        extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
         chain.trim()
         return _Read(chain, edits.splices, read, edits.marks)
 
