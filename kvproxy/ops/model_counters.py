@@ -5,13 +5,14 @@ from collections.abc import Callable
 from kvproxy.ops.tally import Tally
 from kvproxy.proxy import Record
 
-# Replicas that do not say what they serve are asked for whatever clients write.
+# Adapters come and go.
 _MODELS_MAX = 200
 _OTHER = "other"
 
 
 class ModelCounters:
-    """`model` is the name replicas know; those beyond the first few hundred are `other`."""
+    """`model` is the name replicas know; those beyond the first few hundred are `other`,
+    and so is what clients ask of a replica that does not say what it serves."""
 
     def __init__(self, show: Callable[[Tally], None]) -> None:
         self.requests = Tally(
@@ -28,7 +29,9 @@ class ModelCounters:
         model = record.identity.model if record.identity else record.passing_model
         if not model:
             return
-        if model not in self._known:
+        if model not in record.placement.replica.models:
+            model = _OTHER
+        elif model not in self._known:
             if len(self._known) >= _MODELS_MAX:
                 model = _OTHER
             else:
