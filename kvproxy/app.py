@@ -16,9 +16,10 @@ from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
-from kvproxy.admin.api import AdminApi, models_page, ready_page
+from kvproxy.admin.api import AdminApi, ready_page
 from kvproxy.admin.commands import AdminCommands
 from kvproxy.admin.live import Live
+from kvproxy.admin.model_list import model_list
 from kvproxy.admin.page_files import page_routes
 from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import (
@@ -32,6 +33,7 @@ from kvproxy.build import (
     build_router,
     build_upstream,
     keys_of,
+    name_pools,
 )
 from kvproxy.certificates import Certificates
 from kvproxy.core.access import CREDENTIALS, Realm
@@ -75,6 +77,7 @@ class App:
     """One proxy process. start() listens; stop() drains. `load` reads the settings again."""
 
     _agree: Agree | None = None
+    draining = False
 
     draining = False
 
@@ -134,6 +137,7 @@ class App:
             clock=time.monotonic,
             observe=self._observe,
             access=self.access,
+            pools=self.router.pools,
             ask_ids=self.sources.ask_ids,
             keepalive_s=settings.admission.keepalive_s,
             continues=settings.upstream.continue_streams,
@@ -153,10 +157,11 @@ class App:
         return self.local
 
     def _reader(self) -> Reader:
-        return build_reader(self.settings, self.spellings)
+        return build_reader(self.settings, self.spellings, pools=self.router.pools)
 
     def _commands(self, *, trusted: bool) -> Command:
-        return AdminCommands(self.table, self.reloader.reload, self.access, trusted=trusted).handle
+        reload, pools = self.reloader.reload, self.router.pools
+        return AdminCommands(self.table, reload, self.access, pools, trusted=trusted).handle
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
@@ -243,6 +248,7 @@ class App:
         running = taken_over(self.settings, new)
         take_over = self._certificates.read_again(running)
         done = self.table.settle(running.replicas, running.upstream.api_key)
+        name_pools(running, self.router.pools)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
         self._upstream.keep(CREDENTIALS if self.access.closed else ())
         if any(key.startswith("admission.") for key in found.live):
@@ -291,7 +297,7 @@ class App:
         return Page(self.metrics.page(), CONTENT_TYPE)
 
     async def _models(self, _query: str) -> Page:
-        return models_page(self.router.replicas, self.probe.model_cards)
+        return model_list(self.router.replicas, self.probe.model_cards, self.router.pools)
 
 
 Make = Callable[[Settings, Load | None], App]
