@@ -79,8 +79,6 @@ class App:
     _agree: Agree | None = None
     draining = False
 
-    draining = False
-
     def __init__(self, settings: Settings, load: Load | None = None) -> None:
         self.settings = settings
         self.maker = maker = ReplicaMaker(settings)
@@ -203,22 +201,15 @@ class App:
 
     def _two_legs(self, disagg: Disagg) -> TwoLegs:
         """Prompts may be computed elsewhere than they are answered."""
-        legs = TwoLegs(self._upstream, self.router, disagg, time.monotonic, self._load_changed)
+        legs = TwoLegs(self._upstream, self.router, disagg, time.monotonic, self.gate.changed)
         self.metrics.add(SourceCounters(lambda: disagg_counters(legs.outcomes, disagg.rate.tok_s)))
         if disagg.terms.connector is Connector.MOONCAKE:
             self.bootstrap = KvBootstrap(self.router.replicas, self.settings.probe.timeout_s)
         return legs
 
-    def _load_changed(self) -> None:
-        self.gate.changed()
-
     def _guard(self, path: str, header: Mapping[str, str]) -> None:
         """Own pages: health is for everybody, the rest for those who operate."""
-        if (
-            path in _OPEN
-            or path in _FILES
-            or (path == "/metrics" and self.settings.access.metrics_open)
-        ):
+        if path in _OPEN or (path == "/metrics" and self.settings.access.metrics_open):
             return
         realm = Realm.USE if path == "/v1/models" else Realm.OPERATE
         self.access.enter(header, realm, time.monotonic())
