@@ -39,7 +39,6 @@ from kvproxy.certificates import Certificates
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.disagg.connectors import Connector
-from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.dry_run import Reader
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
@@ -116,8 +115,7 @@ class App:
         self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.bootstrap: KvBootstrap | None = None
-        disagg = self.router.disagg
-        self.legs = self._two_legs(disagg) if disagg is not None else None
+        self.legs = self._two_legs()
         self.local = LocalPlacer(
             self.router,
             self.gate,
@@ -199,8 +197,11 @@ class App:
         if self.decisions is not None:
             await asyncio.to_thread(self.decisions.close)
 
-    def _two_legs(self, disagg: Disagg) -> TwoLegs:
-        """Prompts may be computed elsewhere than they are answered."""
+    def _two_legs(self) -> TwoLegs | None:
+        """What computes prompts elsewhere than they are answered, if anything does."""
+        disagg = self.router.disagg
+        if disagg is None:
+            return None
         legs = TwoLegs(self._upstream, self.router, disagg, time.monotonic, self.gate.changed)
         self.metrics.add(SourceCounters(lambda: disagg_counters(legs.outcomes, disagg.rate.tok_s)))
         if disagg.terms.connector is Connector.MOONCAKE:
