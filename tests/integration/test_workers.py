@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import orjson
+import pytest
 
 from tests.integration.test_shutdown import refused, rest, served, streaming
 from tests.support.proxies import eventually
@@ -118,6 +119,43 @@ async def test_a_running_answer_ends_and_then_all_processes() -> None:
         assert not any(map(exists, pids))
 
 
+@pytest.mark.parametrize("busy", [False, True])
+async def test_nothing_is_left_of_a_supervisor_that_is_killed(busy: bool) -> None:
+    flags = ("--workers", "2", "--server-grace-s", "1")
+    async with (
+        recording() as [replica],
+        served(*flags, "--replica", replica.url) as (process, url),
+        AsyncExitStack() as stack,
+    ):
+        pids = children(process.pid)
+        assert len(pids) == 3
+        assert await chat(url) == 200
+        if busy:
+            await stack.enter_async_context(streaming(replica, url))
+        process.kill()
+        await eventually(lambda: not any(map(exists, pids)), 8.0)
+
+
+async def test_orphans_end_at_once_when_they_are_told_to() -> None:
+    async with (
+        recording() as [replica],
+        served("--workers", "2", "--replica", replica.url) as (process, url),
+        streaming(replica, url),
+    ):
+        pids = children(process.pid)
+        process.kill()
+        await eventually(lambda: refused(url), 8.0)
+        drained = {pid: cpu_s(pid) for pid in filter(exists, pids)}
+        await asyncio.sleep(1.0)
+        # The grace is 30 s, and the stream goes on: they wait for it without being busy.
+        still = [pid for pid in drained if exists(pid)]
+        assert len(still) == 2
+        assert all(cpu_s(pid) - drained[pid] < 0.1 for pid in still)
+        for pid in still:
+            os.kill(pid, signal.SIGTERM)
+        await eventually(lambda: not any(map(exists, pids)), 8.0)
+
+
 async def test_settings_read_again_reach_every_process(tmp_path: Path) -> None:
     async with recording(2) as replicas:
         file = tmp_path / "kvproxy.yaml"
@@ -165,7 +203,19 @@ async def test_both_workers_serve() -> None:
 
 
 def exists(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    """One that has ended may still be there for whoever wants to know its status."""
+    try:
+        return stat(pid)[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def cpu_s(pid: int) -> float:
+    return (int(stat(pid)[11]) + int(stat(pid)[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def connections(pid: int) -> int:

@@ -83,10 +83,14 @@ class RecordingReplica:
         """Stop listening and break all connections, as a killed process does."""
         if self._server is not None:
             self._server.close()
+            # Whoever was let in just now has a task that did not begin.
+            await asyncio.sleep(0)
             for task in list(self._connections):
                 task.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)
             await self._server.wait_closed()
+            # Transports close their sockets in the next turn of the loop.
+            await asyncio.sleep(0)
             self._server = None
 
     @property
