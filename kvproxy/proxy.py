@@ -20,7 +20,7 @@ from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.dry_run import Reader
-from kvproxy.core.errors import ProxyError
+from kvproxy.core.errors import TWICE_LOST, ProxyError
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
@@ -265,6 +265,7 @@ class Proxy:
                         return
                     continue
                 if not unanswered or not await self._may_retry(record, tried):
+                    error.message += TWICE_LOST if unanswered and record.lost >= _LOST_MAX else ""
                     raise
 
     async def _go_on(

@@ -46,6 +46,10 @@ ERRORS: dict[str, ErrorKind] = {
 }
 
 
+# Why a request that was lost on a second replica is given up while others may be well.
+TWICE_LOST = " It was the second: what may be the end of engines is not shown to a third."
+
+
 class ProxyError(Exception):
     """A failure with a stable `code` (a row of ERRORS), a message that says what to do, and
     optionally `param` (the field at fault), `retry_after_s` (seconds, sent as Retry-After) and

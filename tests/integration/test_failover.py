@@ -125,6 +125,7 @@ async def test_a_request_that_two_engines_break_off_on_is_not_shown_to_a_third()
             got = await ask(url, post(CHAT))
             await settled(app)
     assert got.status == 502
+    assert b"is not shown to a third" in got.body
     assert sum(len(replica.received) for replica in replicas) == 2
 
 

@@ -173,7 +173,8 @@ def _report(
     print("answered: " + ", ".join(f"{path} {n}" for path, n in sorted(outcomes.by_path.items())))
     print(
         f"{asked} answers: {outcomes.whole} whole, {outcomes.told} cut and told so, "
-        f"{outcomes.left} clients left, {len(outcomes.bad)} FAILED"
+        f"{outcomes.left} clients left, {outcomes.twice} given up after two replicas, "
+        f"{len(outcomes.bad)} FAILED"
     )
     for line in outcomes.bad[:20]:
         print(f"  {line}")

@@ -9,6 +9,8 @@ from typing import Any
 import aiohttp
 import orjson
 
+from kvproxy.core.errors import TWICE_LOST
+
 _PATHS = {
     "/v1/chat/completions": b"data: [DONE]\n\n",
     "/v1/completions": b"data: [DONE]\n\n",
@@ -21,17 +23,21 @@ _SHARED = "You are a careful engineer. " * 40
 @dataclass
 class Outcomes:
     """`whole`: answers that ended as they should; `told`: streams that were cut and said so.
-    `bad` are the others, each with what there is to say about it."""
+    `twice`: given up after two replicas that ended under them, as they must be, since a request
+    may be what ends replicas. `bad` are the others, each with what there is to say about it."""
 
     whole: int = 0
     told: int = 0
+    twice: int = 0
     left: int = 0
     by_path: Counter[str] = field(default_factory=Counter)
     bad: list[str] = field(default_factory=list)
 
     def see(self, path: str, stream: bool, status: int, body: bytes) -> None:
         self.by_path[path] += 1
-        if status != 200:
+        if status == 502 and TWICE_LOST.encode() in body:
+            self.twice += 1
+        elif status != 200:
             self.bad.append(f"{path} stream={stream}: {status} {body[:300]!r}")
         elif not stream:
             self.whole += 1
