@@ -104,7 +104,7 @@ class Holdings:
     ) -> list[Match]:
         """match() of each. Where history alone can tell, what it says is worked out once for all
         that hold the same: nothing, or the text that every prompt begins with."""
-        same: dict[tuple[int, int], Match] = {}
+        same: dict[tuple[int, bool, int], Match] = {}
         found = []
         for replica in replicas:
             announced = facts.known is not None and replica.kv_events
@@ -116,13 +116,13 @@ class Holdings:
             ):
                 found.append(self.match(replica, model, chain, prompt_tokens, facts))
                 continue
-            blocks = replica.hbm.match(chain.hashes)
-            match = same.get((blocks, replica.block_size))
+            blocks, parts = replica.hbm.find(chain.hashes)
+            match = same.get((blocks, parts, replica.block_size))
             if match is None:
-                tokens = int(self._ruler.tokens_shared(chain, blocks, model)) if blocks else 0
-                hbm = _whole(tokens, prompt_tokens, replica.block_size)
+                tokens = self._ruler.tokens_held(chain, blocks, model, parts=parts)
+                hbm = _whole(int(tokens), prompt_tokens, replica.block_size)
                 match = Match(blocks, hbm, by_history=hbm)
-                same[blocks, replica.block_size] = match
+                same[blocks, parts, replica.block_size] = match
             found.append(match)
         return found
 
@@ -253,11 +253,11 @@ class Holdings:
         self.trust.forget(replica)
 
     def _by_history(self, replica: Replica, model: str, chain: Chain, prompt_tokens: int) -> Match:
-        blocks = replica.hbm.match(chain.hashes)
+        blocks, parts = replica.hbm.find(chain.hashes)
         hbm = 0
         if blocks:
-            tokens = int(self._ruler.tokens_shared(chain, blocks, model))
-            hbm = _whole(tokens, prompt_tokens, replica.block_size)
+            tokens = self._ruler.tokens_held(chain, blocks, model, parts=parts)
+            hbm = _whole(int(tokens), prompt_tokens, replica.block_size)
         if replica.dram is None:
             return Match(blocks, hbm)
         stored = replica.dram.match(chain.hashes)

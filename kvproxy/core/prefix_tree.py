@@ -82,17 +82,21 @@ class PrefixTree:
 
     def match(self, hashes: Sequence[int]) -> int:
         """Number of leading blocks of `hashes` that are held. Changes nothing."""
+        return self.find(hashes)[0]
+
+    def find(self, hashes: Sequence[int]) -> tuple[int, bool]:
+        """match(), and whether other blocks than those of `hashes` are held behind them."""
         run, at = self._root, 0
         while at < len(hashes):
             child = run.children.get(hashes[at])
             if child is None:
-                return at
+                break
             shared = child.common(hashes, at)
             at += shared
             if shared < len(child.hashes):
-                return at
+                return at, True
             run = child
-        return at
+        return at, bool(run.children)
 
     def parts(self, hashes: Sequence[int], blocks: int) -> bool:
         """Whether both `hashes` and another held chain go on behind the first `blocks` blocks."""
