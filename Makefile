@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-soak fuzz test-capacity test-browser test-vllm test-fleet test-envoy lint lint-deploy format settings clean
+.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-soak fuzz test-capacity test-browser test-vllm test-fleet test-envoy test-prometheus lint lint-deploy format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -63,6 +63,11 @@ test-envoy: setup  ## a real Envoy asks `kvproxy epp`; its first run installs it
 	@mkdir -p out && rm -f out/test-envoy.status
 	@status=0; $(BIN)/python -m tests.fleet.envoy $(or $(ENVOY),--requests 40) || status=$$?; \
 	echo $$status > out/test-envoy.status; exit $$status
+
+test-prometheus: setup  ## a real Prometheus, the rules, alerts and dashboards of deploy/ (gets it)
+	@mkdir -p out && rm -f out/test-prometheus.status
+	@status=0; $(BIN)/python -m tests.prometheus || status=$$?; \
+	echo $$status > out/test-prometheus.status; exit $$status
 
 bench: setup  ## what kvproxy costs beside a bare relay and nginx (minutes; a quiet machine)
 	@$(BIN)/python -m tests.benchmark.relay $(BENCH)

@@ -8,16 +8,15 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-import orjson
 import uvloop
 
 from kvproxy.adapters.gate import Gate
-from kvproxy.adapters.http1.listener import HttpServer, ListenError, Page, Route, listen
+from kvproxy.adapters.http1.listener import Command, HttpServer, ListenError, Page, Route, listen
 from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
-from kvproxy.admin.api import AdminApi
+from kvproxy.admin.api import AdminApi, models_page, ready_page
 from kvproxy.admin.commands import AdminCommands
 from kvproxy.admin.live import Live
 from kvproxy.admin.page_files import page_routes
@@ -38,6 +37,7 @@ from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.disagg.connectors import Connector
 from kvproxy.core.disagg.plan import Disagg
+from kvproxy.core.dry_run import Reader
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
@@ -50,7 +50,7 @@ from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.ops.systemd import notify
-from kvproxy.proxy import Proxy, Record
+from kvproxy.proxy import Agree, Placer, Proxy, Record
 from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
@@ -73,9 +73,11 @@ _OPEN = frozenset({"/healthz", "/readyz", "/health", *_FILES})
 class App:
     """One proxy process. start() listens; stop() drains. `load` reads the settings again."""
 
+    _agree: Agree | None = None
+
     def __init__(self, settings: Settings, load: Load | None = None) -> None:
         self.settings = settings
-        maker = ReplicaMaker(settings)
+        self.maker = maker = ReplicaMaker(settings)
         self.router = build_router(settings, maker)
         self.admission = build_admission(settings, self.router)
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
@@ -104,7 +106,7 @@ class App:
         self.metrics.add(SourceCounters(self.sources.counted))
         self.warmth = Warmth(settings, self.router, api_keys, self._replica_changed, tls)
         self.metrics.add(SourceCounters(self.warmth.counted))
-        spellings = Representatives(settings.canonical.representatives_max_bytes)
+        self.spellings = spellings = Representatives(settings.canonical.representatives_max_bytes)
         self.sharing = Sharing(settings, self.router, spellings)
         self.metrics.add(self.sharing.took)
         self.metrics.add(SourceCounters(self.sharing.counted))
@@ -112,7 +114,7 @@ class App:
         self.bootstrap: KvBootstrap | None = None
         disagg = self.router.disagg
         self.legs = self._two_legs(disagg) if disagg is not None else None
-        self.placer = LocalPlacer(
+        self.local = LocalPlacer(
             self.router,
             self.gate,
             Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
@@ -120,9 +122,10 @@ class App:
             self.probe.ask_soon,
             peers=self.sharing.store,
         )
+        self.placer = self._placer()
         self.proxy = Proxy(
             placer=self.placer,
-            reader=build_reader(settings, spellings),
+            reader=self._reader(),
             upstream=self.legs or self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
@@ -132,6 +135,7 @@ class App:
             keepalive_s=settings.admission.keepalive_s,
             continues=settings.upstream.continue_streams,
             cache_hints=settings.canonical.cache_hints,
+            agree=self._agree,
         )
         everybody = Followers(
             self.router, self.admission, self.gate, self.probe, self._upstream, self.sources
@@ -141,6 +145,15 @@ class App:
         self.finding = Finding(settings, self.table)
         self.reloader = Reloader(settings, load, self._take_over)
         self.server, self.admin_server = self._servers()
+
+    def _placer(self) -> Placer:
+        return self.local
+
+    def _reader(self) -> Reader:
+        return build_reader(self.settings, self.spellings)
+
+    def _commands(self, *, trusted: bool) -> Command:
+        return AdminCommands(self.table, self.reloader.reload, self.access, trusted=trusted).handle
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
@@ -234,15 +247,13 @@ class App:
         return done
 
     def _servers(self) -> tuple[HttpServer, HttpServer | None]:
-        trusted = bool(self.settings.admin.listen)
-        commands = AdminCommands(self.table, self.reloader.reload, self.access, trusted=trusted)
         return servers(
             self.settings,
             self.proxy.handle,
             self._pages(),
             self._operated(),
             guard=self._guard,
-            command=commands.handle,
+            command=self._commands(trusted=bool(self.settings.admin.listen)),
             tls=self._certificates.listening,
         )
 
@@ -267,27 +278,13 @@ class App:
         return Page(b"ok\n", "text/plain; charset=utf-8")
 
     async def _readyz(self, _query: str) -> Page:
-        ready = sum(replica.up for replica in self.router.replicas)
-        body = {
-            "ready": bool(ready) and not self.draining,
-            "draining": self.draining,
-            "replicas": {replica.id: replica.health for replica in self.router.replicas},
-        }
-        status = 200 if body["ready"] else 503
-        return Page(orjson.dumps(body), status=status)
+        return ready_page(self.router.replicas, draining=self.draining)
 
     async def _metrics(self, _query: str) -> Page:
         return Page(self.metrics.page(), CONTENT_TYPE)
 
     async def _models(self, _query: str) -> Page:
-        """Models of all ready replicas; of a model that several serve, one card."""
-        cards = {
-            str(card["id"]): card
-            for replica in self.router.replicas
-            if replica.up
-            for card in self.probe.model_cards.get(replica.id, [])
-        }
-        return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
+        return models_page(self.router.replicas, self.probe.model_cards)
 
 
 Make = Callable[[Settings, Load | None], App]

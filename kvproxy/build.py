@@ -31,7 +31,7 @@ from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Weights
 from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
-from kvproxy.core.volatile import BILLING_LINE, Action, Rule, Volatile, Where
+from kvproxy.core.volatile import BILLING_LINE, Action, Frozen, Rule, Volatile, Where
 from kvproxy.settings.disagg import ALLOC_PORT_BEHIND, DEFAULT_KV_PORTS
 from kvproxy.settings.model import Settings
 from kvproxy.settings.replica import ReplicaSettings
@@ -175,8 +175,10 @@ def admission_limits(settings: Settings, router: Router) -> AdmissionLimits:
     )
 
 
-def build_reader(settings: Settings, kept: Representatives | None = None) -> Reader:
-    """`kept`: first spellings that are shared with others."""
+def build_reader(
+    settings: Settings, kept: Representatives | None = None, frozen: Frozen | None = None
+) -> Reader:
+    """`kept` and `frozen` are first-seen values where those are not this process's alone."""
     asked = settings.canonical
     if kept is None:
         kept = Representatives(asked.representatives_max_bytes)
@@ -195,7 +197,7 @@ def build_reader(settings: Settings, kept: Representatives | None = None) -> Rea
         return plain
     strips = asked.cache_control == "strip"
     acting = Canonicaliser(
-        Order(asked.order), kept, Volatile(rules), strips_marks=strips, echoes=asked.echo
+        Order(asked.order), kept, Volatile(rules, frozen), strips_marks=strips, echoes=asked.echo
     )
     reader = TurnReader(acting, block_bytes, points, asked.echo_max_bytes)
     return DryReader(plain, reader) if asked.dry_run else reader

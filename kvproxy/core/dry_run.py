@@ -1,8 +1,9 @@
 """Canonicalising without acting: bodies are read and forwarded as they came, and beside that it is
 noted what would have been changed."""
 
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.echo import Tap

@@ -5,7 +5,6 @@ and do work in proportion to what is new (core/resume).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -21,6 +20,7 @@ from kvproxy.core.heads import Head, Heads
 from kvproxy.core.layout import NOWHERE, Layout
 from kvproxy.core.marks import NO_MARKS, Marks, of_members
 from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_first, hash_on
+from kvproxy.core.segments import Segment
 from kvproxy.core.spans import Span, array_spans, body_spans, object_spans
 from kvproxy.core.types import Chain, Splice
 
@@ -32,8 +32,7 @@ _FUSED_BYTES = 8 * 2**10
 _CONTINUED_MAX_BYTES = 32 * 2**20
 
 
-@dataclass(slots=True)
-class Turn:
+class Turn(msgspec.Struct):
     """`chain` is empty when the shape is unknown: such a body is forwarded as it is. What a dry run
     would have spliced is `not_applied`."""
 
@@ -182,12 +181,13 @@ class TurnReader:
     ) -> _Read:
         """Extend a copy of `before`, of which the first element is part if it `led`."""
         chain, edits = before.until(len(before)), self._canon.edits(reading.whose)
-        read = []
+        segments: list[Segment] = []
+        read, known = [], len(chain.items)
         for index, element in enumerate(elements):
-            read.append((len(chain.items), index, element.start))
+            read.append((known + len(segments), index, element.start))
             if index or not led:
-                items = reading.dialect.items(element, edits)
-                extend(chain, items, self._block_bytes, FINE_TEXT_BYTES)
+                segments += reading.dialect.items(element, edits)
+        extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
         chain.trim()
         return _Read(chain, edits.splices, read, edits.marks)
 
@@ -226,13 +226,16 @@ class TurnReader:
         chain, edits = start.chain.until(start.blocks), self._canon.edits(reading.whose)
         edits.splices, edits.marks = list(start.splices), start.marks
         resume_behind = max(len(elements) - _REREAD_ELEMENTS, min(len(elements), 1)) - 1
-        read = []
+        leads = start.lead is not None and not start.elements
+        segments: list[Segment] = []
+        read, known = [], len(chain.items)
         for index, element in enumerate(elements):
-            read.append((len(chain.items), start.elements + index, element.start))
-            if index or start.elements or start.lead is None:
-                items = reading.dialect.items(element, edits)
-                extend(chain, items, self._block_bytes, FINE_TEXT_BYTES)
+            read.append((known + len(segments), start.elements + index, element.start))
+            if index or not leads:
+                segments += reading.dialect.items(element, edits)
             if index == resume_behind and element.end >= self._points.smallest:
+                extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
+                segments, known = [], len(chain.items)
                 offset = element.end
                 if begun is None:
                     hashed = hash_first(reading.body, offset, start.skip)
@@ -249,6 +252,7 @@ class TurnReader:
                     marks=edits.marks,
                 )
                 self._points.file(reading.scope, reading.body, point, begun and begun.point)
+        extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
         chain.trim()
         return _Read(chain, edits.splices, read, edits.marks)
 

@@ -26,6 +26,7 @@ from kvproxy.settings.server import ServerSettings, UpstreamSettings
 from kvproxy.settings.store import StoreSettings
 from kvproxy.settings.tokens import TokensSettings
 from kvproxy.settings.warm import WarmSettings
+from kvproxy.settings.workers import check_legs
 
 PolicyName = Literal[
     "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
@@ -238,4 +239,5 @@ class Settings(Section):
     def _somebody_answers(self) -> Self:
         if self.replicas:
             check_roles(self.replicas)
+        check_legs(self.server.workers, self.disagg.connector)
         return self
