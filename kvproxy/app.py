@@ -16,9 +16,10 @@ from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
-from kvproxy.admin.api import AdminApi, models_page, ready_page
+from kvproxy.admin.api import AdminApi, ready_page
 from kvproxy.admin.commands import AdminCommands
 from kvproxy.admin.live import Live
+from kvproxy.admin.model_list import model_list
 from kvproxy.admin.page_files import page_routes
 from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import (
@@ -31,6 +32,7 @@ from kvproxy.build import (
     build_router,
     build_upstream,
     keys_of,
+    name_pools,
 )
 from kvproxy.certificates import Certificates
 from kvproxy.core.access import CREDENTIALS, Realm
@@ -74,6 +76,7 @@ class App:
     """One proxy process. start() listens; stop() drains. `load` reads the settings again."""
 
     _agree: Agree | None = None
+    draining = False
 
     def __init__(self, settings: Settings, load: Load | None = None) -> None:
         self.settings = settings
@@ -85,7 +88,6 @@ class App:
         self.admin = AdminApi(self.router, time.monotonic, self.explanations)
         self.live = Live(self.router, self.admission, self.metrics, time.monotonic, time.time)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
-        self.draining = False
         self.access = build_access(settings)
         self.api_keys = api_keys = api_keys_of(settings)
         self._certificates = Certificates(settings)
@@ -131,6 +133,7 @@ class App:
             clock=time.monotonic,
             observe=self._observe,
             access=self.access,
+            pools=self.router.pools,
             ask_ids=self.sources.ask_ids,
             keepalive_s=settings.admission.keepalive_s,
             continues=settings.upstream.continue_streams,
@@ -150,10 +153,11 @@ class App:
         return self.local
 
     def _reader(self) -> Reader:
-        return build_reader(self.settings, self.spellings)
+        return build_reader(self.settings, self.spellings, pools=self.router.pools)
 
     def _commands(self, *, trusted: bool) -> Command:
-        return AdminCommands(self.table, self.reloader.reload, self.access, trusted=trusted).handle
+        reload, pools = self.reloader.reload, self.router.pools
+        return AdminCommands(self.table, reload, self.access, pools, trusted=trusted).handle
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
@@ -236,6 +240,7 @@ class App:
         running = taken_over(self.settings, new)
         take_over = self._certificates.read_again(running)
         done = self.table.settle(running.replicas, running.upstream.api_key)
+        name_pools(running, self.router.pools)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
         self._upstream.keep(CREDENTIALS if self.access.closed else ())
         if any(key.startswith("admission.") for key in found.live):
@@ -284,7 +289,7 @@ class App:
         return Page(self.metrics.page(), CONTENT_TYPE)
 
     async def _models(self, _query: str) -> Page:
-        return models_page(self.router.replicas, self.probe.model_cards)
+        return model_list(self.router.replicas, self.probe.model_cards, self.router.pools)
 
 
 Make = Callable[[Settings, Load | None], App]

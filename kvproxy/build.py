@@ -22,6 +22,7 @@ from kvproxy.core.learn import PrefillRate
 from kvproxy.core.life_cycle import LifeCycle, LifeLimits
 from kvproxy.core.loadable import Loadable
 from kvproxy.core.policies import PolicyName
+from kvproxy.core.pools import Arm, Pools
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.replica import Replica, Role
@@ -107,7 +108,20 @@ def build_router(settings: Settings, maker: ReplicaMaker | None = None) -> Route
         seed=settings.policy.seed,
     )
     router.disagg = build_disagg(settings)
+    name_pools(settings, router.pools)
     return router
+
+
+def name_pools(settings: Settings, pools: Pools) -> None:
+    """What names stand for, and which models have a policy of their own."""
+    arms = {entry.name: [Arm(*share) for share in entry.shares()] for entry in settings.models}
+    policies = {
+        model: PolicyName(entry.policy)
+        for entry in settings.models
+        if entry.policy is not None
+        for model, _ in entry.shares()
+    }
+    pools.replace(arms, policies)
 
 
 def build_disagg(settings: Settings) -> Disagg | None:
@@ -176,9 +190,13 @@ def admission_limits(settings: Settings, router: Router) -> AdmissionLimits:
 
 
 def build_reader(
-    settings: Settings, kept: Representatives | None = None, frozen: Frozen | None = None
+    settings: Settings,
+    kept: Representatives | None = None,
+    frozen: Frozen | None = None,
+    pools: Pools | None = None,
 ) -> Reader:
-    """`kept` and `frozen` are first-seen values where those are not this process's alone."""
+    """`kept` and `frozen` are first-seen values where those are not this process's alone; `pools`
+    says what names stand for."""
     asked = settings.canonical
     if kept is None:
         kept = Representatives(asked.representatives_max_bytes)
@@ -192,14 +210,15 @@ def build_reader(
     if asked.billing_line:
         rules.insert(0, BILLING_LINE)
     block_bytes, points = settings.blocks.block_bytes, settings.identify.max_sessions
-    plain = TurnReader(Canonicaliser(Order.PRESERVE, Representatives(0)), block_bytes, points)
+    preserving = Canonicaliser(Order.PRESERVE, Representatives(0))
+    plain = TurnReader(preserving, block_bytes, points, pools=pools)
     if not asked.enabled:
         return plain
     strips = asked.cache_control == "strip"
     acting = Canonicaliser(
         Order(asked.order), kept, Volatile(rules, frozen), strips_marks=strips, echoes=asked.echo
     )
-    reader = TurnReader(acting, block_bytes, points, asked.echo_max_bytes)
+    reader = TurnReader(acting, block_bytes, points, asked.echo_max_bytes, pools)
     return DryReader(plain, reader) if asked.dry_run else reader
 
 

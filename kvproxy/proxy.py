@@ -6,7 +6,7 @@ The ports below are what the outside must offer; adapters implement them, app.py
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from msgspec import Struct
@@ -24,15 +24,17 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
-from kvproxy.core.passing import model_of, names_of
+from kvproxy.core.members import continued
+from kvproxy.core.passing import names_of
+from kvproxy.core.pools import Pools
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
 from kvproxy.core.threads import Step
 from kvproxy.core.token_ids import TokenIds, asking
-from kvproxy.core.turn import Turn, apply, continued
+from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
-from kvproxy.core.upgrade import model_asked_for
+from kvproxy.passing_on import pass_on
 from kvproxy.patience import Patience, patience_with
 from kvproxy.relaying import relay
 
@@ -178,6 +180,7 @@ class Proxy:
     clock: Callable[[], float]
     observe: Callable[[Record], None]
     access: Access
+    pools: Pools = field(default_factory=Pools)
     ask_ids: Callable[[Record], bool] = lambda record: False
     keepalive_s: float | None = None
     cache_hints: bool = True
@@ -194,12 +197,9 @@ class Proxy:
             dialect = dialect_of(exchange.method, exchange.path)
             if dialect is not None and "content-encoding" not in exchange.header:
                 body = await self._read(record, dialect, body)
-            elif exchange.tunnels:
-                record.passing_model = model_asked_for(exchange.target)
-                record.caller.may_use(record.passing_model)
-            elif body:
-                record.passing_model = model_of(body, exchange.header.get("content-type", ""))
-                record.caller.may_use(record.passing_model)
+            elif exchange.tunnels or body:
+                named, body = pass_on(self.pools, self.rules, exchange, record.caller, body)
+                record.passing_model = named.model
             if dialect is None:
                 record.previous = id_asked_for(exchange.path)
             streams = record.turn is not None and record.turn.stream
@@ -230,7 +230,7 @@ class Proxy:
         turn = self.reader.read(dialect, tenant, body, named.session)
         if self.agree is not None and await self.agree():
             turn = self.reader.read(dialect, tenant, body, named.session, anew=True)
-        record.caller.may_use(turn.model, turn.members or names_of(body))
+        record.caller.may_use(turn.sent, turn.members or names_of(body))
         record.turn = turn
         hint = turn.marks.retention_s if self.cache_hints else 0.0
         if not named.session:

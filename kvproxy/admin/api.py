@@ -1,6 +1,6 @@
 """What operators ask the server: JSON under /admin."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import parse_qs
 
 import orjson
@@ -41,16 +41,3 @@ def ready_page(replicas: Sequence[Replica], *, draining: bool) -> Page:
     ready = any(replica.up for replica in replicas) and not draining
     body = {"ready": ready, "draining": draining, "replicas": health}
     return Page(orjson.dumps(body), status=200 if ready else 503)
-
-
-def models_page(
-    replicas: Iterable[Replica], cards: Mapping[str, Sequence[Mapping[str, object]]]
-) -> Page:
-    """GET /v1/models: of all ready replicas; of a model that several serve, one card."""
-    listed = {
-        str(card["id"]): card
-        for replica in replicas
-        if replica.up
-        for card in cards.get(replica.id, [])
-    }
-    return Page(orjson.dumps({"object": "list", "data": list(listed.values())}))

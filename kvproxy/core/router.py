@@ -17,6 +17,7 @@ from kvproxy.core.life_cycle import Health
 from kvproxy.core.pins import Pins
 from kvproxy.core.placement import Lookup, Placement, Placing
 from kvproxy.core.policies import POLICIES, PolicyName, View
+from kvproxy.core.pools import Pools
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.replica import Replica, Role
@@ -51,6 +52,7 @@ class Router:
     ) -> None:
         self.replicas = list(replicas)
         self.policy = policy
+        self.pools = Pools(lambda: self.replicas)
         self.affinity = affinity
         self.ruler = ruler
         self.holdings = holdings or Holdings(ruler, PrefixIndex(2**26), TokenChains(2**24))
@@ -106,7 +108,7 @@ class Router:
             partial(self._near, identity, asked.now),
         )
         self._sequence += 1
-        index = POLICIES[self.policy](view)
+        index = POLICIES[self.policy_of(identity.model)](view)
         return index, score(asked, lookup.candidates[index], lookup.matches[index])
 
     def place(
@@ -150,7 +152,7 @@ class Router:
             self.holdings.opened(placing.request_id, replica, chain)
         leg = placing.prefill_leg()
         prefill = self.reserve(leg, now) if leg is not None else None
-        return Placement(placing, self.policy, hold, end, now, prefill)
+        return Placement(placing, self.policy_of(identity.model), hold, end, now, prefill)
 
     def elsewhere(
         self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked, whole: Choice
@@ -158,7 +160,7 @@ class Router:
         """Where the prompt had better be computed or fetched elsewhere than it is answered; None
         where `whole`, the best plain placement, is as good or nothing can be moved."""
         disagg = self.disagg
-        if disagg is None or self.policy is not PolicyName.SECONDS:
+        if disagg is None or self.policy_of(identity.model) is not PolicyName.SECONDS:
             return None
         there = self.usable(identity.model)
         able = [r for r in there if r.peer is not None and r.role is not Role.DECODE]
@@ -216,6 +218,9 @@ class Router:
         self.affinity.forget_replica(replica.id)
         self.pins.forget_replica(replica.id)
         self.holdings.forget(replica.id)
+
+    def policy_of(self, model: str) -> PolicyName:
+        return self.pools.policies.get(model, self.policy)
 
     def ready(self) -> list[Replica]:
         return [replica for replica in self.replicas if replica.health is Health.READY]

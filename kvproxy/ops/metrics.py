@@ -21,6 +21,7 @@ from kvproxy.core.score import Match
 from kvproxy.core.turn import Turn
 from kvproxy.core.types import Usage
 from kvproxy.ops.admission_gauges import AdmissionGauges
+from kvproxy.ops.model_counters import ModelCounters
 from kvproxy.ops.tally import Rows, Spread, Tally
 from kvproxy.proxy import Record
 
@@ -211,6 +212,7 @@ class Metrics:
         for collector in list(vars(self).values()):
             if isinstance(collector, Tally | Spread):
                 self.count(collector)
+        self._models = ModelCounters(self.count)
 
     def _add_hints(self) -> None:
         """What clients say about their cache, and what became of it."""
@@ -269,6 +271,7 @@ class Metrics:
         return generate_latest(self._registry)
 
     def observe(self, record: Record) -> None:
+        self._models.observe(record)
         placement = record.placement
         replica = placement.replica.id if placement else ""
         self._requests.add((replica, record.outcome))

@@ -176,7 +176,9 @@ class PlacementApp(App):
         return super()._operated() | {"/admin/explain": self._explain, "/admin/live": self._live}
 
     def _commands(self, *, trusted: bool) -> Command:
-        commands = AdminCommands(self.table, self._reload, self.access, trusted=trusted)
+        commands = AdminCommands(
+            self.table, self._reload, self.access, self.router.pools, trusted=trusted
+        )
         self._command: Command = commands.handle
         return commands.handle
 

@@ -15,7 +15,7 @@ from kvproxy.adapters.hop.link import HopLink, LostError
 from kvproxy.adapters.hop.placer import Ears, HopPlacer
 from kvproxy.adapters.http1.listener import Command, HttpServer, Page, Route, listen
 from kvproxy.app import App
-from kvproxy.build import build_reader, keys_of
+from kvproxy.build import build_reader, keys_of, name_pools
 from kvproxy.core import hop
 from kvproxy.core.access import CREDENTIALS
 from kvproxy.core.dry_run import Reader
@@ -88,7 +88,7 @@ class WorkerApp(App):
 
     def _reader(self) -> Reader:
         kept, frozen = SharedRepresentatives(self._claims), SharedFrozen(self._claims)
-        return build_reader(self.settings, kept, frozen)
+        return build_reader(self.settings, kept, frozen, self.router.pools)
 
     def _placer(self) -> Placer:
         ears = Ears(
@@ -149,6 +149,7 @@ class WorkerApp(App):
         """Replicas and limits are the placement process's, and come from there."""
         running = taken_over(self.settings, new)
         take_over = self._certificates.read_again(running)
+        name_pools(running, self.router.pools)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
         self._upstream.keep(CREDENTIALS if self.access.closed else ())
         set_level(running.log.level)
