@@ -107,7 +107,7 @@ class Holdings:
         """match() of each. Where history alone can tell, what it says is worked out once for all
         that hold the same: nothing, or the text that every prompt begins with."""
         hashes, (known, told) = chain.hashes, facts
-        same: dict[tuple[int, int], Match] = {}
+        same: dict[tuple[int, bool, int], Match] = {}
         found = []
         for replica in replicas:
             if (
@@ -118,13 +118,13 @@ class Holdings:
             ):
                 found.append(self.match(replica, model, chain, prompt_tokens, facts))
                 continue
-            blocks = replica.hbm.match(hashes) if replica.hbm.begins(hashes) else 0
-            match = same.get((blocks, replica.block_size)) if blocks else _NOTHING_HELD
+            blocks, parts = replica.hbm.find(hashes) if replica.hbm.begins(hashes) else (0, False)
+            match = same.get((blocks, parts, replica.block_size)) if blocks else _NOTHING_HELD
             if match is None:
-                tokens = int(self._ruler.tokens_shared(chain, blocks, model))
-                hbm = _whole(tokens, prompt_tokens, replica.block_size)
+                tokens = self._ruler.tokens_held(chain, blocks, model, parts=parts)
+                hbm = _whole(int(tokens), prompt_tokens, replica.block_size)
                 match = Match(blocks, hbm, by_history=hbm)
-                same[blocks, replica.block_size] = match
+                same[blocks, parts, replica.block_size] = match
             found.append(match)
         return found
 
@@ -250,11 +250,11 @@ class Holdings:
         self.trust.forget(replica)
 
     def _by_history(self, replica: Replica, model: str, chain: Chain, prompt_tokens: int) -> Match:
-        blocks = replica.hbm.match(chain.hashes)
+        blocks, parts = replica.hbm.find(chain.hashes)
         hbm = 0
         if blocks:
-            tokens = int(self._ruler.tokens_shared(chain, blocks, model))
-            hbm = _whole(tokens, prompt_tokens, replica.block_size)
+            tokens = self._ruler.tokens_held(chain, blocks, model, parts=parts)
+            hbm = _whole(int(tokens), prompt_tokens, replica.block_size)
         if replica.dram is None:
             return Match(blocks, hbm)
         stored = replica.dram.match(chain.hashes)

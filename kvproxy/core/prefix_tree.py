@@ -87,17 +87,21 @@ class PrefixTree:
 
     def match(self, hashes: Sequence[int]) -> int:
         """Number of leading blocks of `hashes` that are held. Changes nothing."""
+        return self.find(hashes)[0]
+
+    def find(self, hashes: Sequence[int]) -> tuple[int, bool]:
+        """match(), and whether other blocks than those of `hashes` are held behind them."""
         run, at, size = self._root, 0, len(hashes)
         while at < size:
             child = run.children.get(hashes[at])
             if child is None:
-                return at
+                break
             # What common() finds first, spelt out: nearly always all of it.
             end = at + len(child.hashes)
             if end > size or child.hashes[-1] != hashes[end - 1]:
-                return at + child.common(hashes, at)
+                return at + child.common(hashes, at), True
             run, at = child, end
-        return at
+        return at, bool(run.children)
 
     def parts(self, hashes: Sequence[int], blocks: int) -> bool:
         """Whether both `hashes` and another held chain go on behind the first `blocks` blocks."""

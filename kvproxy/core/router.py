@@ -292,8 +292,8 @@ class Router:
         by_history = predicted.source == "history" and predicted.blocks < len(chain.hashes)
         if cached and by_history and abs(cached - predicted.tokens) <= near:
             # Reported hits are whole engine blocks: the true end lies half a block on, on average.
-            middle = cached + replica.block_size / 2
-            self.ruler.learn(chain, predicted.blocks, middle, model)
+            half = replica.block_size / 2
+            self.ruler.hit(chain, predicted.blocks, cached + half, half)
         loads = predicted.dram or predicted.disk
         miss, ttft_s = usage.prompt_tokens - cached, 0.0
         if hold.first_token_at is not None and not loads:

@@ -6,7 +6,9 @@ figures. The error is therefore that of the new part only.
 
 Conversations that begin alike part in the middle of a text, where no count is known. So a prompt's
 opening gets marks when its count is told: places where the tokens are estimated with the rates that
-made this very prompt come out right.
+made this very prompt come out right. Once such a part was found in a cache, its reported length
+takes the mark's place: off by half an engine block, or by what was evicted meanwhile. Rates are
+never fitted from such a place, nor to it: what it is off by would come back as a rate.
 """
 
 from array import array
@@ -29,6 +31,7 @@ class Ruler:
         self._anchors_max = anchors_max
         self._anchors: OrderedDict[int, float] = OrderedDict()
         self._marks: set[int] = set()
+        self._hits: set[int] = set()
         self._slopes: dict[str, Slopes] = {}
 
     def tokens_at(self, chain: Chain, blocks: int, model: str) -> float:
@@ -38,11 +41,12 @@ class Ruler:
             return tokens
         return tokens + self._slopes_of(model).tokens(measure(chain, anchor, blocks))
 
-    def tokens_shared(self, chain: Chain, blocks: int, model: str) -> float:
-        """Tokens that `chain` shares with one that has its first `blocks` blocks and no more: where
-        two part inside an opening's text, half a block more is alike, on average."""
+    def tokens_held(self, chain: Chain, blocks: int, model: str, *, parts: bool) -> float:
+        """Tokens of `chain` in a cache that has its first `blocks` blocks and no more: because what
+        is held `parts` from it there, or was cut short. Where others part inside an opening's text
+        half a block more is alike, on average."""
         tokens = self.tokens_at(chain, blocks, model)
-        if not 0 < blocks < len(chain) or chain.text_bytes[blocks] > FINE_TEXT_BYTES:
+        if not parts or not 0 < blocks < len(chain) or chain.text_bytes[blocks] > FINE_TEXT_BYTES:
             return tokens
         ended, key = chain.segments, chain.hashes[blocks - 1]
         told = key in self._anchors and key not in self._marks
@@ -66,7 +70,7 @@ class Ruler:
         return ends
 
     def learn(self, chain: Chain, blocks: int, tokens: float, model: str) -> None:
-        """`tokens` is the true count of the first `blocks` blocks, as an engine reported it."""
+        """`tokens` is the true count of the first `blocks` blocks, which are a whole prompt."""
         if not blocks:
             return
         anchor, known = self._nearest(chain, blocks - 1, exact=True)
@@ -76,21 +80,42 @@ class Ruler:
             self._mark(chain, blocks, tokens, slopes)
         self.told(chain.hashes[blocks - 1], tokens)
 
+    def hit(self, chain: Chain, blocks: int, tokens: float, off: float) -> None:
+        """An engine held about so many tokens of a prompt, which are the first `blocks` blocks of
+        `chain`; give or take `off`. Says nothing new where that is what was known exactly."""
+        if not blocks:
+            return
+        key = chain.hashes[blocks - 1]
+        if self._is_exact(key) and abs(self._anchors[key] - tokens) <= off:
+            return
+        self._keep(key, tokens)
+        self._marks.discard(key)
+        self._hits.add(key)
+        self._bound()
+
     def told(self, end: int, tokens: float) -> None:
         """Another proxy learned how many tokens the chain that ends with `end` has."""
         self._keep(end, tokens)
         self._marks.discard(end)
-        while len(self._anchors) > self._anchors_max:
-            key, _ = self._anchors.popitem(last=False)
-            self._marks.discard(key)
+        self._hits.discard(end)
+        self._bound()
 
     def _keep(self, key: int, tokens: float) -> None:
         self._anchors[key] = tokens
         self._anchors.move_to_end(key)
 
+    def _bound(self) -> None:
+        while len(self._anchors) > self._anchors_max:
+            key, _ = self._anchors.popitem(last=False)
+            self._marks.discard(key)
+            self._hits.discard(key)
+
+    def _is_exact(self, key: int) -> bool:
+        return key in self._anchors and key not in self._marks and key not in self._hits
+
     def _nearest(self, chain: Chain, blocks: int, *, exact: bool = False) -> tuple[int, float]:
         """(blocks, tokens) of the last anchor or mark within the first `blocks` blocks; (0, 0) if
-        none. `exact`: marks do not count."""
+        none. `exact`: only ends of whole prompts count."""
         anchors = self._anchors
         if blocks and not exact:
             # Most often it is the end itself.
@@ -100,7 +125,7 @@ class Ruler:
         # Backwards, without a step of Python a block.
         behind = chain.hashes[max(0, blocks - _LOOK_BACK_BLOCKS) : blocks][::-1]
         for key in filter(anchors.__contains__, behind):
-            if not (exact and key in self._marks):
+            if not exact or self._is_exact(key):
                 return blocks - behind.index(key), anchors[key]
         return 0, 0.0
 

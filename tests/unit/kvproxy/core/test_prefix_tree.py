@@ -31,6 +31,21 @@ def test_what_was_used_matches_up_to_where_it_differs() -> None:
     assert tree.size == 3
 
 
+def test_whether_others_go_on_where_a_chain_stops_to_match() -> None:
+    tree = PrefixTree(4)
+    assert tree.find([1]) == (0, False)
+    use(tree, 1, 2, 3)
+    assert tree.find([1, 2, 9]) == (2, True)
+    assert tree.find([1, 2, 3, 4]) == (3, False)
+    use(tree, 1, 2, 7)
+    assert tree.find([1, 2, 9]) == (2, True)
+    use(tree, 5)
+    assert tree.find([1, 2, 3]) == (2, True), "the older branch was evicted"
+    use(tree, 8)
+    assert tree.find([1, 2, 7]) == (2, False), "and now the other"
+    assert tree.find([9]) == (0, True)
+
+
 def test_a_fork_shares_its_prefix() -> None:
     tree = PrefixTree(10)
     use(tree, 1, 2, 3)

@@ -148,3 +148,40 @@ def test_ends_of_blocks_are_what_tokens_at_says_and_never_fall(
         expected.append(floor)
     # Sums in another order may round to the other side.
     assert list(ruler.token_ends(chain, held, "m", least)) == pytest.approx(expected, abs=1)
+
+
+def test_a_hit_teaches_no_rates() -> None:
+    """Engines evict a little more than was thought: the next prompt's count, taken from where they
+    said they had stopped, would be too high time and again."""
+    ruler = Ruler(1000)
+    for turn in range(50):
+        chain = make_chain(b"s" * 4000, b"u" * 800, root=turn)
+        ruler.learn(chain, len(chain), 1200.0, "m")
+        ruler.hit(chain, 40, 0.25 * 40 * BLOCK_BYTES - 90, 8.0)
+    fresh = make_chain(b"s" * 4000, b"u" * 800, root=99)
+    assert ruler.tokens_at(fresh, len(fresh), "m") == pytest.approx(1200.0, abs=2.0)
+
+
+def test_a_hit_that_agrees_leaves_an_exact_count_alone() -> None:
+    ruler = Ruler(1000)
+    chain = make_chain(b"s" * 400, b"t" * 100)
+    first = make_chain(b"s" * 400)
+    ruler.learn(first, len(first), 102.0, "m")
+    ruler.hit(chain, len(first), 96.0 + 8, 8.0)
+    assert ruler.tokens_at(chain, len(first), "m") == 102.0
+    ruler.hit(chain, len(first), 64.0 + 8, 8.0)
+    assert ruler.tokens_at(chain, len(first), "m") == 72.0
+    ruler.learn(first, len(first), 103.0, "m")
+    assert ruler.tokens_at(chain, len(first), "m") == 103.0
+    assert not ruler._hits
+    ruler.hit(chain, 0, 8.0, 8.0)
+
+
+def test_half_a_block_more_is_alike_where_chains_part_alone() -> None:
+    ruler = Ruler(1000)
+    chain = make_chain(b"s" * 4000)
+    here, block = ruler.tokens_at(chain, 10, "m"), 0.25 * BLOCK_BYTES
+    assert ruler.tokens_held(chain, 10, "m", parts=False) == here
+    assert ruler.tokens_held(chain, 10, "m", parts=True) == here + block / 2
+    ruler.hit(chain, 10, here - 3, 8.0)
+    assert ruler.tokens_held(chain, 10, "m", parts=True) == here - 3
