@@ -20,6 +20,7 @@ from loadgen.layout import Overhead
 from loadgen.ledger import Ledger
 from loadgen.limits import Admission
 from loadgen.output.folder import write_folder
+from loadgen.output.lifecycle import turns_of
 from loadgen.output.scrape import Scraper
 from loadgen.plan import ContentSettings, Plans
 from loadgen.players import Players, stage_of
@@ -103,8 +104,9 @@ async def run_load(
         samples = accounted(run.progress.samples)
         scale, lasted_s = settings.timing.time_scale, time.monotonic() - run.progress.started
         write_folder(
-            output, record, samples, run.scraper.found, time_scale=scale, duration_s=lasted_s
-        )
+            output, record, samples, run.scraper.found,
+            time_scale=scale, duration_s=lasted_s, turns=turns_of(traces),
+        )  # fmt: skip
     return RunResult(record, summary, run.progress.samples)
 
 
