@@ -131,9 +131,7 @@ class ClassicRamp:
     def lose(self, reasons: Sequence[str], now: float) -> None:
         """Users who did not fit the budget, and why, one a user; the ramp may add them again."""
         self.users -= len(reasons)
-        for why in sorted(set(reasons)):
-            note = f"{reasons.count(why)} did not fit: {why}"
-            self.notes.append(Note(now, self.users, note))
+        self.notes.append(Note(now, self.users, f"{len(reasons)} did not fit: {reasons[-1]}"))
 
     def result(self) -> dict[str, object]:
         return {"kind": "classic", "users": self.users, "users_max": self.rule.users_max}
