@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-micro bench-client test test-faults test-soak fuzz test-capacity test-fidelity test-browser test-vllm test-fleet test-envoy lint lint-deploy format settings clean
+.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-soak fuzz test-capacity test-fidelity test-browser test-vllm test-fleet test-envoy test-prometheus lint lint-deploy format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -67,8 +67,16 @@ test-envoy: setup  ## a real Envoy asks `kvproxy epp`; its first run installs it
 	@status=0; $(BIN)/python -m tests.fleet.envoy $(or $(ENVOY),--requests 40) || status=$$?; \
 	echo $$status > out/test-envoy.status; exit $$status
 
+test-prometheus: setup  ## a real Prometheus, the rules, alerts and dashboards of deploy/ (gets it)
+	@mkdir -p out && rm -f out/test-prometheus.status
+	@status=0; $(BIN)/python -m tests.prometheus || status=$$?; \
+	echo $$status > out/test-prometheus.status; exit $$status
+
 bench: setup  ## what kvproxy costs beside a bare relay and nginx (minutes; a quiet machine)
 	@$(BIN)/python -m tests.benchmark.relay $(BENCH)
+
+bench-growth: setup  ## decisions, memory and events of fleets of 64 to 1024 replicas (minutes)
+	@$(BIN)/python -m tests.benchmark.growth $(GROWTH)
 
 bench-micro: setup  ## single steps of a request, those of the data plane against their budgets
 	@$(BIN)/pytest -q -s tests/benchmark

@@ -4,7 +4,10 @@ Tools come from the package index into out/deploy-tools, promtool from Debian. A
 had is skipped out loud, and then the exit status is 75; a finding is 1.
 """
 
+import contextlib
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,10 +52,10 @@ class MissingToolError(Exception):
     """A tool that cannot be had here."""
 
 
-def run(*command: object, cwd: Path = ROOT) -> None:
-    """Raises AssertionError with what the tool said."""
+def run(*command: object, cwd: Path = ROOT, said: str | None = None) -> None:
+    """Raises AssertionError with what the tool said; `said` is what it is told."""
     words = [str(each) for each in command]
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, cwd=cwd, input=said, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command[0]} {done.returncode}\n{done.stdout}{done.stderr}"
 
 
@@ -159,7 +162,24 @@ def compose() -> None:
     if not plugin.returncode:
         run("docker", "compose", *files, *everything, "config", "--quiet")
         return
-    run(tool("docker-compose"), *files, "config", "--quiet")
+    file = DEPLOY / "compose" / "compose.yaml"
+    # Compose 1, which Debian has, checks the same but does not know `name`.
+    text = re.sub(r"(?m)^name: .*\n", "", file.read_text())
+    words = [docker_compose(), "--project-directory", file.parent, "-f", "-", *everything]
+    run(*words, "config", "--quiet", said=text)
+
+
+def docker_compose() -> Path:
+    try:
+        return tool("docker-compose")
+    except MissingToolError:
+        install = ["install", "-y", "--no-install-recommends", "docker-compose"]
+        root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
+        for arguments in (["update"], install):
+            with contextlib.suppress(OSError):
+                subprocess.run([*apt, *arguments], capture_output=True, check=False, timeout=300)
+        return tool("docker-compose")
 
 
 def prometheus_rules() -> None:

@@ -8,18 +8,18 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-import orjson
 import uvloop
 
 from kvproxy.adapters.gate import Gate
-from kvproxy.adapters.http1.listener import HttpServer, ListenError, Page, Route, listen
+from kvproxy.adapters.http1.listener import Command, HttpServer, ListenError, Page, Route, listen
 from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
-from kvproxy.admin.api import AdminApi
+from kvproxy.admin.api import AdminApi, ready_page
 from kvproxy.admin.commands import AdminCommands
 from kvproxy.admin.live import Live
+from kvproxy.admin.model_list import model_list
 from kvproxy.admin.page_files import page_routes
 from kvproxy.admin.regime_watch import RegimeWatch
 from kvproxy.build import (
@@ -28,16 +28,18 @@ from kvproxy.build import (
     api_keys_of,
     build_access,
     build_admission,
+    build_decision_log,
     build_reader,
     build_router,
     build_upstream,
     keys_of,
+    name_pools,
 )
 from kvproxy.certificates import Certificates
 from kvproxy.core.access import CREDENTIALS, Realm
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.disagg.connectors import Connector
-from kvproxy.core.disagg.plan import Disagg
+from kvproxy.core.dry_run import Reader
 from kvproxy.core.identify import rules_for
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
@@ -50,7 +52,7 @@ from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.ops.systemd import notify
-from kvproxy.proxy import Proxy, Record
+from kvproxy.proxy import Agree, Placer, Proxy, Record
 from kvproxy.reload import Load, Reloaded, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
@@ -73,17 +75,20 @@ _OPEN = frozenset({"/healthz", "/readyz", "/health", *_FILES})
 class App:
     """One proxy process. start() listens; stop() drains. `load` reads the settings again."""
 
+    _agree: Agree | None = None
+    draining = False
+
     def __init__(self, settings: Settings, load: Load | None = None) -> None:
         self.settings = settings
-        maker = ReplicaMaker(settings)
+        self.maker = maker = ReplicaMaker(settings)
         self.router = build_router(settings, maker)
         self.admission = build_admission(settings, self.router)
         self.metrics = Metrics(self.router, self.admission, time.monotonic)
         self.explanations = Explanations(settings.explain.requests_max_bytes)
+        self.decisions = build_decision_log(settings, self.metrics)
         self.admin = AdminApi(self.router, time.monotonic, self.explanations)
         self.live = Live(self.router, self.admission, self.metrics, time.monotonic, time.time)
         self.regime = RegimeWatch(self.router, time.monotonic, _REGIME_INTERVAL_S)
-        self.draining = False
         self.access = build_access(settings)
         self.api_keys = api_keys = api_keys_of(settings)
         self._certificates = Certificates(settings)
@@ -104,15 +109,14 @@ class App:
         self.metrics.add(SourceCounters(self.sources.counted))
         self.warmth = Warmth(settings, self.router, api_keys, self._replica_changed, tls)
         self.metrics.add(SourceCounters(self.warmth.counted))
-        spellings = Representatives(settings.canonical.representatives_max_bytes)
+        self.spellings = spellings = Representatives(settings.canonical.representatives_max_bytes)
         self.sharing = Sharing(settings, self.router, spellings)
         self.metrics.add(self.sharing.took)
         self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.bootstrap: KvBootstrap | None = None
-        disagg = self.router.disagg
-        self.legs = self._two_legs(disagg) if disagg is not None else None
-        self.placer = LocalPlacer(
+        self.legs = self._two_legs()
+        self.local = LocalPlacer(
             self.router,
             self.gate,
             Diagnosis(self.router.ruler, settings.explain.sessions_max_bytes),
@@ -120,18 +124,21 @@ class App:
             self.probe.ask_soon,
             peers=self.sharing.store,
         )
+        self.placer = self._placer()
         self.proxy = Proxy(
             placer=self.placer,
-            reader=build_reader(settings, spellings),
+            reader=self._reader(),
             upstream=self.legs or self._upstream,
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
             observe=self._observe,
             access=self.access,
+            pools=self.router.pools,
             ask_ids=self.sources.ask_ids,
             keepalive_s=settings.admission.keepalive_s,
             continues=settings.upstream.continue_streams,
             cache_hints=settings.canonical.cache_hints,
+            agree=self._agree,
         )
         everybody = Followers(
             self.router, self.admission, self.gate, self.probe, self._upstream, self.sources
@@ -141,6 +148,16 @@ class App:
         self.finding = Finding(settings, self.table)
         self.reloader = Reloader(settings, load, self._take_over)
         self.server, self.admin_server = self._servers()
+
+    def _placer(self) -> Placer:
+        return self.local
+
+    def _reader(self) -> Reader:
+        return build_reader(self.settings, self.spellings, pools=self.router.pools)
+
+    def _commands(self, *, trusted: bool) -> Command:
+        reload, pools = self.reloader.reload, self.router.pools
+        return AdminCommands(self.table, reload, self.access, pools, trusted=trusted).handle
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
@@ -177,25 +194,23 @@ class App:
         await self.probe.close()
         await self.regime.close()
         await self._upstream.close()
+        if self.decisions is not None:
+            await asyncio.to_thread(self.decisions.close)
 
-    def _two_legs(self, disagg: Disagg) -> TwoLegs:
-        """Prompts may be computed elsewhere than they are answered."""
-        legs = TwoLegs(self._upstream, self.router, disagg, time.monotonic, self._load_changed)
+    def _two_legs(self) -> TwoLegs | None:
+        """What computes prompts elsewhere than they are answered, if anything does."""
+        disagg = self.router.disagg
+        if disagg is None:
+            return None
+        legs = TwoLegs(self._upstream, self.router, disagg, time.monotonic, self.gate.changed)
         self.metrics.add(SourceCounters(lambda: disagg_counters(legs.outcomes, disagg.rate.tok_s)))
         if disagg.terms.connector is Connector.MOONCAKE:
             self.bootstrap = KvBootstrap(self.router.replicas, self.settings.probe.timeout_s)
         return legs
 
-    def _load_changed(self) -> None:
-        self.gate.changed()
-
     def _guard(self, path: str, header: Mapping[str, str]) -> None:
         """Own pages: health is for everybody, the rest for those who operate."""
-        if (
-            path in _OPEN
-            or path in _FILES
-            or (path == "/metrics" and self.settings.access.metrics_open)
-        ):
+        if path in _OPEN or (path == "/metrics" and self.settings.access.metrics_open):
             return
         realm = Realm.USE if path == "/v1/models" else Realm.OPERATE
         self.access.enter(header, realm, time.monotonic())
@@ -211,6 +226,8 @@ class App:
     def _observe(self, record: Record) -> None:
         self.warmth.answered(record)
         self.explanations.add(record)
+        if self.decisions is not None:
+            self.decisions.add(record)
         self.metrics.observe(record)
         self.live.add(record)
         self.sources.answered(record)
@@ -223,6 +240,7 @@ class App:
         running = taken_over(self.settings, new)
         take_over = self._certificates.read_again(running)
         done = self.table.settle(running.replicas, running.upstream.api_key)
+        name_pools(running, self.router.pools)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
         self._upstream.keep(CREDENTIALS if self.access.closed else ())
         if any(key.startswith("admission.") for key in found.live):
@@ -234,15 +252,13 @@ class App:
         return done
 
     def _servers(self) -> tuple[HttpServer, HttpServer | None]:
-        trusted = bool(self.settings.admin.listen)
-        commands = AdminCommands(self.table, self.reloader.reload, self.access, trusted=trusted)
         return servers(
             self.settings,
             self.proxy.handle,
             self._pages(),
             self._operated(),
             guard=self._guard,
-            command=commands.handle,
+            command=self._commands(trusted=bool(self.settings.admin.listen)),
             tls=self._certificates.listening,
         )
 
@@ -267,27 +283,13 @@ class App:
         return Page(b"ok\n", "text/plain; charset=utf-8")
 
     async def _readyz(self, _query: str) -> Page:
-        ready = sum(replica.up for replica in self.router.replicas)
-        body = {
-            "ready": bool(ready) and not self.draining,
-            "draining": self.draining,
-            "replicas": {replica.id: replica.health for replica in self.router.replicas},
-        }
-        status = 200 if body["ready"] else 503
-        return Page(orjson.dumps(body), status=status)
+        return ready_page(self.router.replicas, draining=self.draining)
 
     async def _metrics(self, _query: str) -> Page:
         return Page(self.metrics.page(), CONTENT_TYPE)
 
     async def _models(self, _query: str) -> Page:
-        """Models of all ready replicas; of a model that several serve, one card."""
-        cards = {
-            str(card["id"]): card
-            for replica in self.router.replicas
-            if replica.up
-            for card in self.probe.model_cards.get(replica.id, [])
-        }
-        return Page(orjson.dumps({"object": "list", "data": list(cards.values())}))
+        return model_list(self.router.replicas, self.probe.model_cards, self.router.pools)
 
 
 Make = Callable[[Settings, Load | None], App]

@@ -4,6 +4,7 @@ import math
 import re
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
@@ -22,6 +23,7 @@ from kvproxy.core.learn import PrefillRate
 from kvproxy.core.life_cycle import LifeCycle, LifeLimits
 from kvproxy.core.loadable import Loadable
 from kvproxy.core.policies import PolicyName
+from kvproxy.core.pools import Arm, Pools
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.replica import Replica, Role
@@ -31,7 +33,10 @@ from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Weights
 from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
-from kvproxy.core.volatile import BILLING_LINE, Action, Rule, Volatile, Where
+from kvproxy.core.volatile import BILLING_LINE, Action, Frozen, Rule, Volatile, Where
+from kvproxy.ops.decision_log import DecisionLog, LogLimits
+from kvproxy.ops.metrics import Metrics
+from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.settings.disagg import ALLOC_PORT_BEHIND, DEFAULT_KV_PORTS
 from kvproxy.settings.model import Settings
 from kvproxy.settings.replica import ReplicaSettings
@@ -107,7 +112,20 @@ def build_router(settings: Settings, maker: ReplicaMaker | None = None) -> Route
         seed=settings.policy.seed,
     )
     router.disagg = build_disagg(settings)
+    name_pools(settings, router.pools)
     return router
+
+
+def name_pools(settings: Settings, pools: Pools) -> None:
+    """What names stand for, and which models have a policy of their own."""
+    arms = {entry.name: [Arm(*share) for share in entry.shares()] for entry in settings.models}
+    policies = {
+        model: PolicyName(entry.policy)
+        for entry in settings.models
+        if entry.policy is not None
+        for model, _ in entry.shares()
+    }
+    pools.replace(arms, policies)
 
 
 def build_disagg(settings: Settings) -> Disagg | None:
@@ -175,8 +193,14 @@ def admission_limits(settings: Settings, router: Router) -> AdmissionLimits:
     )
 
 
-def build_reader(settings: Settings, kept: Representatives | None = None) -> Reader:
-    """`kept`: first spellings that are shared with others."""
+def build_reader(
+    settings: Settings,
+    kept: Representatives | None = None,
+    frozen: Frozen | None = None,
+    pools: Pools | None = None,
+) -> Reader:
+    """`kept` and `frozen` are first-seen values where those are not this process's alone; `pools`
+    says what names stand for."""
     asked = settings.canonical
     if kept is None:
         kept = Representatives(asked.representatives_max_bytes)
@@ -190,14 +214,15 @@ def build_reader(settings: Settings, kept: Representatives | None = None) -> Rea
     if asked.billing_line:
         rules.insert(0, BILLING_LINE)
     block_bytes, points = settings.blocks.block_bytes, settings.identify.max_sessions
-    plain = TurnReader(Canonicaliser(Order.PRESERVE, Representatives(0)), block_bytes, points)
+    preserving = Canonicaliser(Order.PRESERVE, Representatives(0))
+    plain = TurnReader(preserving, block_bytes, points, pools=pools)
     if not asked.enabled:
         return plain
     strips = asked.cache_control == "strip"
     acting = Canonicaliser(
-        Order(asked.order), kept, Volatile(rules), strips_marks=strips, echoes=asked.echo
+        Order(asked.order), kept, Volatile(rules, frozen), strips_marks=strips, echoes=asked.echo
     )
-    reader = TurnReader(acting, block_bytes, points, asked.echo_max_bytes)
+    reader = TurnReader(acting, block_bytes, points, asked.echo_max_bytes, pools)
     return DryReader(plain, reader) if asked.dry_run else reader
 
 
@@ -209,3 +234,14 @@ def api_keys_of(settings: Settings) -> dict[str, str]:
         if secret is not None:
             keys[replica.id] = secret.get_secret_value()
     return keys
+
+
+def build_decision_log(settings: Settings, metrics: Metrics) -> DecisionLog | None:
+    """None where nothing is to be written."""
+    asked = settings.decisions
+    if not asked.path:
+        return None
+    limits = LogLimits(asked.sample, asked.max_bytes, asked.files, asked.queue_max)
+    made = DecisionLog(Path(asked.path), limits)
+    metrics.add(SourceCounters(made.counted))
+    return made

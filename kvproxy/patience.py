@@ -52,3 +52,18 @@ class Patience:
         self._timer = None
         self._client.hold()
         self.begin()
+
+
+class _Nobody:
+    held = True
+
+    def hold(self) -> None:
+        raise AssertionError("nobody waits")
+
+
+_IMPATIENT = Patience(_Nobody(), None)
+
+
+def patience_with(client: Holdable, every_s: float | None) -> Patience:
+    """One for all clients that are not told: it keeps nothing."""
+    return _IMPATIENT if every_s is None else Patience(client, every_s)

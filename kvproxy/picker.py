@@ -55,7 +55,7 @@ class PickerApp(serving.App):
         self._addresses = Addresses(lambda: self.router.replicas)
         upstream = EnvoyUpstream(self._addresses, self._others, self.api_keys, epp.fallbacks)
         picks = replace(
-            self.proxy, placer=PickPlacer(self.placer), upstream=upstream, keepalive_s=None
+            self.proxy, placer=PickPlacer(self.local), upstream=upstream, keepalive_s=None
         )
         limits = PickerLimits(limit, epp.priorities(), not settings.access.keys)
         picker = Picker(picks.handle, self._addresses, limits)
@@ -108,5 +108,8 @@ def run(settings: Settings, load: Load | None = None) -> int:
     """Returns when told to stop and drained."""
     if settings.disagg.connector:
         sys.stderr.write("disagg.connector: Envoy sends each request to one replica alone\n")
+        return 2
+    if settings.server.workers > 1:
+        sys.stderr.write("server.workers: the picker is one process\n")
         return 2
     return serving.run(settings, load, PickerApp)

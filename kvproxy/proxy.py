@@ -6,10 +6,13 @@ The ports below are what the outside must offer; adapters implement them, app.py
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from kvproxy.core.access import Access, Caller, realm_of
+from msgspec import Struct
+from msgspec.structs import replace
+
+from kvproxy.core.access import UNASKED, Access, Caller, realm_of
 from kvproxy.core.afterwards import remember
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.continuation import MARK, Continuation, continuation_of
@@ -21,19 +24,23 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
-from kvproxy.core.passing import model_of, names_of
+from kvproxy.core.members import continued
+from kvproxy.core.passing import names_of
+from kvproxy.core.pools import Pools
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
 from kvproxy.core.threads import Step
 from kvproxy.core.token_ids import TokenIds, asking
-from kvproxy.core.turn import Turn, apply, continued
+from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
-from kvproxy.core.upgrade import model_asked_for
-from kvproxy.patience import Patience
+from kvproxy.passing_on import pass_on
+from kvproxy.patience import Patience, patience_with
 from kvproxy.relaying import relay
 
 Headers = Sequence[tuple[bytes, bytes]]
+# Whether what was just read has to be read again, since another process spelled it first.
+Agree = Callable[[], Awaitable[bool]]
 
 # No byte of an answer came, so the client has seen nothing and another replica may be asked.
 _NO_ANSWER = frozenset({"upstream_unreachable", "upstream_lost"})
@@ -127,20 +134,15 @@ class Placer(Protocol):
         """Whether somebody is left to try and the budget allows it, which is then spent."""
 
 
-# Whether what was just read has to be read again, since another process spelled it first.
-Agree = Callable[[], Awaitable[bool]]
-
-
-@dataclass(slots=True)
-class Record:
+class Record(Struct):
     """One request, for metrics and the access log. Times in seconds, sizes in tokens; `body` is
     what was forwarded of a prompt. `previous`: the response that it goes on from or asks for, and
     `pin` what came of that (held by the replica it is `pinned` to, gone, unknown); `response`: what
-    its own answer is called."""
+    its own answer is called; `claim`: its last attempt, as another process knows it."""
 
     exchange: Exchange
     began: float
-    caller: Caller = field(default_factory=Caller)
+    caller: Caller = UNASKED
     identity: Identity | None = None
     turn: Turn | None = None
     placement: Placement | None = None
@@ -155,6 +157,7 @@ class Record:
     total_s: float = 0.0
     attempts: int = 0
     lost: int = 0
+    claim: int = 0
     waited_s: float = 0.0
     learned: Outcome | None = None
     body: bytes = b""
@@ -177,6 +180,7 @@ class Proxy:
     clock: Callable[[], float]
     observe: Callable[[Record], None]
     access: Access
+    pools: Pools = field(default_factory=Pools)
     ask_ids: Callable[[Record], bool] = lambda record: False
     keepalive_s: float | None = None
     cache_hints: bool = True
@@ -193,18 +197,15 @@ class Proxy:
             dialect = dialect_of(exchange.method, exchange.path)
             if dialect is not None and "content-encoding" not in exchange.header:
                 body = await self._read(record, dialect, body)
-            elif exchange.tunnels:
-                record.passing_model = model_asked_for(exchange.target)
-                record.caller.may_use(record.passing_model)
-            elif body:
-                record.passing_model = model_of(body, exchange.header.get("content-type", ""))
-                record.caller.may_use(record.passing_model)
+            elif exchange.tunnels or body:
+                named, body = pass_on(self.pools, self.rules, exchange, record.caller, body)
+                record.passing_model = named.model
             if dialect is None:
                 record.previous = id_asked_for(exchange.path)
             streams = record.turn is not None and record.turn.stream
             if self.continues and record.turn is not None:
                 record.flow = continuation_of(record.turn)
-            with Patience(exchange, self.keepalive_s if streams else None) as patience:
+            with patience_with(exchange, self.keepalive_s if streams else None) as patience:
                 await self._place_and_forward(record, body, patience)
         except ProxyError as error:
             record.outcome, record.status = error.code, record.status or error.status
@@ -221,22 +222,20 @@ class Proxy:
 
     async def _read(self, record: Record, dialect: Dialect, body: bytes) -> bytes:
         """Identify, canonicalise and hash: all that can be said before a replica is looked at."""
-        headers = record.exchange.header
-        tenant = record.tenant
+        headers, tenant = record.exchange.header, record.tenant
         if not headers.get("content-type", "").lower().startswith("application/json"):
-            raise ProxyError(
-                "unsupported_media_type",
-                "Unsupported Media Type: send application/json.",
-            )
+            asked = "Unsupported Media Type: send application/json."
+            raise ProxyError("unsupported_media_type", asked)
         named = identify(tenant, "", headers, {}, self.rules)
         turn = self.reader.read(dialect, tenant, body, named.session)
         if self.agree is not None and await self.agree():
             turn = self.reader.read(dialect, tenant, body, named.session, anew=True)
-        record.caller.may_use(turn.model, turn.members or names_of(body))
+        record.caller.may_use(turn.sent, turn.members or names_of(body))
         record.turn = turn
-        named = identify(tenant, turn.model, headers, turn.members, self.rules)
         hint = turn.marks.retention_s if self.cache_hints else 0.0
-        record.identity = replace(named, retention_s=hint) if hint else named
+        if not named.session:
+            named = identify(tenant, turn.model, headers, turn.members, self.rules)
+        record.identity = replace(named, model=turn.model, retention_s=hint)
         record.previous = continued(dialect, turn.members)
         record.body = apply(body, turn.splices)
         return record.body

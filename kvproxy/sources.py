@@ -18,7 +18,7 @@ from kvproxy.adapters.prompt_watch import Prompt, PromptWatch, Request, Tokenise
 from kvproxy.adapters.tokenise import Tokenise
 from kvproxy.core.kv_sources import KvSource, of_ranks
 from kvproxy.core.replica import Replica
-from kvproxy.core.router import Router
+from kvproxy.core.router import Placing, Router
 from kvproxy.core.token_ids import FIELD, PATHS, can_ask
 from kvproxy.core.tokenise import salt_of
 from kvproxy.core.types import Chain
@@ -113,7 +113,7 @@ class Sources:
         """Whether the engine shall tell the token ids of a prompt with its answer: where nobody
         else does, and where an earlier turn should have been announced and was not."""
         turn, placement, fields = record.turn, record.placement, self.fields
-        if fields is None or turn is None or placement is None or not len(turn.chain):
+        if fields is None or turn is None or placement is None or not len(turn.chain.hashes):
             return False
         replica, path = placement.replica, record.exchange.path
         if not fields.knows(replica, path) or not can_ask(path, turn.members):
@@ -128,15 +128,26 @@ class Sources:
         if ids is not None and ids.names_field and record.status in _REFUSED and placement:
             assert self.fields is not None
             self.fields.refused(placement.replica)
-        if turn is None or placement is None or usage is None or not len(turn.chain):
+        if turn is None or placement is None or usage is None or not len(turn.chain.hashes):
             return
-        replica = placement.replica
         told = None if ids is None else ids.prompt
-        if told is not None or self.prompts.wants(replica):
-            model = self._model_path(replica, turn.model)
+        if told is not None or self.prompts.wants(placement.replica):
             request = Request(record.exchange.path, record.body, turn.model)
-            salt, count = salt_of(turn), usage.prompt_tokens
-            self.prompts.answered(Prompt(replica, model, salt, turn.chain, count, request, told))
+            self.told(placement.placing, salt_of(turn), usage.prompt_tokens, request, told)
+
+    def told(
+        self,
+        placing: Placing,
+        salt: str,
+        tokens: int,
+        request: Request,
+        ids: "array[int] | None" = None,
+    ) -> None:
+        """A prompt of so many tokens, as it was forwarded; `ids` where the engine said them."""
+        replica, chain = placing.replica, placing.chain
+        if len(chain):
+            model = self._model_path(replica, request.model)
+            self.prompts.answered(Prompt(replica, model, salt, chain, tokens, request, ids))
 
     def counted(self) -> Iterator[Counted]:
         """For metrics."""

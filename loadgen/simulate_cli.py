@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -18,6 +18,7 @@ from loadgen.preset_file import costs_of, preset_file
 from loadgen.schedule import Timing
 from loadgen.simulate import disagg as disagg_grid
 from loadgen.simulate.compare import compare, table
+from loadgen.simulate.decision_log import LogError, read
 from loadgen.simulate.disagg import disagg_table, run_disagg
 from loadgen.simulate.grid import (
     ARMS,
@@ -39,6 +40,7 @@ from loadgen.simulate.presets import (
     play,
     preset_table,
 )
+from loadgen.simulate.replay import compare_replayed
 from loadgen.simulate.run import Arm, Setup
 from loadgen.traces.errors import TraceError
 from loadgen.traces.load import load_traces
@@ -49,7 +51,11 @@ _NAMES = ", ".join(PolicyName)
 
 
 @click.command()
-@click.option("--traces", required=True, type=_TRACES, help="Directory of trace files, or one.")
+@click.option("--traces", type=_TRACES, help="Directory of trace files, or one.")
+@click.option("--replay-log", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Decision log of kvproxy (decisions.path) to replay in place of traces: the "
+              "same prompts at the same times, on as many replicas of the same size unless "
+              "--replicas and --hbm-tokens say otherwise.")  # fmt: skip
 @click.option("--policy", "policies", multiple=True, default=("seconds",), show_default=True,
               help=f"Arm to run; repeat to compare: {_NAMES}. NAME+queue holds work back as "
               "`seconds` does, NAME-queue does not.")  # fmt: skip
@@ -103,7 +109,8 @@ _NAMES = ", ".join(PolicyName)
               help="Write the figures here.")  # fmt: skip
 def simulate(
     *,
-    traces: Path,
+    traces: Path | None,
+    replay_log: Path | None,
     policies: tuple[str, ...],
     max_context: int,
     json_file: Path | None,
@@ -122,16 +129,15 @@ def simulate(
     """
     if duration is not None and until_empty:
         raise click.UsageError("--duration and --until-empty exclude each other")
-    for name in policies:
-        try:
-            Arm.named(name)
-        except ValueError as error:
-            raise click.BadParameter(f"{error}; known: {_NAMES}") from error
-    loaded = _load(traces, max_context)
+    _check_names(policies)
     console = Console(stderr=True)
     # A pipe has no width of its own: a table cut to 80 columns would be of no use in a file.
     out = Console(width=None if sys.stdout.isatty() else 220)
     setup = _setup(duration, options)
+    if replay_log is not None:
+        _replay(replay_log, setup, policies, json_file, out)
+        return
+    loaded = _load(traces := _needed(traces), max_context)
     found: object
     with console.status("simulating") as status:
 
@@ -158,6 +164,48 @@ def simulate(
         out.print(shown)
     if json_file is not None:
         json_file.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+
+
+def _check_names(policies: Sequence[str]) -> None:
+    for name in policies:
+        try:
+            Arm.named(name)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}; known: {_NAMES}") from error
+
+
+def _needed(traces: Path | None) -> Path:
+    if traces is None:
+        raise click.UsageError("--traces or --replay-log is needed")
+    return traces
+
+
+def _replay(
+    path: Path, setup: Setup, policies: Sequence[str], json_file: Path | None, out: Console
+) -> None:
+    """Prints what was recorded and what the policies make of it."""
+    if _is_given("traces"):
+        raise click.UsageError("--traces and --replay-log exclude each other")
+    try:
+        recorded = read(path, setup.limits.block_size)
+    except LogError as error:
+        raise click.ClickException(str(error)) from error
+    if not _is_given("replicas"):
+        setup = replace(setup, replicas=max(1, recorded.replicas()))
+    if not _is_given("hbm_tokens") and recorded.hbm_tokens():
+        limits = replace(setup.limits, hbm_tokens=recorded.hbm_tokens())
+        setup = replace(setup, limits=limits)
+    with Console(stderr=True).status("replaying") as status:
+        comparison = compare_replayed(
+            recorded, setup, policies, lambda what: status.update(f"replaying {what}")
+        )
+    out.print(table(comparison))
+    out.print(recorded.told(), highlight=False)
+    if recorded.left_out:
+        left = f"left out: {recorded.left_out:,} without an answer or with a lost beginning"
+        out.print(f"{left}, {recorded.damaged:,} of them damaged lines", highlight=False)
+    if json_file is not None:
+        json_file.write_bytes(orjson.dumps(comparison.as_json(), option=orjson.OPT_INDENT_2))
 
 
 def _disagg_axes(setup: Setup) -> tuple[Sequence[int], Sequence[int]]:

@@ -24,6 +24,9 @@ class Gate:
 
     async def admit(self, ticket: Ticket) -> Placement:
         """Returns when the ticket was placed; a cancelled one leaves nothing behind."""
+        placement = self._admission.pass_by(ticket, self._clock())
+        if placement is not None:
+            return placement
         self._admission.enter(ticket, self._clock())
         future: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
         self._futures[id(ticket)] = future
@@ -42,6 +45,8 @@ class Gate:
 
     def changed(self) -> None:
         """Load, health or the queue changed: place whoever may go now."""
+        if not self._admission.length:
+            return
         for ticket, outcome in self._admission.poll(self._clock()):
             future = self._futures.pop(id(ticket))
             if isinstance(outcome, ProxyError):

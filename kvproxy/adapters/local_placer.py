@@ -63,6 +63,7 @@ class LocalPlacer:
             return self.router.place_anywhere(self.clock(), tried | barred, record.passing_model)
         if first:
             record.step = self.diagnosis.follow(identity, turn.chain)
+            record.stake = self.diagnosis.stake(identity, turn.chain, record.step)
             if record.step is not None and record.step.cause is Cause.COMPACTION:
                 # Most of its blocks are of no more use: it may as well go where there is room.
                 self.router.affinity.forget(self.router.key_of(identity))
@@ -96,7 +97,6 @@ class LocalPlacer:
     def finish(self, record: Record, placement: Placement) -> None:
         turn, identity, replica = record.turn, record.identity, placement.replica.id
         if turn is not None and identity is not None:
-            record.stake = self.diagnosis.stake(identity, turn.chain, record.step)
             record.verdict = verdict(record.stake, turn, replica, record.usage)
             self.diagnosis.went(identity, record.step, replica)
             if record.response:

@@ -1,12 +1,13 @@
 """What operators ask the server: JSON under /admin."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import parse_qs
 
 import orjson
 
 from kvproxy.adapters.http1.listener import Page
 from kvproxy.core.regime import regime_of
+from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
 from kvproxy.ops.explanations import Explanations
 
@@ -32,3 +33,11 @@ class AdminApi:
         """GET /admin/regime: which memory would pay, and the numbers behind it."""
         advice = regime_of(self._router, self._clock())
         return Page(orjson.dumps(advice.as_json(), option=orjson.OPT_INDENT_2))
+
+
+def ready_page(replicas: Sequence[Replica], *, draining: bool) -> Page:
+    """GET /readyz: whether requests can be served now."""
+    health = {replica.id: replica.health for replica in replicas}
+    ready = any(replica.up for replica in replicas) and not draining
+    body = {"ready": ready, "draining": draining, "replicas": health}
+    return Page(orjson.dumps(body), status=200 if ready else 503)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from kvproxy.adapters.http1.listener import Page
 from kvproxy.core.access import Access
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.pools import Pools
 from kvproxy.core.replica import Replica
 from kvproxy.proxy import Exchange
 from kvproxy.settings.errors import problems_of
@@ -22,7 +23,8 @@ from kvproxy.settings.replica import ReplicaSettings
 _BODY_BYTES_MAX = 64 * 2**10
 _SESSION_CHARS_MAX = 1024
 _PATH = re.compile(
-    r"/admin/(?:replicas(?:/(?P<id>[^/]+)(?:/(?P<verb>[a-z]+))?)?|(?P<other>reload))"
+    r"/admin/(?:replicas(?:/(?P<id>[^/]+)(?:/(?P<verb>[a-z]+))?)?"
+    r"|models(?:/(?P<model>.+)/(?P<do>drain|undrain))?|(?P<other>reload))"
 )
 
 
@@ -62,8 +64,11 @@ class AdminCommands:
     """`trusted`: the listener is for operators alone, so that changes need no key where there are
     none."""
 
-    def __init__(self, table: Table, reload: Reload, access: Access, *, trusted: bool) -> None:
+    def __init__(
+        self, table: Table, reload: Reload, access: Access, pools: Pools, *, trusted: bool
+    ) -> None:
         self._table = table
+        self._pools = pools
         self._reload = reload
         self._access = access
         self._trusted = trusted
@@ -73,13 +78,19 @@ class AdminCommands:
         found = _PATH.fullmatch(exchange.path)
         if found is None:
             raise ProxyError("not_found", f"There is no {exchange.path}; see /admin/replicas.")
-        if exchange.method == "GET" and found["other"] is None and found["verb"] is None:
-            return self._show(found["id"])
+        of_models = exchange.path.startswith("/admin/models")
+        looks = found["other"] is None and found["verb"] is None and found["do"] is None
+        if exchange.method == "GET" and looks:
+            return self._show_pools() if of_models else self._show(found["id"])
         self._check_change(exchange.header)
         body = await _body(exchange)
         if found["other"] and exchange.method == "POST":
             told = await self._reload()
             return _page(told.as_json(), 409 if told.refused else 200)
+        if of_models:
+            if exchange.method == "POST" and found["do"]:
+                return self._change_pool(unquote(found["model"]), found["do"])
+            raise _not_taken(exchange)
         query = parse_qs(exchange.target.partition("?")[2])
         match exchange.method, found["id"], found["verb"]:
             case "POST", None, None:
@@ -95,7 +106,7 @@ class AdminCommands:
                 self._table.get(unquote(name))
                 self._table.unpin(_session(body))
                 return _page(self._one(unquote(name)))
-        raise ProxyError("not_found", f"{exchange.path} does not take {exchange.method} like that.")
+        raise _not_taken(exchange)
 
     def _show(self, name: str | None) -> Page:
         return _page(
@@ -112,6 +123,37 @@ class AdminCommands:
                 self._table.remove(name, _grace_s(query))
         return _page(self._one(name))
 
+    def _show_pools(self) -> Page:
+        """Every model with its replicas, and what each name stands for."""
+        pools: dict[str, list[dict[str, object]]] = {}
+        for row in self._table.listing():
+            for model in _models(row):
+                pools.setdefault(model, []).append({"id": row["id"], "health": row["health"]})
+        names = {
+            name: [{"model": arm.model, "weight": arm.weight} for arm in arms]
+            for name, arms in self._pools.names.items()
+        }
+        return _page({"models": pools, "names": names})
+
+    def _change_pool(self, name: str, verb: str) -> Page:
+        """All replicas that say they serve the model, or the only one that the name stands for."""
+        rows = self._table.listing()
+        model = name
+        if not any(name in _models(row) for row in rows):
+            stands_for = self._pools.models(name)
+            if len(stands_for) > 1:
+                which = ", ".join(stands_for)
+                raise ProxyError("conflict", f"`{name}` stands for several models: say {which}.")
+            model = stands_for[0]
+        ids = [str(row["id"]) for row in rows if model in _models(row)]
+        if not ids:
+            raise ProxyError("not_found", f"No replica serves `{name}`; see /admin/models.")
+        change = self._table.drain if verb == "drain" else self._table.undrain
+        for replica_id in ids:
+            change(replica_id)
+        after = [row for row in self._table.listing() if row["id"] in ids]
+        return _page({"model": model, "replicas": after})
+
     def _one(self, name: str) -> dict[str, object]:
         self._table.get(name)
         return next(row for row in self._table.listing() if row["id"] == name)
@@ -127,6 +169,16 @@ class AdminCommands:
         origin = header.get("origin")
         if origin is not None and origin.partition("://")[2] != header.get("host"):
             raise ProxyError("forbidden", "Pages of other origins change nothing here.")
+
+
+def _models(row: Mapping[str, object]) -> Sequence[str]:
+    models = row["models"]
+    assert isinstance(models, tuple | list)
+    return models
+
+
+def _not_taken(exchange: Exchange) -> ProxyError:
+    return ProxyError("not_found", f"{exchange.path} does not take {exchange.method} like that.")
 
 
 async def _body(exchange: Exchange) -> dict[str, Any]:

@@ -5,7 +5,7 @@ that nobody looking costs a comparison a request.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from itertools import islice
 from typing import NamedTuple
@@ -81,6 +81,21 @@ class Live:
             record.verdict.cause,
         )
         self._seen.append(seen)
+
+    def told(self) -> bytes:
+        """What other processes show of requests that ended in this one; looking keeps it up."""
+        self._watched_until = self._clock() + WATCHED_S
+        return orjson.dumps([[_decision(seen) for seen in self._seen], list(self._ttfts)])
+
+    def page_of(self, told: Sequence[bytes]) -> Page:
+        """The page, with what others told of requests that ended in them."""
+        state = self._state(self._clock())
+        several = [orjson.loads(each) for each in told]
+        ended = [decision for decisions, _ in several for decision in decisions]
+        ended.sort(key=lambda decision: -decision["at"])
+        state["decisions"] = ended[:_DECISIONS]
+        state["ttft"] = _quantiles(sorted(ttft for _, ttfts in several for ttft in ttfts))
+        return Page(orjson.dumps(state, option=orjson.OPT_NON_STR_KEYS))
 
     async def page(self, _query: str) -> Page:
         """GET /admin/live"""

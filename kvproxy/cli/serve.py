@@ -1,5 +1,6 @@
 """`kvproxy serve`: settings from flags, environment and file, then the server."""
 
+import gc
 import importlib
 import os
 import sys
@@ -37,6 +38,11 @@ def serve(context: click.Context, /, config: Path | None, print_config: bool, **
         click.echo(effective_yaml(loaded), nl=False)
         return
     # The server's imports take their time; --help and --print-config do without them.
-    app = importlib.import_module("kvproxy.app")
+    several = loaded.settings.server.workers > 1
+    app = importlib.import_module("kvproxy.workers.supervise" if several else "kvproxy.app")
     flags = flags_of(context)
+    # What was imported stays, and requests make next to nothing that refers to itself: the default
+    # thresholds would have the collector look again and again at what lives on.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     sys.exit(app.run(loaded.settings, lambda: load(config, os.environ, flags).settings))

@@ -109,6 +109,10 @@ class Caller:
         self.tokens.take(tokens, now)
 
 
+# Of a request that nobody was asked about yet.
+UNASKED = Caller()
+
+
 class Access:
     """`commands_open`: without keys, whatever an engine serves may be asked for."""
 
@@ -145,6 +149,22 @@ class Access:
         if realm is Realm.USE:
             _count(caller, now)
         return caller
+
+    def count(self, name: str, now: float) -> None:
+        """A request of the key `name`; raises ProxyError rate_limited."""
+        caller = self._named(name)
+        if caller is not None:
+            _count(caller, now)
+
+    def used(self, name: str, tokens: int, now: float) -> None:
+        """What a request of the key `name` turned out to cost."""
+        caller = self._named(name)
+        if caller is not None:
+            caller.used(tokens, now)
+
+    def _named(self, name: str) -> Caller | None:
+        callers = self._callers.values()
+        return next((each for each in callers if each.key and each.key.name == name), None)
 
     def _caller(self, header: Mapping[str, str]) -> Caller:
         given = _given(header)

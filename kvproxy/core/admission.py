@@ -15,6 +15,7 @@ from math import inf
 from kvproxy.core.allowance import Allowance, AllowanceLimits
 from kvproxy.core.disagg.choice import Choice
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.life_cycle import Health
 from kvproxy.core.line import Answering, Line, Ticket
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Lookup, Placement, Placing, Router
@@ -60,8 +61,14 @@ class Admission:
                 f"{self.length} requests are waiting already (admission.queue_max).",
                 retry_after_s=limits.backlog_s,
             )
-        self._aim(ticket, now)
-        expected_s = ticket.ttft_s
+        if ticket.replica is None:
+            self._aim(ticket, now)
+        self._refuse_late(ticket)
+        self._join(ticket)
+        self.length += 1
+
+    def _refuse_late(self, ticket: Ticket) -> None:
+        limits, expected_s = self._limits, ticket.ttft_s
         if expected_s > limits.ttft_slo_s:
             raise ProxyError(
                 "overloaded",
@@ -69,8 +76,25 @@ class Admission:
                 f"{limits.ttft_slo_s:.1f} s (admission.ttft_slo_s).",
                 retry_after_s=max(1.0, expected_s - limits.ttft_slo_s),
             )
-        self._join(ticket)
-        self.length += 1
+
+    def pass_by(self, ticket: Ticket, now: float) -> Placement | None:
+        """What enter() and poll() come to for a ticket that nobody waits with and that need not
+        wait; None where that is not so: then enter() is next. Raises as enter() does."""
+        if self.length or not self._limits.queue_max:
+            return None
+        self._aim(ticket, now)
+        self._refuse_late(ticket)
+        replica, limits = ticket.replica, self._limits
+        assert replica is not None
+        if replica.health is not Health.READY or limits.wait_max_s <= 0:
+            return None
+        if replica.load.queue_s(now) >= limits.backlog_s:
+            return None
+        if limits.backlog_s != inf:
+            allowance = self._allowance(replica, now)
+            if not allowance.permits(ticket.score.prefill_s, replica.pinned, now):
+                return None
+        return self._place(ticket, replica, now)
 
     def leave(self, ticket: Ticket) -> None:
         """A waiting request gave up."""
@@ -128,7 +152,8 @@ class Admission:
         if self._limits.backlog_s != inf:
             miss = max(1, ticket.prompt_tokens - ticket.match.tokens)
             harm_s = pushed_out_s(replica, miss, now, self._router.returns.chance)
-            self._allowance(replica, now).spend(harm_s, now)
+            if harm_s:
+                self._allowance(replica, now).spend(harm_s, now)
         return self._router.reserve(_placing(ticket, now), now)
 
     def _next(self, waiting: Line, replica: Replica, now: float) -> Ticket | None:
@@ -180,7 +205,7 @@ class Admission:
         """Choose where to wait, counting those who would go first there."""
         router = self._router
         lookup = router.look_up(ticket.identity, ticket.chain, now, ticket.exclude)
-        asked = router.asked(lookup, now, self.ahead_s)
+        asked = router.asked(lookup, now, self.ahead_s if self.length else None)
         index, cost = router.choose(ticket.identity, ticket.chain, lookup, asked)
         ticket.replica = lookup.candidates[index]
         ticket.match = lookup.matches[index]

@@ -2,13 +2,14 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 # The parts of an Identity, or where proxies share bindings a digest of them.
 SessionKey = tuple[str, str, str, str] | bytes
 
 
-class Home(NamedTuple):
+class Home(Struct, frozen=True, gc=False):
     """`retention_s`: for how long its client asked to be remembered, at least."""
 
     replica: str
@@ -48,10 +49,15 @@ class Affinity:
         retention_s: float = 0.0,
     ) -> None:
         """The session's latest turn of `prompt_tokens` went to `replica`."""
-        self._unbind(key)
+        before = self._homes.pop(key, None)
         self._homes[key] = Home(replica, now, prompt_tokens, retention_s)
-        self._committed[replica] += prompt_tokens
-        self._sessions[replica] += 1
+        if before is not None and before.replica == replica:
+            self._committed[replica] += prompt_tokens - before.prompt_tokens
+        else:
+            if before is not None:
+                self._uncount(before)
+            self._committed[replica] += prompt_tokens
+            self._sessions[replica] += 1
         while self._homes:
             oldest, home = next(iter(self._homes.items()))
             if len(self._homes) <= self.max_sessions and self._lives(home, now):
@@ -79,5 +85,8 @@ class Affinity:
     def _unbind(self, key: SessionKey) -> None:
         home = self._homes.pop(key, None)
         if home is not None:
-            self._committed[home.replica] -= home.prompt_tokens
-            self._sessions[home.replica] -= 1
+            self._uncount(home)
+
+    def _uncount(self, home: Home) -> None:
+        self._committed[home.replica] -= home.prompt_tokens
+        self._sessions[home.replica] -= 1

@@ -31,55 +31,45 @@ def extend(
     parent, digest = chain.end, xxh3_64_intdigest
     texts, numbers = chain.text_bytes, chain.segments
     text, count = texts[-1] if texts else 0, len(chain.items)
-    append = chain.hashes.append
+    append, items = chain.hashes.append, chain.items
     for data, text_start, text_bytes in segments:
         size, last = len(data), text + text_bytes
-        count += 1
-        if size <= fine_bytes:
-            parent = digest(data, parent)
-            append(parent)
-            texts.append(last)
-        else:
+        if size > fine_bytes:
             fine_until = text_start + fine_text_bytes - text if text < fine_text_bytes else 0
-            ends = _ends(size, fine_until, fine_bytes, block_bytes)
             start = 0
-            for end in ends:
-                parent = digest(data[start:end], parent)
-                append(parent)
-                start = end
-            texts.extend(_measured(ends, text, text_start, last))
-            if len(ends) > 1:
-                numbers.extend([count - 1] * (len(ends) - 1))
+            for cuts in _cuts(size, fine_until, fine_bytes, block_bytes):
+                for end in cuts:
+                    parent = digest(data[start:end], parent)
+                    append(parent)
+                    start = end
+                if cuts:
+                    texts.extend(_measured(cuts, text, text_start, last))
+                    numbers.extend([count] * len(cuts))
+            parent = digest(data[start:], parent)
+        else:
+            parent = digest(data, parent)
+        append(parent)
+        count += 1
+        texts.append(last)
         numbers.append(count)
-        chain.items.append(item(data, text_start))
+        items.append(item(data, text_start))
         text = last
 
 
-def _measured(ends: Sequence[int], text: int, text_start: int, last: int) -> list[int]:
-    """Text up to the end of each block: none before it begins, no more where it has ended."""
+def _measured(cuts: range, text: int, text_start: int, last: int) -> Sequence[int]:
+    """Text up to each cut: none before it begins, no more where it has ended."""
     before = text - text_start
-    measured = [before + end for end in ends]
-    for index in range(len(measured)):
-        if measured[index] >= text:
-            break
-        measured[index] = text
-    for index in range(len(measured) - 1, -1, -1):
-        if measured[index] <= last:
-            break
-        measured[index] = last
-    return measured
+    if text_start <= cuts[0] and before + cuts[-1] <= last:
+        return range(before + cuts.start, before + cuts.stop, cuts.step)
+    return [min(max(text, before + cut), last) for cut in cuts]
 
 
-def _ends(size: int, fine_until: int, fine_bytes: int, block_bytes: int) -> list[int]:
-    """Where the blocks of a segment end: fine ones as long as they begin before `fine_until`."""
+def _cuts(size: int, fine_until: int, fine_bytes: int, block_bytes: int) -> Sequence[range]:
+    """Where a segment is cut: finely as long as blocks begin before `fine_until`."""
     if fine_until <= 0:
-        return [*range(block_bytes, size, block_bytes), size]
-    ends = list(range(fine_bytes, min(size, fine_until) + fine_bytes, fine_bytes))
-    ends += range((ends[-1] if ends else 0) + block_bytes, size + block_bytes, block_bytes)
-    while len(ends) > 1 and ends[-2] >= size:
-        ends.pop()
-    ends[-1] = size
-    return ends
+        return (range(block_bytes, size, block_bytes),)
+    fine = range(fine_bytes, min(size, fine_until + fine_bytes), fine_bytes)
+    return fine, range(fine[-1] + block_bytes, size, block_bytes)
 
 
 def root(*parts: str) -> int:

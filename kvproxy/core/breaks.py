@@ -58,7 +58,10 @@ def shared_segments(before: Chain, now: Chain) -> int:
 
 def shared_blocks(before: Chain, now: Chain) -> int:
     """Hashes cover all that precedes them: once they differ they never agree again."""
-    shortest = min(len(before), len(now))
+    shortest = min(len(before.hashes), len(now.hashes))
+    if not shortest or before.hashes[shortest - 1] == now.hashes[shortest - 1]:
+        # As is nearly always so: one goes on where the other ends.
+        return shortest
     return bisect_left(
         range(shortest), True, key=lambda index: before.hashes[index] != now.hashes[index]
     )

@@ -66,7 +66,7 @@ class Diagnosis:
         if step is None or step.before is None or step.broke is None:
             return None
         before, model = step.before.chain, identity.model
-        whole = self._tokens(before, len(before), model)
+        whole = self._tokens(before, len(before.hashes), model)
         blocks = shared_blocks(before, chain) if step.cause is None else step.broke.blocks
         shared = self._tokens(chain, blocks, model)
         return Stake(step.cause or "", step.broke.segment, whole, shared, step.before.replica)

@@ -1,8 +1,9 @@
 """Canonicalising without acting: bodies are read and forwarded as they came, and beside that it is
 noted what would have been changed."""
 
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.echo import Tap
@@ -32,8 +33,9 @@ class DryReader:
         self, dialect: Dialect, tenant: str, body: bytes, session: str = "", *, anew: bool = False
     ) -> Turn:
         turn = self._plain.read(dialect, tenant, body, session)
-        assert not turn.splices, "a reader that preserves everything splices nothing"
+        assert all(splice.kind == "model" for splice in turn.splices), "it preserves everything"
         would = self._acting.read(dialect, tenant, body, session).splices
+        would = [splice for splice in would if splice.kind != "model"]
         return replace(turn, not_applied=would)
 
     def tap(self, turn: Turn) -> Tap | None:

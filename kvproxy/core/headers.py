@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 # RFC 9110 §7.6.1: these belong to one connection, not to the message.
 _HOP_BY_HOP = frozenset(
@@ -17,7 +18,46 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+_NAMES_MAX, _NAME_BYTES_MAX = 1024, 64
 _PRIORITY = re.compile(r"-?[0-9]{1,9}", re.ASCII)
+
+
+class _Lowered(dict[bytes, bytes]):
+    """Header names in lower case, remembered by how clients write them: there are few ways."""
+
+    def __missing__(self, name: bytes) -> bytes:
+        lowered = name.lower()
+        if len(self) < _NAMES_MAX and len(name) <= _NAME_BYTES_MAX:
+            self[name] = lowered
+        return lowered
+
+
+LOWERED: Mapping[bytes, bytes] = _Lowered()
+
+
+class _Texts(dict[bytes, str]):
+    def __missing__(self, name: bytes) -> str:
+        lowered = text(name).lower()
+        if len(self) < _NAMES_MAX and len(name) <= _NAME_BYTES_MAX:
+            self[name] = lowered
+        return lowered
+
+
+_TEXTS = _Texts()
+
+
+def by_name(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """For reading: names in lower case, of those that are repeated the last value."""
+    names = _TEXTS
+    try:
+        return {names[name]: value.decode() for name, value in headers}
+    except UnicodeDecodeError:
+        return {names[name]: text(value) for name, value in headers}
+
+
+@lru_cache(64)
+def _stays(without: frozenset[bytes]) -> frozenset[bytes]:
+    return _HOP_BY_HOP | without
 
 
 def end_to_end(
@@ -25,16 +65,15 @@ def end_to_end(
 ) -> list[tuple[bytes, bytes]]:
     """Headers as they came, without those of this hop, those that `Connection` declares to be so,
     and those in `without` (lower case)."""
-    kept, listed = [], b""
-    for pair in headers:
-        name = pair[0].lower()
-        if name in _HOP_BY_HOP:
-            if name == b"connection":
-                listed += b"," + pair[1].lower()
-        elif name not in without:
-            kept.append(pair)
+    lowered, stays = LOWERED, _stays(without)
+    kept = [pair for pair in headers if lowered[pair[0]] not in stays]
+    if len(kept) == len(headers):
+        return kept
+    listed = b",".join([value.lower() for name, value in headers if lowered[name] == b"connection"])
+    if not listed:
+        return kept
     named = {name.strip() for name in listed.split(b",")} - _HOP_BY_HOP - {b"", b"close"}
-    return [pair for pair in kept if pair[0].lower() not in named] if named else kept
+    return [pair for pair in kept if lowered[pair[0]] not in named] if named else kept
 
 
 def resized(headers: Sequence[tuple[bytes, bytes]], size: int) -> list[tuple[bytes, bytes]]:
@@ -55,5 +94,7 @@ def text(raw: bytes) -> str:
 
 def priority_of(header: Mapping[str, str]) -> int:
     """What `X-Vllm-Priority` asks for, lower first; 0 where it is absent or no small integer."""
-    asked = header.get("x-vllm-priority", "0").strip()
+    asked = header.get("x-vllm-priority", "").strip()
+    if not asked:
+        return 0
     return int(asked) if _PRIORITY.fullmatch(asked) else 0

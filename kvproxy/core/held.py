@@ -15,8 +15,9 @@ class HeldTokens:
 
     def add(self, tokens: int, now: float) -> None:
         """A request of `tokens` began, or with a negative number ended."""
-        self._average = self.average(now)
-        self._at = now
+        if now != self._at:
+            self._average = self.average(now)
+            self._at = now
         self.tokens += tokens
         assert self.tokens >= 0
 

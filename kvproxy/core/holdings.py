@@ -8,8 +8,10 @@ lies behind HBM is for LMCache's coordinator to say, where there is one.
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kvproxy.core.kv_events import Event
 from kvproxy.core.loadable import Loadable, Told
@@ -28,6 +30,7 @@ _CHUNK_TOKENS = 256
 _UNHEARD_MAX = 50
 # Older engines leave the figure out when it is 0, so one answer without it proves nothing.
 _UNREPORTED_MAX = 20
+_NOTHING_HELD = Match(0, 0, by_history=0)
 
 
 class Known(NamedTuple):
@@ -44,8 +47,7 @@ class Facts(NamedTuple):
     told: Told | None
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True, gc=False):
     """What a finished request taught: sources whose standing changed, and whether the replica's
     history was cleared because it seems to have restarted, or whether it owes us events or figures.
     """
@@ -104,22 +106,22 @@ class Holdings:
     ) -> list[Match]:
         """match() of each. Where history alone can tell, what it says is worked out once for all
         that hold the same: nothing, or the text that every prompt begins with."""
+        hashes, (known, told) = chain.hashes, facts
         same: dict[tuple[int, int], Match] = {}
         found = []
         for replica in replicas:
-            announced = facts.known is not None and replica.kv_events
             if (
-                announced
-                or facts.told is not None
+                (known is not None and replica.kv_events)
+                or told is not None
                 or replica.dram is not None
                 or not self.trust.trusts(replica.id, Source.HISTORY)
             ):
                 found.append(self.match(replica, model, chain, prompt_tokens, facts))
                 continue
-            blocks = replica.hbm.match(chain.hashes)
-            match = same.get((blocks, replica.block_size))
+            blocks = replica.hbm.match(hashes) if replica.hbm.begins(hashes) else 0
+            match = same.get((blocks, replica.block_size)) if blocks else _NOTHING_HELD
             if match is None:
-                tokens = int(self._ruler.tokens_shared(chain, blocks, model)) if blocks else 0
+                tokens = int(self._ruler.tokens_shared(chain, blocks, model))
                 hbm = _whole(tokens, prompt_tokens, replica.block_size)
                 match = Match(blocks, hbm, by_history=hbm)
                 same[blocks, replica.block_size] = match
@@ -166,25 +168,22 @@ class Holdings:
         self._unreported.pop(replica.id, None)
         if match.by_events is not None:
             self._correct(replica, model, match, chain, reported)
-        predictions = [
+        changes: tuple[Change, ...] = ()
+        for source, predicted in (
             (Source.HISTORY, match.by_history),
             (Source.EVENTS, match.by_events),
             (Source.COORDINATOR, match.by_coordinator),
-        ]
-        changes = tuple(
-            change
-            for source, predicted in predictions
-            if predicted is not None
-            and (
-                change := self.trust.observe(
-                    replica.id, source, predicted, reported, replica.block_size
-                )
-            )
-        )
+        ):
+            if predicted is not None:
+                size = replica.block_size
+                change = self.trust.observe(replica.id, source, predicted, reported, size)
+                if change is not None:
+                    changes = (*changes, change)
         restarted = self.trust.restarted(replica.id, match.tokens, reported)
         if restarted:
             replica.hbm.clear()
-        return Outcome(changes, restarted, self._is_silent(replica))
+        silent = replica.kv_events and self._is_silent(replica)
+        return Outcome(changes, restarted, silent)
 
     def unreported(self, replica: Replica, match: Match) -> Outcome | None:
         """The engine did not say how much was cached, where some should have been."""
@@ -197,8 +196,6 @@ class Holdings:
     def _is_silent(self, replica: Replica) -> bool:
         """Whether requests that made blocks were not followed by a single announcement, just now
         for long enough to say so."""
-        if not replica.kv_events:
-            return False
         unheard = self._unheard.get(replica.id, 0) + 1
         self._unheard[replica.id] = unheard
         return unheard == _UNHEARD_MAX
@@ -347,4 +344,5 @@ class Holdings:
 
 def _whole(tokens: int, prompt_tokens: int, block_size: int) -> int:
     """Engines hit whole blocks and always compute the last prompt token."""
-    return max(0, min(tokens, prompt_tokens - 1) // block_size * block_size)
+    most = prompt_tokens - 1 if prompt_tokens <= tokens else tokens
+    return most // block_size * block_size if most > 0 else 0

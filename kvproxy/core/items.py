@@ -20,14 +20,19 @@ class Kind(IntEnum):
 KINDS = len(Kind)
 HEAD_KINDS = frozenset({Kind.FRAME, Kind.SYSTEM, Kind.TOOL})
 _KINDS = {
-    b'"system"': Kind.SYSTEM,
-    b'"developer"': Kind.SYSTEM,
-    b'"tools"': Kind.TOOL,
-    b'"user"': Kind.USER,
-    b'"assistant"': Kind.ASSISTANT,
-    b'"tool"': Kind.RESULT,
+    b'"system"': Kind.SYSTEM.value,
+    b'"developer"': Kind.SYSTEM.value,
+    b'"tools"': Kind.TOOL.value,
+    b'"user"': Kind.USER.value,
+    b'"assistant"': Kind.ASSISTANT.value,
+    b'"tool"': Kind.RESULT.value,
 }
-_EXACT_BITS, _LOOSE_BITS, _KIND_BITS = 32, 24, 8
+# A digest's upper half, a loose digest, a kind. The kinds are plain numbers here, which are faster.
+_FRAME, _SYSTEM = Kind.FRAME.value, Kind.SYSTEM.value
+_LOOSE_BITS, _KIND_BITS = 24, 8
+_EXACT_MASK = 0xFFFF_FFFF << _LOOSE_BITS + _KIND_BITS
+_KIND_MASK = (1 << _KIND_BITS) - 1
+_OF_BITS = {kind.value: kind for kind in Kind}
 # What dates, times, counters and hexadecimal ids are made of; names of days and months beside them.
 _DIGITS = b"0123456789abcdefABCDEF"
 _NAMES = tuple(
@@ -42,13 +47,13 @@ _NAMES = tuple(
 
 def item(data: bytes, text_start: int) -> int:
     """`data` of a segment whose text begins at `text_start`."""
-    kind = _KINDS.get(data[: text_start - 1], Kind.FRAME)
-    exact = xxh3_64_intdigest(data) >> (64 - _EXACT_BITS)
-    loose = 0
-    if kind is Kind.SYSTEM:
-        # Lengths at the end change with the text.
-        loose = xxh3_64_intdigest(_loosened(data[: data.rindex(b"\0")])) >> (64 - _LOOSE_BITS)
-    return (exact << _LOOSE_BITS | loose) << _KIND_BITS | kind
+    kind = _KINDS.get(data[: text_start - 1], _FRAME)
+    exact = xxh3_64_intdigest(data) & _EXACT_MASK
+    if kind != _SYSTEM:
+        return exact | kind
+    # Lengths at the end change with the text.
+    loose = xxh3_64_intdigest(_loosened(data[: data.rindex(b"\0")])) >> (64 - _LOOSE_BITS)
+    return exact | loose << _KIND_BITS | kind
 
 
 def _loosened(text: bytes) -> bytes:
@@ -59,12 +64,12 @@ def _loosened(text: bytes) -> bytes:
 
 
 def kind_of(packed: int) -> Kind:
-    return Kind(kind_bits(packed))
+    return _OF_BITS[packed & _KIND_MASK]
 
 
 def kind_bits(packed: int) -> int:
     """kind_of() for those in a hurry."""
-    return packed & ((1 << _KIND_BITS) - 1)
+    return packed & _KIND_MASK
 
 
 def loosely_equal(one: int, other: int) -> bool:

@@ -93,6 +93,9 @@ class LifeCycle:
 
     def see(self, evidence: Evidence, now: float) -> bool:
         """Whether the state changed. `now` in seconds."""
+        if evidence is Evidence.ANSWERED and self.health is Health.READY and not self._strikes:
+            # What nearly every request says.
+            return False
         for concluded in self._conclude(evidence, now):
             after = TABLE.get((self.health, concluded))
             if after is not None:

@@ -2,10 +2,11 @@
 
 from bisect import bisect_right, insort
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import accumulate
 from operator import attrgetter
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from kvproxy.core.disagg.choice import Remote
 from kvproxy.core.replica import Replica
@@ -23,8 +24,7 @@ class Answering(NamedTuple):
     remote: Remote
 
 
-@dataclass(slots=True, eq=False)
-class Ticket:
+class Ticket(Struct, eq=False):
     """A turn that asks to be placed. Lower `priority` goes first, as in vLLM. The fields below it
     are set while it waits: where it wants to be computed, and what it expects there; `answering`
     if that is not where it will be answered."""

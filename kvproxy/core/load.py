@@ -6,11 +6,12 @@ prefill it still owes us, of which the oldest part has been worked on since the 
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 _TYPICAL_SHARE = 0.05
 
 
-@dataclass(slots=True, eq=False)
-class Hold:
+class Hold(Struct, eq=False, gc=False):
     """A request's claim on a replica. `prefill_s` is what the decision expected, in seconds."""
 
     replica: str

@@ -34,7 +34,15 @@ def model_of(body: bytes, content_type: str) -> str:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return ""
     if kind.startswith("multipart/form-data"):
-        ends = (body[:_FORM_SCANNED_BYTES], body[-_FORM_SCANNED_BYTES:])
-        found = next((match for end in ends for match in [_FIELD.search(end)] if match), None)
-        return found[1].decode(errors="replace") if found else ""
+        place = model_in_form(body)
+        return body[place[0] : place[1]].decode(errors="replace") if place else ""
     return ""
+
+
+def model_in_form(body: bytes) -> tuple[int, int] | None:
+    """Where the field stands in a multipart body: [start, end), None where it is not seen."""
+    for begin, end in ((0, _FORM_SCANNED_BYTES), (max(0, len(body) - _FORM_SCANNED_BYTES), None)):
+        found = _FIELD.search(body[begin:end])
+        if found is not None:
+            return begin + found.start(1), begin + found.end(1)
+    return None

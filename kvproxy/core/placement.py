@@ -1,7 +1,9 @@
 """A decision on its way: what was looked up, what was chosen, and the claim that it made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kvproxy.core.affinity import Home
 from kvproxy.core.disagg.choice import Remote
@@ -13,8 +15,7 @@ from kvproxy.core.score import Match, Score
 from kvproxy.core.types import Chain, Identity
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(Struct, frozen=True):
     """Eligible replicas and what each holds of the prompt, parallel."""
 
     candidates: Sequence[Replica]
@@ -23,8 +24,7 @@ class Lookup:
     home: Home | None
 
 
-@dataclass(frozen=True, slots=True)
-class Placing:
+class Placing(Struct, frozen=True):
     """A turn and the replica chosen for it, with what was believed at that moment. `request_id`
     is what the replica will call it, empty if it is not told; `remote` where it gets KV from."""
 
@@ -54,8 +54,7 @@ class Placing:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Placement:
+class Placement(Struct, frozen=True, eq=False):
     """A decision and the claim it made: settled exactly once, by finish or abort. `prefill` is the
     claim on another replica that computes the prompt, to be settled on its own."""
 

@@ -4,9 +4,9 @@ A policy only reads. What it chose is reserved by the router in the same synchro
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec import Struct
 from xxhash import xxh3_64_intdigest
 
 from kvproxy.core.affinity import Home
@@ -24,18 +24,18 @@ class PolicyName(StrEnum):
     LONGEST_PREFIX = "longest_prefix"
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """What a policy may look at. `matches` is parallel to `candidates`, which is not empty;
-    `cheapest` finds those of the fewest seconds, `sessions` counts who lives on a replica, `near`
-    says where the conversation lives that began this one."""
+    `cheapest` finds those of the fewest seconds, `sessions` counts who lives on a replica,
+    `session_key` is what tells conversations apart, `near` says where the conversation lives that
+    began this one."""
 
     candidates: Sequence[Replica]
     matches: Sequence[Match]
     cheapest: Callable[[], Sequence[int]]
     sessions: Callable[[str], int]
     home: Home | None
-    session_key: bytes
+    session_key: Callable[[], bytes]
     sequence: int
     seed: int
     near: Callable[[], Home | None] = lambda: None
@@ -77,7 +77,7 @@ def random(view: View) -> int:
 
 
 def session_hash(view: View) -> int:
-    return view.candidates.index(rendezvous(view.session_key, view.candidates))
+    return view.candidates.index(rendezvous(view.session_key(), view.candidates))
 
 
 def longest_prefix(view: View) -> int:
@@ -87,7 +87,7 @@ def longest_prefix(view: View) -> int:
 
 
 def _split(view: View, indexes: Sequence[int]) -> int:
-    chosen = rendezvous(view.session_key, [view.candidates[index] for index in indexes])
+    chosen = rendezvous(view.session_key(), [view.candidates[index] for index in indexes])
     return view.candidates.index(chosen)
 
 

@@ -53,7 +53,8 @@ class Run:
 
     def common(self, hashes: Sequence[int], at: int) -> int:
         """How many of this run's blocks equal hashes[at:]; a chain that differs stays different."""
-        low, high = 0, min(len(self.hashes), len(hashes) - at)
+        low, high = 0, len(self.hashes)
+        high = min(high, len(hashes) - at)
         if high and self.hashes[high - 1] == hashes[at + high - 1]:
             return high
         while low < high:
@@ -80,18 +81,22 @@ class PrefixTree:
         self._tick = count()
         self._leaves: list[tuple[int, int, Run]] = []
 
+    def begins(self, hashes: Sequence[int]) -> bool:
+        """Whether the first block is held: most replicas hold none of most prompts."""
+        return len(hashes) > 0 and hashes[0] in self._root.children
+
     def match(self, hashes: Sequence[int]) -> int:
         """Number of leading blocks of `hashes` that are held. Changes nothing."""
-        run, at = self._root, 0
-        while at < len(hashes):
+        run, at, size = self._root, 0, len(hashes)
+        while at < size:
             child = run.children.get(hashes[at])
             if child is None:
                 return at
-            shared = child.common(hashes, at)
-            at += shared
-            if shared < len(child.hashes):
-                return at
-            run = child
+            # What common() finds first, spelt out: nearly always all of it.
+            end = at + len(child.hashes)
+            if end > size or child.hashes[-1] != hashes[end - 1]:
+                return at + child.common(hashes, at)
+            run, at = child, end
         return at
 
     def parts(self, hashes: Sequence[int], blocks: int) -> bool:
@@ -126,14 +131,17 @@ class PrefixTree:
         if not len(hashes):
             return end
         size = ends[-1] - end.end
-        self._shrink(size)
+        if self.size + size > self.capacity:
+            self._shrink(size)
         alone = end is not self._root and end.pins == 1 and not end.children
-        run = end if alone else Run(end, array("Q"), array("I"))
-        run.hashes.extend(array("Q", hashes))
-        run.ends.extend(array("I", ends))
         self.size += size
-        if not alone:
+        if alone:
+            run = end
+            run.hashes.extend(array("Q", hashes))
+            run.ends.extend(array("I", ends))
+        else:
             assert hashes[0] not in end.children, "extend() starts where pin() stopped"
+            run = Run(end, array("Q", hashes), array("I", ends))
             run.pins = 1
             end.children[hashes[0]] = run
             self.runs += 1
@@ -161,9 +169,11 @@ class PrefixTree:
             assert run.pins > 0, "released twice"
             run.pins -= 1
             run.last_use, run.used_at, run.retention_s = now, at, retention_s
-            self._offer(run)
+            if not run.pins and not run.children:
+                self._offer(run)
             run = run.parent
-        self._shrink()
+        if self.size > self.capacity:
+            self._shrink()
 
     def next_victim(self) -> Run | None:
         """The run whose last blocks would be evicted first; None: nothing is evictable."""
@@ -184,20 +194,21 @@ class PrefixTree:
 
     def resize(self, capacity: int) -> None:
         self.capacity = capacity
-        self._shrink()
+        if self.size > capacity:
+            self._shrink()
 
     def _descend(self, hashes: Sequence[int]) -> tuple[Run, int]:
         """The run that ends the longest held prefix, split there if it went on, and its length."""
-        run, at = self._root, 0
-        while at < len(hashes):
+        run, at, size = self._root, 0, len(hashes)
+        while at < size:
             child = run.children.get(hashes[at])
             if child is None:
                 break
-            shared = child.common(hashes, at)
-            at += shared
-            if shared < len(child.hashes):
-                return self._split(child, shared), at
-            run = child
+            end = at + len(child.hashes)
+            if end > size or child.hashes[-1] != hashes[end - 1]:
+                shared = child.common(hashes, at)
+                return self._split(child, shared), at + shared
+            run, at = child, end
         return run, at
 
     def _split(self, run: Run, blocks: int) -> Run:

@@ -61,7 +61,8 @@ class Replica:
         """Answers under way take blocks too: an average answer and half a block is kept free for
         each, so that what will be evicted for them counts as evicted already."""
         answers = self.load.in_flight * (self.answer_tokens + self.block_size / 2)
-        self.hbm.resize(max(0, self.hbm_tokens - round(answers)))
+        room = self.hbm_tokens - round(answers)
+        self.hbm.resize(max(0, room))
 
     def answered(self, tokens: int) -> None:
         """An answer of so many tokens has ended."""

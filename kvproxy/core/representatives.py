@@ -60,7 +60,11 @@ class Representatives:
 
     def intern(self, tenant: str, canonical: bytes, spelling: bytes) -> bytes:
         """The spelling to use for a value whose order-insensitive form is `canonical`."""
-        key = (scope_of(tenant), xxh3_128_digest(canonical))
+        return self.first(tenant, xxh3_128_digest(canonical), spelling)
+
+    def first(self, tenant: str, digest: bytes, spelling: bytes) -> bytes:
+        """The same, by the digest of that form."""
+        key = (scope_of(tenant), digest)
         first = self._entries.get(key)
         if first is not None:
             return first

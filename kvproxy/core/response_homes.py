@@ -7,8 +7,9 @@ such a request is placed like any other, and its engine says whether it knows th
 
 import re
 from collections import OrderedDict
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.types import Identity

@@ -31,7 +31,8 @@ class Point(NamedTuple):
     them at the same place. `splices` and `marks` are those of list elements only: the head's are
     found anew with the head. What lies in `skip` may differ: text of the head that changes by
     itself, which is read anew with it. `ending` are the bytes right before the offset: comparing
-    them first makes a wrong candidate cost next to nothing.
+    them first makes a wrong candidate cost next to nothing. `key` tells the conversation apart
+    where its model's name is split.
     """
 
     offset: int
@@ -46,6 +47,7 @@ class Point(NamedTuple):
     blocks: int
     splices: list[Splice]
     marks: Marks = NO_MARKS
+    key: bytes = b""
 
 
 class Begun(NamedTuple):

@@ -16,6 +16,9 @@ _SHORT_S = 300.0
 _PRIOR_ENDS = 8.0
 _KEPT_PROMISE = 0.9
 
+# Counts grow instead of fading until they are scaled down again, long before a float runs out.
+_WEIGHT_MAX = 2.0**40
+
 
 class Gaps:
     """How long conversations were idle before they came back.
@@ -32,40 +35,46 @@ class Gaps:
         self._gaps = [0.0] * self._BUCKETS
         self._ends = prior
         self._gaps[10] = prior
-        self._later = [prior] * self._BUCKETS
-        self._chances = [0.5] * self._BUCKETS
+        # What one more counts beside those of before, which are forgotten by that.
+        self._weight = 1.0
+        self._chances = dict.fromkeys(range(self._BUCKETS), 0.5)
 
     def began(self) -> None:
-        self._ends += 1
-        self._refresh()
+        self._ends += self._weight
+        self._forget()
 
     def returned(self, gap_s: float) -> None:
-        self._gaps[self._bucket(gap_s)] += 1
-        self._refresh()
+        self._gaps[self._bucket(gap_s)] += self._weight
+        self._forget()
 
     def chance(self, idle_s: float) -> float:
-        # The bucket, spelt out: every replica is asked for every decision.
-        doublings = int(idle_s / self._FIRST_S).bit_length() if idle_s > 0 else 0
-        return self._chances[doublings if doublings < self._BUCKETS else -1]
+        bucket = self._bucket(idle_s)
+        chance = self._chances.get(bucket)
+        if chance is None:
+            behind = self._behind(bucket)
+            chance = self._chances[bucket] = behind / (behind + self._ends or 1.0)
+        return chance
 
     def later(self, idle_s: float) -> tuple[float, float]:
         """(returns after more than `idle_s`, ends) that the chance is made of."""
-        bucket = self._bucket(idle_s)
-        return self._later[bucket], self._ends
+        return self._behind(self._bucket(idle_s)) / self._weight, self._ends / self._weight
+
+    def _behind(self, bucket: int) -> float:
+        """Half of a bucket lies behind its middle."""
+        return sum(self._gaps[bucket + 1 :]) + self._gaps[bucket] / 2
 
     def _bucket(self, gap_s: float) -> int:
-        doublings = int(max(0.0, gap_s) / self._FIRST_S).bit_length()
-        return min(doublings, self._BUCKETS - 1)
+        doublings = int(gap_s / self._FIRST_S).bit_length() if gap_s > 0 else 0
+        return doublings if doublings < self._BUCKETS else self._BUCKETS - 1
 
-    def _refresh(self) -> None:
-        self._ends *= self._FORGET
-        later = 0.0
-        for index in range(self._BUCKETS - 1, -1, -1):
-            self._gaps[index] *= self._FORGET
-            # Half of a bucket lies behind its middle.
-            behind = self._later[index] = later + self._gaps[index] / 2
-            self._chances[index] = behind / (behind + self._ends or 1.0)
-            later += self._gaps[index]
+    def _forget(self) -> None:
+        self._weight /= self._FORGET
+        if self._chances:
+            self._chances.clear()
+        if self._weight > _WEIGHT_MAX:
+            self._gaps = [gap / self._weight for gap in self._gaps]
+            self._ends /= self._weight
+            self._weight = 1.0
 
 
 class Returns:

@@ -3,12 +3,13 @@
 look_up and score read; place reserves; first_token, finish and abort settle what place reserved.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from kvproxy.core.affinity import Affinity, Home, SessionKey
 from kvproxy.core.disagg.choice import Choice
 from kvproxy.core.disagg.plan import Disagg
-from kvproxy.core.errors import ProxyError
+from kvproxy.core.eligible import eligible, usable
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
 from kvproxy.core.kept_answers import answer_room, keep_answer
@@ -16,6 +17,7 @@ from kvproxy.core.life_cycle import Health
 from kvproxy.core.pins import Pins
 from kvproxy.core.placement import Lookup, Placement, Placing
 from kvproxy.core.policies import POLICIES, PolicyName, View
+from kvproxy.core.pools import Pools
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.replica import Replica, Role
@@ -32,9 +34,7 @@ __all__ = ["Lookup", "Placement", "Placing", "Router"]
 # KV used within this time counts as living on its replica, when new conversations are spread.
 _LIVE_S = 900.0
 
-# Whom to ask for replicas, best first.
-_BEST = (Health.READY, Health.PROBING)
-_PREFERENCE = (_BEST, (Health.PROBING, Health.SUSPECT), (Health.EJECTED,))
+_NOTHING: Mapping[str, int] = {}
 
 
 class Router:
@@ -52,6 +52,7 @@ class Router:
     ) -> None:
         self.replicas = list(replicas)
         self.policy = policy
+        self.pools = Pools(lambda: self.replicas)
         self.affinity = affinity
         self.ruler = ruler
         self.holdings = holdings or Holdings(ruler, PrefixIndex(2**26), TokenChains(2**24))
@@ -74,7 +75,7 @@ class Router:
         candidates = self._eligible(identity.model, exclude)
         if self.pins:
             candidates = self.pins.narrow(identity.session, candidates)
-        prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
+        prompt_tokens = round(self.ruler.tokens_at(chain, len(chain.hashes), identity.model))
         facts, model = self.holdings.facts(chain), identity.model
         matches = self.holdings.matches(candidates, model, chain, prompt_tokens, facts)
         return Lookup(candidates, matches, prompt_tokens, self._home(identity, now))
@@ -86,33 +87,28 @@ class Router:
         home = lookup.home.replica if lookup.home else None
         if home is not None and home not in [replica.id for replica in lookup.candidates]:
             home = None
-        return Asked(
-            lookup.prompt_tokens,
-            home,
-            self._weights,
-            now,
-            self.returns.chance,
-            self.working_set.by_replica(_LIVE_S, now),
-            ahead_s or (lambda replica, prefill_s: 0.0),
-        )
+        # Only a new conversation asks for it.
+        committed = self.working_set.by_replica(_LIVE_S, now) if home is None else _NOTHING
+        chance = self.returns.chance
+        return Asked(lookup.prompt_tokens, home, self._weights, now, chance, committed, ahead_s)
 
     def choose(
         self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked
     ) -> tuple[int, Score]:
         """Index of the candidate that the policy picks, and what it costs. Reserves nothing."""
         view = View(
-            candidates=lookup.candidates,
-            matches=lookup.matches,
-            cheapest=lambda: cheapest(asked, lookup.candidates, lookup.matches),
-            sessions=self.affinity.sessions,
-            home=lookup.home,
-            session_key=session_key(identity, chain),
-            sequence=self._sequence,
-            seed=self._seed,
-            near=lambda: self._near(identity, asked.now),
+            lookup.candidates,
+            lookup.matches,
+            partial(cheapest, asked, lookup.candidates, lookup.matches),
+            self.affinity.sessions,
+            lookup.home,
+            partial(session_key, identity, chain),
+            self._sequence,
+            self._seed,
+            partial(self._near, identity, asked.now),
         )
         self._sequence += 1
-        index = POLICIES[self.policy](view)
+        index = POLICIES[self.policy_of(identity.model)](view)
         return index, score(asked, lookup.candidates[index], lookup.matches[index])
 
     def place(
@@ -133,7 +129,7 @@ class Router:
 
     def match(self, replica: Replica, identity: Identity, chain: Chain) -> tuple[Match, int]:
         """What `replica` holds of the prompt now, and the prompt's estimated tokens."""
-        prompt_tokens = round(self.ruler.tokens_at(chain, len(chain), identity.model))
+        prompt_tokens = round(self.ruler.tokens_at(chain, len(chain.hashes), identity.model))
         facts, model = self.holdings.facts(chain), identity.model
         return self.holdings.match(replica, model, chain, prompt_tokens, facts), prompt_tokens
 
@@ -143,18 +139,20 @@ class Router:
         hold = replica.load.reserve(replica.id, placing.score.prefill_s, now)
         replica.make_room()
         end, held = replica.hbm.pin(chain.hashes)
-        ends = self.ruler.token_ends(chain, held, identity.model, end.end)
-        end = replica.hbm.extend(end, chain.hashes[held:], ends)
+        if held < len(chain.hashes):
+            ends = self.ruler.token_ends(chain, held, identity.model, end.end)
+            end = replica.hbm.extend(end, chain.hashes[held:], ends)
         self.held.add(placing.prompt_tokens, now)
         replica.held_tokens += placing.prompt_tokens
         if replica.dram is not None:
             self._store(replica.dram, chain, identity.model, now)
         if identity.session:
             self._bind(identity, replica, placing.prompt_tokens, now)
-        self.holdings.opened(placing.request_id, replica, chain)
+        if replica.kv_events:
+            self.holdings.opened(placing.request_id, replica, chain)
         leg = placing.prefill_leg()
         prefill = self.reserve(leg, now) if leg is not None else None
-        return Placement(placing, self.policy, hold, end, now, prefill)
+        return Placement(placing, self.policy_of(identity.model), hold, end, now, prefill)
 
     def elsewhere(
         self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked, whole: Choice
@@ -162,7 +160,7 @@ class Router:
         """Where the prompt had better be computed or fetched elsewhere than it is answered; None
         where `whole`, the best plain placement, is as good or nothing can be moved."""
         disagg = self.disagg
-        if disagg is None or self.policy is not PolicyName.SECONDS:
+        if disagg is None or self.policy_of(identity.model) is not PolicyName.SECONDS:
             return None
         there = self.usable(identity.model)
         able = [r for r in there if r.peer is not None and r.role is not Role.DECODE]
@@ -221,19 +219,21 @@ class Router:
         self.pins.forget_replica(replica.id)
         self.holdings.forget(replica.id)
 
+    def policy_of(self, model: str) -> PolicyName:
+        return self.pools.policies.get(model, self.policy)
+
     def ready(self) -> list[Replica]:
         return [replica for replica in self.replicas if replica.health is Health.READY]
 
     def usable(self, model: str = "", exclude: frozenset[str] = frozenset()) -> list[Replica]:
-        """The best replicas there are for `model`. Those that look ill are tried when all do: then
-        it is the evidence that is doubtful, and an attempt that fails costs less than a request
-        that is not served."""
-        there = [r for r in self.replicas if r.id not in exclude and r.serves(model)]
-        for wanted in _PREFERENCE:
-            found = [r for r in there if r.life.health in wanted and (r.may_try or wanted != _BEST)]
-            if found:
-                return found
-        return []
+        return usable(self.replicas, model, exclude)
+
+    def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
+        found = eligible(self.replicas, model, exclude)
+        if self.disagg is None:
+            return found
+        # Who only prefills answers when nobody else is left: better than no answer.
+        return [replica for replica in found if replica.role is not Role.PREFILL] or found
 
     def first_token(self, placement: Placement, now: float) -> None:
         placement.replica.load.first_token(placement.hold, now)
@@ -268,7 +268,7 @@ class Router:
         self.held.add(-placement.placing.prompt_tokens, now)
         replica.held_tokens -= placement.placing.prompt_tokens
         chain = placement.placing.chain
-        if answer_tokens and len(chain):
+        if answer_tokens and len(chain.hashes):
             retention_s = placement.placing.identity.retention_s
             keep_answer(replica.hbm, chain.end, answer_tokens, now, retention_s)
             replica.answered(answer_tokens)
@@ -278,7 +278,7 @@ class Router:
         if usage is None:
             return
         chain, model = placement.placing.chain, placement.placing.identity.model
-        self.ruler.learn(chain, len(chain), usage.prompt_tokens, model)
+        self.ruler.learn(chain, len(chain.hashes), usage.prompt_tokens, model)
         replica = placement.replica
         cached = usage.cached_tokens
         hold = placement.hold
@@ -289,7 +289,7 @@ class Router:
         # one just ends, part of it may have been evicted unseen.
         parts = replica.hbm.parts(chain.hashes, predicted.blocks)
         near = max(2 * replica.block_size, (0.25 if parts else 0.02) * cached)
-        by_history = predicted.source == "history" and predicted.blocks < len(chain)
+        by_history = predicted.source == "history" and predicted.blocks < len(chain.hashes)
         if cached and by_history and abs(cached - predicted.tokens) <= near:
             # Reported hits are whole engine blocks: the true end lies half a block on, on average.
             middle = cached + replica.block_size / 2
@@ -299,23 +299,9 @@ class Router:
         if hold.first_token_at is not None and not loads:
             ttft_s = hold.first_token_at - hold.at
             replica.rate.observe(miss, ttft_s, hold.alone, usage.prompt_tokens)
-        if self.teach is not None and len(chain):
+        if self.teach is not None and len(chain.hashes):
             clean_s = ttft_s if hold.alone else 0.0
             self.teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
-
-    def _eligible(self, model: str, exclude: frozenset[str]) -> list[Replica]:
-        usable = self.usable(model, exclude)
-        if self.disagg is not None:
-            # Who only prefills answers when nobody else is left: better than no answer.
-            usable = [r for r in usable if r.role is not Role.PREFILL] or usable
-        if usable:
-            return usable
-        if not (model and self.replicas) or any(r.serves(model) for r in self.replicas):
-            serving = f"that serves `{model}` " if model else f"of {len(self.replicas)} "
-            raise ProxyError(
-                "no_replica", f"no replica {serving}is ready; see /readyz", retry_after_s=1.0
-            )
-        raise ProxyError("model_not_found", f"The model `{model}` does not exist.", param="model")
 
     def _near(self, identity: Identity, now: float) -> Home | None:
         elder = identity.elder

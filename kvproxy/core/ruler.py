@@ -91,11 +91,17 @@ class Ruler:
     def _nearest(self, chain: Chain, blocks: int, *, exact: bool = False) -> tuple[int, float]:
         """(blocks, tokens) of the last anchor or mark within the first `blocks` blocks; (0, 0) if
         none. `exact`: marks do not count."""
-        hashes, get = chain.hashes, self._anchors.get
-        for end in range(blocks, max(0, blocks - _LOOK_BACK_BLOCKS), -1):
-            tokens = get(hashes[end - 1])
-            if tokens is not None and not (exact and hashes[end - 1] in self._marks):
-                return end, tokens
+        anchors = self._anchors
+        if blocks and not exact:
+            # Most often it is the end itself.
+            tokens = anchors.get(chain.hashes[blocks - 1])
+            if tokens is not None:
+                return blocks, tokens
+        # Backwards, without a step of Python a block.
+        behind = chain.hashes[max(0, blocks - _LOOK_BACK_BLOCKS) : blocks][::-1]
+        for key in filter(anchors.__contains__, behind):
+            if not (exact and key in self._marks):
+                return blocks - behind.index(key), anchors[key]
         return 0, 0.0
 
     def _mark(self, chain: Chain, end: int, tokens: float, slopes: Slopes) -> None:

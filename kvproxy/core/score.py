@@ -9,9 +9,11 @@ is in no term of any of them, so it attracts nobody.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, NamedTuple
+
+from msgspec import Struct, field
 
 from kvproxy.core.replica import Replica
 from kvproxy.core.returns import Worth
@@ -19,8 +21,7 @@ from kvproxy.core.returns import Worth
 _TIE_S = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Struct, frozen=True, gc=False):
     """What one replica is believed to hold of the prompt.
 
     Of `tokens`, `dram` and `disk` have to be loaded from slower tiers. `blocks` of the byte chain
@@ -97,19 +98,14 @@ class Weights:
     disk_tok_s: float = 40_000.0
 
 
-def _nobody_ahead(replica: Replica, prefill_s: float) -> float:
-    return 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """What is scored: a prompt of so many tokens, whose session lives on `home`, one of the
     candidates, if it does.
 
     `victim_worth` is the chance that what a replica would evict next is asked for again, by the
     seconds since it was used and those for which it was wanted from then on. `committed`: KV that
     conversations have lately used, in tokens by replica. `ahead_s`: seconds of prefill that wait
-    for a replica before a turn which takes so many seconds there itself.
+    for a replica before a turn which takes so many seconds there itself, None where nobody waits.
     """
 
     prompt_tokens: int
@@ -118,7 +114,7 @@ class Asked:
     now: float
     victim_worth: Worth
     committed: Mapping[str, int] = field(default_factory=dict)
-    ahead_s: Callable[[Replica, float], float] = _nobody_ahead
+    ahead_s: Callable[[Replica, float], float] | None = None
 
 
 def cheapest(asked: Asked, candidates: Sequence[Replica], matches: Sequence[Match]) -> list[int]:
@@ -129,43 +125,56 @@ def cheapest(asked: Asked, candidates: Sequence[Replica], matches: Sequence[Matc
     the dearest, and a candidate is left once its sum so far cannot win. The home comes first: for
     most turns nobody else comes near it.
     """
-    weights, prompt_tokens, home, now = asked.weights, asked.prompt_tokens, asked.home, asked.now
+    weights, prompt_tokens, home = asked.weights, asked.prompt_tokens, asked.home
     found: list[tuple[int, float]] = []
     bar, last, miss, slower = inf, None, 0, False
     for index in _home_first(candidates, home):
         replica, match = candidates[index], matches[index]
-        rate, load, total_s = replica.rate, replica.load, 0.0
+        rate, total_s = replica.rate, 0.0
         if match is not last:
             last, slower = match, bool(match.dram or match.disk)
             miss = max(1, prompt_tokens - match.tokens)
         if slower:
             miss, total_s = _miss_and_load(asked, replica, match)
-        prefill_s = rate.prefill_s(miss, prompt_tokens)
+        if rate.s_per_tok2:
+            prefill_s = rate.prefill_s(miss, prompt_tokens)
+        else:
+            prefill_s = miss * rate.s_per_tok
         total_s += prefill_s + rate.base_s
         if home is None:
-            total_s += weights.crowding * rate.prefill_s(asked.committed.get(replica.id, 0))
+            committed = asked.committed.get(replica.id, 0)
+            if committed:
+                total_s += weights.crowding * rate.prefill_s(committed)
         elif home != replica.id:
             total_s += weights.move_margin_s
         if total_s > bar:
             continue
-        waiting = load.waiting
-        # load.decoding, spelt out.
-        decoding = load.in_flight - len(waiting) + load.foreign_running
-        total_s += weights.delay * prefill_s * decoding + asked.ahead_s(replica, prefill_s)
-        if waiting or load.foreign_waiting:
-            total_s += load.queue_s(now)
-        if total_s > bar:
-            continue
-        total_s += pushed_out_s(replica, miss, now, asked.victim_worth)
+        total_s += _others_s(asked, replica, prefill_s)
+        if total_s <= bar and replica.hbm.size + miss > replica.hbm_tokens:
+            total_s += pushed_out_s(replica, miss, asked.now, asked.victim_worth)
         if total_s <= bar:
             found.append((index, total_s))
             bar = min(bar, total_s + _TIE_S)
     return sorted(index for index, total_s in found if total_s <= bar)
 
 
+def _others_s(asked: Asked, replica: Replica, prefill_s: float) -> float:
+    """Queue and delay: the terms that others who use the replica are the reason of."""
+    load = replica.load
+    waiting = load.waiting
+    # load.decoding, spelt out.
+    decoding = load.in_flight - len(waiting) + load.foreign_running
+    total_s = asked.weights.delay * prefill_s * decoding
+    if waiting or load.foreign_waiting:
+        total_s += load.queue_s(asked.now)
+    if asked.ahead_s is not None:
+        total_s += asked.ahead_s(replica, prefill_s)
+    return total_s
+
+
 def _home_first(candidates: Sequence[Replica], home: str | None) -> Iterable[int]:
     indexes = range(len(candidates))
-    if home is None:
+    if home is None or candidates[0].id == home:
         return indexes
     at = [replica.id for replica in candidates].index(home)
     return (at, *indexes[:at], *indexes[at + 1 :])
@@ -179,12 +188,16 @@ def score(asked: Asked, replica: Replica, match: Match) -> Score:
         miss, load_s = _miss_and_load(asked, replica, match)
     prefill_s = rate.prefill_s(miss, asked.prompt_tokens)
     moves = asked.home is not None and asked.home != replica.id
-    committed_s = rate.prefill_s(asked.committed.get(replica.id, 0))
+    committed_s = ahead_s = 0.0
+    if asked.home is None:
+        committed_s = rate.prefill_s(asked.committed.get(replica.id, 0))
+    if asked.ahead_s is not None:
+        ahead_s = asked.ahead_s(replica, prefill_s)
     return Score(
-        queue_s=load.queue_s(asked.now) + asked.ahead_s(replica, prefill_s),
+        queue_s=load.queue_s(asked.now) + ahead_s,
         prefill_s=prefill_s,
         move_s=weights.move_margin_s if moves else 0.0,
-        crowding_s=weights.crowding * committed_s if asked.home is None else 0.0,
+        crowding_s=weights.crowding * committed_s,
         delay_s=weights.delay * prefill_s * load.decoding,
         eviction_s=pushed_out_s(replica, miss, asked.now, asked.victim_worth),
         base_s=rate.base_s,

@@ -13,7 +13,8 @@ import msgspec
 
 _SORTED = msgspec.json.Encoder(order="sorted")
 
-_ROLES = {
+# What a segment of a usual role begins with.
+ROLES = {
     role: _SORTED.encode(role) + b"\0"
     for role in ("system", "developer", "tools", "user", "assistant", "tool")
 }
@@ -35,11 +36,17 @@ def sorted_json(value: object) -> bytes:
     return _SORTED.encode(value)
 
 
+def plain(role: str, text: bytes) -> Segment:
+    """segment(role, [text], [1, None, None]), which most messages are, for one of ROLES."""
+    head, size = ROLES[role], len(text)
+    return Segment(b"".join((head, text, b"\0[[1,null,null],[%d]]" % size)), len(head), size)
+
+
 def segment(opening: object, texts: Sequence[bytes], closing: object = None) -> Segment:
     """`opening` is known before the text (a role), `closing` is everything else that matters."""
     lengths = [len(text) for text in texts]
     text = b"\0".join(texts)
-    role = _ROLES.get(opening) if isinstance(opening, str) else None
+    role = ROLES.get(opening) if isinstance(opening, str) else None
     head = role or sorted_json(opening) + b"\0"
     data = b"".join((head, text, b"\0", sorted_json([closing, lengths])))
     return Segment(data, len(head), len(text))

@@ -90,15 +90,19 @@ def _walked(text: bytes, values: Sequence[msgspec.Raw], at: int) -> tuple[list[S
     opened = _LIST(text, at)
     if opened is None:
         return None
-    at, spans = opened.end(), []
+    spans: list[Span] = []
+    at, separator = opened.end(), b","
     for value in values:
         raw = bytes(value)
         if not text.startswith(raw, at):
-            return None
+            # The guess at the separator was a bad one.
+            comma = _COMMA(text, spans[-1].end) if spans else None
+            if comma is None or not text.startswith(raw, comma.end()):
+                return None
+            at, separator = comma.end(), comma[0]
         end = at + len(raw)
         spans.append(Span(raw, at, end))
-        comma = _COMMA(text, end)
-        at = comma.end() if comma is not None else end
+        at = end + len(separator) if text.startswith(separator, end) else end
     ended = _END(text, at)
     return (spans, ended.end()) if ended is not None else None
 

@@ -53,14 +53,14 @@ class Threads:
 
     def follow(self, identity: Identity, chain: Chain) -> Step | None:
         """Where the turn belongs; None without a session or a prompt that is understood."""
-        if not identity.session or not len(chain):
+        if not identity.session or not len(chain.hashes):
             return None
         key = (identity.tenant, identity.session)
         threads = self._sessions.get(key) or []
         step = _step(threads, identity.agent, chain)
         rest = [each for each in threads if each.number != step.thread.number]
         kept = [step.thread, *rest][:_THREADS_MAX]
-        self._sessions.put(key, kept, sum(_size(thread) for thread in kept))
+        self._sessions.put(key, kept, sum([_size(thread) for thread in kept]))
         return step
 
     def went(self, identity: Identity, thread: Thread, replica: str) -> None:
@@ -72,13 +72,13 @@ class Threads:
 
 
 def _step(threads: list[Thread], agent: str, chain: Chain) -> Step:
-    own = [thread for thread in threads if thread.agent == agent]
-    # The newest comes first and wins among equals.
-    best = max(own, key=lambda thread: _nearness(thread.chain, chain), default=None)
+    best = _nearest([thread for thread in threads if thread.agent == agent], chain)
     broke = compare(best.chain, chain) if best is not None else None
-    number = 1 + max((thread.number for thread in threads), default=-1)
+    if best is not None and broke is not None and broke.cause is Cause.GROWN:
+        return Step(best._replace(turns=best.turns + 1, chain=chain), best, broke)
+    number = 1 + max([thread.number for thread in threads], default=-1)
     if best is None or broke is None or broke.cause is Cause.SIDE_CALL:
-        near = max(threads, key=lambda thread: _nearness(thread.chain, chain), default=None)
+        near = _nearest(threads, chain)
         parent = near.number if near is not None else None
         return Step(Thread(number, agent, parent, 1, chain), None, None)
     if broke.cause in BRANCHING:
@@ -86,12 +86,24 @@ def _step(threads: list[Thread], agent: str, chain: Chain) -> Step:
     return Step(best._replace(turns=best.turns + 1, chain=chain), best, broke)
 
 
-def _nearness(before: Chain, now: Chain) -> tuple[int, int]:
-    """Segments shared at the beginning, then messages shared anywhere."""
+def _nearest(threads: list[Thread], now: Chain) -> Thread | None:
+    """Of most segments shared at the beginning, then of most messages shared anywhere; the newest
+    comes first and wins among equals."""
+    if len(threads) < 2:
+        return threads[0] if threads else None
+    shared = [shared_segments(thread.chain, now) for thread in threads]
+    most = max(shared)
+    if shared.count(most) == 1:
+        return threads[shared.index(most)]
+    equals = [thread for thread, count in zip(threads, shared, strict=True) if count == most]
+    return max(equals, key=lambda thread: _messages_shared(thread.chain, now))
+
+
+def _messages_shared(before: Chain, now: Chain) -> int:
     history = {item for item in before.items if kind_of(item) not in HEAD_KINDS}
-    return shared_segments(before, now), len(history.intersection(now.items))
+    return len(history.intersection(now.items))
 
 
 def _size(thread: Thread) -> int:
     chain = thread.chain
-    return _THREAD_BYTES + _BLOCK_BYTES * len(chain) + _ITEM_BYTES * len(chain.items)
+    return _THREAD_BYTES + _BLOCK_BYTES * len(chain.hashes) + _ITEM_BYTES * len(chain.items)

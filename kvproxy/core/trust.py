@@ -42,10 +42,9 @@ class Change(NamedTuple):
 
 
 class _Record:
-    __slots__ = ("trusted", "wrong")
+    __slots__ = ("wrong",)
 
     def __init__(self) -> None:
-        self.trusted = True
         self.wrong: deque[bool] = deque(maxlen=_WINDOW)
 
 
@@ -55,10 +54,10 @@ class Trust:
     def __init__(self) -> None:
         self._records: dict[tuple[str, Source], _Record] = {}
         self._zeroes: dict[str, int] = {}
+        self.distrusted: set[tuple[str, Source]] = set()
 
     def trusts(self, replica: str, source: Source) -> bool:
-        record = self._records.get((replica, source))
-        return record is None or record.trusted
+        return not self.distrusted or (replica, source) not in self.distrusted
 
     def figures(self) -> Iterator[tuple[str, Source, float]]:
         """Share of late predictions that were right, by replica and source."""
@@ -71,22 +70,29 @@ class Trust:
         """One prediction and what came of it, in tokens."""
         if not predicted and not reported:
             return None
-        record = self._records.setdefault((replica, source), _Record())
+        record = self._records.get((replica, source))
+        if record is None:
+            record = self._records[replica, source] = _Record()
         record.wrong.append(is_wrong(predicted, reported, block_size))
         wrong, of = sum(record.wrong), len(record.wrong)
-        if record.trusted:
+        trusted = not self.distrusted or (replica, source) not in self.distrusted
+        if trusted:
             changed = wrong >= _WRONG_MIN and 2 * wrong > of
         else:
             late = list(record.wrong)[-_REGAIN_WINDOW:]
             changed = len(late) == _REGAIN_WINDOW and 4 * sum(late) < len(late)
         if not changed:
             return None
-        record.trusted = not record.trusted
+        if trusted:
+            self.distrusted.add((replica, source))
+        else:
+            self.distrusted.discard((replica, source))
         record.wrong.clear()
-        return Change(replica, source, record.trusted, wrong, of, predicted, reported)
+        return Change(replica, source, not trusted, wrong, of, predicted, reported)
 
     def forget(self, replica: str) -> None:
         self._records = {by: kept for by, kept in self._records.items() if by[0] != replica}
+        self.distrusted = {by for by in self.distrusted if by[0] != replica}
         self._zeroes.pop(replica, None)
 
     def restarted(self, replica: str, predicted: int, reported: int) -> bool:

@@ -5,7 +5,6 @@ and do work in proportion to what is new (core/resume).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -20,7 +19,11 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.heads import Head, Heads
 from kvproxy.core.layout import NOWHERE, Layout
 from kvproxy.core.marks import NO_MARKS, Marks, of_members
+from kvproxy.core.members import continued, elements_of, present
+from kvproxy.core.naming import Named, Naming
+from kvproxy.core.pools import Pools
 from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_first, hash_on
+from kvproxy.core.segments import Segment
 from kvproxy.core.spans import Span, array_spans, body_spans, object_spans
 from kvproxy.core.types import Chain, Splice
 
@@ -32,10 +35,10 @@ _FUSED_BYTES = 8 * 2**10
 _CONTINUED_MAX_BYTES = 32 * 2**20
 
 
-@dataclass(slots=True)
-class Turn:
+class Turn(msgspec.Struct):
     """`chain` is empty when the shape is unknown: such a body is forwarded as it is. What a dry run
-    would have spliced is `not_applied`."""
+    would have spliced is `not_applied`. `model` is the one that serves it, `sent` the client's name
+    for it."""
 
     dialect: Dialect
     model: str
@@ -48,6 +51,7 @@ class Turn:
     layout: Layout = NOWHERE
     marks: Marks = NO_MARKS
     head: bytes = b""
+    sent: str = ""
 
 
 class _Read(NamedTuple):
@@ -77,8 +81,10 @@ class TurnReader:
         block_bytes: int,
         max_points: int,
         echo_max_bytes: int = 2**26,
+        pools: Pools | None = None,
     ) -> None:
         self._canon = canon
+        self._naming = Naming(pools or Pools(), canon)
         self._budget = TapBudget(echo_max_bytes)
         self._continued = Continued(_CONTINUED_MAX_BYTES, block_bytes)
         self._block_bytes = block_bytes
@@ -116,6 +122,7 @@ class TurnReader:
 
     def responded(self, turn: Turn, tenant: str, response: str, answer_tokens: int) -> None:
         """The answer to `turn` is known as `response`: a later turn may go on from it."""
+        self._naming.responded(tenant, response, Named(turn.sent, turn.model))
         if len(turn.chain):
             self._continued.keep(tenant, response, turn.chain, turn.head, answer_tokens)
 
@@ -136,22 +143,23 @@ class TurnReader:
         fused = body_spans(reading.body, name) if name and large else None
         members = fused[0] if fused is not None else object_spans(reading.body)
         if members is None:
-            return _unread(reading)
+            return self._unread(reading)
+        growing = members.get(name) if name else None
+        elements = fused[1] if fused is not None else elements_of(growing)
+        named = self._naming.named(reading.dialect, reading.whose, members, elements)
         try:
             if continued(reading.dialect, members):
-                return self._read_on(reading, members)
-            growing = members.get(name) if name else None
-            elements = fused[1] if fused is not None else _elements(growing)
+                return self._read_on(reading, members, named)
             lead = elements[0] if elements and reading.dialect.leads(elements[0]) else None
-            present = _present(reading.dialect, members, lead)
-            whose, model = reading.whose, _text(members, "model")
-            head = self._heads.head(reading.dialect, whose, model, present)
-            chain = self._heads.chain(reading.dialect, whose, model, present, head)
+            listed = present(reading.dialect, members, lead)
+            whose, model = reading.whose, named.model
+            head = self._heads.head(reading.dialect, whose, model, listed)
+            chain = self._heads.chain(reading.dialect, whose, model, listed, head)
             if growing is None or not elements:
-                return _turn(reading, members, chain, head.splices, marks=head.marks)
+                return _turn(reading, members, named, chain, head.splices, marks=head.marks)
             if growing.end < self._points.smallest:
                 read = self._append(reading, chain, elements, lead is not None)
-                return _grown(reading, members, head, read, 0)
+                return _grown(reading, members, named, head, read)
             before = {
                 name: (span.start, span.end)
                 for name, span in members.items()
@@ -159,35 +167,49 @@ class TurnReader:
             }
             place = (lead.start, lead.end) if lead is not None else None
             blocks = len(chain)
-            start = Point(0, 0, b"", head.skip, b"", before, place, head.meaning, chain, blocks, [])
+            start = Point(
+                *(0, 0, b"", head.skip, b"", before, place, head.meaning, chain, blocks, []),
+                key=named.key,
+            )
             read = self._grow(reading, start, None, elements)
         except UnknownShapeError:
-            return _turn(reading, members, Chain(), [])
-        return _grown(reading, members, head, read, 0)
+            return _turn(reading, members, named, Chain(), [])
+        return _grown(reading, members, named, head, read)
 
-    def _read_on(self, reading: _Reading, members: Members) -> Turn:
+    def _read_on(self, reading: _Reading, members: Members, named: Named) -> Turn:
         """A body whose conversation began before it."""
-        dialect, model = reading.dialect, _text(members, "model")
-        head_members = [(n, span) for n, span in _present(dialect, members, None)]
+        dialect, model = reading.dialect, named.model
+        head_members = [(n, span) for n, span in present(dialect, members, None)]
         head = self._heads.head(dialect, reading.whose, model, head_members)
         previous = continued(dialect, members)
         before = self._continued.chain(reading.whose.tenant, previous, head.meaning)
         if before is None:
             raise UnknownShapeError("nothing is known of the conversation that goes on")
-        read = self._append(reading, before, _elements(members.get(dialect.growing)), False)
-        return _grown(reading, members, head, read, 0)
+        read = self._append(reading, before, elements_of(members.get(dialect.growing)), False)
+        return _grown(reading, members, named, head, read)
+
+    def _unread(self, reading: _Reading) -> Turn:
+        """JSON whose layout has no spans: only what placement needs is looked at."""
+        value = msgspec.json.decode(reading.body)
+        if not isinstance(value, dict):
+            raise ProxyError("invalid_body", "The body must be a JSON object.")
+        model = value.get("model")
+        named = self._naming.unread(model if isinstance(model, str) else "")
+        stream = value.get("stream") is True
+        return Turn(reading.dialect, named.model, stream, {}, Chain(), [], 0, sent=named.sent)
 
     def _append(
         self, reading: _Reading, before: Chain, elements: Sequence[Span], led: bool
     ) -> _Read:
         """Extend a copy of `before`, of which the first element is part if it `led`."""
         chain, edits = before.until(len(before)), self._canon.edits(reading.whose)
-        read = []
+        segments: list[Segment] = []
+        read, known = [], len(chain.items)
         for index, element in enumerate(elements):
-            read.append((len(chain.items), index, element.start))
+            read.append((known + len(segments), index, element.start))
             if index or not led:
-                items = reading.dialect.items(element, edits)
-                extend(chain, items, self._block_bytes, FINE_TEXT_BYTES)
+                segments += reading.dialect.items(element, edits)
+        extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
         chain.trim()
         return _Read(chain, edits.splices, read, edits.marks)
 
@@ -206,10 +228,12 @@ class TurnReader:
         growing = tail.pop(reading.dialect.growing)
         members = {name: _span(body, at) for name, at in point.members.items()} | tail
         lead = _span(body, point.lead) if point.lead is not None else None
+        named = self._naming.resumed(reading.whose, members, point.key)
+        if named is None:
+            return None
         try:
-            present = _present(reading.dialect, members, lead)
-            model = _text(members, "model")
-            head = self._heads.head(reading.dialect, reading.whose, model, present)
+            listed = present(reading.dialect, members, lead)
+            head = self._heads.head(reading.dialect, reading.whose, named.model, listed)
             if head.meaning != point.head:
                 return None
             elements = array_spans(growing.raw, growing.start)
@@ -217,7 +241,7 @@ class TurnReader:
             read = self._grow(reading, point, begun, elements[1:])
         except UnknownShapeError:
             return None
-        return _grown(reading, members, head, read, point.offset)
+        return _grown(reading, members, named, head, read, resumed_at=point.offset)
 
     def _grow(
         self, reading: _Reading, start: Point, begun: Begun | None, elements: Sequence[Span]
@@ -226,13 +250,16 @@ class TurnReader:
         chain, edits = start.chain.until(start.blocks), self._canon.edits(reading.whose)
         edits.splices, edits.marks = list(start.splices), start.marks
         resume_behind = max(len(elements) - _REREAD_ELEMENTS, min(len(elements), 1)) - 1
-        read = []
+        leads = start.lead is not None and not start.elements
+        segments: list[Segment] = []
+        read, known = [], len(chain.items)
         for index, element in enumerate(elements):
-            read.append((len(chain.items), start.elements + index, element.start))
-            if index or start.elements or start.lead is None:
-                items = reading.dialect.items(element, edits)
-                extend(chain, items, self._block_bytes, FINE_TEXT_BYTES)
+            read.append((known + len(segments), start.elements + index, element.start))
+            if index or not leads:
+                segments += reading.dialect.items(element, edits)
             if index == resume_behind and element.end >= self._points.smallest:
+                extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
+                segments, known = [], len(chain.items)
                 offset = element.end
                 if begun is None:
                     hashed = hash_first(reading.body, offset, start.skip)
@@ -249,18 +276,9 @@ class TurnReader:
                     marks=edits.marks,
                 )
                 self._points.file(reading.scope, reading.body, point, begun and begun.point)
+        extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
         chain.trim()
         return _Read(chain, edits.splices, read, edits.marks)
-
-
-def _present(dialect: Dialect, members: Members, lead: Span | None) -> list[tuple[str, Span]]:
-    """Members of the head; `lead` stands for the growing list among them."""
-    growing, get = dialect.growing, members.get
-    return [
-        (name, span)
-        for name in dialect.head_members
-        if (span := lead if name == growing else get(name)) is not None
-    ]
 
 
 def apply(body: bytes, splices: list[Splice]) -> bytes:
@@ -277,28 +295,32 @@ def apply(body: bytes, splices: list[Splice]) -> bytes:
     return b"".join([*parts, view[at:]])
 
 
-def _elements(growing: Span | None) -> list[Span]:
-    """A text in place of the list counts as its only element."""
-    if growing is None:
-        return []
-    elements = array_spans(growing.raw, growing.start)
-    return [growing] if elements is None else elements
-
-
-def continued(dialect: Dialect, members: Members) -> str:
-    """The id of the answer whose conversation goes on in this body; "" where it has no such."""
-    return _text(members, dialect.continues) if dialect.continues else ""
-
-
 def _span(body: bytes, place: tuple[int, int]) -> Span:
     return Span(body[place[0] : place[1]], *place)
 
 
-def _grown(reading: _Reading, members: Members, head: Head, read: _Read, resumed_at: int) -> Turn:
+def _grown(
+    reading: _Reading,
+    members: Members,
+    named: Named,
+    head: Head,
+    read: _Read,
+    *,
+    resumed_at: int = 0,
+) -> Turn:
     layout = Layout(head.parts, read.elements)
     splices = head.splices + read.splices
     marks = head.marks.and_(read.marks)
-    turn = _turn(reading, members, read.chain, splices, resumed_at, layout=layout, marks=marks)
+    turn = _turn(
+        reading,
+        members,
+        named,
+        read.chain,
+        splices,
+        resumed_at=resumed_at,
+        layout=layout,
+        marks=marks,
+    )
     turn.head = head.meaning
     return turn
 
@@ -306,39 +328,23 @@ def _grown(reading: _Reading, members: Members, head: Head, read: _Read, resumed
 def _turn(
     reading: _Reading,
     members: Members,
+    named: Named,
     chain: Chain,
     splices: list[Splice],
-    resumed_at: int = 0,
     *,
+    resumed_at: int = 0,
     layout: Layout = NOWHERE,
     marks: Marks = NO_MARKS,
 ) -> Turn:
-    stream = "stream" in members and members["stream"].raw == b"true"
-    model = _text(members, "model")
-    marks = marks.and_(of_members(members))
     return Turn(
         reading.dialect,
-        model,
-        stream,
+        named.model,
+        "stream" in members and members["stream"].raw == b"true",
         members,
         chain,
-        splices,
+        splices + named.splices(members),
         resumed_at,
         layout=layout,
-        marks=marks,
+        marks=marks.and_(of_members(members)),
+        sent=named.sent,
     )
-
-
-def _unread(reading: _Reading) -> Turn:
-    """JSON whose layout has no spans: only what placement needs is looked at."""
-    value = msgspec.json.decode(reading.body)
-    if not isinstance(value, dict):
-        raise ProxyError("invalid_body", "The body must be a JSON object.")
-    model = value.get("model")
-    model = model if isinstance(model, str) else ""
-    return Turn(reading.dialect, model, value.get("stream") is True, {}, Chain(), [], 0)
-
-
-def _text(members: Members, name: str) -> str:
-    raw = members[name].raw if name in members else b'""'
-    return msgspec.json.decode(raw, type=str) if raw.startswith(b'"') else ""

@@ -1,9 +1,14 @@
-"""The values that pass between the steps of a request."""
+"""The values that pass between the steps of a request.
+
+Structs of msgspec, not dataclasses: dozens are made for a request, and a frozen dataclass is made
+field by field in Python.
+"""
 
 from array import array
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 
 class Tier(StrEnum):
@@ -15,8 +20,7 @@ class Tier(StrEnum):
     REMOTE = "remote"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True, gc=False):
     """Whose turn this is and on what evidence. `session` is never a credential or a request id.
     `retention_s`: for how long after it the client wants its prefix kept, 0 if it does not say."""
 
@@ -41,8 +45,7 @@ class Identity:
         return Identity(self.tenant, self.model, self.parent) if self.parent else None
 
 
-@dataclass(slots=True)
-class Chain:
+class Chain(Struct, gc=False):
     """The byte chain of a prompt: parallel arrays, one entry a block.
 
     `hashes[i]` covers everything up to and including block i. `text_bytes[i]` and `segments[i]`
@@ -83,8 +86,7 @@ class Chain:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Splice:
+class Splice(Struct, frozen=True, gc=False):
     """Replace bytes [start, end) of the client's body by `new`. Kinds: see core/canonical."""
 
     start: int
@@ -104,8 +106,7 @@ class Learned(NamedTuple):
     ttft_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True, gc=False):
     """What an engine reports at the end of an answer, in tokens; cached is None if unreported.
     `created_tokens` of the prompt were put into the cache, None if unreported."""
 

@@ -5,7 +5,7 @@ could ask an engine for what it may not.
 """
 
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl, urlencode
 
 WEBSOCKET = ((b"connection", b"Upgrade"), (b"upgrade", b"websocket"))
 
@@ -30,3 +30,10 @@ def model_asked_for(target: str) -> str:
         return parse_qs(query, max_num_fields=64).get("model", [""])[0]
     except ValueError:
         return ""
+
+
+def asking_for(target: str, model: str) -> str:
+    """`target` with that model in its query, which names one."""
+    path, _, query = target.partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=64)
+    return f"{path}?" + urlencode([(k, model if k == "model" else v) for k, v in pairs])

@@ -13,7 +13,7 @@ from kvproxy.core.lru import ByteLru
 
 _FROZEN_MAX_BYTES = 4 * 2**20
 _ENTRY_BYTES = 200
-_VALUE_CHARACTERS_MAX = 4096
+VALUE_CHARACTERS_MAX = 4096
 
 
 class Where(StrEnum):
@@ -48,10 +48,24 @@ BILLING_LINE = Rule(
 )
 
 
+class Frozen:
+    """First values, by (tenant, session, rule, which of that rule's); bounded in bytes."""
+
+    def __init__(self) -> None:
+        self._kept: ByteLru[tuple[str, str, str, int], str] = ByteLru(_FROZEN_MAX_BYTES)
+
+    def first(self, key: tuple[str, str, str, int], value: str) -> str:
+        """What to use in place of `value`."""
+        known = self._kept.get(key)
+        if known is None and len(value) <= VALUE_CHARACTERS_MAX:
+            self._kept.put(key, value, _ENTRY_BYTES + 4 * len(value))
+        return value if known is None else known
+
+
 class Volatile:
-    def __init__(self, rules: Sequence[Rule] = ()) -> None:
+    def __init__(self, rules: Sequence[Rule] = (), frozen: Frozen | None = None) -> None:
         self._rules = {where: [rule for rule in rules if rule.where == where] for where in Where}
-        self._frozen: ByteLru[tuple[str, str, str, int], str] = ByteLru(_FROZEN_MAX_BYTES)
+        self._frozen = frozen or Frozen()
         self.names = frozenset(rule.name for rule in rules)
         self.freezes = any(rule.action is Action.FREEZE for rule in rules)
 
@@ -80,9 +94,6 @@ class Volatile:
             nonlocal count
             key = (tenant, session, rule.name, count)
             count += 1
-            known = self._frozen.get(key)
-            if known is None and len(found[0]) <= _VALUE_CHARACTERS_MAX:
-                self._frozen.put(key, found[0], _ENTRY_BYTES + 4 * len(found[0]))
-            return found[0] if known is None else known
+            return self._frozen.first(key, found[0])
 
         return rule.pattern.sub(first, text)

@@ -2,78 +2,121 @@
 
 A conversation counts with its latest prompt, on the replica of its latest turn, in every window
 that reaches back to that turn. Text that conversations share counts once for each.
+
+Windows are kept as the bands between them, so that a turn moves one entry and not one a window.
 """
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
+from math import inf
+
+from msgspec import Struct
 
 WINDOWS_S = (60.0, 300.0, 900.0, 3600.0)
 
 
-class Use(NamedTuple):
+class Use(Struct, gc=False):
+    """A conversation's latest turn; `band` is where it lies, by its age."""
+
     replica: str
     tokens: int
     at: float
+    band: int = 0
 
 
 class WorkingSet:
-    """One entry a conversation and window, at most `sessions_max` of them; the oldest go first."""
+    """One entry a conversation, at most `sessions_max` of them; the oldest go first."""
 
     def __init__(self, sessions_max: int, windows_s: Sequence[float] = WINDOWS_S) -> None:
         assert sessions_max > 0
         self.windows_s = tuple(windows_s)
-        self._windows = {window_s: _Window(window_s, sessions_max) for window_s in windows_s}
+        self._sessions_max = sessions_max
+        self._bands = [_Band(end_s) for end_s in windows_s]
+        self._uses: dict[Hashable, Use] = {}
+        # Nothing is too old for its band before then.
+        self._due = inf
 
     def touch(self, key: Hashable, replica: str, tokens: int, now: float) -> None:
         """A turn of `tokens` prompt tokens went to `replica`."""
-        for window in self._windows.values():
-            window.touch(key, Use(replica, tokens, now))
+        if now > self._due:
+            self._expire(now)
+        newest = self._bands[0]
+        use = self._uses.get(key)
+        if use is None:
+            use = self._uses[key] = Use(replica, tokens, now)
+        else:
+            self._bands[use.band].take(key, use)
+            use.replica, use.tokens, use.at, use.band = replica, tokens, now, 0
+        newest.put(key, use)
+        due = now + newest.end_s
+        self._due = min(self._due, due)
+        if len(self._uses) > self._sessions_max:
+            self._drop_oldest()
 
     def tokens(self, window_s: float, now: float, replica: str | None = None) -> int:
         """Used within `window_s`, which must be one of the windows, on one replica or on all."""
-        window = self._windows[window_s]
-        window.expire(now)
-        return window.by_replica[replica] if replica is not None else window.total
+        by_replica = self.by_replica(window_s, now)
+        return by_replica.get(replica, 0) if replica is not None else sum(by_replica.values())
 
     def by_replica(self, window_s: float, now: float) -> Mapping[str, int]:
-        """As `tokens`, of all replicas at once; not to be kept."""
-        window = self._windows[window_s]
-        window.expire(now)
-        return window.by_replica
+        """As `tokens`, of all replicas at once."""
+        newest, *older = self._within(window_s, now)
+        found = defaultdict(int, newest.by_replica)
+        for band in older:
+            if band.uses:
+                for replica, tokens in band.by_replica.items():
+                    found[replica] += tokens
+        return found
 
     def sessions(self, window_s: float, now: float) -> int:
-        window = self._windows[window_s]
-        window.expire(now)
-        return len(window.uses)
+        return sum(len(band.uses) for band in self._within(window_s, now))
 
+    def _within(self, window_s: float, now: float) -> Sequence["_Band"]:
+        if now > self._due:
+            self._expire(now)
+        return self._bands[: self.windows_s.index(window_s) + 1]
 
-class _Window:
-    def __init__(self, length_s: float, sessions_max: int) -> None:
-        self._length_s = length_s
-        self._sessions_max = sessions_max
-        self.uses: OrderedDict[Hashable, Use] = OrderedDict()
-        self.by_replica: defaultdict[str, int] = defaultdict(int)
-        self.total = 0
-
-    def touch(self, key: Hashable, use: Use) -> None:
-        before = self.uses.pop(key, None)
-        if before is not None:
-            self._count(before, -1)
-        self.uses[key] = use
-        self._count(use, 1)
-        if len(self.uses) > self._sessions_max:
-            self._drop_oldest()
-        self.expire(use.at)
-
-    def expire(self, now: float) -> None:
-        while self.uses and now - next(iter(self.uses.values())).at > self._length_s:
-            self._drop_oldest()
+    def _expire(self, now: float) -> None:
+        """Move on what has grown too old for its band, newest bands first."""
+        self._due = inf
+        for index, band in enumerate(self._bands):
+            older = self._bands[index + 1] if index + 1 < len(self._bands) else None
+            while (oldest := band.oldest()) is not None:
+                key, use = oldest
+                if now - use.at <= band.end_s:
+                    self._due = min(self._due, use.at + band.end_s)
+                    break
+                band.take(key, use)
+                if older is None:
+                    del self._uses[key]
+                else:
+                    use.band = index + 1
+                    older.put(key, use)
 
     def _drop_oldest(self) -> None:
-        _, use = self.uses.popitem(last=False)
-        self._count(use, -1)
+        for band in reversed(self._bands):
+            oldest = band.oldest()
+            if oldest is not None:
+                band.take(*oldest)
+                del self._uses[oldest[0]]
+                return
 
-    def _count(self, use: Use, sign: int) -> None:
-        self.by_replica[use.replica] += sign * use.tokens
-        self.total += sign * use.tokens
+
+class _Band:
+    """Conversations whose age lies between the end of the band before and `end_s`, oldest first."""
+
+    def __init__(self, end_s: float) -> None:
+        self.end_s = end_s
+        self.uses: OrderedDict[Hashable, Use] = OrderedDict()
+        self.by_replica: defaultdict[str, int] = defaultdict(int)
+
+    def put(self, key: Hashable, use: Use) -> None:
+        self.uses[key] = use
+        self.by_replica[use.replica] += use.tokens
+
+    def take(self, key: Hashable, use: Use) -> None:
+        del self.uses[key]
+        self.by_replica[use.replica] -= use.tokens
+
+    def oldest(self) -> tuple[Hashable, Use] | None:
+        return next(iter(self.uses.items()), None)

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 import orjson
 
 from kvproxy.core.causes import sentences
+from kvproxy.core.holdings import Outcome
+from kvproxy.core.replica import Replica
 from kvproxy.proxy import Record
 
 access = logging.getLogger("kvproxy.access")
@@ -55,8 +57,12 @@ def set_level(level: str) -> None:
 def log_learned(record: Record) -> None:
     """What a request taught about the sources of knowledge, if it changes what is believed."""
     if record.learned is not None and record.placement is not None:
-        for line in sentences(record.placement.replica, record.learned):
-            knowledge.warning(line)
+        log_outcome(record.placement.replica, record.learned)
+
+
+def log_outcome(replica: Replica, outcome: Outcome) -> None:
+    for line in sentences(replica, outcome):
+        knowledge.warning(line)
 
 
 def log_access(record: Record) -> None:

@@ -4,7 +4,7 @@ Labels are replica, outcome, kind and the like: never a session, a model named b
 """
 
 from collections import Counter as Counter_
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,8 +17,12 @@ from kvproxy.core.holdings import Holdings
 from kvproxy.core.marks import retention_name
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
+from kvproxy.core.score import Match
+from kvproxy.core.turn import Turn
+from kvproxy.core.types import Usage
 from kvproxy.ops.admission_gauges import AdmissionGauges
-from kvproxy.ops.tally import Spread, Tally
+from kvproxy.ops.model_counters import ModelCounters
+from kvproxy.ops.tally import Rows, Spread, Tally
 from kvproxy.proxy import Record
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -117,6 +121,26 @@ class KnowledgeGauges(Collector):
         yield GaugeMetricFamily("kvproxy_anchors_bytes", "of events.anchors_max_bytes", value=taken)
 
 
+class _OfReplica:
+    """Where answers of one replica count."""
+
+    __slots__ = (
+        *("disk", "dram", "hbm", "predicted", "prompt"),
+        *("replica", "reported", "total", "ttft"),
+    )
+
+    def __init__(self, metrics: "Metrics", replica: str) -> None:
+        self.replica = replica
+        self.total = metrics._total.of(replica)
+        self.ttft = metrics._ttft.of(replica)
+        self.prompt = metrics._prompt.of(replica)
+        self.predicted = metrics._cached.of(replica, "predicted")
+        self.reported = metrics._cached.of(replica, "reported")
+        self.hbm = metrics._tiers.of(replica, "hbm")
+        self.dram = metrics._tiers.of(replica, "dram")
+        self.disk = metrics._tiers.of(replica, "disk")
+
+
 class Metrics:
     """The page and what feeds it."""
 
@@ -180,10 +204,15 @@ class Metrics:
         by_client = ("cause", "client")
         self._breaks = Tally("kvproxy_prefix_breaks", "Prefixes not wholly used", by_client)
         self._lost = Tally("kvproxy_prefix_lost_tokens", "Cached tokens so lost", by_client)
+        self._of: dict[str, _OfReplica] = {}
+        self._waits = self._waited.of()
+        self._errors = self._error.of("used")
         self._add_hints()
-        for collector in vars(self).values():
+        self._counted: dict[str, Tally | Spread] = {}
+        for collector in list(vars(self).values()):
             if isinstance(collector, Tally | Spread):
-                registry.register(collector)
+                self.count(collector)
+        self._models = ModelCounters(self.count)
 
     def _add_hints(self) -> None:
         """What clients say about their cache, and what became of it."""
@@ -208,6 +237,20 @@ class Metrics:
     def add(self, collector: Collector) -> None:
         self._registry.register(collector)
 
+    def count(self, collector: Tally | Spread) -> None:
+        """One whose figures are added up over workers."""
+        self._registry.register(collector)
+        self._counted[collector.name] = collector
+
+    def rows(self) -> dict[str, Rows]:
+        """All that was counted here, by name."""
+        return {name: counted.rows() for name, counted in self._counted.items()}
+
+    def load(self, rows: Mapping[str, Rows]) -> None:
+        """Show what was counted elsewhere."""
+        for name, counted in self._counted.items():
+            counted.load(rows.get(name, {}))
+
     def totals(self) -> dict[str, object]:
         """Since the start, for the live view; tokens are of answers with usage."""
         outcomes, cached = self._requests.by(1), self._cached.by(1)
@@ -228,6 +271,7 @@ class Metrics:
         return generate_latest(self._registry)
 
     def observe(self, record: Record) -> None:
+        self._models.observe(record)
         placement = record.placement
         replica = placement.replica.id if placement else ""
         self._requests.add((replica, record.outcome))
@@ -239,48 +283,51 @@ class Metrics:
             self._continued.add((record.outcome,))
         if record.turn is None or not replica:
             return
-        self._total.add((replica,), record.total_s)
-        self._waited.add((), record.waited_s)
+        of = self._of.get(replica)
+        if of is None:
+            of = self._of[replica] = _OfReplica(self, replica)
+        self._total.put(of.total, record.total_s)
+        self._waited.put(self._waits, record.waited_s)
         if record.ttft_s is not None:
-            self._ttft.add((replica,), record.ttft_s)
+            self._ttft.put(of.ttft, record.ttft_s)
         if record.identity is not None:
             self._evidence.add((record.identity.evidence,))
-        if record.turn.marks.number:
-            self._marked.add((retention_name(record.turn.marks.retention_s),))
-            self._marks.add((), record.turn.marks.number)
-        for splice in record.turn.splices:
-            self._splices.add((splice.kind, "applied"))
-        for splice in record.turn.not_applied:
-            self._splices.add((splice.kind, "dry_run"))
+        self._observe_body(record.turn)
         if record.verdict.cause:
             by = (record.verdict.cause, family(record.exchange.header.get("user-agent", "")))
             self._breaks.add(by)
             self._lost.add(by, record.verdict.lost_tokens)
-        self._observe_usage(record, replica)
+        if record.usage is not None and placement is not None:
+            self._observe_usage(record.usage, placement.placing.match, of)
 
-    def _observe_usage(self, record: Record, replica: str) -> None:
-        usage, placement = record.usage, record.placement
-        if usage is None or placement is None:
-            return
-        self._prompt.add((replica,), usage.prompt_tokens)
+    def _observe_body(self, turn: Turn) -> None:
+        if turn.marks.number:
+            self._marked.add((retention_name(turn.marks.retention_s),))
+            self._marks.add((), turn.marks.number)
+        for splice in turn.splices:
+            self._splices.add((splice.kind, "applied"))
+        for splice in turn.not_applied:
+            self._splices.add((splice.kind, "dry_run"))
+
+    def _observe_usage(self, usage: Usage, match: Match, of: _OfReplica) -> None:
+        of.prompt.so_far += usage.prompt_tokens
         if usage.created_tokens is not None:
-            self._created.add((replica,), usage.created_tokens)
-        if usage.cached_tokens is not None:
-            predicted, match = placement.predicted_cached_tokens, placement.placing.match
-            self._cached.add((replica, "predicted"), predicted)
-            self._cached.add((replica, "reported"), usage.cached_tokens)
-            self._error.add(("used",), abs(predicted - usage.cached_tokens))
-            self._tiers.add((replica, "hbm"), match.hbm)
-            self._tiers.add((replica, "dram"), match.dram)
-            self._tiers.add((replica, "disk"), match.disk)
-            by_source = {
-                "events": match.by_events,
-                "history": match.by_history,
-                "coordinator": match.by_coordinator,
-            }
-            for source, value in by_source.items():
-                if value is not None:
-                    self._error.add((source,), abs(value - usage.cached_tokens))
+            self._created.add((of.replica,), usage.created_tokens)
+        cached = usage.cached_tokens
+        if cached is None:
+            return
+        of.predicted.so_far += match.tokens
+        of.reported.so_far += cached
+        self._error.put(self._errors, abs(match.tokens - cached))
+        of.hbm.so_far += match.hbm
+        of.dram.so_far += match.dram
+        of.disk.so_far += match.disk
+        if match.by_events is not None:
+            self._error.add(("events",), abs(match.by_events - cached))
+        if match.by_history is not None:
+            self._error.add(("history",), abs(match.by_history - cached))
+        if match.by_coordinator is not None:
+            self._error.add(("coordinator",), abs(match.by_coordinator - cached))
 
 
 class _Constant(Collector):

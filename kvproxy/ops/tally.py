@@ -11,35 +11,59 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 
 Labels = tuple[str, ...]
+# By label values: a counter's figure alone, or a histogram's counts and sum.
+Rows = dict[Labels, list[float]]
+
+
+class Count:
+    __slots__ = ("so_far",)
+
+    def __init__(self) -> None:
+        self.so_far: float = 0
 
 
 class Tally(Collector):
     """A counter by label values. `name` is without `_total`; without labels it starts at 0."""
 
     def __init__(self, name: str, text: str, labels: Labels = ()) -> None:
+        self.name = name
         self._described = (name, text, labels)
-        self._counts: dict[Labels, float] = {} if labels else {(): 0}
+        self._counts: dict[Labels, Count] = {} if labels else {(): Count()}
+
+    def of(self, *labels: str) -> "Count":
+        """What counts under these labels, for those who count there often."""
+        count = self._counts.get(labels)
+        if count is None:
+            count = self._counts[labels] = Count()
+        return count
 
     def add(self, labels: Labels, amount: float = 1) -> None:
-        counts = self._counts
-        counts[labels] = counts.get(labels, 0) + amount
+        self.of(*labels).so_far += amount
 
     def total(self, which: Callable[[Labels], bool] = lambda _: True) -> float:
         """The sum over label values that `which` picks."""
-        return sum(count for labels, count in self._counts.items() if which(labels))
+        return sum(count.so_far for labels, count in self._counts.items() if which(labels))
 
     def by(self, label: int) -> dict[str, float]:
         """Sums by the value of the label at that place."""
         sums: dict[str, float] = {}
         for labels, count in self._counts.items():
-            sums[labels[label]] = sums.get(labels[label], 0) + count
+            sums[labels[label]] = sums.get(labels[label], 0) + count.so_far
         return sums
+
+    def rows(self) -> Rows:
+        return {labels: [count.so_far] for labels, count in self._counts.items()}
+
+    def load(self, rows: Rows) -> None:
+        """Show these in place of what was counted."""
+        for labels, row in rows.items():
+            self.of(*labels).so_far = row[0]
 
     def collect(self) -> Iterable[Metric]:
         name, text, labels = self._described
         family = CounterMetricFamily(name, text, labels=labels)
         for values, count in self._counts.items():
-            family.add_metric(values, count)
+            family.add_metric(values, count.so_far)
         yield family
 
 
@@ -47,6 +71,7 @@ class Spread(Collector):
     """A histogram by label values; `bounds` are its buckets' upper ends, inclusive."""
 
     def __init__(self, name: str, text: str, bounds: Sequence[float], labels: Labels = ()) -> None:
+        self.name = name
         self._described = (name, text, labels)
         self._bounds = bounds
         self._names = [*(str(float(bound)) for bound in bounds), "+Inf"]
@@ -54,10 +79,28 @@ class Spread(Collector):
         if not labels:
             self._row(())
 
+    def of(self, *labels: str) -> list[float]:
+        """The row of these labels, for put(): one for all time."""
+        return self._rows.get(labels) or self._row(labels)
+
+    def put(self, row: list[float], value: float) -> None:
+        row[bisect_left(self._bounds, value)] += 1
+        row[-1] += value
+
     def add(self, labels: Labels, value: float) -> None:
         row = self._rows.get(labels) or self._row(labels)
         row[bisect_left(self._bounds, value)] += 1
         row[-1] += value
+
+    def rows(self) -> Rows:
+        return {labels: list(row) for labels, row in self._rows.items()}
+
+    def load(self, rows: Rows) -> None:
+        """Show these in place of what was counted."""
+        for labels, row in rows.items():
+            mine = self.of(*labels)
+            if len(row) == len(mine):
+                mine[:] = row
 
     def collect(self) -> Iterable[Metric]:
         name, text, labels = self._described

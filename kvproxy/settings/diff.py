@@ -12,6 +12,7 @@ from kvproxy.settings.tree import Path, dotted
 LIVE: frozenset[Path] = frozenset(
     {
         ("replicas",),
+        ("models",),
         ("access", "keys"),
         ("access", "metrics_open"),
         ("access", "engine_commands"),

@@ -6,7 +6,15 @@ an unknown key or a bound exceeded is an error, never a guess.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from kvproxy.core.identify import HEADER_RULES
@@ -14,22 +22,22 @@ from kvproxy.settings.access import AccessSettings
 from kvproxy.settings.admin import AdminSettings
 from kvproxy.settings.admission import AdmissionSettings
 from kvproxy.settings.canonical import CanonicalSettings
+from kvproxy.settings.decisions import DecisionsSettings
 from kvproxy.settings.disagg import DisaggSettings
 from kvproxy.settings.discovery import DiscoverySettings
 from kvproxy.settings.epp import EppSettings
 from kvproxy.settings.events import EventsSettings
 from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
+from kvproxy.settings.pools import ModelSettings, PolicyName, check_models, from_mapping
 from kvproxy.settings.replica import ReplicaSettings, check_roles
 from kvproxy.settings.score import ScoreSettings
 from kvproxy.settings.server import ServerSettings, UpstreamSettings
 from kvproxy.settings.store import StoreSettings
 from kvproxy.settings.tokens import TokensSettings
 from kvproxy.settings.warm import WarmSettings
+from kvproxy.settings.workers import check_decisions, check_legs
 
-PolicyName = Literal[
-    "seconds", "sticky_least_loaded", "round_robin", "random", "session_hash", "longest_prefix"
-]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "text", "json"]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$")]
@@ -186,6 +194,12 @@ class Settings(Section):
         description="The engines to send requests to; a plain URL is enough for each. They may be "
         "left out where `discovery` finds some.",
     )
+    models: Annotated[tuple[ModelSettings, ...], BeforeValidator(from_mapping)] = Field(
+        default=(),
+        max_length=1024,
+        description="Names that clients may send for models, as a list or as `name: model`: "
+        "aliases, weighted and canary splits. Models are known by their own names without it.",
+    )
     upstream: UpstreamSettings = UpstreamSettings()
     access: AccessSettings = AccessSettings()
     admin: AdminSettings = AdminSettings()
@@ -206,6 +220,7 @@ class Settings(Section):
     tokens: TokensSettings = TokensSettings()
     epp: EppSettings = EppSettings()
     log: LogSettings = LogSettings()
+    decisions: DecisionsSettings = DecisionsSettings()
 
     @field_validator("replicas", mode="after")
     @classmethod
@@ -235,7 +250,14 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        check_models(self.models)
+        return self
+
+    @model_validator(mode="after")
     def _somebody_answers(self) -> Self:
         if self.replicas:
             check_roles(self.replicas)
+        check_legs(self.server.workers, self.disagg.connector)
+        check_decisions(self.server.workers, self.decisions.path)
         return self

@@ -37,6 +37,16 @@ def json_schema() -> dict[str, Any]:
     one = schema["properties"]["replicas"]["items"]
     short = {"type": "string", "format": "uri", "description": "short for {url: ...}"}
     schema["properties"]["replicas"]["items"] = {"anyOf": [one, short]}
+    models = schema["properties"]["models"]
+    named = dict(schema["$defs"]["ModelSettings"], required=["serves"])
+    named["properties"] = {k: v for k, v in named["properties"].items() if k != "name"}
+    serves = named["properties"]["serves"]
+    serves["anyOf"] = [{"type": "array", "items": serves.pop("items")}, {"type": "string"}]
+    for key in ("type", "minItems", "maxItems"):
+        serves.pop(key, None)
+    mapping = {"type": "object", "additionalProperties": {"anyOf": [named, *serves["anyOf"]]}}
+    listed = {"type": models.pop("type"), "items": models.pop("items")}
+    models["anyOf"] = [listed, mapping]
     return schema
 
 
@@ -54,14 +64,26 @@ def full_yaml() -> str:
             lines += [*_wrapped(_doc(group), ""), f"{name}:"]
             lines += _keys(group, "  ")
         else:
-            lines += [*_wrapped(field.description or "", ""), f"{name}:"]
-            lines += _replica_example()
+            lines += _wrapped(field.description or "", "")
+            if name == "replicas":
+                lines += [f"{name}:", *_replica_example()]
+            else:
+                lines += _list(name, field)
     return "\n".join(lines) + "\n"
 
 
 def _replica_example() -> Iterator[str]:
     for line in _keys(ReplicaSettings, "    "):
         yield f"  - url: {_EXAMPLE_URL}" if line == "    # url:" else line
+
+
+def _list(name: str, field: FieldInfo) -> Iterator[str]:
+    """A list of groups at its default, and what an entry may have."""
+    yield f"{name}: {yaml_value(_default(field))}"
+    item = Leaf((name,), field).item
+    assert item is not None
+    yield "# An entry:"
+    yield from (f"#   {line.removeprefix('# ')}" for line in _keys(item, ""))
 
 
 def _keys(group: type[BaseModel], indent: str) -> Iterator[str]:

@@ -6,9 +6,10 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Secret, Switch
+from kvproxy.settings.workers import WorkerKeys
 
 
-class ServerSettings(BaseModel):
+class ServerSettings(WorkerKeys, BaseModel):
     """Where clients connect, and what they may send."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)

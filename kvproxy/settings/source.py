@@ -16,6 +16,7 @@ ENV_PREFIX = "KVPROXY_"
 ALIASES = {
     ("server", "host"): "--host",
     ("server", "port"): "--port",
+    ("server", "workers"): "--workers",
     ("policy", "name"): "--policy",
 }
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from kvproxy.core.policies import PolicyName
 from loadgen.simulate.bounds import Bounds, bounds
-from loadgen.simulate.run import Arm, Setup, Summary, simulate, summarise
+from loadgen.simulate.run import Arm, Outcome, Setup, Summary, simulate, summarise
 from loadgen.traces.model import Trace
 
 
@@ -42,14 +42,24 @@ def compare(
     traces: Sequence[Trace], setup: Setup, names: Sequence[str], tell: Callable[[str], None]
 ) -> Comparison:
     """Runs every named arm; `tell` hears what is being done."""
+    return contrast(lambda on, arm: simulate(traces, on, arm), setup, names, tell)
+
+
+def contrast(
+    play: Callable[[Setup, Arm], Outcome],
+    setup: Setup,
+    names: Sequence[str],
+    tell: Callable[[str], None],
+) -> Comparison:
+    """The same of anything that can be played."""
     tell("unlimited cache, for the bounds")
-    free = simulate(traces, setup.without_limit(), Arm(PolicyName.SECONDS, holds_back=False))
+    free = play(setup.without_limit(), Arm(PolicyName.SECONDS, holds_back=False))
     capacity = setup.replicas * setup.limits.hbm_tokens
     limits = bounds(free.samples, capacity, setup.limits.block_size)
     arms = {}
     for name in names:
         tell(name)
-        arms[name] = summarise(simulate(traces, setup, Arm.named(name)), setup)
+        arms[name] = summarise(play(setup, Arm.named(name)), setup)
     return Comparison(setup, arms, summarise(free, setup), limits)
 
 

@@ -108,10 +108,7 @@ class Outcome:
 
 def simulate(traces: Sequence[Trace], setup: Setup, arm: Arm) -> Outcome:
     """Deterministic in its arguments."""
-    engines = [_engine(setup) for _ in range(setup.replicas)]
-    router = _router(setup, arm, engines)
-    limits = arm.admission if arm.holds_back else replace(arm.admission, backlog_s=inf)
-    world = World(router, Admission(router, limits), engines)
+    world = world_of(setup, arm)
     queue = TraceQueue(traces, setup.seed, recycle=setup.duration_s is not None)
     stage = Stage(
         world,
@@ -131,6 +128,14 @@ def simulate(traces: Sequence[Trace], setup: Setup, arm: Arm) -> Outcome:
             world.at(start_s, Lane(stage).begin)
     world.run(setup.duration_s if setup.duration_s is not None else inf)
     return Outcome(world.samples, world.now, world.queue_length_max, found)
+
+
+def world_of(setup: Setup, arm: Arm) -> World:
+    """A fleet at rest, in which nobody asks yet."""
+    engines = [_engine(setup) for _ in range(setup.replicas)]
+    router = _router(setup, arm, engines)
+    limits = arm.admission if arm.holds_back else replace(arm.admission, backlog_s=inf)
+    return World(router, Admission(router, limits), engines)
 
 
 def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> Router:

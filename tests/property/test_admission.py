@@ -123,3 +123,43 @@ def test_bounds_hold_and_holds_are_released(actions: list[tuple[object, ...]]) -
     assert not machine.waiting
     assert all(r.load.in_flight == 0 and r.load.waiting_s == 0 for r in machine.router.replicas)
     assert machine.router.held.tokens == 0
+
+
+@dataclass
+class Hasty(Machine):
+    """Passes by the queue where nobody waits, as the gate does."""
+
+    def enter(self, session: int, blocks: int, priority: int) -> None:
+        identity = Identity(f"tenant{session % 2}", "m", str(session))
+        chain = make_chain(*[f"{session:64}"] * blocks)
+        ticket = Ticket(identity, chain, self.now, priority=priority)
+        try:
+            placement = self.admission.pass_by(ticket, self.now)
+            if placement is None:
+                self.admission.enter(ticket, self.now)
+                self.waiting.append(ticket)
+            else:
+                self.running.append(placement)
+        except ProxyError as error:
+            self.refused = error.code
+
+
+@settings(max_examples=150, deadline=None)
+@given(ACTIONS)
+def test_passing_by_the_queue_decides_as_queueing_does(actions: list[tuple[object, ...]]) -> None:
+    queueing, hasty = Machine(), Hasty()
+    for action in actions:
+        for machine in (queueing, hasty):
+            machine.act(action)
+            machine.poll()
+            machine.check()
+        assert [told(placement) for placement in hasty.running] == [
+            told(placement) for placement in queueing.running
+        ]
+        assert hasty.refused == queueing.refused
+        assert len(hasty.waiting) == len(queueing.waiting)
+
+
+def told(placement: Placement) -> tuple[object, ...]:
+    placing = placement.placing
+    return placing.identity, placing.replica.id, placing.match, placing.score, placing.waited_s

@@ -12,7 +12,7 @@ from kvproxy.adapters.http1.incoming import Incoming
 from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
-from kvproxy.core.headers import end_to_end
+from kvproxy.core.headers import LOWERED, end_to_end
 from kvproxy.core.router import Placement
 from kvproxy.core.upgrade import WEBSOCKET, asks_for_websocket
 from kvproxy.proxy import Headers
@@ -138,7 +138,7 @@ class ClientExchange:
         if status == 101:
             self._switch(headers)
             return
-        named = {name.lower(): value for name, value in headers}
+        named = {LOWERED[name]: value for name, value in headers}
         bare = self.method == "HEAD" or status in (204, 304)
         framed = b"content-length" in named or bare
         self._chunked = not framed and not self._incoming.http10

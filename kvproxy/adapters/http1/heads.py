@@ -1,6 +1,7 @@
 """Header blocks as they are sent. Names, values and their order are those that were received."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from http import HTTPStatus
 
 from kvproxy.core.headers import end_to_end
@@ -27,9 +28,14 @@ def request_head(
 ) -> bytes:
     """`own` replace the client's headers of those names; those in `kept` go no further."""
     own = list(own)
-    replaced = _NOT_FORWARDED.union(kept, (name for name, _ in own))
+    replaced = _replaced(kept, tuple([name for name, _ in own]))
     first = f"{method} {target} HTTP/1.1\r\n".encode("latin-1")
     return _block(first + b"Host: " + host + b"\r\n", [*end_to_end(headers, replaced), *own])
+
+
+@lru_cache(256)
+def _replaced(kept: frozenset[bytes], own: tuple[bytes, ...]) -> frozenset[bytes]:
+    return _NOT_FORWARDED.union(kept, own)
 
 
 def answer_head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import httptools
 
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.headers import text
+from kvproxy.core.headers import LOWERED, by_name
 
 _EMPTY_LINE = b"\r\n\r\n"
 # As many as vLLM takes (h11_max_header_count).
@@ -118,7 +118,7 @@ class Incoming:
         assert parser is not None
         self.method = parser.get_method().decode()
         self.keep_alive = parser.should_keep_alive()
-        self.header = {text(name).lower(): text(value) for name, value in self.headers}
+        self.header = by_name(self.headers)
         version = parser.get_http_version()
         self.http10 = version == "1.0"
         self.refusal = self._fault(version, upgrade=parser.should_upgrade())
@@ -137,25 +137,29 @@ class Incoming:
 
     def _fault(self, version: str, *, upgrade: bool) -> ProxyError | None:
         """What llhttp lets pass and a proxy must not: two servers might read it differently."""
-        names = [name.lower() for name, _ in self.headers]
-        coding = self.header.get("transfer-encoding", "chunked").lower()
+        header = self.header
+        coding = header.get("transfer-encoding", "chunked").lower()
         if version not in ("1.0", "1.1"):
             return _bad(f"Version {version} is not supported")
-        if names.count(b"host") > 1 or names.count(b"content-type") > 1:
+        if len(header) < len(self.headers) and self._repeats(b"host", b"content-type"):
             return _bad("Host and Content-Type must not be repeated")
-        if b"host" not in names and not self.http10:
+        if "host" not in header and not self.http10:
             return _bad("There is no Host header")
-        if coding != "chunked" or (self.http10 and "transfer-encoding" in self.header):
+        if coding != "chunked" or (self.http10 and "transfer-encoding" in header):
             return _bad("The only transfer coding is chunked, of HTTP/1.1")
-        if upgrade and "transfer-encoding" in self.header:
+        if upgrade and "transfer-encoding" in header:
             return _bad("A request for another protocol cannot be chunked")
         if not self.target.startswith((b"/", b"http://", b"https://")) and self.target != b"*":
             return _bad("The target must be a path")
         if len(self.headers) > _HEADERS_MAX:
             return ProxyError("head_too_large", f"There are more than {_HEADERS_MAX} headers.")
-        if int(self.header.get("content-length", "0")) > self._limits.max_body_bytes:
+        if int(header.get("content-length", "0")) > self._limits.max_body_bytes:
             return self._too_large()
         return None
+
+    def _repeats(self, *names: bytes) -> bool:
+        given = [LOWERED[name] for name, _ in self.headers]
+        return any(given.count(name) > 1 for name in names)
 
     def _too_large(self) -> ProxyError:
         limit = f"{self._limits.max_body_bytes} bytes (server.max_body_bytes)"

@@ -10,6 +10,7 @@ import httptools
 
 from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.headers import LOWERED
 from kvproxy.proxy import Exchange, Headers
 
 # How long a replica may take to read the end of a tunnel.
@@ -73,7 +74,9 @@ class Link(asyncio.Protocol):
 
         Raises ProxyError upstream_lost, upstream_timeout, upstream_broke.
         """
-        await self._while(Phase.ASKED)
+        while self.phase is Phase.ASKED:
+            self._waiter = self._loop.create_future()
+            await self._waiter
         if self._failure is not None and not self.status:
             raise self._failure
 
@@ -85,15 +88,19 @@ class Link(asyncio.Protocol):
         self._feed = feed
         exchange.press = self._press
         try:
-            self._press(exchange.congested)
+            if exchange.congested:
+                self._press(True)
             self._pass_on()
             if self.tunnelled:
                 self._hold_back = exchange.hold_back
                 exchange.tunnel(self._send_on)
-            await self._while(Phase.ANSWER)
+            while self.phase is Phase.ANSWER:
+                self._waiter = self._loop.create_future()
+                await self._waiter
         finally:
             exchange.press = self._feed = self._hold_back = None
-            self._press(False)
+            if self._paused:
+                self._press(False)
         if self._failure is not None:
             raise self._failure
 
@@ -221,9 +228,9 @@ class Link(asyncio.Protocol):
             self._received = []
             return
         self.status, self.headers = status, self._received
-        names = {name.lower() for name, _ in self._received}
+        names = [LOWERED[name] for name, _ in self._received]
         self._keeps = self._parser.should_keep_alive() and not self.tunnelled
-        self._to_the_end = names.isdisjoint((b"content-length", b"transfer-encoding"))
+        self._to_the_end = b"content-length" not in names and b"transfer-encoding" not in names
         self._over = self._method == "HEAD"
         self.phase = Phase.ANSWER
         self._wake()
@@ -265,8 +272,3 @@ class Link(asyncio.Protocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-    async def _while(self, phase: Phase) -> None:
-        while self.phase is phase:
-            self._waiter = self._loop.create_future()
-            await self._waiter

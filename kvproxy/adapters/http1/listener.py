@@ -92,8 +92,9 @@ class HttpServer:
         self._cut: ProxyError | None = None
         self._alone: asyncio.Future[None] | None = None
 
-    async def start(self, host: str, port: int) -> str:
-        """Listen; returns the URL, with the port the system chose for port 0.
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> str:
+        """Listen; returns the URL, with the port the system chose for port 0. `reuse_port`: others
+        of our processes listen there too.
 
         Raises OSError when the address is taken or not ours.
         """
@@ -108,6 +109,7 @@ class HttpServer:
             host,
             port,
             backlog=_BACKLOG,
+            reuse_port=reuse_port,
             ssl=self._tls,
             ssl_handshake_timeout=self.limits.body_timeout_s if self._tls else None,
         )
@@ -196,10 +198,10 @@ class HttpServer:
             connection.reset()
 
 
-async def listen(server: HttpServer, host: str, port: int) -> str:
+async def listen(server: HttpServer, host: str, port: int, *, reuse_port: bool = False) -> str:
     """The URL that is listened on; raises ListenError."""
     try:
-        return await server.start(host, port)
+        return await server.start(host, port, reuse_port=reuse_port)
     except OSError as error:
         raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 

@@ -55,11 +55,8 @@ class Pool:
         while self._idle:
             self._idle.pop().close()
 
-    async def take(self, *, fresh: bool = False) -> Link:
-        """An idle connection if there is one and `fresh` does not forbid it, else a new one.
-
-        Raises ProxyError upstream_unreachable.
-        """
+    def idle(self, *, fresh: bool = False) -> Link | None:
+        """One that waits for a request; None if there is none or `fresh` forbids it."""
         oldest = asyncio.get_running_loop().time() - self._keepalive_s
         while self._idle and not fresh:
             link = self._idle.pop()
@@ -67,7 +64,7 @@ class Pool:
                 link.deadline = float("inf")
                 return link
             link.close()
-        return await self._connect()
+        return None
 
     def give_back(self, link: Link) -> None:
         """Kept for the next request if the answer was read to its end, closed otherwise."""
@@ -77,7 +74,8 @@ class Pool:
         else:
             link.close()
 
-    async def _connect(self) -> Link:
+    async def connect(self) -> Link:
+        """Raises ProxyError upstream_unreachable."""
         loop, origin = asyncio.get_running_loop(), self.origin
         try:
             async with asyncio.timeout(self._connect_timeout_s):

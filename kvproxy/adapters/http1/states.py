@@ -1,10 +1,10 @@
 """What a client's connection may do next, as a table. It reads one request, answers it, and only
 then looks at what came behind it."""
 
-from enum import Enum
+from enum import StrEnum
 
 
-class State(Enum):
+class State(StrEnum):
     IDLE = "idle"  # between requests
     HEAD = "head"  # inside a request's head
     BODY = "body"  # the head is read and the request under way, its body still comes
@@ -13,7 +13,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Event(Enum):
+class Event(StrEnum):
     BYTES = "bytes"
     HEAD_READ = "head read"
     BODY_READ = "body read"

@@ -2,9 +2,9 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import TracebackType
 
 from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.adapters.http1.heads import request_head
@@ -26,6 +26,40 @@ class UpstreamLimits:
     connect_timeout_s: float
     idle_timeout_s: float
     keepalive_s: float
+
+
+class _Opened:
+    """A request under way. A class, for a generator costs more than all that is done here."""
+
+    __slots__ = ("_body", "_exchange", "_head", "_link", "_pool")
+
+    def __init__(self, pool: Pool, exchange: Exchange, head: bytes, body: bytes) -> None:
+        self._pool = pool
+        self._exchange = exchange
+        self._head = head
+        self._body = body
+
+    async def __aenter__(self) -> Link:
+        exchange, fresh = self._exchange, False
+        while True:
+            link = self._link = self._pool.idle(fresh=fresh) or await self._pool.connect()
+            try:
+                link.ask(exchange.method, self._head, self._body, tunnels=exchange.tunnels)
+                await link.answered()
+                return link
+            except BaseException as error:
+                self._pool.give_back(link)
+                if not (link.stale and isinstance(error, ProxyError)):
+                    raise
+                fresh = True
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self._pool.give_back(self._link)
 
 
 class Http1Upstream:
@@ -77,27 +111,11 @@ class Http1Upstream:
             if link.replica == replica.id:
                 link.give_up()
 
-    @asynccontextmanager
-    async def open(
-        self, placement: Placement, exchange: Exchange, body: bytes
-    ) -> AsyncIterator[Link]:
+    def open(self, placement: Placement, exchange: Exchange, body: bytes) -> "_Opened":
         """Leaving the block before the answer's end closes the connection, so the engine stops."""
         pool = self._pool(placement.replica)
         head = self._head(placement, exchange, body, pool.origin)
-        fresh = False
-        while True:
-            link = await pool.take(fresh=fresh)
-            try:
-                link.ask(exchange.method, head, body, tunnels=exchange.tunnels)
-                await link.answered()
-                yield link
-                return
-            except ProxyError:
-                if not link.stale:
-                    raise
-                fresh = True
-            finally:
-                pool.give_back(link)
+        return _Opened(pool, exchange, head, body)
 
     def _links(self) -> list[Link]:
         return [link for link in self._deadlines.members if isinstance(link, Link)]

@@ -5,6 +5,7 @@ content, tool calls and tool_call_id. Message key order, unknown members, nulls,
 white space in argument strings are invisible to the model, so they are invisible here.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -111,9 +112,10 @@ class Chat(OpenAiErrors):
             raise UnknownShapeError(f"message: {error}") from error
         if given.cache_control is not None:
             edits.mark(given.cache_control, lambda: element)
-        calls = [
-            _call(call, index, element, edits) for index, call in enumerate(given.tool_calls or ())
-        ]
+        calls: Sequence[Call] = ()
+        if given.tool_calls:
+            made = enumerate(given.tool_calls)
+            calls = [_call(call, index, element, edits) for index, call in made]
         return [
             message(
                 given.role,
@@ -148,6 +150,8 @@ def _content(given: _Message, element: Span, edits: Edits) -> list[bytes]:
     if not content:
         return []
     if isinstance(content, str):
+        if where is None or not edits.cleans(where):
+            return [content.encode()]
         [text] = cleaned(where, [content], element, ("content",), edits)
         return [(text or "").encode()]
     return parts(content, _TEXT_PARTS, where, element, edits)

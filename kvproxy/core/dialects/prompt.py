@@ -12,7 +12,7 @@ import msgspec
 
 from kvproxy.core.canonical import Edits
 from kvproxy.core.marks import NAME
-from kvproxy.core.segments import Segment, segment, sorted_json
+from kvproxy.core.segments import ROLES, Segment, plain, segment, sorted_json
 from kvproxy.core.spans import Span, array_spans, object_spans
 from kvproxy.core.volatile import Where
 
@@ -46,6 +46,9 @@ def message(
     reasoning: str | None = None,
     calls: Sequence[Call] = (),
 ) -> Segment:
+    bare = name is None and tool_call_id is None and not reasoning and not calls
+    if bare and len(contents) == 1 and role in ROLES:
+        return plain(role, contents[0])
     texts = list(contents) or [b""]
     closing: list[Any] = [len(texts), name, tool_call_id]
     if reasoning:

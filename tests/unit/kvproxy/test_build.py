@@ -1,15 +1,23 @@
 """What settings become."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kvproxy.build import build_access, build_admission, build_reader, build_router
+from kvproxy.build import (
+    build_access,
+    build_admission,
+    build_decision_log,
+    build_reader,
+    build_router,
+)
 from kvproxy.core.access import Realm
 from kvproxy.core.dialects.chat import Chat
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.policies import PolicyName
+from kvproxy.ops.metrics import Metrics
 from kvproxy.settings.model import Settings
 
 
@@ -63,3 +71,14 @@ def test_a_key_without_a_tenant_is_its_own() -> None:
     digest = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"  # of "secret"
     access = build_access(settings(access={"keys": [{"name": "alice", "sha256": digest}]}))
     assert access.enter({"x-api-key": "secret"}, Realm.USE, 0.0).tenant == "alice"
+
+
+def test_decisions_are_written_where_asked(tmp_path: Path) -> None:
+    router_settings = settings()
+    router = build_router(router_settings)
+    metrics = Metrics(router, build_admission(router_settings, router), lambda: 0.0)
+    assert build_decision_log(router_settings, metrics) is None
+    log = build_decision_log(settings(decisions={"path": str(tmp_path / "d")}), metrics)
+    assert log is not None
+    log.close()
+    assert b'kvproxy_decisions_logged_total{outcome="dropped"} 0.0' in metrics.page()

@@ -35,6 +35,12 @@ def test_two_legs_are_more_than_envoy_can_carry(capsys: pytest.CaptureFixture[st
     assert "disagg.connector" in capsys.readouterr().err
 
 
+def test_the_picker_is_one_process(capsys: pytest.CaptureFixture[str]) -> None:
+    tree = {"replicas": ["http://127.0.0.1:9"], "server": {"workers": 2}}
+    assert run(Settings.model_validate(tree)) == 2
+    assert "server.workers" in capsys.readouterr().err
+
+
 async def test_a_key_that_is_not_there_is_an_error_too() -> None:
     app = PickerApp(settings(tls_key_file="/nowhere.pem", tls_cert_file="/nowhere.pem"))
     with pytest.raises(ListenError, match="for Envoy"):

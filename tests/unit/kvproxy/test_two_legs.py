@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from kvproxy.core.admission import Admission, AdmissionLimits, Ticket
 from kvproxy.core.allowance import AllowanceLimits

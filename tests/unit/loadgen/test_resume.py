@@ -110,6 +110,8 @@ async def test_killed_and_resumed_every_request_is_accounted_exactly_once(
             if 0 < stop_at[0] <= len(mock.bodies):
                 killed.set()
                 await asyncio.Event().wait()
+            # Long beside the time that workers keep to themselves what they have seen.
+            await asyncio.sleep(0.01)
             return await answer_well(request, body)
 
         mock.answers = [answer]

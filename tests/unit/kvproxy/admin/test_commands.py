@@ -11,6 +11,7 @@ import pytest
 from kvproxy.admin.commands import AdminCommands
 from kvproxy.core.access import Access, Key
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.pools import Arm, Pools
 from kvproxy.core.replica import Replica
 from kvproxy.reload import Reloaded
 from kvproxy.settings.replica import ReplicaSettings
@@ -80,7 +81,11 @@ async def ask(
     path, mark, query = target.partition("?")
     exchange = Asked(Steps(), raw, method=method, path=path, header=header)
     exchange.query = mark + query
-    commands = AdminCommands(table or FakeTable(), reload, access or Access(), trusted=trusted)
+    pools = Pools()
+    pools.replace({"alias": [Arm("org/m")], "split": [Arm("org/m"), Arm("n")]}, {})
+    commands = AdminCommands(
+        table or FakeTable(), reload, access or Access(), pools, trusted=trusted
+    )
     page = await commands.handle(exchange)
     return page.status, orjson.loads(page.body)
 
@@ -168,3 +173,52 @@ async def test_a_page_of_another_origin_changes_nothing() -> None:
         await ask("POST", target, table=table, origin="http://evil", host="proxy:1")
     assert not table.told
     assert (await ask("POST", target, origin="http://proxy:1", host="proxy:1"))[0] == 200
+
+
+class PoolTable(FakeTable):
+    models: tuple[tuple[str, ...], ...] = (("org/m", "lora"), ("n",), ("org/m",))
+
+    def listing(self) -> list[dict[str, object]]:
+        rows = zip(self.ids, self.models, strict=True)
+        return [{"id": name, "models": models, "health": "ready"} for name, models in rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "ids"),
+    [("org/m", ["a", "c"]), ("org%2Fm", ["a", "c"]), ("alias", ["a", "c"]), ("lora", ["a"])],
+)
+@pytest.mark.parametrize("verb", ["drain", "undrain"])
+async def test_a_model_is_drained_on_all_its_replicas(verb: str, name: str, ids: Any) -> None:
+    table = PoolTable(ids=["a", "b", "c"])
+    status, told = await ask("POST", f"/admin/models/{name}/{verb}", table=table)
+    assert (status, [row["id"] for row in told["replicas"]]) == (200, ids)
+    assert table.told == [(verb, each) for each in ids]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("POST", "/admin/models/none/drain", "not_found"),
+        ("POST", "/admin/models/split/drain", "conflict"),
+        ("POST", "/admin/models/n/remove", "not_found"),
+        ("POST", "/admin/models", "not_found"),
+        ("DELETE", "/admin/models/n/drain", "not_found"),
+    ],
+)
+async def test_pools_that_cannot_be_drained(method: str, path: str, code: str) -> None:
+    table = PoolTable(ids=["a", "b", "c"])
+    with pytest.raises(ProxyError) as raised:
+        await ask(method, path, table=table)
+    assert (raised.value.code, table.told) == (code, [])
+
+
+async def test_draining_a_model_needs_a_key_as_any_change() -> None:
+    with pytest.raises(ProxyError, match="Changes need"):
+        await ask("POST", "/admin/models/n/drain", trusted=False)
+
+
+async def test_pools_are_shown_with_what_names_stand_for() -> None:
+    status, told = await ask("GET", "/admin/models", table=PoolTable(ids=["a", "b", "c"]))
+    assert status == 200
+    assert [row["id"] for row in told["models"]["org/m"]] == ["a", "c"]
+    assert told["names"]["alias"] == [{"model": "org/m", "weight": 1.0}]

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_64_intdigest
 
 from kvproxy.core.blocks import extend, root
 from kvproxy.core.segments import Segment
@@ -56,6 +57,35 @@ def test_finer_blocks_at_the_beginning_do_not_depend_on_how_it_was_read(
     extend(once, first + second, block_bytes, fine)
     assert steps == once
     assert not once.text_bytes or once.text_bytes[-1] == sum(s.text_bytes for s in first + second)
+
+
+def naive(segments: list[Segment], block_bytes: int, fine: int) -> Chain:
+    """Block by block, as it is said."""
+    chain, fine_bytes, text = Chain(), max(1, block_bytes // 8), 0
+    for number, (data, text_start, text_bytes) in enumerate(segments):
+        before, start, ended = text - text_start, 0, False
+        while not ended:
+            fine_here = text < fine and before + start < fine
+            end = start + (fine_bytes if fine_here else block_bytes)
+            ended = end >= len(data)
+            chain.hashes.append(xxh3_64_intdigest(data[start:end], chain.end))
+            last = text + text_bytes
+            chain.text_bytes.append(last if ended else min(max(text, before + end), last))
+            chain.segments.append(number + ended)
+            start = end
+        text += text_bytes
+    return chain
+
+
+@given(SEGMENTS, st.integers(1, 40), st.integers(0, 400))
+def test_blocks_are_those_of_a_naive_twin(
+    segments: list[Segment], block_bytes: int, fine: int
+) -> None:
+    chain, twin = Chain(), naive(segments, block_bytes, fine)
+    extend(chain, segments, block_bytes, fine)
+    assert chain.hashes == twin.hashes
+    assert chain.text_bytes == twin.text_bytes
+    assert chain.segments == twin.segments
 
 
 def test_only_the_beginning_is_finer() -> None:

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from msgspec.structs import replace
 
 from kvproxy.core.disagg.choice import Remote
 from kvproxy.core.placement import Placing

@@ -24,7 +24,7 @@ def view(
         cheapest=lambda: argmin(totals),
         sessions=dict(zip(("r0", "r1", "r2"), sessions, strict=True)).__getitem__,
         home=Home(home, 0.0, 10) if home else None,
-        session_key=key,
+        session_key=lambda: key,
         sequence=sequence,
         seed=seed,
     )

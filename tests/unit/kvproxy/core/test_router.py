@@ -1,9 +1,9 @@
 """The router's transitions one by one; random lives are in tests/property."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health

@@ -1,11 +1,11 @@
 import sys
-from dataclasses import replace
 from random import Random
 from types import FrameType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kvproxy.core.replica import Replica
 from kvproxy.core.score import Asked, Match, Score, Weights, argmin, cheapest, score

@@ -1,7 +1,8 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.segments import segment, sorted_json
+from kvproxy.core.segments import ROLES, plain, segment, sorted_json
 from tests.support.json_layouts import json_values
 
 PARTS = st.tuples(json_values(), st.lists(st.binary(max_size=6), max_size=4))
@@ -35,3 +36,9 @@ def test_sorted_json_ignores_order_alone() -> None:
     assert sorted_json(1) != sorted_json(1.0)
     assert sorted_json([1, 2]) != sorted_json([2, 1])
     assert sorted_json(10**25) == b"1" + b"0" * 25
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("text", [b"", b"hello", b"a\0b"])
+def test_a_plain_message_is_a_segment_like_any_other(role: str, text: bytes) -> None:
+    assert plain(role, text) == segment(role, [text], [1, None, None])

@@ -1,6 +1,6 @@
 import pytest
 
-from kvproxy.core.upgrade import asks_for_websocket, model_asked_for
+from kvproxy.core.upgrade import asking_for, asks_for_websocket, model_asked_for
 
 ASKED = [
     (b"Host", b"x"),
@@ -52,3 +52,7 @@ def test_nothing_doubtful_is_a_tunnel(more: tuple[bytes, bytes]) -> None:
 )
 def test_the_model_in_a_query(target: str, model: str) -> None:
     assert model_asked_for(target) == model
+
+
+def test_another_model_in_the_query() -> None:
+    assert asking_for("/v1/realtime?model=a&b=&c=1", "x y") == "/v1/realtime?model=x+y&b=&c=1"

@@ -1,11 +1,11 @@
 """Requests to a replica that records them byte by byte."""
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from kvproxy.adapters.http1.upstream import Http1Upstream, UpstreamLimits
 from kvproxy.core.errors import ProxyError
@@ -113,10 +113,8 @@ async def test_a_replica_that_is_listened_to_gets_our_id_as_session(
     async with upstream() as sender, recording() as (replica,):
         placement = to(replica)
         placement.replica.kv_events = events
-        placing = dataclasses.replace(
-            placement.placing, request_id="id-1", match=Match(1, 16, rank=3)
-        )
-        placement = dataclasses.replace(placement, placing=placing)
+        placing = replace(placement.placing, request_id="id-1", match=Match(1, 16, rank=3))
+        placement = replace(placement, placing=placing)
         exchange = asking([(b"X-Session-ID", b"the client's")])
         async with sender.open(placement, exchange, b"{}"):
             pass

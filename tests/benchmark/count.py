@@ -1,0 +1,104 @@
+"""What kvproxy runs for a request, counted: `python -m tests.benchmark.count [WORKLOAD [TOP]]`.
+
+Bytecodes and calls of a whole proxy without sockets, by function. They are the same on every
+machine whatever else it does, so tests hold them to budgets.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator
+
+import uvloop
+
+from tests.support.counting import Counting
+from tests.support.unplugged import (
+    STREAM_HEAD,
+    Unplugged,
+    answer,
+    chunk,
+    request,
+    stream_end,
+)
+
+LINE = "def run(self): return 1 "
+SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
+
+
+def small(number: int) -> bytes:
+    """As W1: 1 KB, a conversation that repeats itself."""
+    messages = [SYSTEM, {"role": "user", "content": f"{number} {LINE * 33}"}]
+    return dump({"model": "mock", "stream": False, "max_tokens": 64, "messages": messages})
+
+
+def large(number: int, turn: int) -> bytes:
+    """As W2: some 400 KB that grow by 8 KB a turn."""
+    messages = [{"role": "system", "content": "You are an agent. " * 400}]
+    for index in range(90 + 2 * turn):
+        role = "assistant" if index % 2 else "user"
+        messages.append({"role": role, "content": f"{number} {index} {LINE * 170}"})
+    return dump({"model": "mock", "stream": True, "max_tokens": 64, "messages": messages})
+
+
+def dump(body: object) -> bytes:
+    return json.dumps(body).encode()
+
+
+def w1() -> Iterator[tuple[bytes, bytes]]:
+    for index in range(96):
+        cached = 224 if index >= 32 else 0
+        yield request(f"s{index % 32}", small(index % 32)), answer(230, cached)
+
+
+def w2() -> Iterator[tuple[bytes, bytes]]:
+    for turn in range(5):
+        for number in range(8):
+            body = large(number, turn)
+            tokens = len(body) // 4
+            end = stream_end(tokens, tokens - 3000 if turn else 0)
+            yield request(f"c{number}", body), STREAM_HEAD + chunk() + end
+
+
+# Requests, and how many of the first only make the proxy warm.
+WORKLOADS = {"W1": (w1, 64), "W2": (w2, 24)}
+OURS = ("unplugged.py", "count.py", "test_python_per_request.py")
+
+
+async def counted(workload: str) -> tuple[Counting, int]:
+    """Of so many requests."""
+    made, warm = WORKLOADS[workload]
+    exchanges = list(made())
+    proxy = Unplugged()
+    for raw, answered in exchanges[:warm]:
+        await proxy.exchange(raw, answered)
+    with Counting(*OURS) as counting:
+        for raw, answered in exchanges[warm:]:
+            await proxy.exchange(raw, answered)
+    return counting, len(exchanges) - warm
+
+
+async def chunks_counted(count: int = 100) -> tuple[Counting, int]:
+    """Of chunks in the middle of a stream."""
+    proxy = Unplugged()
+    link = await proxy.ask(request("s", small(0)))
+    link.data_received(STREAM_HEAD)
+    await asyncio.sleep(0)
+    link.data_received(chunk())
+    with Counting(*OURS) as counting:
+        for _ in range(count):
+            link.data_received(chunk())
+    return counting, count
+
+
+def run(workload: str) -> tuple[Counting, int]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(chunks_counted() if workload == "W3" else counted(workload))
+
+
+def main(workload: str = "W1", top: str = "40") -> None:
+    counting, count = run(workload)
+    print(counting.table(count, int(top)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

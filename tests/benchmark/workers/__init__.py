@@ -1,0 +1,1 @@
+"""What several processes cost and what the hop between them takes."""

@@ -1,0 +1,70 @@
+"""The placement process's end alone; both ends together are in test_link."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from kvproxy.adapters.hop import server as module
+from kvproxy.core import hop
+from kvproxy.core.life_cycle import Evidence
+from tests.support.hops import make_record
+from tests.support.proxies import eventually
+from tests.unit.kvproxy.adapters.hop.test_link import linked, listens
+
+BODY = b'{"model":"m","messages":[{"role":"user","content":"%s"}]}' % (b"x " * 4000)
+
+
+async def test_those_who_wait_are_placed_by_the_clock_and_by_events(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (place, link):
+        place.placement.admission._limits = module_limits(place.placement.admission._limits)
+        record = make_record(BODY)
+        assert record.turn is not None
+        identity = ("t", "m", "s", "", "", "none", 0.0)
+        for n in range(1, 8):
+            chain = hop.pack(record.turn.chain)
+            link.say(hop.Place(n, identity, chain, [], 0, f"id{n}", "", 0, "", ""))
+
+        def placed() -> int:
+            return sum(isinstance(m, hop.Placed) for m in listens(link).said)
+
+        await eventually(lambda: placed() >= 1)
+        first = placed()
+        assert first < 7
+        for message in list(listens(link).said):
+            if isinstance(message, hop.Placed):
+                link.say(hop.Abort(message.n, well=False))
+        await eventually(lambda: placed() > first)
+
+
+def module_limits(limits: object) -> object:
+    from dataclasses import replace
+
+    return replace(limits, backlog_s=0.05)  # type: ignore[type-var]
+
+
+async def test_all_are_told_when_a_replica_changes(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (place, link):
+        replica = place.placement.router.replicas[0]
+        replica.see(Evidence.FAILED, time.monotonic())
+        place.server.changed()
+
+        def healths() -> list[str]:
+            states = [m for m in listens(link).said if isinstance(m, hop.State)]
+            return [each.health for each in states[-1].replicas]
+
+        await eventually(lambda: healths() == ["suspect", "ready"])
+
+
+async def test_it_beats(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (_, link):
+        await eventually(lambda: any(isinstance(m, hop.Beat) for m in listens(link).said))
+
+
+async def test_late_answers_are_left_out(tmp_path: Path) -> None:
+    before, module._ASK_S = module._ASK_S, 0.01
+    try:
+        async with linked(tmp_path) as (place, _):
+            assert await place.server.ask_all("figures") == []
+    finally:
+        module._ASK_S = before
+    await asyncio.sleep(0)
