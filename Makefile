@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-soak fuzz test-capacity test-browser test-vllm test-fleet test-envoy test-prometheus lint lint-deploy format settings clean
+.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-soak fuzz test-capacity test-fidelity test-browser test-vllm test-fleet test-envoy test-prometheus lint lint-deploy format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -36,6 +36,9 @@ test-soak: setup  ## steady load while replicas die, hang and come back; SECONDS
 
 test-capacity: setup  ## what ramps find, on engines whose capacity is known (minutes)
 	@$(BIN)/pytest -s -m slow tests/unit/loadgen/ramp tests/integration/test_certify.py
+
+test-fidelity: setup  ## every request of recorded traces: prompt lengths and hits
+	@$(BIN)/pytest -s -m slow tests/integration/test_trace_fidelity.py
 
 test-browser: setup  ## the pages in a real Chromium; its first run installs it (pictures: out/browser)
 	@mkdir -p out && rm -f out/test-browser.status

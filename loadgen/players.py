@@ -12,6 +12,8 @@ from loadgen.dialects import DIALECTS
 from loadgen.ledger import Witness
 from loadgen.limits import Admission
 from loadgen.plan import ContentSettings, Plans
+from loadgen.ramp.budget import Budget
+from loadgen.ramp.joins import Taken, joins_of
 from loadgen.ramp.live import SeatGate, Seats
 from loadgen.resume import Past
 from loadgen.run_values import RunSettings
@@ -54,10 +56,16 @@ def stage_of(
 
 
 class Players:
-    """A ramp says through `offer` how many users there are to be; otherwise the settings do."""
+    """A ramp says through `offer` how many users there are to be, and its `budget` whether one
+    may begin; otherwise the settings do."""
 
     def __init__(
-        self, settings: RunSettings, traces: list[Trace], stage: Stage, share: Share = WHOLE
+        self,
+        settings: RunSettings,
+        traces: list[Trace],
+        stage: Stage,
+        share: Share = WHOLE,
+        budget: Budget | None = None,
     ) -> None:
         self._settings = settings
         self._traces = traces
@@ -68,9 +76,12 @@ class Players:
             traces, settings.seed, settings.recycles, as_recorded=recorded, share=share
         )
         self._queue.resume(stage.past.plays(traces))
+        exempt = settings.ramp.users_first if settings.ramp is not None else 0
+        self._joins = joins_of(self._queue, budget, exempt, settings.timing.time_scale)
         self._sessions: list[tuple[Trace, Session]] = []
         self._seats = Seats()
         self._joined = 0
+        self._lost = 0
         self._group: asyncio.TaskGroup | None = None
 
     async def prepare(self) -> None:
@@ -96,7 +107,7 @@ class Players:
 
     def offer(self, users: int) -> None:
         """How many users of the whole run may ask from now on; those new to it begin."""
-        self._seats.offer(users)
+        self._seats.offer(users + self._lost)
         if self._group is not None:
             self._join()
 
@@ -105,13 +116,16 @@ class Players:
         while self._joined < self._seats.users:
             if self._share.has(self._joined):
                 gate = SeatGate(self._stage.gate, self._seats, self._joined)
-                self._group.create_task(self._seated(replace(self._stage, gate=gate)))
+                stage = replace(self._stage, gate=gate)
+                self._group.create_task(self._seated(stage, self._joined))
             self._joined += 1
 
-    async def _seated(self, stage: Stage) -> None:
-        following = await self._next_session(stage)
-        assert following is not None, "with a ramp traces are recycled"
-        await self._user(*following, time.monotonic())
+    async def _seated(self, stage: Stage, number: int) -> None:
+        """Until the run is over, or there is no conversation that this user may begin."""
+        taken = await self._joins.first(number, stage.gate)
+        if taken is not None:
+            await self._user(*await self._session(stage, taken), time.monotonic())
+        self._lost += 1
 
     async def _seated_users(self) -> None:
         async with asyncio.TaskGroup() as self._group:
@@ -156,9 +170,12 @@ class Players:
     async def _next_session(
         self, stage: Stage, *, advance: bool = False
     ) -> tuple[Trace, Session] | None:
-        taken = self._queue.take()
-        if taken is None:
-            return None
+        taken = self._joins.following()
+        return await self._session(stage, taken, advance=advance) if taken is not None else None
+
+    async def _session(
+        self, stage: Stage, taken: Taken, *, advance: bool = False
+    ) -> tuple[Trace, Session]:
         first = self._settings.timing.first_turn(taken[0], self._settings.seed) if advance else 0
         session = Session(stage, *taken, first)
         await session.prepare()

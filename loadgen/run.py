@@ -20,11 +20,12 @@ from loadgen.layout import Overhead
 from loadgen.ledger import Ledger
 from loadgen.limits import Admission
 from loadgen.output.folder import write_folder
+from loadgen.output.lifecycle import turns_of
 from loadgen.output.scrape import Scraper
 from loadgen.plan import ContentSettings, Plans
 from loadgen.players import Players, stage_of
 from loadgen.probe import EndpointError, Probe
-from loadgen.ramp.choose import controller_of
+from loadgen.ramp.choose import budget_of, controller_of
 from loadgen.ramp.live import Steering
 from loadgen.ramp.observe import attainment
 from loadgen.resume import JOURNAL, RECORD, Past, ResumeError, accounted, read_past, trace_digest
@@ -103,8 +104,9 @@ async def run_load(
         samples = accounted(run.progress.samples)
         scale, lasted_s = settings.timing.time_scale, time.monotonic() - run.progress.started
         write_folder(
-            output, record, samples, run.scraper.found, time_scale=scale, duration_s=lasted_s
-        )
+            output, record, samples, run.scraper.found,
+            time_scale=scale, duration_s=lasted_s, turns=turns_of(traces),
+        )  # fmt: skip
     return RunResult(record, summary, run.progress.samples)
 
 
@@ -133,6 +135,7 @@ class _Run:
         self._controller = controller_of(settings.ramp) if settings.ramp is not None else None
         # A resumed run counts from when it first began, less the time that it was down.
         self._started = self._began = time.monotonic() - past.lasted_s
+        self._budget = budget_of(settings.ramp, self._engine_s)
         left = settings.requests
         if left is not None:
             left = max(0, left - len(past.samples))
@@ -152,7 +155,7 @@ class _Run:
                 started=self._started, witness=self._ledger, gate=self.gate, past=past,
                 admission=admission,
             )  # fmt: skip
-            self._force = Alone(Players(settings, traces, stage))
+            self._force = Alone(Players(settings, traces, stage, budget=self._budget))
 
     def _jobs(self, workers: int, requests: int | None) -> list[Job]:
         if workers == 1:
@@ -217,12 +220,15 @@ class _Run:
         scale = self._settings.timing.time_scale
         steering = Steering(
             self._controller, self.gate, scale, self._started,
-            offer=self._offer, clock=self._force.clock,
+            offer=self._offer, clock=self._force.clock, budget=self._budget,
         )  # fmt: skip
         try:
             await steering.steer(self.progress.samples, self.progress.flying.values())
         finally:
             self.gate.close("ramp done")
+
+    def _engine_s(self) -> float:
+        return (time.monotonic() - self._started) * self._settings.timing.time_scale
 
     def _offer(self, users: int) -> None:
         self.progress.users = users

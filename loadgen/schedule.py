@@ -141,6 +141,12 @@ class TraceQueue:
                 return self._hand_out(trace)
         return self._hand_out(self._step())
 
+    def decline(self, trace: Trace, play: int) -> None:
+        """Take back what was handed out but not begun; of one trace the last play first."""
+        self.give_back(trace)
+        assert self._plays[trace.id] == play + 1, f"{trace.id} was played on"
+        self._plays[trace.id] = play
+
     def give_back(self, trace: Trace) -> None:
         assert self._in_use[trace.id] > 0, f"{trace.id} is not in use"
         self._in_use[trace.id] -= 1

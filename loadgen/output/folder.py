@@ -25,8 +25,10 @@ def write_folder(
     *,
     time_scale: float,
     duration_s: float,
+    turns: Mapping[str, int],
 ) -> None:
-    """`duration_s` real seconds from the start that samples count from."""
+    """`duration_s` real seconds from the start that samples count from; `turns` as `turns_of`
+    says."""
     summary = record["summary"]
     assert isinstance(summary, Mapping)
     period_s = max(PERIOD_MIN_S, duration_s * time_scale / POINTS_MAX)
@@ -34,7 +36,7 @@ def write_folder(
     (folder / "report.html").write_text(page(record, periods, scrapes, time_scale), "utf-8")
     (folder / "metrics.prom").write_text(exposition(summary), "utf-8")
     table = timeline(samples, time_scale, duration_s, PERIOD_S)
-    write_tables(folder, samples, table, time_scale)
+    write_tables(folder, samples, table, time_scale, turns)
     if scrapes:
         lines = [msgspec.json.encode(scrape) + b"\n" for scrape in scrapes]
         (folder / "replica_metrics.jsonl").write_bytes(b"".join(lines))

@@ -5,6 +5,10 @@ from collections.abc import Iterator, Mapping
 _QUANTILES = {"p50": "0.5", "p95": "0.95", "p99": "0.99"}
 _PLAIN = {
     "requests": ("requests", "Requests that ended."),
+    "cancelled": ("cancelled", "Requests cut off when the run ended."),
+    "aborted": ("aborted", "Requests that their own client gave up."),
+    "slow_readers": ("slow_readers", "Requests that ended and were read slowly on purpose."),
+    "retries": ("retries", "Attempts beyond the first, after 429 and 503."),
     "error_rate": ("error_ratio", "Share of requests that failed."),
     "hit_rate_predicted": ("hit_ratio_predicted", "Cached over prompt tokens as the router said."),
     "hit_rate_reported": ("hit_ratio_reported", "Cached over prompt tokens as engines said."),

@@ -5,9 +5,10 @@ left out; input tokens are the recorded ones, as there.
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from loadgen.output.lifecycle import COLUMNS, lifecycle
 from loadgen.output.timeline import Period, quantiles
 from loadgen.sample import Sample
 
@@ -18,11 +19,18 @@ Row = dict[str, object]
 
 
 def write_tables(
-    folder: Path, samples: Sequence[Sample], periods: Sequence[Period], time_scale: float
+    folder: Path,
+    samples: Sequence[Sample],
+    periods: Sequence[Period],
+    time_scale: float,
+    turns: Mapping[str, int],
 ) -> None:
-    """detailed_results.csv and summary_trace_replay.csv; `periods` of PERIOD_S."""
+    """detailed_results.csv, summary_trace_replay.csv and user_lifecycle.csv; `periods` of
+    PERIOD_S, `turns` as `turns_of` says."""
     _write(folder / "detailed_results.csv", [_request(sample, time_scale) for sample in samples])
     _write(folder / "summary_trace_replay.csv", list(_periods(periods)))
+    users = lifecycle(samples, turns, time_scale)
+    _write(folder / "user_lifecycle.csv", users, COLUMNS)
 
 
 def _request(sample: Sample, scale: float) -> Row:
@@ -82,9 +90,10 @@ def _periods(periods: Sequence[Period]) -> Iterator[Row]:
         }
 
 
-def _write(path: Path, rows: Sequence[Row]) -> None:
+def _write(path: Path, rows: Sequence[Row], columns: Sequence[str] = ()) -> None:
+    """Without rows only `columns`, where they are known."""
     with path.open("w", newline="") as file:
-        if rows:
-            writer = csv.DictWriter(file, rows[0])
+        if names := columns or (list(rows[0]) if rows else []):
+            writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)

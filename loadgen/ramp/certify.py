@@ -26,7 +26,8 @@ _SETTLES_MAX = 10
 class CertifyRule:
     """`attainment` is the share of requests that must meet `slo`. A level settles for `settle_s`,
     is good when it is good for `window_s` and `samples_min` requests, and the answer must stand for
-    `hold_s`; all engine seconds. `growth` is the factor of the climb."""
+    `hold_s`; all engine seconds. `growth` is the factor of the climb. With `new_tokens_max` users
+    begin in periods of `period_s`, so that the first prompts of one bring no more together."""
 
     slo: Slo
     users_max: int
@@ -37,6 +38,8 @@ class CertifyRule:
     window_s: float = 180.0
     hold_s: float = 600.0
     growth: float = 1.5
+    new_tokens_max: int = 0
+    period_s: float = 30.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.users_first <= self.users_max:
@@ -94,6 +97,7 @@ class CertifyRamp:
         self.notes = [Note(0.0, self.users, "start")]
         self.levels: list[Level] = []
         self.capacity: Level | None = None
+        self.joining = 0  # users of this level who have not begun yet
         self._good: set[int] = {0}
         self._bad = rule.users_max + 1
         self._tally = _Tally(self.users, held=False, began_s=0.0)
@@ -105,6 +109,8 @@ class CertifyRamp:
         self._now = now
         tally = self._tally
         if tally.counting_s is None:
+            if self.joining:
+                tally.began_s = now
             if not self._settled(waiting, now):
                 return self.users
             tally.counting_s = now

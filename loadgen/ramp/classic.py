@@ -28,7 +28,8 @@ _COOLDOWNS = ((10, 5), (3, 3), (1, 2))
 @dataclass(frozen=True, slots=True)
 class ClassicRule:
     """Every `period_s` the mean, over `window_periods`, of each period's TTFT `value` is held
-    against `ttft_max_s`. A `working_set_tokens_max` of 0 is no limit."""
+    against `ttft_max_s`. 0 in `working_set_tokens_max`, and in `new_tokens_max`, which bounds
+    the first prompts of users who begin in one period, is no limit."""
 
     ttft_max_s: float
     users_max: int
@@ -39,6 +40,7 @@ class ClassicRule:
     working_set_tokens_max: int = 0
     cooldown: bool = False
     in_flight_max: int = 50
+    new_tokens_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,11 @@ class ClassicRamp:
             self._assign()
         return self.users
 
+    def lose(self, reasons: Sequence[str], now: float) -> None:
+        """Users who did not fit the budget, and why, one a user; the ramp may add them again."""
+        self.users -= len(reasons)
+        self.notes.append(Note(now, self.users, f"{len(reasons)} did not fit: {reasons[-1]}"))
+
     def result(self) -> dict[str, object]:
         return {"kind": "classic", "users": self.users, "users_max": self.rule.users_max}
 
@@ -152,6 +159,8 @@ class ClassicRamp:
         self.users += more
         self.notes.append(Note(self._periods * self.rule.period_s, self.users, why))
         self._window.append([])
+        # Users are added for first tokens, which nobody is left to bring.
+        self.done = not self.users and not any(self._window)
 
 
 def _value(ttfts: Sequence[float], value: Value) -> float:

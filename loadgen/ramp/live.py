@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from kvproxy.core.working_set import WorkingSet
+from loadgen.ramp.budget import Budget
+from loadgen.ramp.certify import CertifyRamp
 from loadgen.ramp.classic import ClassicRamp
 from loadgen.ramp.controller import Controller
 from loadgen.ramp.observe import observed
@@ -74,7 +76,7 @@ class SeatGate:
 class Steering:
     """Feeds the controller from a run's samples. `start` is the monotonic time that they count
     from, `clock` the one up to which they are known; `offer` hears how many users there are to
-    be."""
+    be. `budget` is what those who begin have to keep to."""
 
     def __init__(
         self,
@@ -85,6 +87,7 @@ class Steering:
         *,
         offer: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
+        budget: Budget | None = None,
     ) -> None:
         self._controller = controller
         self._gate = gate
@@ -92,6 +95,7 @@ class Steering:
         self._start = start
         self._offer = offer
         self._clock = clock
+        self._budget = budget
         self._offered = 0
         self._heard = 0
         self._live = WorkingSet(CONVERSATIONS_MAX, (LIVE_S,))
@@ -113,6 +117,8 @@ class Steering:
             self._live.touch(sample.conversation, "", sample.planned_tokens, now)
         if isinstance(self._controller, ClassicRamp):
             self._controller.working_set_tokens = self._live.tokens(LIVE_S, now)
+        if self._budget is not None:
+            self._account(self._budget, now)
         scale = self._time_scale
         self._controller.tick(
             now,
@@ -120,6 +126,14 @@ class Steering:
             [observed(sample, scale, ended=False) for sample in waiting],
         )
         self._follow()
+
+    def _account(self, budget: Budget, now: float) -> None:
+        budget.live_tokens = self._live.tokens(LIVE_S, now)
+        if isinstance(self._controller, CertifyRamp):
+            self._controller.joining = budget.joining
+        elif isinstance(self._controller, ClassicRamp) and (lost := budget.take_lost()):
+            self._controller.lose(lost, now)
+            self._offered -= len(lost)  # their seats are gone
 
     def _follow(self) -> None:
         users = self._controller.users

@@ -35,14 +35,20 @@ _OPTIONS = (
     click.option("--hold", default="600s", type=DURATION, show_default=True,
                  help="certify: engine time that the answer has to stand."),
     click.option("--period", default="30s", type=DURATION, show_default=True,
-                 help="classic: engine time between two steps."),
+                 help="classic: engine time between two steps; also the period of "
+                 "--max-new-tokens-per-period."),
     click.option("--ttft-metric", default="avg", type=click.Choice(["avg", "p95", "max"]),
                  show_default=True, help="classic: what is taken of each period's TTFTs."),
     click.option("--cooldown", is_flag=True,
                  help="classic: also the gates of its manual: 2, 3 or 5 good periods after bad "
                  "ones, and few requests in flight."),
     click.option("--max-working-set", default="0", type=COUNT, show_default=True,
-                 help="classic: no more users above 90 % of so many live tokens; 0 = no limit."),
+                 help="classic: no more users above 90 % of so many live tokens, and none whose "
+                 "first prompt would make them more; 0 = no limit."),
+    click.option("--max-new-tokens-per-period", default="0", type=COUNT, show_default=True,
+                 help="So many tokens may the first prompts of users bring who begin in one "
+                 "--period; classic gives up who does not fit, certify lets them begin in the "
+                 "next. 0 = no limit."),
 )  # fmt: skip
 
 
@@ -59,8 +65,13 @@ def slo_of(given: dict[str, Any]) -> Slo | None:
 def ramp_of(given: dict[str, Any], users: int) -> RampRule | None:
     """ValueError, for a person, when the options do not go together."""
     kind, slo = given["ramp"], slo_of(given)
+    rationed = given["max_new_tokens_per_period"]
     if kind is None:
+        if rationed:
+            raise ValueError("--max-new-tokens-per-period is for users that a --ramp adds")
         return None
+    if rationed and given.get("workers", 1) > 1:
+        raise ValueError("--max-new-tokens-per-period needs one process: leave out --workers")
     if slo is None:
         raise ValueError(f"--ramp {kind} needs --slo, e.g. --slo ttft_s=2")
     if users > given["max_users"]:
@@ -74,6 +85,8 @@ def ramp_of(given: dict[str, Any], users: int) -> RampRule | None:
             settle_s=given["settle"],
             window_s=given["window"],
             hold_s=given["hold"],
+            new_tokens_max=given["max_new_tokens_per_period"],
+            period_s=given["period"],
         )
     ttft_max_s = slo.most_s("ttft_s", 0)
     if ttft_max_s is None:
@@ -86,4 +99,5 @@ def ramp_of(given: dict[str, Any], users: int) -> RampRule | None:
         value=given["ttft_metric"],
         working_set_tokens_max=given["max_working_set"],
         cooldown=given["cooldown"],
+        new_tokens_max=given["max_new_tokens_per_period"],
     )

@@ -61,6 +61,12 @@ async def forget(url: str) -> None:
         status, _ = await Probe(wire, {}).ask("POST", "/reset_prefix_cache")
     finally:
         wire.close()
+    if status == 404:
+        raise EndpointError(
+            f"{url}/reset_prefix_cache answered 404, and arms that find what others left in the "
+            "cache cannot be compared: start vLLM with VLLM_SERVER_DEV_MODE=1, or leave out "
+            "--replica and restart the engines yourself"
+        )
     if status != 200:
         raise EndpointError(f"{url}/reset_prefix_cache answered {status}")
 

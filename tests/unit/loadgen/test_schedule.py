@@ -51,6 +51,16 @@ def test_recycling_passes_over_traces_in_use() -> None:
     queue.give_back(held[0])
 
 
+def test_what_was_declined_is_handed_out_again_as_the_same_play() -> None:
+    queue = TraceQueue([growing("a", [16]), growing("b", [16])], 1, recycle=True)
+    first, second = queue.take(), queue.take()
+    assert first is not None
+    assert second is not None
+    queue.decline(*second)
+    queue.decline(*first)
+    assert {queue.take(), queue.take()} == {first, second}
+
+
 def test_more_users_than_traces_play_the_same_trace_under_other_numbers() -> None:
     queue = TraceQueue(TRACES, 1, recycle=True)
     taken = [queue.take() for _ in range(15)]

@@ -20,6 +20,17 @@ def test_a_parser_reads_it_back() -> None:
     assert found["kvproxy_loadgen_replica_requests", 'odd "one"'] == 1
 
 
+def test_trouble_made_on_purpose_is_counted() -> None:
+    made = [
+        sample(), sample(fault="slow"), sample(fault="slow", attempts=3),
+        *[sample(error="aborted", fault="abort")] * 3, sample(error="cancelled"),
+    ]  # fmt: skip
+    text = exposition(summarise(made, 16) | {"duration_s": 1.0})
+    found = dict(line.split() for line in text.splitlines() if line[0] != "#")
+    counted = ("requests", "cancelled", "aborted", "slow_readers", "retries")
+    assert [found[f"kvproxy_loadgen_{name}"] for name in counted] == ["3", "1", "3", "2", "2"]
+
+
 def test_what_was_not_measured_is_left_out() -> None:
     text = exposition(summarise([], 16))
     assert "quantile" not in text

@@ -13,7 +13,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 def test_columns_have_the_names_that_tools_know(tmp_path: Path) -> None:
     samples = [sample(), sample(agent="a1", error="timeout", t_end=None, t_sent=None)]
-    write_tables(tmp_path, samples, timeline(samples, 10.0, 6.0, PERIOD_S), 10.0)
+    write_tables(tmp_path, samples, timeline(samples, 10.0, 6.0, PERIOD_S), 10.0, {"c": 1})
     first, second = rows(tmp_path / "detailed_results.csv")
     assert (first["user_id"], first["trace_id"], first["request_type"]) == ("c-1-0", "c", "parent")
     assert (first["ttft"], first["effective_ttft"], first["queue_time"][:4]) == (
@@ -29,8 +29,16 @@ def test_columns_have_the_names_that_tools_know(tmp_path: Path) -> None:
     assert periods[0]["requests_launched"] == "2"
     assert periods[0]["avg_cache_hit_rate"] == "0.8"
     assert periods[1]["ttft_avg"] == ""
+    users = rows(tmp_path / "user_lifecycle.csv")
+    assert list(users[0]) == ["timestamp", "user_id", "event_type", "trace_id", "details"]
+    assert [(row["user_id"], row["event_type"]) for row in users] == [
+        ("c-1-0", "started"), ("c-1-0.a1", "started"),
+        ("c-1-0.a1", "completed"), ("c-1-0", "completed"),
+    ]  # fmt: skip
 
 
 def test_nothing_ended(tmp_path: Path) -> None:
-    write_tables(tmp_path, [], timeline([], 1.0, 0.0, PERIOD_S), 1.0)
+    write_tables(tmp_path, [], timeline([], 1.0, 0.0, PERIOD_S), 1.0, {})
     assert rows(tmp_path / "detailed_results.csv") == []
+    header = (tmp_path / "user_lifecycle.csv").read_text()
+    assert header.strip() == "timestamp,user_id,event_type,trace_id,details"

@@ -74,6 +74,22 @@ def test_one_that_waits_too_long_is_a_miss_before_it_ends() -> None:
     assert (ramp.levels[0].verdict, ramp.levels[0].count) == ("bad", 20)
 
 
+def test_a_level_is_judged_once_all_its_users_have_begun() -> None:
+    ramp = CertifyRamp(RULE)
+    ramp.joining = 1
+    for now in range(200):  # far longer than it may take to settle
+        ramp.tick(float(now), [Observed(f"c{n}", now - 2.0, now, now) for n in range(9)], [])
+    assert ramp.levels == []
+    ramp.joining = 0
+    ramp.tick(208.0, [Observed(f"c{n}", 199.0, 208.0, 208.0) for n in range(90)], [])
+    assert ramp.levels == [], "it settles from when the last has begun"
+    ramp.tick(210.0, [], [])
+    ramp.tick(211.0, [Observed(f"c{n}", 210.0, 210.5, 211.0) for n in range(300)], [])
+    assert [(level.users, level.verdict, level.count) for level in ramp.levels] == [
+        (1, "good", 300)
+    ]
+
+
 def test_failures_are_in_the_denominator() -> None:
     ramp = CertifyRamp(RULE)
     ramp.tick(10.0, [], [])

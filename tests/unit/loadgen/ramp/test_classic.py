@@ -103,6 +103,25 @@ def test_first_tokens_count_in_the_period_they_fell_in() -> None:
     assert [note.why for note in ramp.notes][2] == "headroom of 5 %"
 
 
+def test_users_who_did_not_fit_are_gone_until_they_are_added_again() -> None:
+    ramp = ClassicRamp(replace(RULE, users_first=5))
+    ramp.lose(["too much", "too much", "no room"], 12.0)
+    assert (ramp.notes[-1].users, ramp.notes[-1].why) == (2, "3 did not fit: no room")
+    assert ramp.tick(30.0, [done(1.0, 0.5)], []) == 2 + 7
+
+
+def test_without_users_and_first_tokens_it_is_over() -> None:
+    ramp = ClassicRamp(RULE)
+    ramp.tick(29.0, [done(20.0, 12.0)], [])
+    ramp.lose(["too much"], 29.0)
+    found = []
+    for period in range(1, 5):
+        ramp.tick(30.0 * period, [], [])
+        found.append(ramp.done)
+    # As long as the window knows a first token it might add somebody.
+    assert found == [False, False, True, True]
+
+
 def test_a_rate_limited_user_freezes_the_ramp() -> None:
     ramp = ClassicRamp(RULE)
     assert ramp.tick(30.0, [done(1.0, 0.5)], [Observed("c", 3.0, throttled=True)]) == 1

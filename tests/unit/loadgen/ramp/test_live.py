@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from loadgen.ramp.budget import Budget, BudgetRule
+from loadgen.ramp.certify import CertifyRamp, CertifyRule
+from loadgen.ramp.classic import ClassicRamp, ClassicRule
 from loadgen.ramp.controller import Note
 from loadgen.ramp.live import SeatGate, Seats, Steering
-from loadgen.ramp.slo import Observed
+from loadgen.ramp.slo import Limit, Observed, Slo
 from loadgen.sample import Sample
 from loadgen.session import Gate
 
@@ -69,6 +72,45 @@ async def test_users_are_offered_once_and_every_sample_is_heard_of_once(
     assert told == [2, 1, 3]
     assert [len(ended) for ended, _ in script.heard] == [1, 0, 0]
     assert [len(waiting) for _, waiting in script.heard] == [1, 1, 1]
+
+
+async def test_users_who_did_not_fit_leave_the_ramp_and_can_be_added_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("loadgen.ramp.live.TICK_REAL_S", 0.0)
+    ramp, gate, told = ClassicRamp(ClassicRule(10.0, 50, users_first=3)), Gate(), list[int]()
+    budget = Budget(BudgetRule(100), lambda: 0.0)
+    now = iter([1.0, 31.0])
+
+    def clock() -> float:
+        """Two users are lost in the first period, and seven are added at its end."""
+        at = next(now)
+        if at == 31.0:
+            budget.lose("too much")
+            budget.lose("too much")
+        return at
+
+    def offer(users: int) -> None:
+        told.append(users)
+        if len(told) == 2:
+            gate.close("over")
+
+    ended = [Sample("a", "t", 0, planned_tokens=640, t_first_token=1.0, t_end=2.0)]
+    steering = Steering(ramp, gate, 1.0, 0.0, offer=offer, clock=clock, budget=budget)
+    monkeypatch.setattr("loadgen.ramp.live.TICK_S", 0.0)
+    await steering.steer(ended, [])
+    assert told == [3, 3 - 2 + 7]
+    assert ramp.notes[1].why == "2 did not fit: too much"
+    assert budget.live_tokens == 640
+
+
+async def test_a_certified_level_hears_who_has_not_begun() -> None:
+    rule = CertifyRule(Slo((Limit("ttft_s", 1.0),)), 4)
+    ramp, budget = CertifyRamp(rule), Budget(BudgetRule(100, waits=True), lambda: 0.0)
+    steering = Steering(ramp, Gate(), 1.0, 0.0, offer=lambda _: None, budget=budget)
+    budget.joining = 2
+    steering._tick([], [])
+    assert ramp.joining == 2
 
 
 async def test_the_end_of_the_run_is_the_end_of_the_ramp() -> None:

@@ -31,17 +31,18 @@ def test_certify() -> None:
     slo = Slo((Limit("ttft_s", 2.0), Limit("ttft_s", 8.0, 16_000)))
     asked = parsed(
         "--ramp", "certify", "--slo", "ttft_s=2", "--slo", "ttft_s@16k=8", "--max-users", "9",
-        "--hold", "1h", "--attainment", "0.9",
+        "--hold", "1h", "--attainment", "0.9", "--max-new-tokens-per-period", "500k",
     )  # fmt: skip
-    assert asked == (slo, CertifyRule(slo, 9, 2, 0.9, hold_s=3600.0))
+    rule = CertifyRule(slo, 9, 2, 0.9, hold_s=3600.0, new_tokens_max=500_000)
+    assert asked == (slo, rule)
 
 
 def test_classic() -> None:
     asked = parsed(
         "--ramp", "classic", "--slo", "ttft_s=2", "--cooldown", "--ttft-metric", "p95",
-        "--max-working-set", "1M", "--period", "10s",
+        "--max-working-set", "1M", "--period", "10s", "--max-new-tokens-per-period", "200k",
     )  # fmt: skip
-    rule = ClassicRule(2.0, 64, 2, 10.0, 3, "p95", 1_000_000, cooldown=True)
+    rule = ClassicRule(2.0, 64, 2, 10.0, 3, "p95", 1_000_000, cooldown=True, new_tokens_max=200_000)
     assert asked == (Slo((Limit("ttft_s", 2.0),)), rule)
 
 
@@ -52,6 +53,7 @@ def test_classic() -> None:
         (("--ramp", "classic", "--slo", "itl_s=1"), "needs --slo ttft_s"),
         (("--ramp", "certify", "--slo", "ttft_s=1", "--max-users", "1"), "more than --max-users"),
         (("--slo", "speed=1"), "is no limit"),
+        (("--max-new-tokens-per-period", "1k"), "users that a --ramp adds"),
     ],
 )
 def test_what_does_not_go_together(arguments: tuple[str, ...], said: str) -> None:
