@@ -32,6 +32,7 @@ _MAY_PRINT = "another template prints it, so no hit is promised behind it"
 FAR = {
     "description null": _ESTIMATED,
     "strict false": _ESTIMATED,
+    "form of a number": _ESTIMATED,
     "no tools": _ESTIMATED,
     "arguments that are no JSON": _ESTIMATED,
     "system content in two parts": _ESTIMATED,
