@@ -108,9 +108,10 @@ def _one_word(dialect: Dialect, body: bytes) -> bytes | None:
     said = array_spans(growing.raw) if growing is not None else None
     lead = said[0].raw if said and dialect.leads(said[0]) else None
     if lead is not None:
-        words = fields.pop(dialect.growing, None)
-        if not isinstance(words, list):
-            return None
+        words = fields.pop(dialect.growing)
+        if isinstance(words, str):
+            words = [{"role": "user", "content": words}]
+        assert isinstance(words, list)
         listed = b",".join([lead, *map(orjson.dumps, words)])
         kept.append(b"%b:[%b]" % (orjson.dumps(dialect.growing), listed))
     kept.append(orjson.dumps(fields)[1:-1])
