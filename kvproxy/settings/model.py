@@ -36,7 +36,7 @@ from kvproxy.settings.server import ServerSettings, UpstreamSettings
 from kvproxy.settings.store import StoreSettings
 from kvproxy.settings.tokens import TokensSettings
 from kvproxy.settings.warm import WarmSettings
-from kvproxy.settings.workers import check_decisions, check_legs
+from kvproxy.settings.workers import check_alone
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "text", "json"]
@@ -258,6 +258,13 @@ class Settings(Section):
     def _somebody_answers(self) -> Self:
         if self.replicas:
             check_roles(self.replicas)
-        check_legs(self.server.workers, self.disagg.connector)
-        check_decisions(self.server.workers, self.decisions.path)
+        store, legs = self.store, self.disagg.connector
+        needs = {
+            "disagg.connector is set: requests in two legs need": bool(legs),
+            "decisions.path is set: that file needs": bool(self.decisions.path),
+            "tokens.return_token_ids is on: answers it is in need": self.tokens.return_token_ids,
+            "store.share_spellings is on: spellings of other proxies need": bool(store.url)
+            and store.share_spellings,
+        }
+        check_alone(self.server.workers, needs)
         return self

@@ -1,5 +1,7 @@
 """Keys of `server` that are about several processes."""
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
@@ -32,15 +34,9 @@ class WorkerKeys(BaseModel):
     )
 
 
-def check_legs(workers: int, connector: str) -> None:
-    """Claims of a prompt's own leg are not passed between processes."""
-    if workers > 1 and connector:
-        message = "must be 1 where disagg.connector is set: requests in two legs need one process"
-        raise PydanticCustomError("workers_and_legs", message, {"at": ("server", "workers")})
-
-
-def check_decisions(workers: int, path: str) -> None:
-    """Each process would write digests under a secret of its own, into one file."""
-    if workers > 1 and path:
-        message = "must be 1 where decisions.path is set: one process writes that file"
-        raise PydanticCustomError("workers_and_decisions", message, {"at": ("server", "workers")})
+def check_alone(workers: int, needs: Mapping[str, bool]) -> None:
+    """Raises where something needs one process: `needs` says by key and reason what does."""
+    for why, is_so in needs.items():
+        if workers > 1 and is_so:
+            context = {"at": ("server", "workers"), "why": why}
+            raise PydanticCustomError("workers_alone", "must be 1 where {why} one process", context)

@@ -18,15 +18,23 @@ def test_bounds(given: dict[str, float]) -> None:
         ServerSettings.model_validate(given)
 
 
-def test_requests_in_two_legs_need_one_process() -> None:
-    tree = {"replicas": ["http://a:1"], "disagg": {"connector": "nixl"}}
+@pytest.mark.parametrize(
+    ("section", "given"),
+    [
+        ("disagg", {"connector": "nixl"}),
+        ("decisions", {"path": "decisions.jsonl"}),
+        ("tokens", {"return_token_ids": True}),
+        ("store", {"url": "redis://a:1"}),
+    ],
+)
+def test_what_processes_do_not_pass_on_needs_one(section: str, given: dict[str, object]) -> None:
+    tree = {"replicas": ["http://a:1"], section: given}
     assert Settings.model_validate(tree).server.workers == 1
-    with pytest.raises(ValidationError, match=r"must be 1 where disagg\.connector is set"):
+    with pytest.raises(ValidationError, match=rf"must be 1 where {section}\."):
         Settings.model_validate({**tree, "server": {"workers": 2}})
 
 
-def test_a_decision_log_needs_one_process() -> None:
-    tree = {"replicas": ["http://a:1"], "decisions": {"path": "decisions.jsonl"}}
-    assert Settings.model_validate(tree).server.workers == 1
-    with pytest.raises(ValidationError, match=r"must be 1 where decisions\.path is set"):
-        Settings.model_validate({**tree, "server": {"workers": 2}})
+def test_a_store_without_spellings_serves_several() -> None:
+    store = {"url": "redis://a:1", "share_spellings": False}
+    tree = {"replicas": ["http://a:1"], "store": store, "server": {"workers": 2}}
+    assert Settings.model_validate(tree).server.workers == 2
