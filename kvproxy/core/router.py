@@ -258,6 +258,9 @@ class Router:
 
     def abort(self, placement: Placement, now: float) -> None:
         """The request ended early, on whichever side. What was prefilled stays cached."""
+        if placement.prefill is not None and not placement.prefill.hold.released:
+            # It was given up before its first leg was sent: nobody else knows of that claim.
+            self.abort(placement.prefill, now)
         self.holdings.chains.finished(placement.placing.request_id, 0)
         self._settle(placement, 0, now)
 

@@ -209,3 +209,12 @@ async def test_a_plain_placement_passes_through() -> None:
     assert await it.answer() == b"hello"
     assert [name for name, _, _ in it.wire.asked] == ["d"]
     assert not it.legs.outcomes
+
+
+async def test_a_turn_given_up_before_its_first_leg_holds_nothing() -> None:
+    it = scene(Connector.NIXL, {})
+    assert not it.settled()
+    it.router.abort(it.placement, 1.0)
+    assert it.settled()
+    assert it.placement.prefill is not None
+    assert it.placement.prefill.hold.released
