@@ -24,11 +24,15 @@ class Hold(Struct, eq=False, gc=False):
 
 @dataclass(slots=True)
 class Load:
-    """Counters of one replica; only reserve, revise, first_token and release change them."""
+    """Counters of one replica; only reserve, revise, first_token and release change them, and what
+    is heard of others. `decoding`: answers under way, ours and, as of the last scrape, others';
+    `waiting_s`: what `waiting` takes, and `oldest_s` the one of them that is worked on."""
 
     in_flight: int = 0
+    decoding: int = 0
     waiting: dict[int, Hold] = field(default_factory=dict)
     waiting_s: float = 0.0
+    oldest_s: float = 0.0
     progress_at: float = 0.0
     typical_s: float = 0.0
     foreign_waiting: int = 0
@@ -39,10 +43,11 @@ class Load:
     _extra: tuple[int, int] = (0, 0)
 
     def reserve(self, replica: str, prefill_s: float, now: float) -> Hold:
-        hold = Hold(replica, prefill_s, now, alone=not self.waiting and not self.foreign_waiting)
-        if not self.waiting:
-            self.progress_at = now
-        self.waiting[id(hold)] = hold
+        waiting = self.waiting
+        hold = Hold(replica, prefill_s, now, not waiting and not self.foreign_waiting)
+        if not waiting:
+            self.progress_at, self.oldest_s = now, prefill_s
+        waiting[id(hold)] = hold
         self.waiting_s += prefill_s
         self.typical_s += (prefill_s - self.typical_s) * _TYPICAL_SHARE
         self.in_flight += 1
@@ -52,6 +57,7 @@ class Load:
         assert not hold.released
         if hold.first_token_at is None:
             hold.first_token_at = now
+            self.decoding += 1
             self._leave_queue(hold, now)
 
     def release(self, hold: Hold, now: float) -> None:
@@ -60,16 +66,19 @@ class Load:
         self.in_flight -= 1
         if hold.first_token_at is None:
             self._leave_queue(hold, now)
+        else:
+            self.decoding -= 1
 
     def revise(self, hold: Hold, prefill_s: float) -> None:
         """It will take so long after all, unless it has begun to answer."""
         if hold.first_token_at is None and not hold.released:
             self.waiting_s += prefill_s - hold.prefill_s
             hold.prefill_s = prefill_s
+            self.oldest_s = next(iter(self.waiting.values())).prefill_s
 
     def scraped(self, running: int, waiting: int) -> None:
         """What the engine says of itself: more than what is ours came from elsewhere."""
-        own_running = self.in_flight - len(self.waiting)
+        own_running = self.decoding - self.foreign_running
         self._extra = (waiting - len(self.waiting), running - own_running)
         self._see_foreign()
 
@@ -82,33 +91,32 @@ class Load:
     def _see_foreign(self) -> None:
         waiting, running = self._extra
         self.foreign_waiting = max(self.peers_waiting, waiting)
-        self.foreign_running = max(self.peers_decoding, running)
-
-    @property
-    def decoding(self) -> int:
-        """Answers under way, ours and, as of the last scrape, others'."""
-        return self.in_flight - len(self.waiting) + self.foreign_running
+        before, self.foreign_running = self.foreign_running, max(self.peers_decoding, running)
+        self.decoding += self.foreign_running - before
 
     def queue_s(self, now: float) -> float:
         """Seconds until a new prefill would start here; others' of which nothing else is known are
         taken for typical ones."""
-        unknown = self.foreign_waiting - self.peers_waiting
-        foreign_s = unknown * self.typical_s + self.peers_waiting_s
-        return foreign_s + self.own_queue_s(now) if self.waiting else foreign_s
+        # This is asked of every replica for every new conversation: own_queue_s, spelt out.
+        queue_s = self.waiting_s
+        if queue_s:
+            worked_s = now - self.progress_at
+            if worked_s > 0:
+                queue_s -= worked_s if worked_s < self.oldest_s else self.oldest_s  # noqa: FURB136
+        if self.foreign_waiting:
+            unknown = self.foreign_waiting - self.peers_waiting
+            queue_s += unknown * self.typical_s + self.peers_waiting_s
+        return queue_s if queue_s > 0 else 0.0
 
     def own_queue_s(self, now: float) -> float:
         """The part of queue_s() that was placed here."""
-        if not self.waiting:
-            return 0.0
-        oldest = next(iter(self.waiting.values()))
-        # Not by min and max: this is asked of every replica for every decision.
-        worked_s = now - self.progress_at
-        worked_s = worked_s if worked_s < oldest.prefill_s else oldest.prefill_s  # noqa: FURB136
-        left_s = self.waiting_s - worked_s if worked_s > 0 else self.waiting_s
-        return left_s if left_s > 0 else 0.0
+        worked_s = min(max(0.0, now - self.progress_at), self.oldest_s)
+        return max(0.0, self.waiting_s - worked_s)
 
     def _leave_queue(self, hold: Hold, now: float) -> None:
-        del self.waiting[id(hold)]
+        waiting = self.waiting
+        del waiting[id(hold)]
         # An empty queue owes nothing: rounding must not add up over millions of requests.
-        self.waiting_s = self.waiting_s - hold.prefill_s if self.waiting else 0.0
+        self.waiting_s = self.waiting_s - hold.prefill_s if waiting else 0.0
+        self.oldest_s = next(iter(waiting.values())).prefill_s if waiting else 0.0
         self.progress_at = now

@@ -263,7 +263,7 @@ class HopPlacer:
             placed.waited_s,
         )
         hold = replica.load.reserve(replica.id, score.prefill_s, now)
-        placement = Placement(placing, self.router.policy, hold, _NOWHERE, now)
+        placement = Placement(placing, replica, self.router.policy, hold, _NOWHERE, now)
         if placed.step is not None and record.identity is not None:
             record.step = _step(placed, record.identity.agent, placing.chain)
             record.stake = Stake(*placed.stake) if placed.stake is not None else None
