@@ -1,6 +1,7 @@
 """`kvproxy top` in a real terminal: drawn again and again within its size, ended by Ctrl-C."""
 
 import asyncio
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from tests.support.browser import PICTURES
 from tests.support.traffic import busy_proxy, talk
 
 SIZES = {"wide": (140, 45), "narrow": (80, 24)}
+NAMED = "vllm-{n}.vllm.inference.svc.cluster.local:8000"
 WAIT_S = 30.0
 
 
@@ -46,7 +48,7 @@ async def test_top_is_drawn_and_ends_with_ctrl_c(size: str, tmp_path: Path) -> N
         pytest.skip("no tmux: `make test-browser` installs it")
     width, height = SIZES[size]
     terminal = Terminal(tmp_path / "tmux")
-    async with busy_proxy() as running:
+    async with busy_proxy(named=NAMED) as running:
         # The terminal says its size, not what the tests were started with.
         top = f"unset COLUMNS LINES; {sys.executable} -m kvproxy top --interval 0.5"
         top += f" --url {running.url}; echo ended $?"
@@ -60,7 +62,15 @@ async def test_top_is_drawn_and_ends_with_ctrl_c(size: str, tmp_path: Path) -> N
             PICTURES.mkdir(parents=True, exist_ok=True)
             (PICTURES / f"top-{size}.txt").write_text(screen)
             assert "Traceback" not in screen
-            assert max(map(len, screen.splitlines())) <= width
+            lines = screen.splitlines()
+            assert max(map(len, lines)) <= width
+            top, decisions = screen.split("latest decisions")
+            for n in range(3):
+                assert len(re.findall(rf"^vllm-{n} .*\bready\b", top, re.MULTILINE)) == 1, screen
+            assert "…" not in top, screen
+            chosen = decisions.strip().splitlines()[1:]
+            assert len(chosen) >= 3, screen
+            assert all(re.match(r"vllm-[012] ", line) for line in chosen), screen
             await asyncio.to_thread(terminal.run, "send-keys", "C-c")
             assert "Traceback" not in await terminal.shows("ended ")
         finally:
