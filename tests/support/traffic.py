@@ -28,9 +28,10 @@ async def busy_proxy(replicas: int = 3, named: str = "", **sections: Any) -> Asy
         yield running
 
 
-async def talk(url: str, turns: Iterable[int]) -> None:
+async def talk(url: str, turns: Iterable[int], key: str = "") -> None:
     """The same turns of six conversations."""
-    async with aiohttp.ClientSession() as session:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    async with aiohttp.ClientSession(headers=headers) as session:
         for turn in turns:
             await asyncio.gather(*(_turn(session, url, name, turn) for name in range(6)))
 
