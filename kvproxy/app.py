@@ -48,6 +48,7 @@ from kvproxy.finding import Finding
 from kvproxy.listeners import servers
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
+from kvproxy.ops.first_steps import first_steps
 from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
@@ -333,6 +334,7 @@ async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     sys.stdout.write(f"ready {url}\n")
     sys.stdout.flush()
     notify("READY=1", f"STATUS=listening on {url}")
+    first_steps(settings, url, app.admin_server, app.metrics.answered)
     await stop.wait()
     # A second signal means now: the default action ends the process.
     loop.remove_signal_handler(signal.SIGINT)

@@ -82,7 +82,11 @@ def _ask(request: urllib.request.Request) -> State:
         hint = "; give --api-key-env" if error.code in (401, 403) else ""
         raise click.ClickException(f"{request.full_url} answered {error.code}{hint}") from error
     except (urllib.error.URLError, TimeoutError, ValueError) as error:
-        raise click.ClickException(f"{request.full_url} does not answer: {error}") from error
+        why = getattr(error, "reason", error)
+        raise click.ClickException(
+            f"{request.full_url} does not answer: {why}. --url names the proxy, or where its "
+            "admin.listen is"
+        ) from error
 
 
 def view(state: State, width: int, height: int) -> Group:
