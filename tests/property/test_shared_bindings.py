@@ -2,6 +2,7 @@
 ran. The store is a twin of the real one, which is held to it below."""
 
 import random
+from collections.abc import Callable
 from functools import partial
 from random import Random
 
@@ -60,7 +61,8 @@ class World:
         """Each proxy finds out in its own time, by either connection first."""
         self.store.up = True
         for proxy in self.chance.sample(self.proxies, len(self.proxies)):
-            steps = [proxy.hear, proxy.retell, partial(proxy.tell, self.now_s)]
+            steps: list[Callable[[], None]] = [proxy.hear, proxy.retell]
+            steps += [partial(proxy.tell, self.now_s)]
             for step in self.chance.sample(steps, 3):
                 proxy.reaches = True
                 step()
