@@ -28,6 +28,7 @@ _EVERYTHING = {
     "lmcache": {"coordinator_url": "http://coordinator"},
     "store": {"url": "redis://store"},
     "disagg": {"connector": "nixl"},
+    "tracing": {"endpoint": "http://collector:4318"},
 }
 
 

@@ -11,7 +11,8 @@ from kvproxy.settings.tree import dotted, leaves
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("deploy/*.md")), ROOT / "README.md", ROOT / "kvproxy/README.md"]
-# Sections whose dots are not settings' everywhere.
+# Attributes of spans that look like a setting.
+OF_SPANS = {"server.address"}
 OF_FILES = re.compile(r"\.(py|md|yaml|json|sh|conf|log|prom)$")
 
 
@@ -22,7 +23,7 @@ def unknown_keys(text: str) -> list[str]:
     found = re.findall(r"`([a-z_]+\.[a-z0-9_.]+)(?:: [^`]*)?`", text)
     return sorted(
         name
-        for name in set(found)
+        for name in set(found) - OF_SPANS
         if name.partition(".")[0] in sections
         and not OF_FILES.search(name)
         and not any(key == name or key.startswith(f"{name}.") for key in known)
