@@ -9,8 +9,8 @@ import uvloop
 
 from kvproxy.adapters.http1.listener import ListenError
 from kvproxy.adapters.http1.tls import TlsError
+from kvproxy.admin.first_steps import first_steps
 from kvproxy.app import App
-from kvproxy.ops.first_steps import first_steps
 from kvproxy.ops.logs import set_up
 from kvproxy.ops.systemd import notify
 from kvproxy.reload import Load, Reloaded

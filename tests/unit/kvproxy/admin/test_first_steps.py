@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kvproxy.ops import first_steps as module
-from kvproxy.ops.first_steps import first_steps, where_to_look
+from kvproxy.admin import first_steps as module
+from kvproxy.admin.first_steps import first_steps, where_to_look
 from kvproxy.settings.model import Settings
 
 URL, OPERATORS = "http://127.0.0.1:8080", "http://127.0.0.1:9000"
