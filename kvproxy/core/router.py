@@ -261,6 +261,10 @@ class Router:
         self.pins.forget_replica(replica.id)
         self.holdings.forget(replica.id)
 
+    def replica(self, name: str) -> Replica | None:
+        """None if there is none of that id any more."""
+        return self._by_id.get(name)
+
     def policy_of(self, model: str) -> PolicyName:
         return self.pools.policies.get(model, self.policy)
 
