@@ -83,19 +83,21 @@ class Admission:
     def pass_by(self, ticket: Ticket, now: float) -> Placement | None:
         """What enter() and poll() come to for a ticket that nobody waits with and that need not
         wait; None where that is not so: then enter() is next. Raises as enter() does."""
-        if self.length or not self._limits.queue_max:
+        limits = self._limits
+        if self.length or not limits.queue_max:
             return None
         self._aim(ticket, now)
-        self._refuse_late(ticket)
-        replica, limits = ticket.replica, self._limits
+        if limits.ttft_slo_s != inf:
+            self._refuse_late(ticket)
+        replica, prefill_s = ticket.replica, ticket.score.prefill_s
         assert replica is not None
-        if replica.health is not Health.READY or limits.wait_max_s <= 0:
+        if replica.life.health is not Health.READY or limits.wait_max_s <= 0:
             return None
         if replica.load.queue_s(now) >= limits.backlog_s:
             return None
-        if limits.backlog_s != inf:
+        if limits.backlog_s != inf and prefill_s > limits.allowance.small_s:
             allowance = self._allowance(replica, now)
-            if not allowance.permits(ticket.score.prefill_s, replica.pinned, now):
+            if not allowance.permits(prefill_s, replica.pinned, now):
                 return None
         return self._place(ticket, replica, now)
 
@@ -154,7 +156,8 @@ class Admission:
         self._shares.charge(ticket.identity.tenant, ticket.score.prefill_s)
         if self._limits.backlog_s != inf:
             miss = max(1, ticket.prompt_tokens - ticket.match.tokens)
-            harm_s = pushed_out_s(replica, miss, now, self._router.returns.chance)
+            full = replica.hbm.size + miss > replica.hbm_tokens
+            harm_s = full and pushed_out_s(replica, miss, now, self._router.returns.chance)
             if harm_s:
                 self._allowance(replica, now).spend(harm_s, now)
         return self._router.reserve(_placing(ticket, now), now)

@@ -159,17 +159,16 @@ class Holdings:
     ) -> Outcome:
         """The engine reported so many cached tokens where `match` was predicted."""
         self._unreported.pop(replica.id, None)
-        said = [] if match.by_history is None else [(Source.HISTORY, match.by_history)]
+        name, size, observe = replica.id, replica.block_size, self.trust.observe
+        found = []
+        if match.by_history is not None:
+            found.append(observe(name, Source.HISTORY, match.by_history, reported, size))
         if match.by_events is not None:
             self._correct(replica, model, match, chain, reported)
-            said.append((Source.EVENTS, match.by_events))
+            found.append(observe(name, Source.EVENTS, match.by_events, reported, size))
         if match.by_coordinator is not None:
-            said.append((Source.COORDINATOR, match.by_coordinator))
-        changes: tuple[Change, ...] = ()
-        for source, predicted in said:
-            change = self.trust.observe(replica.id, source, predicted, reported, replica.block_size)
-            if change is not None:
-                changes = (*changes, change)
+            found.append(observe(name, Source.COORDINATOR, match.by_coordinator, reported, size))
+        changes = tuple(filter(None, found))
         restarted = self.trust.restarted(replica.id, match.tokens, reported)
         if restarted:
             replica.hbm.clear()

@@ -41,32 +41,20 @@ class WorkingSet:
         """A turn of `tokens` prompt tokens went to `replica`."""
         if now > self._due:
             self._expire(now)
-        bands, use = self._bands, self._uses.get(key)
-        newest = bands[0]
-        if use is None:
-            use = self._uses[key] = Use(replica, tokens, now)
-            newest.uses[key] = use
-            for band in bands:
-                band.by_replica[replica] += tokens
+        newest, use = self._bands[0], self._uses.get(key)
+        if use is not None and not use.band and use.replica == replica:
+            # As most turns do, it goes on where it was a moment ago.
+            newest.uses.move_to_end(key)
+            grown = tokens - use.tokens
+            use.tokens, use.at = tokens, now
         else:
-            at, grown = use.band, tokens - use.tokens
-            if use.replica != replica:
-                for band in bands[at:]:
-                    band.by_replica[use.replica] -= use.tokens
-                grown, use.replica = tokens, replica
-            if grown:
-                for band in bands[at:]:
-                    band.by_replica[replica] += grown
-            if at:
-                for band in bands[:at]:
-                    band.by_replica[replica] += tokens
-                del bands[at].uses[key]
-                newest.uses[key] = use
-            else:
-                newest.uses.move_to_end(key)
-            use.tokens, use.at, use.band = tokens, now, 0
-        due = now + newest.end_s
-        self._due = min(self._due, due)
+            if use is not None:
+                self._remove(key, use)
+            self._uses[key] = newest.uses[key] = Use(replica, tokens, now)
+            grown = tokens
+        if grown:
+            self._count(0, replica, grown)
+        self._due = min(self._due, now + newest.end_s)
         if len(self._uses) > self._sessions_max:
             self._drop_oldest()
 
@@ -106,14 +94,20 @@ class WorkingSet:
                     older.uses[key] = use
 
     def _drop_oldest(self) -> None:
-        for index, band in reversed(list(enumerate(self._bands))):
+        for band in reversed(self._bands):
             oldest = band.oldest()
             if oldest is not None:
-                key, use = oldest
-                del band.uses[key], self._uses[key]
-                for wider in self._bands[index:]:
-                    wider.by_replica[use.replica] -= use.tokens
+                self._remove(*oldest)
                 return
+
+    def _remove(self, key: Hashable, use: Use) -> None:
+        del self._bands[use.band].uses[key], self._uses[key]
+        self._count(use.band, use.replica, -use.tokens)
+
+    def _count(self, newest: int, replica: str, tokens: int) -> None:
+        """So many more in the window of band `newest`, and in all that reach farther back."""
+        for band in self._bands[newest:]:
+            band.by_replica[replica] += tokens
 
 
 class _Band:
