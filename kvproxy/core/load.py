@@ -5,6 +5,7 @@ prefill it still owes us, of which the oldest part has been worked on since the 
 """
 
 from dataclasses import dataclass, field
+from math import inf
 
 from msgspec import Struct
 
@@ -26,14 +27,16 @@ class Hold(Struct, eq=False, gc=False):
 class Load:
     """Counters of one replica; only reserve, revise, first_token and release change them, and what
     is heard of others. `decoding`: answers under way, ours and, as of the last scrape, others';
-    `waiting_s`: what `waiting` takes, and `oldest_s` the one of them that is worked on."""
+    `waiting_s`: what `waiting` takes. A new prefill could start at `free_at`, if what is worked on
+    ends as expected; later it is worked on still, and `behind_s` seconds are left."""
 
     in_flight: int = 0
     decoding: int = 0
     waiting: dict[int, Hold] = field(default_factory=dict)
     waiting_s: float = 0.0
-    oldest_s: float = 0.0
     progress_at: float = 0.0
+    free_at: float = -inf
+    behind_s: float = 0.0
     typical_s: float = 0.0
     foreign_waiting: int = 0
     foreign_running: int = 0
@@ -44,13 +47,18 @@ class Load:
 
     def reserve(self, replica: str, prefill_s: float, now: float) -> Hold:
         waiting = self.waiting
-        hold = Hold(replica, prefill_s, now, not waiting and not self.foreign_waiting)
+        alone = not waiting and not self.foreign_waiting
+        hold = Hold(replica, prefill_s, now, alone)
         if not waiting:
-            self.progress_at, self.oldest_s = now, prefill_s
+            self.progress_at = now
         waiting[id(hold)] = hold
         self.waiting_s += prefill_s
         self.typical_s += (prefill_s - self.typical_s) * _TYPICAL_SHARE
         self.in_flight += 1
+        if alone:
+            self.free_at = now + prefill_s
+        else:
+            self._recount()
         return hold
 
     def first_token(self, hold: Hold, now: float) -> None:
@@ -74,7 +82,7 @@ class Load:
         if hold.first_token_at is None and not hold.released:
             self.waiting_s += prefill_s - hold.prefill_s
             hold.prefill_s = prefill_s
-            self.oldest_s = next(iter(self.waiting.values())).prefill_s
+            self._recount()
 
     def scraped(self, running: int, waiting: int) -> None:
         """What the engine says of itself: more than what is ours came from elsewhere."""
@@ -93,30 +101,38 @@ class Load:
         self.foreign_waiting = max(self.peers_waiting, waiting)
         before, self.foreign_running = self.foreign_running, max(self.peers_decoding, running)
         self.decoding += self.foreign_running - before
+        self._recount()
 
     def queue_s(self, now: float) -> float:
         """Seconds until a new prefill would start here; others' of which nothing else is known are
         taken for typical ones."""
-        # This is asked of every replica for every new conversation: own_queue_s, spelt out.
-        queue_s = self.waiting_s
-        if queue_s:
-            worked_s = now - self.progress_at
-            if worked_s > 0:
-                queue_s -= worked_s if worked_s < self.oldest_s else self.oldest_s  # noqa: FURB136
-        if self.foreign_waiting:
-            unknown = self.foreign_waiting - self.peers_waiting
-            queue_s += unknown * self.typical_s + self.peers_waiting_s
-        return queue_s if queue_s > 0 else 0.0
+        left_s = self.free_at - now
+        return left_s if left_s > self.behind_s else self.behind_s  # noqa: FURB136
 
     def own_queue_s(self, now: float) -> float:
         """The part of queue_s() that was placed here."""
-        worked_s = min(max(0.0, now - self.progress_at), self.oldest_s)
-        return max(0.0, self.waiting_s - worked_s)
+        others_s = self._others_s()
+        return max(self.free_at - now, self.behind_s) - others_s if self.waiting else 0.0
 
     def _leave_queue(self, hold: Hold, now: float) -> None:
         waiting = self.waiting
         del waiting[id(hold)]
         # An empty queue owes nothing: rounding must not add up over millions of requests.
         self.waiting_s = self.waiting_s - hold.prefill_s if waiting else 0.0
-        self.oldest_s = next(iter(waiting.values())).prefill_s if waiting else 0.0
         self.progress_at = now
+        if waiting or self.foreign_waiting:
+            self._recount()
+        else:
+            self.free_at, self.behind_s = -inf, 0.0
+
+    def _recount(self) -> None:
+        """What queue_s() says until the next change."""
+        self.behind_s, self.free_at = self._others_s(), -inf
+        if self.waiting:
+            self.free_at = self.progress_at + self.waiting_s + self.behind_s
+            worked_on = next(iter(self.waiting.values()))
+            self.behind_s += max(0.0, self.waiting_s - worked_on.prefill_s)
+
+    def _others_s(self) -> float:
+        unknown = self.foreign_waiting - self.peers_waiting
+        return unknown * self.typical_s + self.peers_waiting_s

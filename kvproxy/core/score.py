@@ -157,8 +157,9 @@ def cheapest(asked: Asked, candidates: Sequence[Replica], matches: Sequence[Matc
         load = replica.load
         if load.decoding:
             total_s += delay * prefill_s * load.decoding
-        if load.waiting_s or load.foreign_waiting:
-            total_s += load.queue_s(now)
+        # load.queue_s, spelt out.
+        left_s = load.free_at - now
+        total_s += left_s if left_s > load.behind_s else load.behind_s  # noqa: FURB136
         line = waiting(replica.id)
         if line is not None:
             total_s += line.ahead_s(prefill_s)
@@ -188,13 +189,12 @@ def score(asked: Asked, replica: Replica, match: Match) -> Score:
     if match.dram or match.disk:
         miss, load_s = _miss_and_load(asked, replica, match)
     prefill_s = rate.prefill_s(miss, asked.prompt_tokens)
-    move_s = crowding_s = queue_s = eviction_s = 0.0
+    move_s = crowding_s = eviction_s = 0.0
     if home is None:
         crowding_s = weights.crowding * rate.prefill_s(asked.committed.get(replica.id, 0))
     elif home != replica.id:
         move_s = weights.move_margin_s
-    if load.waiting_s or load.foreign_waiting:
-        queue_s = load.queue_s(asked.now)
+    queue_s = load.queue_s(asked.now)
     if asked.lines and (line := asked.lines.get(replica.id)) is not None:
         queue_s += line.ahead_s(prefill_s)
     if replica.hbm.size + miss > replica.hbm_tokens:
