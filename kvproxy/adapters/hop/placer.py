@@ -130,7 +130,12 @@ class HopPlacer:
             if claim.tell and fits and record.turn is not None:
                 prompt = (salt_of(record.turn), record.exchange.path, record.body)
         response = (record.tenant, record.response) if record.response else None
-        self.link.mention(hop.Done(claim.n, claim.well, figures, prompt, response))
+        done = hop.Done(claim.n, claim.well, figures, prompt, response)
+        if response is not None:
+            # The client may go on from it at once, through whichever worker.
+            self.link.say(done)
+        else:
+            self.link.mention(done)
 
     def abort(self, placement: Placement) -> None:
         claim = self.claims.pop(placement)
