@@ -13,6 +13,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kvproxy.core.echo_rate import EchoRate
 from kvproxy.core.kv_events import Event
 from kvproxy.core.loadable import Loadable, Told
 from kvproxy.core.prefix_index import PrefixIndex
@@ -23,7 +24,6 @@ from kvproxy.core.token_chain import Anchor, TokenChains
 from kvproxy.core.trust import Change, Source, Trust, is_wrong
 from kvproxy.core.types import Chain, Tier
 
-_MODELS_MAX = 1024
 # What LMCache stores and finds whole.
 _CHUNK_TOKENS = 256
 # Answers without an announcement, of which even short ones fill a block now and then.
@@ -76,7 +76,7 @@ class Holdings:
         self._naming: set[str] = set()
         self._partial: set[tuple[str, int]] = set()
         self._behind: set[tuple[str, int]] = set()
-        self._echoes: dict[str, float] = {}
+        self.echo_rate = EchoRate()
         self._unheard: dict[str, int] = {}
         self._unreported: dict[str, int] = {}
 
@@ -273,7 +273,7 @@ class Holdings:
         held = self.index.look_up(replica.id, known.blocks, size)
         anchored = anchor.at.length
         echo = held.blocks * size if held.blocks > anchored else 0
-        if echo and self._echoes.get(model, 0.0) < 0.5:
+        if echo and not self.echo_rate.found_again(model):
             held = held.cut(anchored)
         tokens = _whole(held.blocks * size, prompt_tokens, size)
         hbm = min(held.hbm * size, tokens)
@@ -330,10 +330,7 @@ class Holdings:
         assert match.by_events is not None
         size = replica.block_size
         if match.echo:
-            if len(self._echoes) >= _MODELS_MAX:
-                self._echoes.clear()
-            was = self._echoes.get(model, 0.5)
-            self._echoes[model] = was + 0.2 * ((reported >= match.echo - size) - was)
+            self.echo_rate.saw(model, again=reported >= match.echo - size)
         if match.by_events > reported and is_wrong(match.by_events, reported, size):
             known = self._known(chain)
             if known is not None:

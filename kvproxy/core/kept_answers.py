@@ -7,12 +7,22 @@ from kvproxy.core.types import Usage
 _ANSWER_MASK = 0x5DEECE66D
 
 
+def whole(tokens: int, block_size: int) -> int:
+    """What stays cached of so many tokens: a block that is not full is used again at once."""
+    return tokens // block_size * block_size
+
+
 def answer_room(usage: Usage, block_size: int) -> int:
-    """Tokens of the blocks that the next turn will not extend: those of the answer, and the one
-    where the prompt ended, which stays allocated however little it holds."""
-    whole = usage.prompt_tokens // block_size * block_size
-    blocks = -(-(usage.prompt_tokens + usage.completion_tokens - whole) // block_size)
-    return blocks * block_size
+    """Tokens of the blocks that an answer takes while it grows, with the one where its prompt
+    ended."""
+    begun = usage.prompt_tokens % block_size + usage.completion_tokens
+    return -(-begun // block_size) * block_size
+
+
+def answer_kept(usage: Usage, block_size: int) -> int:
+    """Tokens of the blocks that an answer has filled; its last token was never computed with."""
+    filled = usage.prompt_tokens + max(0, usage.completion_tokens - 1)
+    return whole(filled, block_size) - whole(usage.prompt_tokens, block_size)
 
 
 def keep_answer(
@@ -25,3 +35,8 @@ def keep_answer(
     if not held:
         answer = hbm.extend(answer, key, [size])
     hbm.release(answer, now, retention_s)
+
+
+def go_on(hbm: PrefixTree, prompt_hash: int) -> None:
+    """The next turn repeats the answer as it was generated: its blocks are the new prompt's."""
+    hbm.drop(prompt_hash ^ _ANSWER_MASK)

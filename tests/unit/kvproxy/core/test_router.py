@@ -97,16 +97,16 @@ def test_answers_take_room() -> None:
     placement = router.place(SESSION, chain, 0.0)
     router.finish(placement, Usage(160, 500, 0), 1.0)
     replica = router.replicas[0]
-    # 160 tokens are ten whole blocks, however many were expected; 500 more take 32.
-    assert replica.hbm.size == max(160, placement.end.ends[-2]) + 32 * 16
+    # 160 tokens are ten whole blocks, however many were expected; 500 more fill 31.
+    assert replica.hbm.size == max(160, placement.end.ends[-2]) + 31 * 16
     assert replica.hbm.match(chain.hashes) == 10
 
 
-def test_the_block_where_a_prompt_ends_takes_room_until_it_is_evicted() -> None:
+def test_a_block_that_is_not_full_is_not_kept() -> None:
     router = make_router([make_replica(hbm_tokens=1000)])
     placement = router.place(SESSION, make_chain(*[TURN] * 10), 0.0)
-    router.finish(placement, Usage(165, 1, 0), 1.0)
-    assert router.replicas[0].hbm.size == max(165, placement.end.ends[-2]) + 16
+    router.finish(placement, Usage(205, 1, 0), 1.0)
+    assert router.replicas[0].hbm.size == 192
 
 
 def test_requests_in_flight_are_a_queue() -> None:
