@@ -1,5 +1,7 @@
 """The room that an answer takes in a replica's cache behind its prompt."""
 
+from typing import NamedTuple
+
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.types import Usage
 
@@ -35,6 +37,36 @@ def keep_answer(
     if not held:
         answer = hbm.extend(answer, key, [size])
     hbm.release(answer, now, retention_s)
+
+
+class Repeats(NamedTuple):
+    """Where the answer lies that is kept behind a prompt, in tokens of the one that goes on there;
+    nowhere if none is."""
+
+    prompt_hash: int = 0
+    start: int = 0
+    stop: int = 0
+
+    def found(self, cached: int, prompt_tokens: int) -> bool | None:
+        """Whether an engine that held so many tokens of the longer prompt held the answer with
+        them; None where that cannot be told: less was held, or there is no answer."""
+        if not self.start < self.stop < prompt_tokens or cached < self.start:
+            return None
+        return cached >= self.stop
+
+
+NO_REPEATS = Repeats()
+
+
+def kept_behind(hbm: PrefixTree, prompt_hash: int) -> int:
+    """Tokens of the answer that is kept behind a prompt."""
+    return hbm.alone(prompt_hash ^ _ANSWER_MASK)
+
+
+def repeats(hbm: PrefixTree, prompt_hash: int, start: int) -> Repeats:
+    """A prompt of `start` cached tokens is gone on from."""
+    kept = kept_behind(hbm, prompt_hash)
+    return Repeats(prompt_hash, start, start + kept) if kept else NO_REPEATS
 
 
 def go_on(hbm: PrefixTree, prompt_hash: int) -> None:

@@ -175,6 +175,11 @@ class PrefixTree:
         if self.size > self.capacity:
             self._shrink()
 
+    def alone(self, first: int) -> int:
+        """The size of a chain that is one run, 0 if it is not held or goes on."""
+        run = self._root.children.get(first)
+        return run.end if run is not None and not run.children else 0
+
     def drop(self, first: int) -> None:
         """Forget a chain that is one run, unless it is pinned or goes on."""
         run = self._root.children.get(first)

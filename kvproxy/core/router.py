@@ -12,7 +12,15 @@ from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.eligible import eligible, usable
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
-from kvproxy.core.kept_answers import answer_kept, answer_room, go_on, keep_answer, whole
+from kvproxy.core.kept_answers import (
+    NO_REPEATS,
+    answer_kept,
+    answer_room,
+    go_on,
+    keep_answer,
+    repeats,
+    whole,
+)
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.pins import Pins
 from kvproxy.core.placement import Lookup, Placement, Placing
@@ -139,9 +147,14 @@ class Router:
         hold = replica.load.reserve(replica.id, placing.score.prefill_s, now)
         replica.make_room()
         end, held = replica.hbm.pin(chain.hashes)
+        answer = NO_REPEATS
         if held < len(chain.hashes):
-            if held and self.holdings.echo_rate.found_again(identity.model):
-                go_on(replica.hbm, chain.hashes[held - 1])
+            if held:
+                tokens = int(self.ruler.tokens_at(chain, held, identity.model))
+                before, start = chain.hashes[held - 1], whole(tokens, replica.block_size)
+                answer = repeats(replica.hbm, before, start)
+                if self.holdings.echo_rate.found_again(identity.model):
+                    go_on(replica.hbm, answer.prompt_hash)
             ends = self.ruler.token_ends(chain, held, identity.model, end.end)
             end = replica.hbm.extend(end, chain.hashes[held:], ends)
         self.held.add(placing.prompt_tokens, now)
@@ -154,7 +167,8 @@ class Router:
             self.holdings.opened(placing.request_id, replica, chain)
         leg = placing.prefill_leg()
         prefill = self.reserve(leg, now) if leg is not None else None
-        return Placement(placing, self.policy_of(identity.model), hold, end, now, prefill)
+        policy = self.policy_of(identity.model)
+        return Placement(placing, policy, hold, end, now, prefill, answer)
 
     def elsewhere(
         self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked, whole: Choice
@@ -306,6 +320,11 @@ class Router:
                 # What follows has the block in which they part for itself.
                 tokens = self.ruler.tokens_at(chain, blocks, model)
                 replica.hbm.place(parting, whole(int(tokens), replica.block_size))
+        again = placement.repeats.found(cached, usage.prompt_tokens)
+        if again is not None:
+            self.holdings.echo_rate.saw(model, again=again)
+            if again:
+                go_on(replica.hbm, placement.repeats.prompt_hash)
         loads = predicted.dram or predicted.disk
         miss, ttft_s = usage.prompt_tokens - cached, 0.0
         if hold.first_token_at is not None and not loads:

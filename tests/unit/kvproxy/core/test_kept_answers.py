@@ -1,6 +1,13 @@
 import pytest
 
-from kvproxy.core.kept_answers import answer_kept, answer_room, go_on, keep_answer
+from kvproxy.core.kept_answers import (
+    NO_REPEATS,
+    answer_kept,
+    answer_room,
+    go_on,
+    keep_answer,
+    repeats,
+)
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.types import Usage
 
@@ -43,3 +50,16 @@ def test_what_the_next_turn_repeats_is_its_own() -> None:
     go_on(tree, 7)
     go_on(tree, 7)
     assert tree.size == 0
+
+
+def test_whether_an_answer_was_found_again() -> None:
+    tree = PrefixTree(100)
+    assert repeats(tree, 7, 32) is NO_REPEATS
+    keep_answer(tree, 7, 48, 1.0, 0.0)
+    answer = repeats(tree, 7, 32)
+    assert (answer.start, answer.stop) == (32, 80)
+    assert answer.found(80, 100) is True
+    assert answer.found(64, 100) is False
+    assert answer.found(16, 100) is None, "its prompt was evicted"
+    assert answer.found(79, 80) is None, "the last token is always computed"
+    assert NO_REPEATS.found(0, 100) is None

@@ -109,6 +109,23 @@ def test_a_block_that_is_not_full_is_not_kept() -> None:
     assert router.replicas[0].hbm.size == 192
 
 
+def test_an_answer_that_was_found_again_is_predicted_from_then_on() -> None:
+    """By usage figures alone, of a conversation that grows by 300 tokens a turn."""
+    router = make_router([make_replica(hbm_tokens=100_000)])
+    parts, predicted = [TURN] * 10, []
+    for turn in range(4):
+        chain, prompt = make_chain(*parts), 160 + 300 * turn
+        placement = router.place(SESSION, chain, float(turn))
+        predicted.append(placement.predicted_cached_tokens)
+        # The prompt before and 99 tokens of its answer, in whole blocks.
+        cached = (prompt - 300 + 99) // 16 * 16 if turn else 0
+        router.finish(placement, Usage(prompt, 100, cached), turn + 0.5)
+        parts += [b"said", b"x" * 1200]
+    assert predicted == [0, 160, (460 + 99) // 16 * 16, (760 + 99) // 16 * 16]
+    # Each answer but the last is part of the prompt that repeats it.
+    assert router.replicas[0].hbm.size == (1060 + 99) // 16 * 16
+
+
 def test_requests_in_flight_are_a_queue() -> None:
     router = make_router(1)
     placement = router.place(SESSION, make_chain(*[TURN] * 1000), 0.0)
