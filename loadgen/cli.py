@@ -169,6 +169,8 @@ def _replay(options: dict[str, object]) -> None:
     out.print(summary_table(result.summary))
     if isinstance(ramp := result.record["ramp"], dict):
         out.print(ramp_text(ramp), highlight=False)
+    if output is not None:
+        out.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True)
     if isinstance(json_file, Path):
         arms = {"arms": [arm(policy_of(result), result.summary)]}
         json_file.write_bytes(orjson.dumps(arms, option=orjson.OPT_INDENT_2) + b"\n")
