@@ -200,7 +200,8 @@ def _forecast(settings: RunSettings, traces: list[Trace], options: dict[str, obj
     assert isinstance(replicas, int)
     assert hbm_tokens is None or isinstance(hbm_tokens, int)
     try:
-        record = forecast(settings, traces, Fleet(replicas, hbm_tokens))
+        with Console(stderr=True).status("working out every request"):
+            record = forecast(settings, traces, Fleet(replicas, hbm_tokens))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     Console().print(forecast_table(record))

@@ -58,8 +58,8 @@ def _tell(commands: list[str], steps: list[tuple[int, float]], began: float, rep
     print()
     before = began
     for number, (command, (status, at)) in enumerate(zip(commands, steps, strict=False), 1):
-        failed = f"  FAILED: {status}" if status else ""
-        print(f"{number:3}  {at - before:6.1f} s  {command[:90]}{failed}")
+        short = " ".join(command.split())[:80]
+        print(f"{number:3}  {at - before:6.1f} s  {short}{_remark(status)}")
         before = at
     wrong = [status for status, _ in steps if status not in (0, INVALID)]
     if wrong or len(steps) < len(commands) or not reported:
@@ -70,6 +70,12 @@ def _tell(commands: list[str], steps: list[tuple[int, float]], began: float, rep
         minutes = (steps[number][1] - began) / 60
         print(f"first {what}: {number + 1} commands, {minutes:.1f} minutes")
     return 0
+
+
+def _remark(status: int) -> str:
+    if status == INVALID:
+        return "  (the client had too little of a core)"
+    return f"  FAILED: {status}" if status else ""
 
 
 def _is_taken(port: int) -> bool:
