@@ -13,6 +13,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kvproxy.core.echo_rate import EchoRate
 from kvproxy.core.kv_events import Event
 from kvproxy.core.loadable import Loadable, Told
 from kvproxy.core.prefix_index import PrefixIndex
@@ -20,15 +21,10 @@ from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
 from kvproxy.core.sent import NOTHING_HELD, Same, in_hbm, in_tiers, whole_blocks
+from kvproxy.core.silence import Silence
 from kvproxy.core.token_chain import Anchor, TokenChains
 from kvproxy.core.trust import Change, Source, Trust, is_wrong
 from kvproxy.core.types import Chain, Tier
-
-_MODELS_MAX = 1024
-# Answers without an announcement, of which even short ones fill a block now and then.
-_UNHEARD_MAX = 50
-# Older engines leave the figure out when it is 0, so one answer without it proves nothing.
-_UNREPORTED_MAX = 20
 
 
 class Known(NamedTuple):
@@ -77,9 +73,8 @@ class Holdings:
         self._naming: set[str] = set()
         self._partial: set[tuple[str, int]] = set()
         self._behind: set[tuple[str, int]] = set()
-        self._echoes: dict[str, float] = {}
-        self._unheard: dict[str, int] = {}
-        self._unreported: dict[str, int] = {}
+        self.echo_rate = EchoRate()
+        self._silence = Silence()
 
     def facts(self, chain: Chain) -> Facts:
         return Facts(self._known(chain), self.loadable.find(chain))
@@ -89,7 +84,8 @@ class Holdings:
     ) -> Match:
         """All sources are asked, also one that is not trusted: so it can win trust back."""
         known, told = facts
-        match = in_tiers(self._ruler, replica, model, chain, prompt_tokens)
+        echoes = self.echo_rate.found_again(model)
+        match = in_tiers(self._ruler, replica, model, chain, prompt_tokens, echoes=echoes)
         if not self.trust.trusts(replica.id, Source.HISTORY):
             match = Match(0, 0, by_history=match.tokens)
         if known is not None and replica.kv_events:
@@ -115,13 +111,15 @@ class Holdings:
         hashes, (known, told) = chain.hashes, facts
         first = hashes[0] if hashes else None
         alone = told is None and not self.trust.distrusted
-        same: Same = {}
+        echoes, same = self.echo_rate.found_again(model), Same()
         found = []
         for replica in replicas:
             if not alone or replica.dram is not None or (known is not None and replica.kv_events):
                 match = self.match(replica, model, chain, prompt_tokens, facts)
             elif first in replica.hbm.beginnings:
-                match = in_hbm(self._ruler, replica, model, chain, prompt_tokens, same=same)
+                match = in_hbm(
+                    self._ruler, replica, model, chain, prompt_tokens, echoes=echoes, same=same
+                )
             else:
                 match = NOTHING_HELD
             found.append(match)
@@ -158,7 +156,7 @@ class Holdings:
         self, replica: Replica, model: str, match: Match, chain: Chain, reported: int
     ) -> Outcome:
         """The engine reported so many cached tokens where `match` was predicted."""
-        self._unreported.pop(replica.id, None)
+        self._silence.reported(replica.id)
         name, size, observe = replica.id, replica.block_size, self.trust.observe
         found = []
         if match.by_history is not None:
@@ -172,7 +170,7 @@ class Holdings:
         restarted = self.trust.restarted(replica.id, match.tokens, reported)
         if restarted:
             replica.hbm.clear()
-        silent = replica.kv_events and self._is_silent(replica)
+        silent = replica.kv_events and self._silence.unannounced(replica.id)
         if not (changes or restarted or silent):
             return _NOTHING_NEW
         return Outcome(changes, restarted, silent)
@@ -181,16 +179,7 @@ class Holdings:
         """The engine did not say how much was cached, where some should have been."""
         if match.tokens < replica.block_size:
             return None
-        count = self._unreported.get(replica.id, 0) + 1
-        self._unreported[replica.id] = count
-        return Outcome(unreported=True) if count == _UNREPORTED_MAX else None
-
-    def _is_silent(self, replica: Replica) -> bool:
-        """Whether requests that made blocks were not followed by a single announcement, just now
-        for long enough to say so."""
-        unheard = self._unheard.get(replica.id, 0) + 1
-        self._unheard[replica.id] = unheard
-        return unheard == _UNHEARD_MAX
+        return Outcome(unreported=True) if self._silence.unreported(replica.id) else None
 
     def wants_tokens(self, replica: Replica) -> bool:
         """Whether its announcements cannot be tied to prompts otherwise: they name no requests, as
@@ -211,7 +200,7 @@ class Holdings:
 
     def apply(self, replica: str, rank: int, event: Event) -> None:
         """Raises KvEventError for an event that cannot be."""
-        self._unheard.pop(replica, None)
+        self._silence.announced(replica)
         grown = self.index.apply(replica, rank, event)
         if grown is not None:
             self._naming.add(replica)
@@ -237,8 +226,7 @@ class Holdings:
         self._partial = {(name, rank) for name, rank in self._partial if name != replica}
         self._behind = {(name, rank) for name, rank in self._behind if name != replica}
         self._naming.discard(replica)
-        self._unheard.pop(replica, None)
-        self._unreported.pop(replica, None)
+        self._silence.forget(replica)
         self.trust.forget(replica)
 
     def _by_events(self, replica: Replica, model: str, prompt_tokens: int, known: Known) -> Match:
@@ -246,7 +234,7 @@ class Holdings:
         held = self.index.look_up(replica.id, known.blocks, size)
         anchored = anchor.at.length
         echo = held.blocks * size if held.blocks > anchored else 0
-        if echo and self._echoes.get(model, 0.0) < 0.5:
+        if echo and not self.echo_rate.found_again(model):
             held = held.cut(anchored)
         tokens = whole_blocks(held.blocks * size, prompt_tokens, size)
         hbm = min(held.hbm * size, tokens)
@@ -303,10 +291,7 @@ class Holdings:
         assert match.by_events is not None
         size = replica.block_size
         if match.echo:
-            if len(self._echoes) >= _MODELS_MAX:
-                self._echoes.clear()
-            was = self._echoes.get(model, 0.5)
-            self._echoes[model] = was + 0.2 * ((reported >= match.echo - size) - was)
+            self.echo_rate.saw(model, again=reported >= match.echo - size)
         if match.by_events > reported and is_wrong(match.by_events, reported, size):
             known = self._known(chain)
             if known is not None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from kvproxy.core.echo_rate import EchoRate
+from kvproxy.core.kept_answers import go_on, whole
 from kvproxy.core.placement import Placement, Placing
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.types import Learned, Usage
@@ -9,17 +11,24 @@ from kvproxy.core.types import Learned, Usage
 Teach = Callable[[Learned], None]
 
 
-def learn(ruler: Ruler, placement: Placement, usage: Usage, teach: Teach | None) -> None:
+def learn(
+    ruler: Ruler, echo_rate: EchoRate, placement: Placement, usage: Usage, teach: Teach | None
+) -> None:
     """Before the claim is settled: what was found in the cache is looked at as it was."""
     placing, hold, replica = placement.placing, placement.hold, placement.replica
-    chain, match, cached = placing.chain, placing.match, usage.cached_tokens
-    ruler.learn(chain, len(chain.hashes), usage.prompt_tokens, placing.identity.model)
+    chain, match, model = placing.chain, placing.match, placing.identity.model
+    ruler.learn(chain, len(chain.hashes), usage.prompt_tokens, model)
+    cached = usage.cached_tokens
     if cached is None or placing.remote is not None:
         return
-    if cached and match.blocks < len(chain.hashes) and _ended_there(placing, cached):
-        # Reported hits are whole engine blocks: the true end lies half a block on, on average.
-        half = replica.block_size / 2
-        ruler.hit(chain, match.blocks, cached + half, half)
+    if cached and match.blocks < len(chain.hashes) and match.source == "history":
+        _learn_hit(ruler, placing, cached)
+    repeats = placement.repeats
+    again = repeats.found(cached, usage.prompt_tokens) if repeats.stop else None
+    if again is not None:
+        echo_rate.saw(model, again=again)
+        if again:
+            go_on(replica.hbm, repeats.prompt_hash)
     miss, ttft_s = usage.prompt_tokens - cached, 0.0
     if hold.first_token_at is not None and not (match.dram or match.disk):
         ttft_s = hold.first_token_at - hold.at
@@ -29,15 +38,20 @@ def learn(ruler: Ruler, placement: Placement, usage: Usage, teach: Teach | None)
         teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
 
 
-def _ended_there(placing: Placing, cached: int) -> bool:
-    """Whether the reported hit ended with the predicted blocks. Where chains part it is certain how
-    many blocks were held, if not how many tokens; where one just ends, part of it may have been
-    evicted unseen."""
-    replica, match = placing.replica, placing.match
-    if match.source != "history":
-        return False
-    off, least = abs(cached - match.tokens), 2 * replica.block_size
-    if off <= max(least, 0.02 * cached):
-        return True
-    near = off <= max(least, 0.25 * cached)
-    return near and replica.hbm.parts(placing.chain.hashes, match.blocks)
+def _learn_hit(ruler: Ruler, placing: Placing, cached: int) -> None:
+    """The engine held so much of the prompt. Where chains part it is certain how many blocks that
+    were, if not how many tokens; where one just ends, part of it may have been evicted unseen."""
+    chain, match, replica = placing.chain, placing.match, placing.replica
+    model, size = placing.identity.model, replica.block_size
+    off, least, half = abs(cached - match.tokens), 2 * size, size / 2
+    if off > max(least, 0.25 * cached):
+        return
+    parting = replica.hbm.parting(chain.hashes, match.blocks)
+    if parting is None and off > max(least, 0.02 * cached):
+        return
+    # Reported hits are whole engine blocks: the true end lies half a block on, on average.
+    ruler.hit(chain, match.blocks, cached + half, half, model, parts=parting is not None)
+    if parting is not None:
+        # What follows has the block in which they part for itself.
+        tokens = ruler.tokens_at(chain, match.blocks, model)
+        replica.hbm.place(parting, whole(int(tokens), size))

@@ -12,7 +12,8 @@ from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.eligible import eligible, usable
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
-from kvproxy.core.kept_answers import answer_room, keep_answer
+from kvproxy.core.kept_answers import answer_kept, answer_room, keep_answer, whole
+from kvproxy.core.kept_prompts import pin_prompt, write_through
 from kvproxy.core.lessons import Teach, learn
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.pins import Pins
@@ -20,7 +21,6 @@ from kvproxy.core.placement import Decided, Lookup, Placement, Placing
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.pools import Pools
 from kvproxy.core.prefix_index import PrefixIndex
-from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.replica import Replica, Role
 from kvproxy.core.response_homes import ResponseHomes
 from kvproxy.core.returns import Returns
@@ -174,17 +174,15 @@ class Router:
     def reserve(self, placing: Placing, now: float) -> Placement:
         """Load, cache model and affinity change together; finish or abort settles it."""
         identity, chain, replica = placing.identity, placing.chain, placing.replica
-        hashes, tokens, hbm = chain.hashes, placing.prompt_tokens, replica.hbm
+        tokens = placing.prompt_tokens
         hold = replica.load.reserve(replica.id, placing.score.prefill_s, now)
         replica.make_room()
-        end, held = hbm.pin(hashes)
-        if held < len(hashes):
-            ends = self.ruler.token_ends(chain, held, identity.model, end.end)
-            end = hbm.extend(end, hashes[held:], ends)
+        echoes = self.holdings.echo_rate.found_again(identity.model)
+        end, answer = pin_prompt(self.ruler, replica, identity.model, chain, echoes=echoes)
         self.held.add(tokens, now)
         replica.held_tokens += tokens
         if replica.dram is not None:
-            self._store(replica.dram, chain, identity.model, now)
+            write_through(self.ruler, replica.dram, identity.model, chain, now)
         if identity.session:
             self._bind(identity, replica, tokens, now)
         if replica.kv_events:
@@ -192,7 +190,7 @@ class Router:
         leg = placing.prefill_leg() if placing.remote is not None else None
         prefill = self.reserve(leg, now) if leg is not None else None
         policy = self.policy_of(identity.model)
-        return Placement(placing, replica, policy, hold, end, now, prefill)
+        return Placement(placing, replica, policy, hold, end, now, prefill, answer)
 
     def elsewhere(
         self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked, whole: Choice
@@ -209,12 +207,6 @@ class Router:
         prefillers = list(zip(able, held, strict=True))
         choice = disagg.choose(asked, lookup.candidates, lookup.matches, prefillers, whole)
         return choice if choice.remote is not None else None
-
-    def _store(self, dram: PrefixTree, chain: Chain, model: str, now: float) -> None:
-        """Prefill writes through to the DRAM tier, and what is found there is used again."""
-        end, held = dram.pin(chain.hashes)
-        ends = self.ruler.token_ends(chain, held, model, end.end)
-        dram.release(dram.extend(end, chain.hashes[held:], ends), now)
 
     def _bind(self, identity: Identity, replica: Replica, tokens: int, now: float) -> None:
         key, retention_s = self.key_of(identity), identity.retention_s
@@ -289,13 +281,13 @@ class Router:
         of the prediction, if that can be told."""
         placing, replica, holdings = placement.placing, placement.replica, self.holdings
         if usage is None:
-            self._settle(placement, 0, now)
+            self._settle(placement, None, now)
             holdings.chains.finished(placing.request_id, 0)
             return None
-        learn(self.ruler, placement, usage, self.teach)
+        learn(self.ruler, holdings.echo_rate, placement, usage, self.teach)
         if placing.chain.hashes:
-            replica.hbm.correct(placement.end, usage.prompt_tokens)
-        self._settle(placement, answer_room(usage, replica.block_size), now)
+            replica.hbm.correct(placement.end, whole(usage.prompt_tokens, replica.block_size))
+        self._settle(placement, usage, now)
         holdings.chains.finished(placing.request_id, usage.prompt_tokens)
         if placing.remote is not None:
             # What was fetched is reported as cached too: it says nothing of what was held.
@@ -311,18 +303,20 @@ class Router:
             # It was given up before its first leg was sent: nobody else knows of that claim.
             self.abort(placement.prefill, now)
         self.holdings.chains.finished(placement.placing.request_id, 0)
-        self._settle(placement, 0, now)
+        self._settle(placement, None, now)
 
-    def _settle(self, placement: Placement, answer_tokens: int, now: float) -> None:
+    def _settle(self, placement: Placement, usage: Usage | None, now: float) -> None:
         placing, replica = placement.placing, placement.replica
         replica.load.release(placement.hold, now)
         replica.make_room()
         self.held.add(-placing.prompt_tokens, now)
         replica.held_tokens -= placing.prompt_tokens
         chain, retention_s = placing.chain, placing.identity.retention_s
-        if answer_tokens and chain.hashes:
-            keep_answer(replica.hbm, chain.end, answer_tokens, now, retention_s)
-            replica.answered(answer_tokens)
+        if usage is not None and chain.hashes:
+            kept = answer_kept(usage, replica.block_size)
+            if kept:
+                keep_answer(replica.hbm, chain.end, kept, now, retention_s)
+            replica.answered(answer_room(usage, replica.block_size))
         replica.hbm.release(placement.end, now, retention_s)
 
     def _near(self, identity: Identity, now: float) -> Home | None:

@@ -1,5 +1,6 @@
 """How much of a prompt a replica holds by what was sent there: what its cache's model says."""
 
+from kvproxy.core.kept_answers import kept_behind, whole
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
@@ -9,30 +10,45 @@ from kvproxy.core.types import Chain
 _CHUNK_TOKENS = 256
 NOTHING_HELD = Match(0, 0, by_history=0)
 
-# Matches by blocks, whether others part there, and block size: what many replicas have in common,
-# as the text that every prompt begins with, is worked out once.
-Same = dict[tuple[int, bool, int], Match]
+# Matches by blocks, whether others part there, block size and answer behind: what many replicas
+# have in common, as the text that every prompt begins with, is worked out once.
+Same = dict[tuple[int, bool, int, int], Match]
 
 
 def in_hbm(
-    ruler: Ruler, replica: Replica, model: str, chain: Chain, prompt_tokens: int, *, same: Same
+    ruler: Ruler,
+    replica: Replica,
+    model: str,
+    chain: Chain,
+    prompt_tokens: int,
+    *,
+    echoes: bool,
+    same: Same,
 ) -> Match:
-    """`same` is of this prompt."""
-    blocks, parts = replica.hbm.find(chain.hashes)
+    """`echoes`: an answer that the prompt repeats is found again. `same` is of this prompt."""
+    hashes, size = chain.hashes, replica.block_size
+    blocks, parts = replica.hbm.find(hashes)
     if not blocks:
         return NOTHING_HELD
-    key = (blocks, parts, replica.block_size)
+    answer = 0
+    if echoes and blocks < len(hashes):
+        answer = kept_behind(replica.hbm, hashes[blocks - 1])
+    key = (blocks, parts, size, answer)
     match = same.get(key)
     if match is None:
-        tokens = ruler.tokens_held(chain, blocks, model, parts=parts)
-        hbm = whole_blocks(int(tokens), prompt_tokens, replica.block_size)
+        tokens = int(ruler.tokens_held(chain, blocks, model, parts=parts))
+        # The answer begins in the block in which the prompt before ended.
+        held = whole(tokens, size) + answer if answer else tokens
+        hbm = whole_blocks(held, prompt_tokens, size)
         match = same[key] = Match(blocks, hbm, by_history=hbm)
     return match
 
 
-def in_tiers(ruler: Ruler, replica: Replica, model: str, chain: Chain, prompt_tokens: int) -> Match:
+def in_tiers(
+    ruler: Ruler, replica: Replica, model: str, chain: Chain, prompt_tokens: int, *, echoes: bool
+) -> Match:
     """In HBM, and behind that in a second tier where there is one."""
-    match = in_hbm(ruler, replica, model, chain, prompt_tokens, same={})
+    match = in_hbm(ruler, replica, model, chain, prompt_tokens, echoes=echoes, same={})
     if replica.dram is None:
         return match
     stored = replica.dram.match(chain.hashes)

@@ -17,9 +17,12 @@ def holding(tree: PrefixTree, blocks: int) -> None:
 
 def test_who_was_sent_nothing_like_it_holds_nothing() -> None:
     replica = make_replica()
-    assert in_hbm(Ruler(10), replica, "m", CHAIN, 800, same={}) is NOTHING_HELD
+    assert in_hbm(Ruler(10), replica, "m", CHAIN, 800, echoes=False, same={}) is NOTHING_HELD
     holding(replica.hbm, 10)
-    assert in_hbm(Ruler(10), replica, "m", make_chain("y" * 64), 800, same={}) is NOTHING_HELD
+    assert (
+        in_hbm(Ruler(10), replica, "m", make_chain("y" * 64), 800, echoes=False, same={})
+        is NOTHING_HELD
+    )
 
 
 def test_what_many_hold_is_worked_out_once() -> None:
@@ -27,7 +30,9 @@ def test_what_many_hold_is_worked_out_once() -> None:
     fleet = [make_replica(f"r{index}") for index in range(3)]
     for replica, blocks in zip(fleet, (10, 10, 20), strict=True):
         holding(replica.hbm, blocks)
-    first, second, third = [in_hbm(Ruler(10), r, "m", CHAIN, 800, same=same) for r in fleet]
+    first, second, third = [
+        in_hbm(Ruler(10), r, "m", CHAIN, 800, echoes=False, same=same) for r in fleet
+    ]
     assert first is second
     assert (first.blocks, third.blocks) == (10, 20)
     assert 0 < first.tokens < third.tokens
@@ -38,17 +43,19 @@ def test_a_second_tier_adds_what_it_holds_beyond_hbm() -> None:
     replica = make_replica()
     holding(replica.hbm, 10)
     ruler = Ruler(10)
-    alone = in_tiers(ruler, replica, "m", CHAIN, 800)
+    alone = in_tiers(ruler, replica, "m", CHAIN, 800, echoes=False)
     replica.dram = PrefixTree(10_000)
-    assert in_tiers(ruler, replica, "m", CHAIN, 800) == alone
+    assert in_tiers(ruler, replica, "m", CHAIN, 800, echoes=False) == alone
     holding(replica.dram, 40)
-    both = in_tiers(ruler, replica, "m", CHAIN, 800)
+    both = in_tiers(ruler, replica, "m", CHAIN, 800, echoes=False)
     assert both.blocks == 40
     assert both.hbm == alone.tokens
     assert both.tokens == both.by_history == both.hbm + both.dram
     assert both.tokens % 256 == 0
     short = Match(10, alone.tokens, by_history=alone.tokens)
-    assert in_tiers(ruler, replica, "m", CHAIN, 255) == short, "no chunk of it is whole"
+    assert in_tiers(ruler, replica, "m", CHAIN, 255, echoes=False) == short, (
+        "no chunk of it is whole"
+    )
 
 
 @pytest.mark.parametrize(
