@@ -84,8 +84,8 @@ class Holdings:
     ) -> Match:
         """All sources are asked, also one that is not trusted: so it can win trust back."""
         known, told = facts
-        echoes = self.echo_rate.found_again(model)
-        match = in_tiers(self._ruler, replica, model, chain, prompt_tokens, echoes=echoes)
+        echo_rate = self.echo_rate
+        match = in_tiers(self._ruler, replica, model, chain, prompt_tokens, echo_rate=echo_rate)
         if not self.trust.trusts(replica.id, Source.HISTORY):
             match = Match(0, 0, by_history=match.tokens)
         if known is not None and replica.kv_events:
@@ -111,14 +111,20 @@ class Holdings:
         hashes, (known, told) = chain.hashes, facts
         first = hashes[0] if hashes else None
         alone = told is None and not self.trust.distrusted
-        echoes, same = self.echo_rate.found_again(model), Same()
+        echo_rate, same = self.echo_rate, Same()
         found = []
         for replica in replicas:
             if not alone or replica.dram is not None or (known is not None and replica.kv_events):
                 match = self.match(replica, model, chain, prompt_tokens, facts)
             elif first in replica.hbm.beginnings:
                 match = in_hbm(
-                    self._ruler, replica, model, chain, prompt_tokens, echoes=echoes, same=same
+                    self._ruler,
+                    replica,
+                    model,
+                    chain,
+                    prompt_tokens,
+                    echo_rate=echo_rate,
+                    same=same,
                 )
             else:
                 match = NOTHING_HELD

@@ -107,9 +107,12 @@ class PrefixTree:
         run, at = self._root, 0
         while at < blocks:
             child = run.children.get(hashes[at])
-            if child is None or child.common(hashes, at) < len(child.hashes):
+            if child is None:
                 return None
             run, at = child, at + len(child.hashes)
+            # Chains that are alike in a block are so in all before it.
+            if at > blocks or child.hashes[-1] != hashes[at - 1]:
+                return None
         return run if at == blocks and len(run.children) > 1 else None
 
     def pin(self, hashes: Sequence[int]) -> tuple[Run, int]:

@@ -177,8 +177,8 @@ class Router:
         tokens = placing.prompt_tokens
         hold = replica.load.reserve(replica.id, placing.score.prefill_s, now)
         replica.make_room()
-        echoes = self.holdings.echo_rate.found_again(identity.model)
-        end, answer = pin_prompt(self.ruler, replica, identity.model, chain, echoes=echoes)
+        echo_rate = self.holdings.echo_rate
+        end, answer = pin_prompt(self.ruler, replica, identity.model, chain, echo_rate)
         self.held.add(tokens, now)
         replica.held_tokens += tokens
         if replica.dram is not None:

@@ -1,5 +1,6 @@
 """How much of a prompt a replica holds by what was sent there: what its cache's model says."""
 
+from kvproxy.core.echo_rate import EchoRate
 from kvproxy.core.kept_answers import kept_behind, whole
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
@@ -22,16 +23,17 @@ def in_hbm(
     chain: Chain,
     prompt_tokens: int,
     *,
-    echoes: bool,
+    echo_rate: EchoRate,
     same: Same,
 ) -> Match:
-    """`echoes`: an answer that the prompt repeats is found again. `same` is of this prompt."""
+    """`echo_rate` tells whether an answer that the prompt repeats is found again. `same` is of this
+    prompt."""
     hashes, size = chain.hashes, replica.block_size
     blocks, parts = replica.hbm.find(hashes)
     if not blocks:
         return NOTHING_HELD
     answer = 0
-    if echoes and blocks < len(hashes):
+    if blocks < len(hashes) and echo_rate.found_again(model):
         answer = kept_behind(replica.hbm, hashes[blocks - 1])
     key = (blocks, parts, size, answer)
     match = same.get(key)
@@ -45,10 +47,16 @@ def in_hbm(
 
 
 def in_tiers(
-    ruler: Ruler, replica: Replica, model: str, chain: Chain, prompt_tokens: int, *, echoes: bool
+    ruler: Ruler,
+    replica: Replica,
+    model: str,
+    chain: Chain,
+    prompt_tokens: int,
+    *,
+    echo_rate: EchoRate,
 ) -> Match:
     """In HBM, and behind that in a second tier where there is one."""
-    match = in_hbm(ruler, replica, model, chain, prompt_tokens, echoes=echoes, same={})
+    match = in_hbm(ruler, replica, model, chain, prompt_tokens, echo_rate=echo_rate, same={})
     if replica.dram is None:
         return match
     stored = replica.dram.match(chain.hashes)
