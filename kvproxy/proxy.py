@@ -278,7 +278,7 @@ class Proxy:
             return b""
         again = flow.resume(error, record.body)
         if again is None or not await self._may_retry(record, tried):
-            raise error
+            raise error.anew()
         record.exchange.send(MARK)
         record.continued = flow.times
         return again

@@ -13,7 +13,7 @@ from kvproxy.core.lru import ByteLru
 from kvproxy.core.types import Chain, Identity
 
 _THREADS_MAX = 16
-_BLOCK_BYTES, _ITEM_BYTES, _THREAD_BYTES = 16, 8, 300
+_BLOCK_BYTES, _ITEM_BYTES, _THREAD_BYTES, _SESSION_BYTES = 16, 8, 550, 450
 
 _SessionKey = tuple[str, str]
 
@@ -60,7 +60,8 @@ class Threads:
         step = _step(threads, identity.agent, chain)
         rest = [each for each in threads if each.number != step.thread.number]
         kept = [step.thread, *rest][:_THREADS_MAX]
-        self._sessions.put(key, kept, sum([_size(thread) for thread in kept]))
+        size = sum([_size(thread) for thread in kept])
+        self._sessions.put(key, kept, size + _SESSION_BYTES)
         return step
 
     def went(self, identity: Identity, thread: Thread, replica: str) -> None:

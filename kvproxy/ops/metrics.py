@@ -27,6 +27,8 @@ from kvproxy.proxy import Record
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+# Replicas that are gone and still shown: with discovery there are new names every day.
+_GONE_MAX = 256
 _TOKENS = (0, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
 
 
@@ -95,9 +97,8 @@ class KnowledgeGauges(Collector):
             trusted.add_metric([replica, source], float(believed))
         yield trust
         yield trusted
-        tokens = GaugeMetricFamily(
-            "kvproxy_index_tokens", "Announced as held", labels=["replica", "tier"]
-        )
+        by_tier = ["replica", "tier"]
+        tokens = GaugeMetricFamily("kvproxy_index_tokens", "Announced as held", labels=by_tier)
         lost: Counter_[tuple[str, str]] = Counter_()
         for replica, _, announced in index:
             for tier, blocks in announced.tiers.items():
@@ -145,6 +146,7 @@ class Metrics:
     """The page and what feeds it."""
 
     def __init__(self, router: Router, admission: Admission, clock: Callable[[], float]) -> None:
+        self._router = router
         self._registry = registry = CollectorRegistry()
         registry.register(ReplicaGauges(router, admission, clock))
         registry.register(AdmissionGauges(router, admission, clock))
@@ -156,6 +158,7 @@ class Metrics:
             "kvproxy_requests",
             "Requests by replica and outcome (ok, client_gone or an error code)",
             ("replica", "outcome"),
+            self._came,
         )
         self._attempts = Tally("kvproxy_retries", "Further attempts")
         self._continued = Tally(
@@ -205,8 +208,7 @@ class Metrics:
         self._breaks = Tally("kvproxy_prefix_breaks", "Prefixes not wholly used", by_client)
         self._lost = Tally("kvproxy_prefix_lost_tokens", "Cached tokens so lost", by_client)
         self._of: dict[str, _OfReplica] = {}
-        self._waits = self._waited.of()
-        self._errors = self._error.of("used")
+        self._waits, self._errors = self._waited.of(), self._error.of("used")
         self._add_hints()
         self._counted: dict[str, Tally | Spread] = {}
         for collector in list(vars(self).values()):
@@ -299,6 +301,15 @@ class Metrics:
             self._lost.add(by, record.verdict.lost_tokens)
         if record.usage is not None and placement is not None:
             self._observe_usage(record.usage, placement.placing.match, of)
+
+    def _came(self) -> None:
+        """A replica or an outcome is new: those that are gone the longest make room."""
+        there = {replica.id for replica in self._router.replicas}
+        gone = [name for name in self._requests.values(0) if name and name not in there]
+        for name in gone[:-_GONE_MAX]:
+            self._of.pop(name, None)
+            for counted in self._counted.values():
+                counted.drop("replica", name)
 
     def _observe_body(self, turn: Turn) -> None:
         if turn.marks.number:

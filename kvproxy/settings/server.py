@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from kvproxy.settings.header_names import CLIENT_SECRETS, REPLICA_SECRETS, Allowed, Dropped
 from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Secret, Switch
 from kvproxy.settings.workers import WorkerKeys
 
@@ -69,6 +70,12 @@ class ServerSettings(WorkerKeys, BaseModel):
         description="Origins of web pages that may send requests, such as https://chat.example; * "
         "for all. What replicas allow by themselves does not count here.",
     )
+    drop_headers: Dropped = Field(
+        default=REPLICA_SECRETS,
+        description="Headers of replicas' answers that clients do not see, as names or as "
+        "beginnings (x-internal-*). x-kvproxy-replica here keeps the names of replicas to "
+        "yourself; add server to say nothing of the engine.",
+    )
     tls_cert: str = Field(
         default="",
         description="PEM file with the certificate and what chains it to its CA: clients connect "
@@ -130,6 +137,18 @@ class UpstreamSettings(BaseModel):
         default=None,
         description="Sent to every replica as a bearer token in place of the client's; unset: "
         "the client's own header is forwarded. Set it when replicas need a key.",
+    )
+    drop_headers: Dropped = Field(
+        default=CLIENT_SECRETS,
+        description="Request headers that replicas do not see, as names or as beginnings "
+        "(x-internal-*). The default has what browsers and proxies that log people in add. kvproxy "
+        "reads them all the same. Add what your own gateway adds.",
+    )
+    allow_headers: Allowed = Field(
+        default=(),
+        description="Where given, the only request headers that replicas see, beside what HTTP "
+        "and kvproxy need: authorization too has to be named. Empty: all that are not dropped. Set "
+        "it where replicas are somebody else's.",
     )
     tls_ca: str = Field(
         default="",

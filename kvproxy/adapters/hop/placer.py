@@ -203,6 +203,9 @@ class HopPlacer:
                 # Placed and cancelled in one turn of the loop: nobody else would settle it.
                 self.abort(future.result())
             raise
+        finally:
+            # What is raised refers to this call, and must not be referred to by it.
+            del future
 
     def _asking(self, n: int, record: Record, tried: frozenset[str]) -> hop.Place | hop.Anywhere:
         turn, identity, key = record.turn, record.identity, record.caller.key

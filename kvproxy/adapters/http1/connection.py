@@ -75,6 +75,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._move(Event.LOST)
+        self._incoming.abandon()
         self.deadline = math.inf
         self._server.left(self)
         if self._exchange is not None:
@@ -170,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             self._ahead = incoming.feed(data)
         except ProxyError as error:
-            incoming.refusal = error
+            incoming.refusal = error.anew()
         if self.state is State.HEAD:
             if not incoming.head_read:
                 if incoming.refusal is not None:
