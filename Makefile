@@ -22,7 +22,7 @@ test: setup  ## every test that needs neither minutes nor an engine
 	@$(BIN)/pytest -n auto -m "not slow and not realstack" $(FAST_TESTS)
 
 test-faults: setup  ## thousands of failure schedules, 10,000 aborts, then test-soak (minutes)
-	@$(BIN)/pytest -n auto -m slow tests/simulation
+	@$(BIN)/pytest -n auto -m slow tests/simulation tests/property
 	@$(BIN)/pytest -q -s -m slow tests/integration/test_client_aborts.py
 	@$(MAKE) --silent test-soak
 

@@ -196,7 +196,7 @@ class ReplicaTable:
 
     def _join(self, wanted: ReplicaSettings, origin: str) -> Replica:
         to, replica = self._to, self._maker.make(wanted)
-        replica.life.since = self._clock()
+        replica.life.since = replica.emptied_at = self._clock()
         self._origin[wanted.id] = origin
         self._update(replica, wanted)
         to.router.add(replica)

@@ -150,7 +150,7 @@ class ReplicaProbe:
             replica.fit(0)
         elif scrape.hbm_tokens is not None and replica.id not in self._fixed_hbm:
             replica.fit(scrape.hbm_tokens)
-        if replica.began(scrape.process_began):
+        if replica.began(scrape.process_began, self._clock()):
             log.warning("replica %s was restarted: its cache is empty", replica.id)
         if scrape.asleep:
             return Evidence.SLEEPS

@@ -24,6 +24,7 @@ _EVERYTHING = {
     "replicas": ["http://replica"],
     "lmcache": {"coordinator_url": "http://coordinator"},
     "store": {"url": "redis://store"},
+    "tracing": {"endpoint": "http://collector:4318"},
 }
 
 

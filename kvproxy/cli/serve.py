@@ -39,7 +39,7 @@ def serve(context: click.Context, /, config: Path | None, print_config: bool, **
         return
     # The server's imports take their time; --help and --print-config do without them.
     several = loaded.settings.server.workers > 1
-    app = importlib.import_module("kvproxy.workers.supervise" if several else "kvproxy.app")
+    app = importlib.import_module("kvproxy.workers.supervise" if several else "kvproxy.process")
     flags = flags_of(context)
     # What was imported stays, and requests make next to nothing that refers to itself: the default
     # thresholds would have the collector look again and again at what lives on.

@@ -1,24 +1,41 @@
-"""Bindings of conversations to replicas as the whole fleet knows them, and what of it is owed.
+"""Which conversations are known to live where, for proxies that share them through a store.
 
-Whoever places a turn commits the binding to the store, which takes it only from a proxy that knew
-the last one (compare and set by version) and passes it on to all. So a proxy has to ask only about
-conversations that it never heard of, or heard of before it was deaf for a while.
+A conversation's KV is where its latest turn ran. Who placed a turn knowing the store's word on its
+conversation follows that word. Of turns that were placed unknown to each other, as while the store
+was away, the later one counts: every proxy says how long ago it placed its turn, and the store
+subtracts that from its own clock, so no proxy's clock is compared with another's.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from kvproxy.core.shared_words import Bound
+from kvproxy.core.shared_words import Bound, Told
+
+
+class Owed(NamedTuple):
+    """A turn that the store has to be told of: placed at `at` by this proxy's clock, when the
+    store's word of `version` by `writer` was known here; 0 and "" where there was none."""
+
+    bound: Bound
+    at: float
+    version: int
+    writer: str
 
 
 class Known(NamedTuple):
-    """`version` is the store's, 0 before it took it; `era` counts the times of deafness."""
+    """`version` and `writer` are of the store's latest word here; `era` counts the times of
+    deafness. What is `undecided` was placed here, and the store has not said what it makes of it;
+    until then what others are told of is a `rival`. `at`: when this was learned; `placed_at`: when
+    this proxy last placed a turn."""
 
     version: int
+    writer: str
     bound: Bound
     at: float
     era: int
+    placed_at: float = 0.0
+    undecided: bool = False
+    rival: Told | None = None
 
 
 class Bindings:
@@ -34,43 +51,69 @@ class Bindings:
     def __len__(self) -> int:
         return len(self._known)
 
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._known
+
     def knows(self, key: bytes, now: float) -> bool:
         """Whether nobody needs to be asked where the conversation lives."""
         known = self._known.get(key)
         return known is not None and known.era == self._era and now - known.at <= self._idle_s
-
-    def version(self, key: bytes) -> int:
-        known = self._known.get(key)
-        return known.version if known is not None else 0
 
     def deaf(self) -> None:
         """Messages may have been missed: what is known may be out of date."""
         self._era += 1
 
     def told(self, key: bytes, version: int, bound: Bound, now: float) -> bool:
-        """The store has this. Whether it is news: it comes from another proxy and is not older
-        than what is known here."""
+        """The store has this. Whether it is news where the conversation lives."""
         known = self._known.get(key)
-        if known is not None and known.era == self._era and version < known.version:
+        if known is None:
+            self._put(key, Known(version, bound.origin, bound, now, self._era))
+            return True
+        if known.era == self._era and version < known.version:
             return False
-        self._put(key, Known(version, bound, now, self._era))
-        return bound.origin != self.origin
+        if known.undecided:
+            if bound.origin == self.origin:
+                # An earlier turn of this proxy's own: what is owed follows it.
+                self._known[key] = known._replace(version=version, writer=self.origin)
+            else:
+                rival = self._rival(known)
+                if rival is None or rival.version < version:
+                    rival = Told(key, version, bound)
+                self._known[key] = known._replace(rival=rival, era=self._era)
+            return False
+        self._put(key, Known(version, bound.origin, bound, now, self._era, known.placed_at))
+        return bound != known.bound
 
-    def placed(self, key: bytes, bound: Bound, now: float) -> None:
-        """This proxy placed a turn; the store does not know yet."""
-        self._put(key, Known(self.version(key), bound, now, self._era))
-
-    def taken(self, key: bytes, version: int) -> None:
-        """The store took what this proxy placed."""
+    def placed(self, key: bytes, bound: Bound, now: float) -> Owed:
+        """This proxy placed a turn; the store has to be told."""
         known = self._known.get(key)
-        if known is not None and version > known.version:
-            self._known[key] = known._replace(version=version)
+        version, writer = (0, "") if known is None else (known.version, known.writer)
+        self._put(key, Known(version, writer, bound, now, self._era, now, True, self._rival(known)))
+        return Owed(bound, now, version, writer)
 
-    def own(self) -> Iterator[tuple[bytes, Bound]]:
-        """What this proxy placed last and would tell a store that has lost its memory."""
-        for key, known in self._known.items():
-            if known.bound.origin == self.origin:
-                yield key, known.bound
+    def decided(self, key: bytes, sent: Bound, version: int, kept: Bound | None) -> list[Told]:
+        """The store's answer to `sent`, taken as `version` or refused for what it `kept`. Returns
+        what is to be told() now, in this order."""
+        heard = [Told(key, version, sent if kept is None else kept)]
+        known = self._known.get(key)
+        if known is not None and known.undecided and known.bound == sent:
+            self._known[key] = known._replace(undecided=False, rival=None)
+            rival = self._rival(known)
+            if rival is not None and rival.version > version:
+                heard.append(rival)
+        return heard
+
+    def retold(self) -> list[tuple[bytes, Owed]]:
+        """What this proxy placed last, for a store that may have lost its memory."""
+        return [
+            (key, Owed(known.bound, known.placed_at, known.version, known.writer))
+            for key, known in self._known.items()
+            if known.bound.origin == self.origin and (known.version or known.undecided)
+        ]
+
+    def _rival(self, known: Known | None) -> Told | None:
+        """What was heard before a time of deafness may be the word of a store that has lost it."""
+        return known.rival if known is not None and known.era == self._era else None
 
     def _put(self, key: bytes, known: Known) -> None:
         self._known.pop(key, None)

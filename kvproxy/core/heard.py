@@ -6,10 +6,33 @@ passed on stands for a whole prefix: that of a conversation, or the head that ma
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from kvproxy.core.replica import Replica
 from kvproxy.core.shared_words import Mark
 
 _REPLICAS_MAX = 64
+
+
+class _Told(NamedTuple):
+    at: float
+    process: float
+
+
+class Sent(NamedTuple):
+    """`blocks` of a chain went to a replica's `process`, 0 if unknown, as was told at `at`."""
+
+    blocks: int
+    at: float
+    process: float
+
+    def is_held(self, replica: Replica) -> bool:
+        """Whether `replica` may hold it still: its cache was not emptied since. A peer may have
+        seen that one process followed another before this proxy did, or after it."""
+        now_there = replica.process_began
+        if self.process and now_there is not None:
+            return self.process == now_there
+        return self.at > replica.emptied_at
 
 
 class Heard:
@@ -17,35 +40,29 @@ class Heard:
 
     def __init__(self, max_marks: int) -> None:
         self._max_marks = max_marks
-        self._replicas: OrderedDict[int, set[str]] = OrderedDict()
+        self._replicas: OrderedDict[int, dict[str, _Told]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._replicas)
 
-    def tell(self, replica: str, marks: Sequence[Mark]) -> None:
+    def tell(self, replica: str, marks: Sequence[Mark], now: float, process: float = 0.0) -> None:
+        told = _Told(now, process)
         for mark in marks:
-            there = self._replicas.setdefault(mark.hash, set())
+            there = self._replicas.setdefault(mark.hash, {})
             self._replicas.move_to_end(mark.hash)
-            if len(there) < _REPLICAS_MAX:
-                there.add(replica)
+            if replica in there or len(there) < _REPLICAS_MAX:
+                there[replica] = told
         while len(self._replicas) > self._max_marks:
             self._replicas.popitem(last=False)
 
-    def take(self, hashes: Sequence[int]) -> dict[str, int]:
-        """Blocks of a chain that each replica was sent and this proxy did not know of. What is
-        returned is forgotten: from then on the model of the replica has it."""
+    def take(self, hashes: Sequence[int]) -> dict[str, Sent]:
+        """What of a chain each replica was sent and this proxy did not know of. What is returned
+        is forgotten: from then on the model of the replica has it."""
         known = self._replicas
         if not known:
             return {}
-        found: dict[str, int] = {}
+        found: dict[str, Sent] = {}
         for index in [index for index, each in enumerate(hashes) if each in known]:
-            for replica in known.pop(hashes[index]):
-                found[replica] = index + 1
+            for replica, told in known.pop(hashes[index]).items():
+                found[replica] = Sent(index + 1, *told)
         return found
-
-    def forget_replica(self, replica: str) -> None:
-        """Its cache is empty."""
-        for mark in [mark for mark, there in self._replicas.items() if replica in there]:
-            self._replicas[mark].discard(replica)
-            if not self._replicas[mark]:
-                del self._replicas[mark]

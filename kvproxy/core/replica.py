@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 
 from kvproxy.core.disagg.connectors import Peer
 from kvproxy.core.learn import PrefillRate
@@ -25,7 +26,8 @@ class Replica:
     `kv_events`: its announcements are listened to; `peer`: where
     its KV can be fetched from, None if it cannot. `dram` models a second tier, in tokens too, that
     stores all it computes; replicas of one cache instance may share one. `held_tokens`: prompts of
-    the requests under way, by which the router keeps it."""
+    the requests under way, by which the router keeps it. `emptied_at`: when its cache was last
+    seen to have lost everything."""
 
     id: str
     url: str
@@ -46,6 +48,7 @@ class Replica:
     held_tokens: int = 0
     dram: PrefixTree | None = None
     process_began: float | None = None
+    emptied_at: float = -inf
     progress: Progress = field(default_factory=Progress)
     eased_until: float = 0.0
     eased_s: float = 0.0
@@ -107,16 +110,20 @@ class Replica:
         changed = self.life.see(evidence, now)
         if changed and self.health is Health.EJECTED and self.process_began is None:
             # It does not say when it began, so a restart while it was away would go unnoticed.
-            self.hbm.clear()
+            self._emptied(now)
         return changed
 
-    def began(self, process_began: float | None) -> bool:
+    def began(self, process_began: float | None, now: float) -> bool:
         """What the engine's process says about its start; whether it is another process now, whose
         cache is empty."""
         another = None not in (process_began, self.process_began) and (
             process_began != self.process_began
         )
         if another:
-            self.hbm.clear()
+            self._emptied(now)
         self.process_began = process_began
         return another
+
+    def _emptied(self, now: float) -> None:
+        self.hbm.clear()
+        self.emptied_at = now

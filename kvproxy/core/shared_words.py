@@ -36,12 +36,14 @@ class Mark(NamedTuple):
 
 class Bound(NamedTuple):
     """A conversation's latest turn of `tokens` prompt tokens was placed on `replica` by the proxy
-    `origin`; `marks` say how much of its chain went there."""
+    `origin`; `marks` say how much of its chain went there. `process` names the engine's process
+    by when it began, which the engine says; 0 where it does not."""
 
     origin: _Name
     replica: _Name
     tokens: _Size
     marks: Annotated[tuple[Mark, ...], msgspec.Meta(max_length=16)]
+    process: float = 0.0
 
 
 class ReplicaLoad(NamedTuple):

@@ -82,6 +82,8 @@ class WorkerApp(App):
         self.link.say(self.figures())
         await self.link.close()
         await self._upstream.close()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
     def figures(self) -> hop.Figures:
         return hop.Figures(plain(self.metrics.rows()))

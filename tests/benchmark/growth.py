@@ -178,7 +178,7 @@ def words_per_cpu_s() -> float:
         assert isinstance(told, Told)
         if bindings.told(told.key, told.version, told.bound, 1.0):
             router.bind(told.key, told.bound.replica, told.bound.tokens, 1.0)
-            heard.tell(told.bound.replica, told.bound.marks)
+            heard.tell(told.bound.replica, told.bound.marks, 1.0)
     return len(words) / (time.process_time() - began)
 
 

@@ -1,5 +1,6 @@
 """Two proxies and a real Valkey: conversations stay where they are, whichever proxy they enter."""
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
@@ -12,6 +13,8 @@ from redis.asyncio import Redis
 
 from kvproxy.adapters.store.shared_store import SharedStore
 from kvproxy.app import App
+from kvproxy.core.shared_words import session_key
+from kvproxy.core.types import Identity
 from loadgen.emulator import EmulatorSettings, emulated
 from tests.support.proxies import Running, eventually, proxied, settled
 from tests.support.valkey import Valkey, valkey
@@ -137,6 +140,38 @@ async def test_without_the_store_every_request_is_served_and_after_it_all_is_kno
         for talk in old + young:
             await talk.turn(client, proxies[1])
         assert all(len(set(talk.replicas)) == 1 for talk in old + young)
+
+
+async def test_after_an_outage_a_conversation_is_where_its_latest_turn_ran() -> None:
+    async with valkey() as server, fleet(server) as (proxies, client):
+        talks = [Conversation(f"talk {number}") for number in range(8)]
+        for talk in talks:
+            await talk.turn(client, proxies[0])
+        await told(proxies)
+        await server.kill()
+        for turn in range(2):
+            for number, talk in enumerate(talks):
+                # Both proxies have it in the outage, each on a replica of its own choice.
+                proxy = proxies[(number + turn) % 2]
+                replica = proxy.app.router.replicas[(number + turn) % REPLICAS]
+                proxy.app.table.pin(replica.id, talk.session)
+                await talk.turn(client, proxy)
+                proxy.app.table.unpin(talk.session)
+        assert all(talk.replicas[-1] != talk.replicas[-2] for talk in talks)
+        await server.start()
+        latest = [talk.replicas[-1] for talk in talks]
+        keys = [session_key(Identity("", "m", talk.session), "kvproxy") for talk in talks]
+
+        def homes(proxy: Running) -> list[str]:
+            affinity = proxy.app.router.affinity
+            found = [affinity.home(key, time.monotonic()) for key in keys]
+            return [home.replica for home in found if home is not None]
+
+        await eventually(lambda: all(homes(proxy) == latest for proxy in proxies))
+        for proxy in proxies:
+            for talk in talks:
+                await talk.turn(client, proxy)
+            assert [talk.replicas[-1] for talk in talks] == latest
 
 
 async def test_a_store_that_hangs_costs_no_more_than_the_deadline() -> None:

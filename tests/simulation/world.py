@@ -136,7 +136,7 @@ class World:
     async def _probe(self, replica: Replica) -> None:
         engine, soon = self.engines[replica.id], self._soon[replica.id]
         while True:
-            replica.began(engine.began)
+            replica.began(engine.began, self.clock())
             evidence = Evidence.PROBE_OK
             if not engine.alive:
                 evidence = Evidence.PROBE_FAILED

@@ -30,7 +30,7 @@ class Hearing:
         link: Link,
         names: Names,
         told: Callable[[Word], None],
-        sent: Callable[[str, Mark], None],
+        sent: Callable[[str, Mark, float], None],
         deaf: Callable[[], None],
     ) -> None:
         self._link = link

@@ -1,33 +1,44 @@
 """Steps that the store takes as one. All keys carry one hash tag: a cluster has them in one slot.
 
-A binding is a hash of v (version), r (replica), o (origin: the proxy that wrote it), d (a Bound).
+A binding is a hash of v (version), o (origin: the proxy that wrote it), d (a Bound) and t (when its
+turn was placed, in milliseconds of the store's clock; a hold has none).
 """
 
 from hashlib import sha1
 from typing import NamedTuple
 
-# KEYS: binding. ARGV: replica, origin, Bound, milliseconds. Whoever asks first about a conversation
-# that nobody knows holds it for the replica it would take; the hold lapses unless it is committed.
+# KEYS: binding. ARGV: origin, Bound, milliseconds. Whoever asks first about a conversation that
+# nobody knows holds it for the replica it would take; the hold lapses unless it is committed.
 ACQUIRE = """
 local cur = redis.call('HMGET', KEYS[1], 'v', 'd')
 if cur[1] then return cur end
-redis.call('HSET', KEYS[1], 'v', '0', 'r', ARGV[1], 'o', ARGV[2], 'd', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('HSET', KEYS[1], 'v', '0', 'o', ARGV[1], 'd', ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 return false
 """
 
-# KEYS: binding. ARGV: version known, replica, origin, Bound, milliseconds, channel, head of
-# message.
-# Returns the new version, or version and Bound of another proxy's binding that was not known.
+# KEYS: binding. ARGV: version and origin of the word that was known when the turn was placed,
+# origin, Bound, milliseconds since it was placed, milliseconds to live, channel, head of message.
+# Whoever knew the word that is there follows it, as does its own writer; among those that knew
+# nothing of each other the later turn stays. A store that lost its memory counts on from the
+# versions that proxies know, so none is given twice to words of one origin.
+# Returns the new version, or version and Bound of what stays.
 COMMIT = """
-local cur = redis.call('HMGET', KEYS[1], 'v', 'r', 'o', 'd')
-if cur[1] and cur[1] ~= ARGV[1] and cur[2] ~= ARGV[2] and cur[3] ~= ARGV[3] then
-  return {cur[1], cur[4]}
+local cur = redis.call('HMGET', KEYS[1], 'v', 'o', 't', 'd')
+local version = math.max(tonumber(cur[1]) or 0, tonumber(ARGV[1]))
+local time = redis.call('TIME')
+local at = tonumber(time[1]) * 1000 + tonumber(time[2]) / 1000 - tonumber(ARGV[5])
+local known = cur[2] == ARGV[3] or (cur[1] == ARGV[1] and cur[2] == ARGV[2])
+if cur[1] and not known and (tonumber(cur[3]) or 0) > at then
+  local v = string.format('%.0f', version)
+  redis.call('HSET', KEYS[1], 'v', v)
+  return {v, cur[4]}
 end
-local v = string.format('%d', (tonumber(cur[1]) or 0) + 1)
-redis.call('HSET', KEYS[1], 'v', v, 'r', ARGV[2], 'o', ARGV[3], 'd', ARGV[4])
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
-redis.call('PUBLISH', ARGV[6], ARGV[7] .. v .. ' ' .. ARGV[4])
+local v = string.format('%.0f', version + 1)
+local t = string.format('%.3f', at)
+redis.call('HSET', KEYS[1], 'v', v, 'o', ARGV[3], 't', t, 'd', ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[6])
+redis.call('PUBLISH', ARGV[7], ARGV[8] .. v .. ' ' .. ARGV[4])
 return {v}
 """
 

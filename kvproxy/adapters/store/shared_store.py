@@ -111,18 +111,19 @@ class SharedStore:
         if found:
             replicas = {replica.id: replica for replica in self._router.replicas}
             for name in found.keys() & replicas.keys():
-                sent = chain.until(found[name])
-                peer_knowledge.heard(self._router, replicas[name], identity.model, sent, now)
+                replica, sent = replicas[name], found[name]
+                if sent.is_held(replica):
+                    there = chain.until(sent.blocks)
+                    peer_knowledge.heard(self._router, replica, identity.model, there, now)
 
     def placed(self, placement: Placement) -> None:
         placing = placement.placing
-        identity, replica = placing.identity, placing.replica.id
+        identity, replica = placing.identity, placing.replica
         if identity.session:
             key = session_key(identity, self._limits.namespace)
-            marks = marks_of(placing.chain)
-            bound = Bound(self.origin, replica, placing.prompt_tokens, marks)
-            self.bindings.placed(key, bound, placement.at)
-            self.writer.put_binding(key, bound)
+            marks, process = marks_of(placing.chain), replica.process_began or 0.0
+            bound = Bound(self.origin, replica.id, placing.prompt_tokens, marks, process)
+            self.writer.put_binding(key, self.bindings.placed(key, bound, placement.at))
 
     async def _ask(self, key: bytes, identity: Identity, chain: Chain, now: float) -> None:
         """Take the conversation, or learn who has it."""
@@ -144,7 +145,7 @@ class SharedStore:
                 log.debug("a question came to nothing: %r", error)
             self._took(time.monotonic() - now)
         self.questions[outcome] += 1
-        if not self.link.up:
+        if not self.link.up and key not in self.bindings:
             peer_knowledge.presume(self._router, identity, chain, now)
 
     def _proposed(self, identity: Identity, chain: Chain, now: float) -> Bound:
@@ -156,7 +157,7 @@ class SharedStore:
         return Bound(self.origin, replica, lookup.prompt_tokens, ())
 
     def _acquire(self, key: bytes, bound: Bound) -> Command:
-        values = (bound.replica, bound.origin, bound_bytes(bound), _HOLD_MS)
+        values = (bound.origin, bound_bytes(bound), _HOLD_MS)
         return ("EVALSHA", _ACQUIRE, 1, self._names.binding(key), *values)
 
     def _told(self, message: Word) -> None:
@@ -165,7 +166,8 @@ class SharedStore:
             bound = message.bound
             if self.bindings.told(message.key, message.version, bound, now):
                 self._router.bind(message.key, bound.replica, bound.tokens, now)
-                self.heard.tell(bound.replica, bound.marks)
+                if bound.origin != self.origin:
+                    self.heard.tell(bound.replica, bound.marks, now, bound.process)
         elif isinstance(message, Loads):
             if message.origin != self.origin:
                 self.loads.told(message, now)
@@ -178,8 +180,8 @@ class SharedStore:
         elif self._representatives is not None:
             self.respelled += self._representatives.adopt(First(*message))
 
-    def _sent(self, replica: str, mark: Mark) -> None:
-        self.heard.tell(replica, (mark,))
+    def _sent(self, replica: str, mark: Mark, process: float) -> None:
+        self.heard.tell(replica, (mark,), time.monotonic(), process)
 
     def _own_loads(self, now: float) -> Loads:
         return own_loads(self.origin, self._router.replicas, now)
@@ -192,8 +194,8 @@ class SharedStore:
         """A store that comes back may have lost everything: it is told again."""
         if not up:
             return
-        for key, bound in self.bindings.own():
-            self.writer.put_binding(key, bound)
+        for key, owed in self.bindings.retold():
+            self.writer.put_binding(key, owed)
         self._retell()
 
     def _retell(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from kvproxy.adapters.store.link import FAILURES, Command, Link
 from kvproxy.adapters.store.outbox import Outbox
 from kvproxy.adapters.store.scripts import COMMIT, SPELL, Names, sha
-from kvproxy.core.bindings import Bindings
+from kvproxy.core.bindings import Bindings, Owed
 from kvproxy.core.representatives import First
 from kvproxy.core.shared_words import (
     Bound,
@@ -36,7 +36,7 @@ _TICK_S = 0.05
 _RETRY_S = 0.5
 _BATCH = 128
 _COMMIT, _SPELL = sha(COMMIT), sha(SPELL)
-_PREFIX = struct.Struct("<QI")
+_PREFIX = struct.Struct("<QId")
 log = logging.getLogger("kvproxy.store")
 
 
@@ -59,7 +59,7 @@ class Counts:
 
 
 class Writer:
-    """put_…() return at once. `corrected` is told what the store has instead of what was sent."""
+    """put_…() return at once. `heard` is told what the store made of what it was sent."""
 
     def __init__(
         self,
@@ -67,15 +67,15 @@ class Writer:
         terms: Terms,
         bindings: Bindings,
         loads: Callable[[float], Loads],
-        corrected: Callable[[Told | Spelt], None],
+        heard: Callable[[Told | Spelt], None],
     ) -> None:
         self._link = link
         self._terms = terms
         self._known = bindings
         self._loads = loads
-        self._corrected = corrected
+        self._heard = heard
         self._work = asyncio.Event()
-        self._bound: Outbox[bytes, Bound] = Outbox(10 * _BATCH)
+        self._bound: Outbox[bytes, Owed] = Outbox(10 * _BATCH)
         self._spelt: Outbox[tuple[bytes, bytes], First] = Outbox(terms.spellings_max)
         self._prefixes: Outbox[bytes, None] = Outbox(terms.prefixes_max)
         self._lessons: deque[Learned] = deque(maxlen=_BATCH)
@@ -100,11 +100,12 @@ class Writer:
         """So many bindings may be owed while the store is away."""
         self._bound = Outbox(max(sessions, _BATCH))
 
-    def put_binding(self, key: bytes, bound: Bound) -> None:
-        self._bound.put(key, bound)
+    def put_binding(self, key: bytes, owed: Owed) -> None:
+        self._bound.put(key, owed)
+        bound = owed.bound
         if bound.marks:
             # The shortest mark may be that of a head which many conversations have.
-            self._prefixes.put(prefix_bytes(bound.replica, bound.marks[0]), None)
+            self._prefixes.put(prefix_bytes(bound.replica, bound.marks[0], bound.process), None)
         self._work.set()
 
     def put_spelling(self, first: First) -> None:
@@ -134,10 +135,11 @@ class Writer:
     async def _send(self) -> None:
         bound, spelt = self._bound.take(_BATCH), self._spelt.take(_BATCH)
         prefixes = self._prefixes.take(_BATCH)
-        commands = [self._commit(key, each) for key, each in bound]
+        now = time.monotonic()
+        commands = [self._commit(key, each, now) for key, each in bound]
         commands += [self._spell(first) for _, first in spelt]
         commands += self._note_prefixes([member for member, _ in prefixes])
-        commands += self._tell_loads(time.monotonic())
+        commands += self._tell_loads(now)
         commands += self._tell_lessons()
         if not commands:
             return
@@ -149,11 +151,11 @@ class Writer:
             self._spelt.give_back(spelt)
             self._prefixes.give_back(prefixes)
             raise
-        for (key, _), answer in zip(bound, answers, strict=False):
-            self._committed(key, answer)
+        for (key, owed), answer in zip(bound, answers, strict=False):
+            self._committed(key, owed.bound, answer)
         for (_, first), answer in zip(spelt, answers[len(bound) :], strict=False):
             if isinstance(answer, bytes):
-                self._corrected(Spelt(first.scope, first.digest, answer))
+                self._heard(Spelt(first.scope, first.digest, answer))
 
     def _raise_lost(self, answers: list[Any]) -> None:
         """A store that was restarted knows no scripts: all is sent again once it does."""
@@ -161,22 +163,25 @@ class Writer:
             if isinstance(answer, FAILURES):
                 raise answer
 
-    def _committed(self, key: bytes, answer: Any) -> None:
+    def _committed(self, key: bytes, sent: Bound, answer: Any) -> None:
         try:
             version = int(answer[0])
-            if len(answer) == 1:
-                self.counts.taken += 1
-                self._known.taken(key, version)
-            else:
-                self.counts.refused += 1
-                self._corrected(Told(key, version, bound_from(answer[1])))
-        except (WordError, ValueError, TypeError) as error:
+            kept = bound_from(answer[1]) if len(answer) > 1 else None
+        except (WordError, ValueError, TypeError, IndexError) as error:
             log.warning("the store answered what no proxy wrote: %s", error)
+            return
+        if kept is None:
+            self.counts.taken += 1
+        else:
+            self.counts.refused += 1
+        for told in self._known.decided(key, sent, version, kept):
+            self._heard(told)
 
-    def _commit(self, key: bytes, bound: Bound) -> Command:
-        names, version = self._terms.names, self._known.version(key)
-        values = (version, bound.replica, bound.origin, bound_bytes(bound), self._terms.binding_ms)
-        return ("EVALSHA", _COMMIT, 1, names.binding(key), *values, names.channel, told_head(key))
+    def _commit(self, key: bytes, owed: Owed, now: float) -> Command:
+        names, age_ms = self._terms.names, round(1000 * (now - owed.at))
+        values = (owed.version, owed.writer, self._known.origin, bound_bytes(owed.bound), age_ms)
+        told = (self._terms.binding_ms, names.channel, told_head(key))
+        return ("EVALSHA", _COMMIT, 1, names.binding(key), *values, *told)
 
     def _spell(self, first: First) -> Command:
         terms, names = self._terms, self._terms.names
@@ -208,14 +213,15 @@ class Writer:
         return [("PUBLISH", self._terms.names.channel, lessons_bytes(lessons))]
 
 
-def prefix_bytes(replica: str, mark: Mark) -> bytes:
-    return _PREFIX.pack(mark.hash, mark.blocks) + replica.encode()
+def prefix_bytes(replica: str, mark: Mark, process: float) -> bytes:
+    """A mark of what `replica` was sent; `process`: see Bound."""
+    return _PREFIX.pack(mark.hash, mark.blocks, process) + replica.encode()
 
 
-def prefix_from(member: bytes) -> tuple[str, Mark]:
+def prefix_from(member: bytes) -> tuple[str, Mark, float]:
     """Raises WordError."""
     try:
-        digest, blocks = _PREFIX.unpack_from(member)
-        return member[_PREFIX.size :].decode(), Mark(blocks, digest)
+        digest, blocks, process = _PREFIX.unpack_from(member)
+        return member[_PREFIX.size :].decode(), Mark(blocks, digest), process
     except (struct.error, UnicodeDecodeError) as error:
         raise WordError(str(error)) from None

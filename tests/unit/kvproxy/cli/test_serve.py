@@ -18,7 +18,7 @@ def run(*arguments: str) -> Result:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """Stands in for the server: what it was started with."""
     seen: list[Settings] = []
-    app = ModuleType("kvproxy.app")
+    app = ModuleType("kvproxy.process")
 
     def start(settings: Settings, load: Callable[[], Settings]) -> int:
         seen.append(settings)
@@ -26,7 +26,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         return 3
 
     app.run = start  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "kvproxy.app", app)
+    monkeypatch.setitem(sys.modules, "kvproxy.process", app)
     return seen
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from math import inf
 
 from kvproxy.core.life_cycle import Evidence, Health
 from kvproxy.core.replica import Replica
@@ -30,16 +31,19 @@ def test_a_replica_that_does_not_say_when_it_began_loses_its_cache_with_its_plac
     replica, hashes = filled()
     assert replica.see(Evidence.STALLED, 1.0)
     assert replica.hbm.match(hashes) == 0
+    assert replica.emptied_at == 1.0
 
 
 def test_one_that_does_keeps_it_until_another_process_answers() -> None:
     replica, hashes = filled()
-    assert not replica.began(1000.5)
+    assert not replica.began(1000.5, 0.0)
     replica.see(Evidence.STALLED, 1.0)
-    assert not replica.began(1000.5)
+    assert not replica.began(1000.5, 0.0)
     assert replica.hbm.match(hashes) == len(hashes)
-    assert replica.began(2000.5)
+    assert replica.emptied_at == -inf
+    assert replica.began(2000.5, 2.0)
     assert replica.hbm.match(hashes) == 0
+    assert replica.emptied_at == 2.0
 
 
 def test_one_request_at_a_time_proves_a_replica() -> None:

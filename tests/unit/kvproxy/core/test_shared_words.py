@@ -35,6 +35,7 @@ BOUNDS = st.builds(
     st.text(max_size=60),
     st.integers(0, 2**39),
     st.lists(MARKS, max_size=8).map(tuple),
+    st.floats(0, 1e12),
 )
 ROWS = st.builds(
     ReplicaLoad, st.text(max_size=9), st.integers(0, 99), st.integers(0, 99), st.floats(0, 1e6)

@@ -62,3 +62,20 @@ def test_what_is_dropped_is_shown_no_more_and_stays_in_sums() -> None:
     assert (tally.total(), tally.by(1), tally.by(0)) == (6, {"ok": 6}, {"": 4, "b": 2})
     tally.add(("a", "ok"))
     assert tally.rows() == {("b", "ok"): [2], ("a", "ok"): [1]}
+
+
+def test_what_was_counted_elsewhere_is_shown_and_counted_on() -> None:
+    there, here = Tally("c", "text", ("l",)), Tally("c", "text", ("l",))
+    there.add(("a",), 3)
+    count = here.of("a")
+    here.load(there.rows())
+    count.so_far += 1
+    assert here.rows() == {("a",): [4]}
+    spread, shown_here = Spread("h", "text", BOUNDS), Spread("h", "text", BOUNDS)
+    row = shown_here.of()
+    spread.add((), 0.6)
+    shown_here.load(spread.rows())
+    shown_here.put(row, 9)
+    assert shown_here.rows() == {(): [0, 1, 0, 1, 9.6]}
+    shown_here.load({(): [1.0]})
+    assert shown_here.rows() == {(): [0, 1, 0, 1, 9.6]}

@@ -15,20 +15,20 @@ NAMES = Names("n")
 
 async def test_catches_up_hears_and_notices_deafness() -> None:
     told: list[Word] = []
-    sent: list[tuple[str, Mark]] = []
+    sent: list[tuple[str, Mark, float]] = []
     deaf: list[bool] = []
     async with valkey() as server, Redis.from_url(server.url) as client:
         spelling = NAMES.spelling(b"s" * 8, b"d" * 16)
         args = (b"{}", 60_000, 1, 10, NAMES.channel, b"")
         await client.eval(SPELL, 2, spelling, NAMES.spellings, *args)
-        await client.zadd(NAMES.prefixes, {prefix_bytes("r0", Mark(2, 5)): 1.0, b"bad": 2.0})
+        await client.zadd(NAMES.prefixes, {prefix_bytes("r0", Mark(2, 5), 9.5): 1.0, b"bad": 2.0})
         link = Link(Address(server.url), lambda _: None)
         hearing = Hearing(
             link, NAMES, told.append, lambda *each: sent.append(each), lambda: deaf.append(True)
         )
         task = asyncio.create_task(hearing.run())
         await asyncio.wait_for(hearing.caught_up.wait(), 10)
-        assert (told, sent) == ([Spelt(b"s" * 8, b"d" * 16, b"{}")], [("r0", Mark(2, 5))])
+        assert (told, sent) == ([Spelt(b"s" * 8, b"d" * 16, b"{}")], [("r0", Mark(2, 5), 9.5)])
         await client.publish(NAMES.channel, b"nonsense")
         await client.publish(NAMES.channel, loads_bytes(Loads("a", ())))
         await eventually(lambda: len(told) == 2)

@@ -1,5 +1,7 @@
 """Parts that need no server; tests/integration/test_shared_store.py has the rest."""
 
+import time
+
 from kvproxy.adapters.store.link import Address
 from kvproxy.adapters.store.shared_store import SharedStore, StoreLimits
 from kvproxy.core.representatives import Representatives
@@ -30,6 +32,33 @@ async def test_what_was_told_places_the_next_turn_there_without_a_question() -> 
     lookup = router.look_up(ME, numbered_chain(80), 1e9)
     assert store.questions == {"known": 1}
     assert [match.blocks for match in lookup.matches] == [0, 0, 60, 0]
+
+
+async def test_what_was_told_of_a_replica_goes_with_its_cache() -> None:
+    store, chain = alone(), numbered_chain(60)
+    router, now = store._router, time.monotonic()
+    for replica in router.replicas:
+        replica.began(1000.0, now - 9.0)
+    marks = (Mark(60, chain.hashes[59]),)
+    for name, process in (("r0", 0.0), ("r1", 1000.0), ("r2", 1000.0), ("r3", 2000.0)):
+        store.heard.tell(name, marks, now, process)
+    for replica in (router.replicas[0], router.replicas[2], router.replicas[3]):
+        assert replica.began(2000.0, now + 1.0)
+    await store.recall(ME, numbered_chain(80))
+    lookup = router.look_up(ME, numbered_chain(80), 1e9)
+    # r3's peer had seen the new process before this proxy did.
+    assert [match.blocks for match in lookup.matches] == [0, 60, 0, 60]
+
+
+async def test_a_home_that_is_known_is_not_guessed_again_without_a_server() -> None:
+    store, chain = alone(), numbered_chain(5)
+    store._told(Told(session_key(ME, "n"), 1, Bound("other", "r2", 100, ())))
+    store.bindings.deaf()
+    await store.recall(ME, chain)
+    assert store.questions == {"skipped": 1}
+    home = store._router.affinity.home(session_key(ME, "n"), time.monotonic())
+    assert home is not None
+    assert home.replica == "r2"
 
 
 async def test_without_a_server_the_home_is_presumed_and_what_was_placed_waits() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import time
 
 import pytest
 from redis.asyncio import Redis
@@ -19,16 +20,17 @@ class Telling:
     def __init__(self, server: Valkey, origin: str) -> None:
         self.link = Link(Address(server.url), lambda _: None)
         self.bindings = Bindings(origin, 1000, 60.0)
-        self.corrected: list[Told | Spelt] = []
+        self.heard: list[Told | Spelt] = []
         self.writer = Writer(
-            self.link, TERMS, self.bindings, lambda _: Loads(origin, ()), self.corrected.append
+            self.link, TERMS, self.bindings, lambda _: Loads(origin, ()), self.heard.append
         )
         self.task = asyncio.create_task(self.writer.run())
 
-    def bind(self, key: bytes, replica: str, marks: tuple[Mark, ...] = ()) -> None:
+    def bind(
+        self, key: bytes, replica: str, marks: tuple[Mark, ...] = (), ago_s: float = 0.0
+    ) -> None:
         bound = Bound(self.bindings.origin, replica, 1, marks)
-        self.bindings.placed(key, bound, 0.0)
-        self.writer.put_binding(key, bound)
+        self.writer.put_binding(key, self.bindings.placed(key, bound, time.monotonic() - ago_s))
 
     async def done(self) -> None:
         await eventually(lambda: self.link.up and not self.writer.waiting)
@@ -48,11 +50,11 @@ async def test_bindings_spellings_and_prefixes_arrive_and_losers_are_corrected()
         first.writer.put_spelling(First(b"s" * 8, b"d" * 16, b"first"))
         await first.done()
         await eventually(lambda: first.writer.counts.taken == 300)
-        second.bind(b"%016d" % 7, "r1")
+        second.bind(b"%016d" % 7, "r1", ago_s=60.0)
         second.writer.put_spelling(First(b"s" * 8, b"d" * 16, b"second"))
         await second.done()
-        await eventually(lambda: len(second.corrected) == 2)
-        told, spelt = second.corrected
+        await eventually(lambda: len(second.heard) == 2)
+        told, spelt = second.heard
         assert told == Told(b"%016d" % 7, 1, Bound("a", "r0", 1, (Mark(1, 7),)))
         assert spelt == Spelt(b"s" * 8, b"d" * 16, b"first")
         assert second.writer.counts.refused == 1
@@ -78,7 +80,7 @@ async def test_what_could_not_be_told_is_told_when_the_store_is_back() -> None:
 
 
 def test_prefixes_come_back() -> None:
-    member = prefix_bytes("r0", Mark(3, 2**64 - 1))
-    assert prefix_from(member) == ("r0", Mark(3, 2**64 - 1))
+    member = prefix_bytes("r0", Mark(3, 2**64 - 1), 1234.5)
+    assert prefix_from(member) == ("r0", Mark(3, 2**64 - 1), 1234.5)
     with pytest.raises(WordError):
         prefix_from(b"short")
