@@ -242,8 +242,8 @@ class Handled(_Message, tag=29):
 
 
 FromWorker = (
-    Hello | Place | Anywhere | Began | Done | Abort | Failed | Declined | MayRetry | Claim | Show | Figures
-    | Adopt | Heard
+    Hello | Place | Anywhere | Began | Done | Abort | Failed | Declined | MayRetry | Claim
+    | Show | Figures | Adopt | Heard
 )  # fmt: skip
 FromPlacement = (
     Placed | Refused | Allowed | Spelled | Shown | State | Beat | Ask | Handled
