@@ -113,8 +113,8 @@ class LifeCycle:
     @property
     def doubtful(self) -> bool:
         """Whether it is out for probes alone, and no request failed on it since it was well. Where
-        they fail on most of a fleet, it may be the probes that are ill: busy engines, or the network
-        that probes take, answer them late."""
+        they fail on most of a fleet, it may be the probes that are ill: busy engines, or the
+        network that probes take, answer them late."""
         out = self.health is Health.EJECTED and self._by_probes
         return out and not self.strikes(Evidence.FAILED)
 
