@@ -196,7 +196,7 @@ class App:
         if self.decisions is not None:
             await asyncio.to_thread(self.decisions.close)
         if self.tracing is not None:
-            await asyncio.to_thread(self.tracing.close)
+            await self.tracing.close()
 
     def _two_legs(self) -> TwoLegs | None:
         """What computes prompts elsewhere than they are answered, if anything does."""

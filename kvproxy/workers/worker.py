@@ -84,7 +84,7 @@ class WorkerApp(App):
         await self.link.close()
         await self._upstream.close()
         if self.tracing is not None:
-            await asyncio.to_thread(self.tracing.close)
+            await self.tracing.close()
 
     def figures(self) -> hop.Figures:
         return hop.Figures(plain(self.metrics.rows()))
