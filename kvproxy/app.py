@@ -44,6 +44,7 @@ from kvproxy.finding import Finding
 from kvproxy.listeners import edge_of, servers
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
+from kvproxy.ops.file_limit import raise_file_limit
 from kvproxy.ops.logs import log_access, log_learned, set_level
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
@@ -160,6 +161,7 @@ class App:
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
+        raise_file_limit(self.settings.server.max_connections)
         await self._upstream.start()
         await self.probe.start()
         self.regime.start()

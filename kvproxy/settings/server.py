@@ -55,8 +55,9 @@ class ServerSettings(WorkerKeys, BaseModel):
     max_connections: Count = Field(
         default=10_000,
         ge=1,
-        description="Client connections at a time; more are refused. Keep it below the limit of "
-        "open files: a streaming request needs two.",
+        description="Client connections at a time. Beyond, the longest without a request give way; "
+        "where all have one, new ones are refused. Keep it below half the limit of open files: a "
+        "streaming request needs two.",
     )
     trusted_proxies: Annotated[tuple[str, ...], FROM_LIST] = Field(
         default=(),

@@ -22,6 +22,7 @@ from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.spellings import Claims, SharedFrozen, SharedRepresentatives
 from kvproxy.listeners import edge_of
+from kvproxy.ops.file_limit import raise_file_limit
 from kvproxy.ops.logs import log_access, set_level
 from kvproxy.ops.merge import hop_alone, hop_seconds, plain
 from kvproxy.proxy import Agree, Exchange, Placer, Record
@@ -66,6 +67,7 @@ class WorkerApp(App):
         )
 
     async def start(self) -> str:
+        raise_file_limit(self.settings.server.max_connections)
         await self._upstream.start()
         self.link.start()
         try:

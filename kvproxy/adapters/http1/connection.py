@@ -144,6 +144,14 @@ class ClientConnection(asyncio.Protocol):
             self._move(Event.ANSWERED)
             self._next()
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether another connection is worth more: no request is under way here."""
+        return self.state is State.IDLE or self.state is State.HEAD
+
+    def give_way(self) -> None:
+        self._transport.abort()
+
     def hurry(self) -> None:
         """No further request is wanted."""
         if self.state is State.IDLE:
