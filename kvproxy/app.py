@@ -154,8 +154,8 @@ class App:
         return build_reader(self.settings, self.spellings, pools=self.router.pools)
 
     def _commands(self, *, trusted: bool) -> Command:
-        reload, pools = self.reloader.reload, self.router.pools
-        return AdminCommands(self.table, reload, self.access, pools, trusted=trusted).handle
+        find, reload, pools = self.live.conversations.find, self.reloader.reload, self.router.pools
+        return AdminCommands(self.table, find, reload, self.access, pools, trusted=trusted).handle
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
@@ -195,7 +195,7 @@ class App:
         if self.decisions is not None:
             await asyncio.to_thread(self.decisions.close)
         if self.tracing is not None:
-            await asyncio.to_thread(self.tracing.close)
+            await self.tracing.close()
 
     def _two_legs(self) -> TwoLegs | None:
         """What computes prompts elsewhere than they are answered, if anything does."""

@@ -9,6 +9,7 @@ import uvloop
 
 from kvproxy.adapters.http1.listener import ListenError
 from kvproxy.adapters.http1.tls import TlsError
+from kvproxy.admin.first_steps import first_steps
 from kvproxy.app import App
 from kvproxy.ops.logs import set_up
 from kvproxy.ops.systemd import notify
@@ -46,6 +47,7 @@ async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     sys.stdout.write(f"ready {url}\n")
     sys.stdout.flush()
     notify("READY=1", f"STATUS=listening on {url}")
+    first_steps(settings, url, app.admin_server, app.metrics.answered)
     await stop.wait()
     # A second signal means now: the default action ends the process.
     loop.remove_signal_handler(signal.SIGINT)

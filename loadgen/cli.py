@@ -27,7 +27,7 @@ from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.schedule import Strategy, Timing
 from loadgen.stats import arm
 from loadgen.traces.model import Trace
-from loadgen.traces_cli import TRACES, inspect, load_or_explain, pack, synth
+from loadgen.traces_cli import NO_TRACES, TRACES, inspect, load_or_explain, pack, synth
 from loadgen.wire import Endpoint
 from loadgen.workers.crew import WorkerError
 from loadgen.workload_cli import (
@@ -146,7 +146,8 @@ for command in (
 def _replay(options: dict[str, object]) -> None:
     traces_path, url = options["traces"], options["url"]
     if not isinstance(traces_path, Path) or not isinstance(url, str):
-        raise click.UsageError("--traces and --url are needed (or a subcommand, see --help)")
+        needed = "--traces and --url are needed (or a subcommand, see --help)"
+        raise click.UsageError(needed if traces_path else f"{needed}. {NO_TRACES}")
     try:
         settings = _settings(url, options)
     except ValueError as error:
@@ -168,6 +169,8 @@ def _replay(options: dict[str, object]) -> None:
     out.print(summary_table(result.summary))
     if isinstance(ramp := result.record["ramp"], dict):
         out.print(ramp_text(ramp), highlight=False)
+    if output is not None:
+        out.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True)
     if isinstance(json_file, Path):
         arms = {"arms": [arm(policy_of(result), result.summary)]}
         json_file.write_bytes(orjson.dumps(arms, option=orjson.OPT_INDENT_2) + b"\n")
@@ -197,7 +200,8 @@ def _forecast(settings: RunSettings, traces: list[Trace], options: dict[str, obj
     assert isinstance(replicas, int)
     assert hbm_tokens is None or isinstance(hbm_tokens, int)
     try:
-        record = forecast(settings, traces, Fleet(replicas, hbm_tokens))
+        with Console(stderr=True).status("working out every request"):
+            record = forecast(settings, traces, Fleet(replicas, hbm_tokens))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     Console().print(forecast_table(record))

@@ -72,3 +72,16 @@ def test_mistakes_start_nothing(served: list[Settings], arguments: list[str], me
     assert message in result.output
     assert "Traceback" not in result.output
     assert served == []
+
+
+def test_without_replicas_it_says_what_to_type(
+    served: list[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments in ([], ["--port", "9000"]):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert "kvproxy serve --replica http://gpu-1:8000" in result.output
+        assert "kvproxy emulate" in result.output
+    # Not beside other mistakes, which come first.
+    assert "emulate" not in run("--policy", "none").output
+    assert served == []
