@@ -55,6 +55,7 @@ class Desk:
             hop.Abort: self._abort,
             hop.Anywhere: self._anywhere,
             hop.Failed: self._failed,
+            hop.Declined: self._declined,
             hop.MayRetry: self._may_retry,
             hop.Claim: self._spell,
             hop.Adopt: self._adopt,
@@ -77,6 +78,11 @@ class Desk:
         if handle is None:
             raise hop.BrokenHopError(f"not for the desk: {type(message).__name__}")
         handle(worker, message, now)
+
+    def _declined(self, worker: int, declined: hop.Declined, now: float) -> None:
+        replica = self._router.replica(declined.replica)
+        if replica is not None:
+            replica.load.decline(now + declined.wait_s)
 
     def _may_retry(self, worker: int, asking: hop.MayRetry, now: float) -> None:
         usable = self._router.usable(asking.model, frozenset(asking.exclude))

@@ -43,6 +43,7 @@ class Load:
     peers_waiting: int = 0
     peers_waiting_s: float = 0.0
     peers_decoding: int = 0
+    declines_until: float = 0.0
     _extra: tuple[int, int] = (0, 0)
 
     def reserve(self, replica: str, prefill_s: float, now: float) -> Hold:
@@ -84,6 +85,10 @@ class Load:
             hold.prefill_s = prefill_s
             self._recount()
 
+    def decline(self, until: float) -> None:
+        """It asks for no more work until then."""
+        self.declines_until = max(self.declines_until, until)
+
     def scraped(self, running: int, waiting: int) -> None:
         """What the engine says of itself: more than what is ours came from elsewhere."""
         own_running = self.decoding - self.foreign_running
@@ -107,7 +112,8 @@ class Load:
         """Seconds until a new prefill would start here; others' of which nothing else is known are
         taken for typical ones."""
         left_s = self.free_at - now
-        return left_s if left_s > self.behind_s else self.behind_s  # noqa: FURB136
+        queue_s = left_s if left_s > self.behind_s else self.behind_s  # noqa: FURB136
+        return queue_s if self.declines_until <= now else queue_s + self.declines_until - now
 
     def own_queue_s(self, now: float) -> float:
         """The part of queue_s() that was placed here."""

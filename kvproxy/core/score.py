@@ -160,6 +160,8 @@ def cheapest(asked: Asked, candidates: Sequence[Replica], matches: Sequence[Matc
         # load.queue_s, spelt out.
         left_s = load.free_at - now
         total_s += left_s if left_s > load.behind_s else load.behind_s  # noqa: FURB136
+        if load.declines_until > now:
+            total_s += load.declines_until - now
         line = waiting(replica.id)
         if line is not None:
             total_s += line.ahead_s(prefill_s)

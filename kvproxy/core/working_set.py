@@ -86,7 +86,7 @@ class WorkingSet:
                     self._due = min(self._due, use.at + band.end_s)
                     break
                 del band.uses[key]
-                band.by_replica[use.replica] -= use.tokens
+                band.count(use.replica, -use.tokens)
                 if older is None:
                     del self._uses[key]
                 else:
@@ -107,7 +107,7 @@ class WorkingSet:
     def _count(self, newest: int, replica: str, tokens: int) -> None:
         """So many more in the window of band `newest`, and in all that reach farther back."""
         for band in self._bands[newest:]:
-            band.by_replica[replica] += tokens
+            band.count(replica, tokens)
 
 
 class _Band:
@@ -118,6 +118,12 @@ class _Band:
         self.end_s = end_s
         self.uses: OrderedDict[Hashable, Use] = OrderedDict()
         self.by_replica: defaultdict[str, int] = defaultdict(int)
+
+    def count(self, replica: str, tokens: int) -> None:
+        left = self.by_replica[replica] = self.by_replica[replica] + tokens
+        if not left:
+            # Replicas come and go, and leave no names behind.
+            del self.by_replica[replica]
 
     def oldest(self) -> tuple[Hashable, Use] | None:
         return next(iter(self.uses.items()), None)
