@@ -70,8 +70,7 @@ class Affinity:
     def forget_replica(self, replica: str) -> None:
         for key in [key for key, home in self._homes.items() if home.replica == replica]:
             self._unbind(key)
-        for counter in (self._committed, self._sessions):
-            counter.pop(replica, None)
+        self._sessions.pop(replica, None)
 
     def sessions(self, replica: str) -> int:
         return self._sessions[replica]
