@@ -99,14 +99,15 @@ class Ruler:
         self, chain: Chain, blocks: int, tokens: float, off: float, model: str, *, parts: bool
     ) -> None:
         """An engine held about so many tokens of a prompt, which are the first `blocks` blocks of
-        `chain`; give or take `off`. Says nothing new where that is what was known exactly.
+        `chain`; give or take `off`. Says nothing new of what was known exactly, unless it is less:
+        templates may end a prompt otherwise than they go on. If more, the answer was held too.
 
         Where what is held `parts` from `chain` there, and was not cut short, rates are learned too.
         """
         if not blocks:
             return
         key = chain.hashes[blocks - 1]
-        if self._is_exact(key) and abs(self._anchors[key] - tokens) <= off:
+        if self._is_exact(key) and tokens >= self._anchors[key] - off:
             return
         new = key not in self._hits
         self._keep(key, tokens)
