@@ -71,10 +71,13 @@ class Ruler:
         # From one known count to the next, in few steps of Python a block.
         for key in filter(anchors.__contains__, hashes[held:]):
             at = hashes.index(key, start)
-            ends += map(tokens.__add__, slopes.along(chain, start, at))
+            ends += slopes.along(chain, start, at, tokens)
             tokens, start = anchors[key], at + 1
             ends.append(tokens)
-        ends += map(tokens.__add__, slopes.along(chain, start, end))
+        ends += slopes.along(chain, start, end, tokens)
+        if start == held and tokens >= least:
+            return array("I", map(round, ends))
+        # What is known may be less than what was estimated before it.
         return array("I", islice(accumulate(map(round, ends), max, initial=least), 1, None))
 
     def learn(self, chain: Chain, blocks: int, tokens: float, model: str) -> None:
@@ -181,11 +184,11 @@ class Ruler:
             stop, tokens = hashes.index(key, start) + 1, anchors[key]
             estimated = slopes.tokens(measure(chain, start, stop))
             stretch = max(0.0, tokens - known) / estimated if estimated > 0 else 0.0
-            grown = slopes.along(chain, start, min(stop - 1, fine))
-            first = _MARK_BLOCKS * (start // _MARK_BLOCKS + 1)
-            for blocks in range(first, min(stop - 1, fine) + 1, _MARK_BLOCKS):
-                marks.add(hashes[blocks - 1])
-                self._keep(hashes[blocks - 1], known + stretch * grown[blocks - start - 1])
+            last, first = min(stop - 1, fine), _MARK_BLOCKS * (start // _MARK_BLOCKS + 1)
+            grown = slopes.along(chain, start, last)[first - start - 1 :: _MARK_BLOCKS]
+            keys = hashes[first - 1 : last : _MARK_BLOCKS]
+            marks.update(keys)
+            anchors.update(zip(keys, [known + stretch * more for more in grown], strict=True))
             start, known = stop, tokens
         self._bound()
 
