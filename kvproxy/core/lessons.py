@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from kvproxy.core.echo_rate import EchoRate
-from kvproxy.core.kept_answers import go_on, whole
-from kvproxy.core.placement import Placement, Placing
+from kvproxy.core.kept_answers import go_on
+from kvproxy.core.learn_end import learn_end
+from kvproxy.core.placement import Placement
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.types import Learned, Usage
 
@@ -22,7 +23,7 @@ def learn(
     if cached is None or placing.remote is not None:
         return
     if cached and match.blocks < len(chain.hashes) and match.source == "history":
-        _learn_hit(ruler, placing, cached)
+        learn_end(ruler, replica, chain, match, cached=cached, model=model)
     repeats = placement.repeats
     again = repeats.found(cached, usage.prompt_tokens) if repeats.stop else None
     if again is not None:
@@ -36,22 +37,3 @@ def learn(
     if teach is not None and chain.hashes:
         clean_s = ttft_s if hold.alone else 0.0
         teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
-
-
-def _learn_hit(ruler: Ruler, placing: Placing, cached: int) -> None:
-    """The engine held so much of the prompt. Where chains part it is certain how many blocks that
-    were, if not how many tokens; where one just ends, part of it may have been evicted unseen."""
-    chain, match, replica = placing.chain, placing.match, placing.replica
-    model, size = placing.identity.model, replica.block_size
-    off, least, half = abs(cached - match.tokens), 2 * size, size / 2
-    if off > max(least, 0.25 * cached):
-        return
-    parting = replica.hbm.parting(chain.hashes, match.blocks)
-    if parting is None and off > max(least, 0.02 * cached):
-        return
-    # Reported hits are whole engine blocks: the true end lies half a block on, on average.
-    ruler.hit(chain, match.blocks, cached + half, half, model, parts=parting is not None)
-    if parting is not None:
-        # What follows has the block in which they part for itself.
-        tokens = ruler.tokens_at(chain, match.blocks, model)
-        replica.hbm.place(parting, whole(int(tokens), size))
