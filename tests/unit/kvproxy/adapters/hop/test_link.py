@@ -131,7 +131,8 @@ async def test_what_is_mentioned_goes_with_what_is_said_or_soon_by_itself(tmp_pa
         claims = place.server.desk.workers[1].claims
         assert link._transport is not None
         frames: list[bytes] = []
-        write, link._transport.write = link._transport.write, frames.append  # type: ignore[method-assign]
+        write = link._transport.write
+        link._transport.write = frames.append  # type: ignore[method-assign]
         link.mention(hop.Began(1, well=False))
         await asyncio.sleep(0)
         assert frames == []
