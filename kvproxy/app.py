@@ -111,6 +111,7 @@ class App:
         self.metrics.add(SourceCounters(self.warmth.counted))
         self.spellings = spellings = Representatives(settings.canonical.representatives_max_bytes)
         self.sharing = Sharing(settings, self.router, spellings)
+        self.sharing.share_events(self.sources.feed, self.sources.discovery)
         self.metrics.add(self.sharing.took)
         self.metrics.add(SourceCounters(self.sharing.counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)

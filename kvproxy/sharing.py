@@ -6,6 +6,8 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from kvproxy.adapters.kv_discovery import KvDiscovery
+from kvproxy.adapters.kv_event_feed import KvEventFeed
 from kvproxy.core.affinity import SessionKey
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.router import Router
@@ -16,6 +18,7 @@ from kvproxy.ops.tally import Spread
 from kvproxy.settings.model import Settings
 
 if TYPE_CHECKING:
+    from kvproxy.adapters.store.event_shares import EventShares
     from kvproxy.adapters.store.shared_store import SharedStore
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25)
@@ -33,6 +36,9 @@ class Sharing:
             "kvproxy_store_seconds", "Time that first turns waited for the store", _SECONDS
         )
         self.store = _store(settings, router, representatives, self.took)
+        self._router = router
+        self._shards = settings.events.shard_across_proxies
+        self.shares: EventShares | None = None
         if self.store is not None:
             namespace = settings.store.namespace
 
@@ -41,11 +47,33 @@ class Sharing:
 
             router.key_of = key_of
 
+    def share_events(self, feed: KvEventFeed, discovery: KvDiscovery) -> None:
+        """Listen to a share of the replicas only, where settings say so; before anybody starts."""
+        if self.store is None or not self._shards:
+            return
+        hearing = self.store.hearing
+        shares = importlib.import_module("kvproxy.adapters.store.event_shares")
+        made: EventShares = shares.EventShares(
+            self.store.origin,
+            self.store.link,
+            self.store.names.events,
+            feed=shares.Feed(feed.follow, feed.forget),
+            holdings=self._router.holdings,
+            peers=self.store.loads,
+            hears=lambda: hearing.hears,
+        )
+        discovery.through(made.follow, made.forget)
+        self.shares = made
+
     async def start(self) -> None:
         if self.store is not None:
             await self.store.start()
+        if self.shares is not None:
+            self.shares.start()
 
     async def close(self) -> None:
+        if self.shares is not None:
+            await self.shares.close()
         if self.store is not None:
             await self.store.close()
 
@@ -77,8 +105,26 @@ class Sharing:
         yield Counted("kvproxy_store_messages", "Messages from peers", {}, heard.messages)
         refused = "Messages that no proxy of this version writes"
         yield Counted("kvproxy_store_refused_messages", refused, {}, heard.refused)
+        yield from self._counted_shares()
         respelled = "Spellings given up for those that another proxy saw first"
         yield Counted("kvproxy_store_respelled", respelled, {}, store.respelled)
+
+    def _counted_shares(self) -> Iterator[Counted]:
+        shares = self.shares
+        if shares is None:
+            return
+        name, text = "kvproxy_event_sources", "Sources of KV events, by who listens to them"
+        for by, count in {"this": shares.own, "another": shares.others}.items():
+            yield Counted(name, text, {"proxy": by}, count, gauge=True)
+        name, text = "kvproxy_event_digests", "Digests of KV events, by what became of them"
+        second = shares.second_hand
+        outcomes = {"told": shares.told, "heard": second.digests, "refused": shares.refused}
+        for outcome, count in outcomes.items():
+            yield Counted(name, text, {"outcome": outcome}, count)
+        text = "Bytes of digests told to other proxies"
+        yield Counted("kvproxy_event_digest_bytes", text, {}, shares.told_bytes)
+        text = "Times that a source was lost since digests of it were missed"
+        yield Counted("kvproxy_event_digest_gaps", text, {}, second.gaps)
 
 
 def _store(

@@ -24,6 +24,7 @@ _EVERYTHING = {
     "replicas": ["http://replica"],
     "lmcache": {"coordinator_url": "http://coordinator"},
     "store": {"url": "redis://store"},
+    "events": {"shard_across_proxies": True},
 }
 
 
