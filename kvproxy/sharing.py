@@ -27,43 +27,30 @@ _COMMITS = "Bindings sent to the store, by what it made of them"
 
 
 class Sharing:
-    """`store` is None for a proxy that is alone."""
+    """`store` is None for a proxy that is alone. `announced`: who listens to replicas, for itself
+    or a share of them."""
 
     def __init__(
-        self, settings: Settings, router: Router, representatives: Representatives
+        self,
+        settings: Settings,
+        router: Router,
+        representatives: Representatives,
+        announced: tuple[KvEventFeed, KvDiscovery] | None = None,
     ) -> None:
         self.took = Spread(
             "kvproxy_store_seconds", "Time that first turns waited for the store", _SECONDS
         )
         self.store = _store(settings, router, representatives, self.took)
-        self._router = router
-        self._shards = settings.events.shard_across_proxies
         self.shares: EventShares | None = None
         if self.store is not None:
+            if announced is not None and settings.events.shard_across_proxies:
+                self.shares = _shares(self.store, router, *announced)
             namespace = settings.store.namespace
 
             def key_of(identity: Identity) -> SessionKey:
                 return session_key(identity, namespace)
 
             router.key_of = key_of
-
-    def share_events(self, feed: KvEventFeed, discovery: KvDiscovery) -> None:
-        """Listen to a share of the replicas only, where settings say so; before anybody starts."""
-        if self.store is None or not self._shards:
-            return
-        hearing = self.store.hearing
-        shares = importlib.import_module("kvproxy.adapters.store.event_shares")
-        made: EventShares = shares.EventShares(
-            self.store.origin,
-            self.store.link,
-            self.store.names.events,
-            feed=shares.Feed(feed.follow, feed.forget),
-            holdings=self._router.holdings,
-            peers=self.store.loads,
-            hears=lambda: hearing.hears,
-        )
-        discovery.through(made.follow, made.forget)
-        self.shares = made
 
     async def start(self) -> None:
         if self.store is not None:
@@ -159,3 +146,20 @@ def _store(
         took=lambda seconds: took.add((), seconds),
     )
     return store
+
+
+def _shares(
+    store: "SharedStore", router: Router, feed: KvEventFeed, discovery: KvDiscovery
+) -> "EventShares":
+    shares = importlib.import_module("kvproxy.adapters.store.event_shares")
+    made: EventShares = shares.EventShares(
+        store.origin,
+        store.link,
+        store.names.events,
+        feed=shares.Feed(feed.follow, feed.forget),
+        holdings=router.holdings,
+        peers=store.loads,
+        hears=lambda: store.hearing.hears,
+    )
+    discovery.through(made.follow, made.forget)
+    return made

@@ -36,7 +36,10 @@ class SecondHand:
         told = self._told.get(key)
         begins = bool(digest.changes) and isinstance(digest.changes[0], Begin)
         follows = (
-            told is not None and told.origin == digest.origin and told.number + 1 == digest.number
+            told is not None
+            and (told.origin, told.number + 1) == (digest.origin, digest.number)
+            # It is not where the replica was taken away meanwhile.
+            and isinstance(self._holdings.index.source(*key), NamedSource)
         )
         if not begins and not follows:
             self.lose([key])

@@ -67,3 +67,12 @@ def test_who_listens_himself_begins_with_nothing_and_a_say() -> None:
     assert not holdings.standing.any_behind("r0")
     assert not holdings.standing.any_partial("r0")
     assert holdings.index.look_up("r0", CHAIN, 16).hbm == 0
+
+
+def test_a_replica_that_is_taken_away_takes_what_was_told_of_it_along() -> None:
+    holdings = make_router(1).holdings
+    heard = SecondHand(holdings)
+    heard.hear(digest(6, Begin(True), added(0, 8), Whole()))
+    holdings.forget("r0")
+    assert not heard.hear(digest(7, added(8, 9)))
+    assert heard.unknown([("r0", 0)]) == [("r0", 0)]
