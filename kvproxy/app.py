@@ -2,17 +2,12 @@
 
 import asyncio
 import logging
-import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-import uvloop
-
 from kvproxy.adapters.gate import Gate
-from kvproxy.adapters.http1.listener import Command, HttpServer, ListenError, Page, Route, listen
-from kvproxy.adapters.http1.tls import TlsError
+from kvproxy.adapters.http1.listener import Command, HttpServer, Page, Route, listen
 from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.adapters.replica_probe import ReplicaProbe
@@ -48,17 +43,17 @@ from kvproxy.finding import Finding
 from kvproxy.listeners import servers
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
-from kvproxy.ops.logs import log_access, log_learned, set_level, set_up
+from kvproxy.ops.logs import log_access, log_learned, set_level
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
-from kvproxy.ops.systemd import notify
-from kvproxy.proxy import Agree, Placer, Proxy, Record
-from kvproxy.reload import Load, Reloaded, Reloader
+from kvproxy.proxy import Agree, Placer, Proxy, Record, Upstream
+from kvproxy.reload import Load, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
 from kvproxy.sharing import Sharing
-from kvproxy.sources import Sources, SourceSetupError
+from kvproxy.sources import Sources
+from kvproxy.tracing import build_tracing
 from kvproxy.two_legs import TwoLegs
 from kvproxy.warmth import Warmth
 
@@ -94,6 +89,7 @@ class App:
         self._certificates = Certificates(settings)
         tls = self._certificates.upstream
         self._upstream = build_upstream(settings, api_keys, self.access.closed, tls)
+        self.tracing = build_tracing(settings, self.metrics)
         self.probe = ReplicaProbe(
             self.router.replicas,
             interval_s=settings.probe.interval_s,
@@ -106,13 +102,12 @@ class App:
             tls=tls,
         )
         self.sources = Sources(settings, self.router, api_keys, self.probe.model_path, tls)
-        self.metrics.add(SourceCounters(self.sources.counted))
         self.warmth = Warmth(settings, self.router, api_keys, self._replica_changed, tls)
-        self.metrics.add(SourceCounters(self.warmth.counted))
         self.spellings = spellings = Representatives(settings.canonical.representatives_max_bytes)
         self.sharing = Sharing(settings, self.router, spellings, self.sources.announced)
         self.metrics.add(self.sharing.took)
-        self.metrics.add(SourceCounters(self.sharing.counted))
+        for counted in (self.sources.counted, self.warmth.counted, self.sharing.counted):
+            self.metrics.add(SourceCounters(counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.bootstrap: KvBootstrap | None = None
         self.legs = self._two_legs()
@@ -128,7 +123,7 @@ class App:
         self.proxy = Proxy(
             placer=self.placer,
             reader=self._reader(),
-            upstream=self.legs or self._upstream,
+            upstream=self.legs or self._sending(),
             rules=rules_for(settings.identify.session_headers),
             clock=time.monotonic,
             observe=self._observe,
@@ -152,12 +147,15 @@ class App:
     def _placer(self) -> Placer:
         return self.local
 
+    def _sending(self) -> Upstream:
+        return self._upstream if self.tracing is None else self.tracing.sending(self._upstream)
+
     def _reader(self) -> Reader:
         return build_reader(self.settings, self.spellings, pools=self.router.pools)
 
     def _commands(self, *, trusted: bool) -> Command:
-        reload, pools = self.reloader.reload, self.router.pools
-        return AdminCommands(self.table, reload, self.access, pools, trusted=trusted).handle
+        find, reload, pools = self.live.conversations.find, self.reloader.reload, self.router.pools
+        return AdminCommands(self.table, find, reload, self.access, pools, trusted=trusted).handle
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
@@ -196,13 +194,15 @@ class App:
         await self._upstream.close()
         if self.decisions is not None:
             await asyncio.to_thread(self.decisions.close)
+        if self.tracing is not None:
+            await self.tracing.close()
 
     def _two_legs(self) -> TwoLegs | None:
         """What computes prompts elsewhere than they are answered, if anything does."""
         disagg = self.router.disagg
         if disagg is None:
             return None
-        legs = TwoLegs(self._upstream, self.router, disagg, time.monotonic, self.gate.changed)
+        legs = TwoLegs(self._sending(), self.router, disagg, time.monotonic, self.gate.changed)
         self.metrics.add(SourceCounters(lambda: disagg_counters(legs.outcomes, disagg.rate.tok_s)))
         if disagg.terms.connector is Connector.MOONCAKE:
             self.bootstrap = KvBootstrap(self.router.replicas, self.settings.probe.timeout_s)
@@ -254,7 +254,7 @@ class App:
     def _servers(self) -> tuple[HttpServer, HttpServer | None]:
         return servers(
             self.settings,
-            self.proxy.handle,
+            self.proxy.handle if self.tracing is None else self.tracing.around(self.proxy),
             self._pages(),
             self._operated(),
             guard=self._guard,
@@ -292,9 +292,6 @@ class App:
         return model_list(self.router.replicas, self.probe.model_cards, self.router.pools)
 
 
-Make = Callable[[Settings, Load | None], App]
-
-
 @asynccontextmanager
 async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator[tuple[App, str]]:
     """A running proxy in this event loop: (app, URL)."""
@@ -304,45 +301,3 @@ async def serving(settings: Settings, load: Load | None = None) -> AsyncIterator
         yield app, url
     finally:
         await app.stop()
-
-
-async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    try:
-        app = make(settings, load)
-    except (SourceSetupError, TlsError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    try:
-        url = await app.start()
-    except ListenError as error:
-        await app.close()
-        sys.stderr.write(f"{error}\n")
-        return 1
-    loop.add_signal_handler(signal.SIGINT, stop.set)
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    reloads = set[asyncio.Task[Reloaded]]()
-
-    def reload() -> None:
-        task = loop.create_task(app.reloader.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    sys.stdout.write(f"ready {url}\n")
-    sys.stdout.flush()
-    notify("READY=1", f"STATUS=listening on {url}")
-    await stop.wait()
-    # A second signal means now: the default action ends the process.
-    loop.remove_signal_handler(signal.SIGINT)
-    loop.remove_signal_handler(signal.SIGTERM)
-    notify("STOPPING=1")
-    await app.stop()
-    return 0
-
-
-def run(settings: Settings, load: Load | None = None, make: Make = App) -> int:
-    """`kvproxy serve`: returns when told to stop and drained. SIGHUP has `load` read again."""
-    set_up(settings.log.level, settings.log.format)
-    return uvloop.run(_serve(settings, load, make))

@@ -4,16 +4,17 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kvproxy import app as serving
+from kvproxy import process
 from kvproxy.adapters.ext_proc.addresses import Addresses
 from kvproxy.adapters.ext_proc.exchange import EnvoyExchange, EnvoyUpstream
 from kvproxy.adapters.ext_proc.server import Picker, PickerLimits, PickerServer
 from kvproxy.adapters.http1.listener import ListenError
 from kvproxy.adapters.local_placer import LocalPlacer
+from kvproxy.app import App
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
-from kvproxy.proxy import Record
+from kvproxy.proxy import Record, Upstream
 from kvproxy.reload import Load
 from kvproxy.settings.epp import EppSettings
 from kvproxy.settings.model import Settings
@@ -46,19 +47,24 @@ class PickPlacer:
         return False
 
 
-class PickerApp(serving.App):
+class PickerApp(App):
     """A proxy, its listeners, and the gRPC server of the picker."""
 
     def __init__(self, settings: Settings, load: Load | None = None) -> None:
         super().__init__(settings, load)
         epp, limit = settings.epp, settings.server.max_body_bytes
         self._addresses = Addresses(lambda: self.router.replicas)
-        upstream = EnvoyUpstream(self._addresses, self._others, self.api_keys, epp.fallbacks)
+        upstream: Upstream = EnvoyUpstream(
+            self._addresses, self._others, self.api_keys, epp.fallbacks
+        )
+        if self.tracing is not None:
+            upstream = self.tracing.sending(upstream)
         picks = replace(
             self.proxy, placer=PickPlacer(self.local), upstream=upstream, keepalive_s=None
         )
+        handle = picks.handle if self.tracing is None else self.tracing.around(picks)
         limits = PickerLimits(limit, epp.priorities(), not settings.access.keys)
-        picker = Picker(picks.handle, self._addresses, limits)
+        picker = Picker(handle, self._addresses, limits)
         self.picker = PickerServer(picker, self._is_ready, limit + 2**20)
         self.picker_address = ""
 
@@ -112,4 +118,4 @@ def run(settings: Settings, load: Load | None = None) -> int:
     if settings.server.workers > 1:
         sys.stderr.write("server.workers: the picker is one process\n")
         return 2
-    return serving.run(settings, load, PickerApp)
+    return process.run(settings, load, PickerApp)

@@ -18,6 +18,7 @@ from kvproxy.build import ReplicaMaker
 from kvproxy.core.admission import Admission
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Evidence, Health
+from kvproxy.core.pins import Pinned
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
 from kvproxy.settings.model import Settings
@@ -109,14 +110,14 @@ class ReplicaTable:
         self._leaving[replica_id] = asyncio.get_running_loop().create_task(leaving)
         return replica
 
-    def pin(self, replica_id: str, session: str) -> None:
+    def pin(self, replica_id: str, what: Pinned) -> None:
         """Its turns go there as long as that replica can be used."""
         self.get(replica_id)
-        self._to.router.pins.pin(session, replica_id)
+        self._to.router.pins.pin(what, replica_id)
 
-    def unpin(self, session: str) -> None:
-        if not self._to.router.pins.unpin(session):
-            raise ProxyError("not_found", "This session is not pinned.")
+    def unpin(self, what: Pinned) -> None:
+        if not self._to.router.pins.unpin(what):
+            raise ProxyError("not_found", "This conversation is not pinned.")
 
     def get(self, replica_id: str) -> Replica:
         """Raises ProxyError not_found."""

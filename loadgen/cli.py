@@ -27,7 +27,7 @@ from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.schedule import Strategy, Timing
 from loadgen.stats import arm
 from loadgen.traces.model import Trace
-from loadgen.traces_cli import TRACES, inspect, load_or_explain, pack, synth
+from loadgen.traces_cli import NO_TRACES, TRACES, inspect, load_or_explain, pack, synth
 from loadgen.wire import Endpoint
 from loadgen.workers.crew import WorkerError
 from loadgen.workload_cli import (
@@ -146,7 +146,8 @@ for command in (
 def _replay(options: dict[str, object]) -> None:
     traces_path, url = options["traces"], options["url"]
     if not isinstance(traces_path, Path) or not isinstance(url, str):
-        raise click.UsageError("--traces and --url are needed (or a subcommand, see --help)")
+        needed = "--traces and --url are needed (or a subcommand, see --help)"
+        raise click.UsageError(needed if traces_path else f"{needed}. {NO_TRACES}")
     try:
         settings = _settings(url, options)
     except ValueError as error:

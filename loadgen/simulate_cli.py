@@ -42,9 +42,7 @@ from loadgen.simulate.presets import (
 )
 from loadgen.simulate.replay import compare_replayed
 from loadgen.simulate.run import Arm, Setup
-from loadgen.traces.errors import TraceError
-from loadgen.traces.load import load_traces
-from loadgen.traces.model import Trace
+from loadgen.traces_cli import NO_TRACES, load_or_explain, loaded
 
 _TRACES = click.Path(exists=True, path_type=Path)
 _NAMES = ", ".join(PolicyName)
@@ -137,7 +135,7 @@ def simulate(
     if replay_log is not None:
         _replay(replay_log, setup, policies, json_file, out)
         return
-    loaded = _load(traces := _needed(traces), max_context)
+    recorded = load_or_explain(traces := _needed(traces), max_context)
     found: object
     with console.status("simulating") as status:
 
@@ -148,17 +146,17 @@ def simulate(
             found = _play_preset(traces, tell, out)
             shown = None
         elif tiers:
-            steps = measured_crossover(loaded, _costs(), setup, tell)
+            steps = measured_crossover(recorded, _costs(), setup, tell)
             shown, found = measured_table(setup, steps), [asdict(step) for step in steps]
         elif disagg:
-            split = list(run_disagg(loaded, setup, *_disagg_axes(setup), tell))
+            split = list(run_disagg(recorded, setup, *_disagg_axes(setup), tell))
             shown, found = disagg_table(split), [cell.as_json() for cell in split]
         elif whole_grid:
             names = policies if _is_given("policies") else ARMS
-            cells = list(run_grid(loaded, setup, _axes(setup, options), names, tell))
+            cells = list(run_grid(recorded, setup, _axes(setup, options), names, tell))
             shown, found = grid_table(cells, names), [cell.as_json() for cell in cells]
         else:
-            comparison = compare(loaded, setup, policies, tell)
+            comparison = compare(recorded, setup, policies, tell)
             shown, found = table(comparison), comparison.as_json()
     if shown is not None:
         out.print(shown)
@@ -176,7 +174,7 @@ def _check_names(policies: Sequence[str]) -> None:
 
 def _needed(traces: Path | None) -> Path:
     if traces is None:
-        raise click.UsageError("--traces or --replay-log is needed")
+        raise click.UsageError(f"--traces or --replay-log is needed. {NO_TRACES}")
     return traces
 
 
@@ -239,22 +237,15 @@ def _costs() -> TierCosts:
     return costs
 
 
-def _load(traces: Path, max_context: int) -> list[Trace]:
-    try:
-        return load_traces(traces, max_context)
-    except TraceError as error:
-        raise click.ClickException(str(error)) from error
-
-
 def _play_preset(traces: Path, tell: Callable[[str], None], out: Console) -> object:
     """Prints as it goes; returns what --json writes."""
     played = []
     for load in LOADS:
         tell(load.name)
-        played.append(play(_load(traces, load.max_context), load, SEEDS))
+        played.append(play(loaded(traces, load.max_context), load, SEEDS))
     stress = LOADS[-1]
     tell("fixed users")
-    steps = crossover(_load(traces, stress.max_context), stress, USERS, SEEDS)
+    steps = crossover(loaded(traces, stress.max_context), stress, USERS, SEEDS)
     out.print(preset_table(played), crossover_table(stress.hbm_tokens, steps))
     return {"loads": [one.as_json() for one in played], "users": [asdict(step) for step in steps]}
 

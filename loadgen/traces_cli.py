@@ -17,6 +17,8 @@ from loadgen.traces.packed import write_packed
 from loadgen.traces.synth import write_traces
 
 TRACES = click.Path(exists=True, path_type=Path)
+# What to say where recordings are needed and none are named.
+NO_TRACES = "No recordings at hand? `kvproxy loadgen synth --out traces` makes some."
 
 
 @click.command()
@@ -71,6 +73,15 @@ def pack(traces: Path, out: Path, **rows: Any) -> None:
 def load_or_explain(
     path: Path, context_tokens_max: int | None, rows: RowFormat | None = None
 ) -> list[Trace]:
+    # Seconds, where they are large; a file or a pipe is told nothing.
+    with Console(stderr=True).status(f"reading {path}"):
+        return loaded(path, context_tokens_max, rows)
+
+
+def loaded(
+    path: Path, context_tokens_max: int | None, rows: RowFormat | None = None
+) -> list[Trace]:
+    """Where something else already says what is going on."""
     try:
         return load_traces(path, context_tokens_max, rows)
     except TraceError as error:

@@ -55,6 +55,7 @@ class ReplicaProbe:
         self._api_keys = api_keys
         self._session: aiohttp.ClientSession | None = None
         self._tasks: dict[Replica, asyncio.Task[None]] = {}
+        self._missing: set[Replica] = set()
         self.model_cards: dict[str, list[dict[str, object]]] = {}
 
     def model_path(self, replica: Replica, model: str) -> str:
@@ -84,6 +85,7 @@ class ReplicaProbe:
     def forget(self, replica: Replica) -> None:
         """It is asked no more."""
         self._tasks.pop(replica).cancel()
+        self._missing.discard(replica)
         del self._soon[replica]
         if not any(other.id == replica.id for other in self._soon):
             self.model_cards.pop(replica.id, None)
@@ -127,10 +129,25 @@ class ReplicaProbe:
             evidence, why = Evidence.PROBE_FAILED, f": {type(error).__name__}: {error}"
         else:
             why = _WHY.get(evidence, "")
+        if evidence is Evidence.PROBE_FAILED and was is Health.STARTING:
+            self._say_missing(replica, why)
         if replica.see(evidence, self._clock()):
             level = logging.INFO if replica.health is Health.READY else logging.WARNING
             log.log(level, "replica %s is %s (was %s)%s", replica.id, replica.health, was, why)
             self._changed(replica)
+
+    def _say_missing(self, replica: Replica, why: str) -> None:
+        """Once: an engine may load its model for minutes."""
+        if replica in self._missing:
+            return
+        self._missing.add(replica)
+        log.warning(
+            "replica %s does not answer yet%s. It may be loading its model, and is asked again "
+            "until it does. If it should be up: kvproxy doctor --replica %s",
+            replica.id,
+            why,
+            replica.url,
+        )
 
     async def _ask_models(self, replica: Replica) -> None:
         listing = orjson.loads(await self._get(replica, "/v1/models"))

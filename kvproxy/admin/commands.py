@@ -2,6 +2,7 @@
 read again. POST and DELETE under /admin, answered with what is so afterwards.
 """
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from math import isfinite
@@ -12,13 +13,17 @@ import orjson
 from pydantic import ValidationError
 
 from kvproxy.adapters.http1.listener import Page
+from kvproxy.admin.conversations import session_label
 from kvproxy.core.access import Access
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.pins import Pinned
 from kvproxy.core.pools import Pools
 from kvproxy.core.replica import Replica
 from kvproxy.proxy import Exchange
 from kvproxy.settings.errors import problems_of
 from kvproxy.settings.replica import ReplicaSettings
+
+log = logging.getLogger("kvproxy.admin")
 
 _BODY_BYTES_MAX = 64 * 2**10
 _SESSION_CHARS_MAX = 1024
@@ -43,9 +48,9 @@ class Table(Protocol):
 
     def remove(self, replica_id: str, grace_s: float) -> Replica: ...
 
-    def pin(self, replica_id: str, session: str) -> None: ...
+    def pin(self, replica_id: str, what: Pinned) -> None: ...
 
-    def unpin(self, session: str) -> None: ...
+    def unpin(self, what: Pinned) -> None: ...
 
 
 class Told(Protocol):
@@ -61,13 +66,24 @@ Reload = Callable[[], Awaitable[Told]]
 
 
 class AdminCommands:
-    """`trusted`: the listener is for operators alone, so that changes need no key where there are
-    none."""
+    """`find`: see Conversations. `trusted`: the listener is for operators alone, so that changes
+    need no key where there are none. `operator` names the key of a request. What was changed, and
+    who did it, is logged."""
 
     def __init__(
-        self, table: Table, reload: Reload, access: Access, pools: Pools, *, trusted: bool
+        self,
+        table: Table,
+        find: Callable[[str], Pinned],
+        reload: Reload,
+        access: Access,
+        pools: Pools,
+        *,
+        trusted: bool,
+        operator: Callable[[Mapping[str, str]], str] | None = None,
     ) -> None:
         self._table = table
+        self._find = find
+        self._operator = operator or access.name_of
         self._pools = pools
         self._reload = reload
         self._access = access
@@ -84,6 +100,14 @@ class AdminCommands:
             return self._show_pools() if of_models else self._show(found["id"])
         self._check_change(exchange.header)
         body = await _body(exchange)
+        page = await self._done(exchange, found, body)
+        who = self._operator(exchange.header) or "an operator without a key"
+        about = _about(body) if found["verb"] in ("pin", "unpin") else ""
+        log.info("%s %s%s by %s", exchange.method, exchange.path, about, who)
+        return page
+
+    async def _done(self, exchange: Exchange, found: re.Match[str], body: dict[str, Any]) -> Page:
+        of_models = exchange.path.startswith("/admin/models")
         if found["other"] and exchange.method == "POST":
             told = await self._reload()
             return _page(told.as_json(), 409 if told.refused else 200)
@@ -100,11 +124,11 @@ class AdminCommands:
             case "POST", str(name), ("drain" | "undrain" | "remove") as verb:
                 return self._change(unquote(name), verb, query)
             case "POST", str(name), "pin":
-                self._table.pin(unquote(name), _session(body))
+                self._table.pin(unquote(name), self._pinned(body))
                 return _page(self._one(unquote(name)))
             case "POST", str(name), "unpin":
                 self._table.get(unquote(name))
-                self._table.unpin(_session(body))
+                self._table.unpin(self._pinned(body))
                 return _page(self._one(unquote(name)))
         raise _not_taken(exchange)
 
@@ -153,6 +177,17 @@ class AdminCommands:
             change(replica_id)
         after = [row for row in self._table.listing() if row["id"] in ids]
         return _page({"model": model, "replicas": after})
+
+    def _pinned(self, body: dict[str, Any]) -> Pinned:
+        """All agents of a session, by the id that its client sends, or one conversation, by the
+        name it has in the live view."""
+        shown = body.get("conversation")
+        if shown is None:
+            return _session(body)
+        if not isinstance(shown, str) or "session" in body:
+            said = 'Either {"session": "…"} or {"conversation": "…"}.'
+            raise ProxyError("invalid_body", said, param="conversation")
+        return self._find(shown)
 
     def _one(self, name: str) -> dict[str, object]:
         self._table.get(name)
@@ -207,8 +242,17 @@ def _replica(body: dict[str, Any]) -> ReplicaSettings:
 def _session(body: dict[str, Any]) -> str:
     session = body.get("session")
     if not isinstance(session, str) or not 0 < len(session) <= _SESSION_CHARS_MAX:
-        raise ProxyError("invalid_body", 'Say which: {"session": "…"}.', param="session")
+        raise ProxyError(
+            "invalid_body", 'Say which: {"session": "…"} or {"conversation": "…"}.', param="session"
+        )
     return session
+
+
+def _about(body: dict[str, Any]) -> str:
+    """Which conversation, in words that do not say whose it is."""
+    if "session" in body:
+        return f" of session {session_label(body['session'])}"
+    return f" of conversation {body['conversation']}"
 
 
 def _grace_s(query: Mapping[str, list[str]]) -> float:

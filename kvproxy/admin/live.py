@@ -6,15 +6,13 @@ that nobody looking costs a comparison a request.
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from hashlib import sha256
-from itertools import islice
 from typing import NamedTuple
 
 import orjson
 
 from kvproxy.adapters.http1.listener import Page
+from kvproxy.admin.conversations import Conversations
 from kvproxy.core.admission import Admission
-from kvproxy.core.affinity import SessionKey
 from kvproxy.core.explain import describe
 from kvproxy.core.regime import regime_of
 from kvproxy.core.replica import Replica
@@ -24,7 +22,7 @@ from kvproxy.proxy import Record
 
 # So long after the last look, decisions are no longer kept.
 WATCHED_S = 30.0
-_DECISIONS, _SESSIONS = 60, 40
+_DECISIONS = 60
 # Times to the first token that quantiles are taken over.
 _TTFTS = 500
 
@@ -59,6 +57,7 @@ class Live:
         self._metrics = metrics
         self._clock = clock
         self._wall = wall
+        self.conversations = Conversations(router)
         self._seen: deque[Seen] = deque(maxlen=_DECISIONS)
         self._ttfts: deque[float] = deque(maxlen=_TTFTS)
         self._watched_until = 0.0
@@ -116,28 +115,10 @@ class Live:
                 by_id.get(replica.id, {"id": replica.id}) | _replica(replica, now)
                 for replica in self._router.replicas
             ],
-            "sessions": self._sessions(now),
+            "sessions": self.conversations.rows(now),
             "session_count": len(self._router.affinity),
             "decisions": [_decision(seen) for seen in reversed(self._seen)],
         }
-
-    def _sessions(self, now: float) -> list[dict[str, object]]:
-        latest = islice(self._router.affinity.latest(), _SESSIONS)
-        return [
-            {
-                "session": session_label(key),
-                "replica": home.replica,
-                "tokens": home.prompt_tokens,
-                "idle_s": round(now - home.last_use, 1),
-            }
-            for key, home in latest
-        ]
-
-
-def session_label(key: SessionKey) -> str:
-    """A name to tell conversations apart by that says nothing of who they belong to."""
-    text = key if isinstance(key, bytes) else "\0".join(key).encode(errors="replace")
-    return sha256(text).hexdigest()[:10]
 
 
 def _replica(replica: Replica, now: float) -> dict[str, object]:

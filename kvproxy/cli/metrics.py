@@ -1,13 +1,16 @@
 """`kvproxy metrics`: every metric of /metrics, with its type, labels and meaning, as Markdown."""
 
-from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
+from prometheus_client.core import Metric
 
 from kvproxy.adapters.kv_event_feed import FeedCounts
 from kvproxy.app import App
 from kvproxy.core.kv_sources import KvSource
 from kvproxy.settings.model import Settings
+from kvproxy.workers.placement import PlacementApp
 
 _HEAD = """# Metrics
 
@@ -25,6 +28,8 @@ _EVERYTHING = {
     "lmcache": {"coordinator_url": "http://coordinator"},
     "store": {"url": "redis://store"},
     "events": {"shard_across_proxies": True},
+    "disagg": {"connector": "nixl"},
+    "tracing": {"endpoint": "http://collector:4318"},
 }
 
 
@@ -36,13 +41,29 @@ def metrics() -> None:
 
 def catalogue() -> str:
     """Of a proxy with everything on that has metrics of its own."""
-    return _HEAD + "\n".join(sorted(_rows())) + "\n"
+    return _HEAD + "\n".join(sorted(_row(family) for family in _families().values())) + "\n"
 
 
-def _rows() -> Iterator[str]:
-    app = App(Settings.model_validate(_EVERYTHING))
-    app.sources.feed.counts[KvSource("replica", 0, "", "", "")] = FeedCounts()
-    for family in app.metrics.families():
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        labels = ", ".join(getattr(family, "_labelnames", ()))
-        yield f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
+def _families() -> dict[str, Metric]:
+    """By name, of one process and of the one that places for workers, which logs no decisions.
+    What has no figure yet at the start is given one here."""
+    with TemporaryDirectory() as folder:
+        logged = Settings.model_validate(
+            _EVERYTHING | {"decisions": {"path": str(Path(folder) / "never-opened")}}
+        )
+        alone = App(logged)
+        placing = PlacementApp(Settings.model_validate(_EVERYTHING), Path(folder))
+        assert alone.decisions is not None
+        assert alone.legs is not None
+        alone.legs.outcomes["remote"] = 0
+        alone.sources.feed.counts[KvSource("replica", 0, "", "", "")] = FeedCounts()
+        found = {family.name: family for family in placing.metrics.families()}
+        found |= {family.name: family for family in alone.metrics.families()}
+        alone.decisions.close()
+    return found
+
+
+def _row(family: Metric) -> str:
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    labels = ", ".join(getattr(family, "_labelnames", ()))
+    return f"| `{name}` | {family.type} | {labels} | {family.documentation} |"

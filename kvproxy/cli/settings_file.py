@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from kvproxy.settings.errors import SettingsError
+from kvproxy.settings.errors import NO_REPLICA, SettingsError
 from kvproxy.settings.load import Flags, Loaded, load
 
 
@@ -15,8 +15,10 @@ class SettingsFailure(click.ClickException):
     exit_code = 2
 
 
-def load_or_exit(file: Path | None, flags: Flags | None = None) -> Loaded:
+def load_or_exit(file: Path | None, flags: Flags | None = None, *, no_replica: str = "") -> Loaded:
+    """`no_replica` is what to say beside it where nothing is wrong but that none is named."""
     try:
         return load(file, os.environ, flags)
     except SettingsError as error:
-        raise SettingsFailure(str(error)) from None
+        told = str(error)
+        raise SettingsFailure(told + no_replica * told.endswith(NO_REPLICA)) from None

@@ -150,6 +150,11 @@ class Access:
             _count(caller, now)
         return caller
 
+    def name_of(self, header: Mapping[str, str]) -> str:
+        """Of the key that a request came with; "" without one that is known here."""
+        caller = self._callers.get(_digest(_given(header)))
+        return caller.key.name if caller is not None and caller.key is not None else ""
+
     def count(self, name: str, now: float) -> None:
         """A request of the key `name`; raises ProxyError rate_limited."""
         caller = self._named(name)
@@ -171,7 +176,7 @@ class Access:
         if not given:
             missing = "Send an API key: `Authorization: Bearer …` or `x-api-key: …`."
             raise ProxyError("unauthorized", missing)
-        digest = sha256(given.encode(errors="surrogateescape")).hexdigest()
+        digest = _digest(given)
         if digest not in self._callers:
             raise ProxyError("unauthorized", "This API key is not known here.")
         return self._callers[digest]
@@ -192,6 +197,10 @@ def _given(header: Mapping[str, str]) -> str:
     if scheme.lower() == "bearer" and credentials.strip():
         return credentials.strip()
     return header.get("x-api-key", "").strip()
+
+
+def _digest(given: str) -> str:
+    return sha256(given.encode(errors="surrogateescape")).hexdigest()
 
 
 def _count(caller: Caller, now: float) -> None:

@@ -6,7 +6,9 @@ is what different conversations share, and they part in the middle of a system t
 are finer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from struct import Struct
 
 from xxhash import xxh3_64_intdigest
 
@@ -17,6 +19,7 @@ from kvproxy.core.types import Chain
 # The first 32 KiB of text, some 8k tokens, in blocks of an eighth: one or two engine blocks each.
 FINE_TEXT_BYTES = 32 * 2**10
 _FINER = 8
+_SLICED_AT_ONCE = 64
 
 
 def extend(
@@ -28,48 +31,48 @@ def extend(
     """
     assert block_bytes > 0
     fine_bytes = max(1, block_bytes // _FINER)
-    parent, digest = chain.end, xxh3_64_intdigest
-    texts, numbers = chain.text_bytes, chain.segments
-    text, count = texts[-1] if texts else 0, len(chain.items)
-    append, items = chain.hashes.append, chain.items
-    for data, text_start, text_bytes in segments:
-        size, last = len(data), text + text_bytes
-        if size > fine_bytes:
-            fine_until = text_start + fine_text_bytes - text if text < fine_text_bytes else 0
-            start = 0
-            for cuts in _cuts(size, fine_until, fine_bytes, block_bytes):
-                for end in cuts:
-                    parent = digest(data[start:end], parent)
-                    append(parent)
-                    start = end
-                if cuts:
-                    texts.extend(_measured(cuts, text, text_start, last))
-                    numbers.extend([count] * len(cuts))
-            parent = digest(data[start:], parent)
-        else:
-            parent = digest(data, parent)
-        append(parent)
-        count += 1
+    text = chain.text_bytes[-1] if chain.text_bytes else 0
+    number = len(chain.items)
+    texts: list[int] = []
+    numbers: list[int] = []
+    # Every hash is the seed of the next one: `seeds` are what digests add to `links`.
+    links = [chain.end]
+    seeds = iter(links)
+    for segment in segments:
+        data, before, at = segment.data, text - segment.text_start, 0
+        last = text + segment.text_bytes
+        rest = len(data) - 1
+        fine = fine_text_bytes - before if text < fine_text_bytes else 0
+        while rest - at >= (cut_bytes := fine_bytes if at < fine else block_bytes):
+            count = min((rest - at) // cut_bytes, _SLICED_AT_ONCE)
+            if at < fine:
+                count = min(count, -((at - fine) // fine_bytes))
+            pieces = _slicer(cut_bytes, count)(data, at)
+            links += map(xxh3_64_intdigest, pieces, seeds)
+            first = before + at + cut_bytes
+            at += count * cut_bytes
+            cuts = range(first, before + at + 1, cut_bytes)
+            if first < text or before + at > last:
+                # No text before it begins, no more where it has ended.
+                texts += [min(max(text, cut), last) for cut in cuts]
+            else:
+                texts += cuts
+            numbers += [number] * count
+        links.append(xxh3_64_intdigest(data[at:], next(seeds)))
+        number += 1
         texts.append(last)
-        numbers.append(count)
-        items.append(item(data, text_start))
+        numbers.append(number)
+        chain.items.append(item(data, segment.text_start))
         text = last
+    chain.hashes.fromlist(links[1:])
+    chain.text_bytes.fromlist(texts)
+    chain.segments.fromlist(numbers)
 
 
-def _measured(cuts: range, text: int, text_start: int, last: int) -> Sequence[int]:
-    """Text up to each cut: none before it begins, no more where it has ended."""
-    before = text - text_start
-    if text_start <= cuts[0] and before + cuts[-1] <= last:
-        return range(before + cuts.start, before + cuts.stop, cuts.step)
-    return [min(max(text, before + cut), last) for cut in cuts]
-
-
-def _cuts(size: int, fine_until: int, fine_bytes: int, block_bytes: int) -> Sequence[range]:
-    """Where a segment is cut: finely as long as blocks begin before `fine_until`."""
-    if fine_until <= 0:
-        return (range(block_bytes, size, block_bytes),)
-    fine = range(fine_bytes, min(size, fine_until + fine_bytes), fine_bytes)
-    return fine, range(fine[-1] + block_bytes, size, block_bytes)
+@lru_cache(1024)
+def _slicer(size: int, count: int) -> Callable[[bytes, int], tuple[bytes, ...]]:
+    """Slices all at once, three times as fast as one by one."""
+    return Struct(f"{size}s" * count).unpack_from
 
 
 def root(*parts: str) -> int:

@@ -6,7 +6,8 @@ of its bytes.
 
 from bisect import bisect_left
 from enum import StrEnum
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kvproxy.core.items import HEAD_KINDS, Kind, kind_of, loosely_equal
 from kvproxy.core.types import Chain
@@ -37,7 +38,7 @@ BRANCHING = frozenset({Cause.COMPACTION, Cause.HISTORY_DROPPED, Cause.HISTORY_ED
 HARMLESS = frozenset({Cause.GROWN, Cause.REWOUND, Cause.SIDE_CALL})
 
 
-class Break(NamedTuple):
+class Break(Struct, frozen=True, gc=False):
     """`segment` is the first that differs, `blocks` is how many blocks both prompts share."""
 
     cause: Cause
@@ -49,27 +50,29 @@ def shared_segments(before: Chain, now: Chain) -> int:
     """How many segments both begin with; 0 for different models."""
     if before.root != now.root:
         return 0
-    shortest = min(len(before.items), len(now.items))
-    if before.items[:shortest] == now.items[:shortest]:
+    old, new = before.items, now.items
+    shortest = min(len(old), len(new))
+    if old[:shortest] == new[:shortest]:
         return shortest
-    pairs = zip(before.items, now.items, strict=False)
+    pairs = zip(old, new, strict=False)
     return next(index for index, (one, other) in enumerate(pairs) if one != other)
 
 
 def shared_blocks(before: Chain, now: Chain) -> int:
     """Hashes cover all that precedes them: once they differ they never agree again."""
-    shortest = min(len(before.hashes), len(now.hashes))
-    if not shortest or before.hashes[shortest - 1] == now.hashes[shortest - 1]:
+    old, new = before.hashes, now.hashes
+    shortest = min(len(old), len(new))
+    if not shortest or old[shortest - 1] == new[shortest - 1]:
         # As is nearly always so: one goes on where the other ends.
         return shortest
-    return bisect_left(
-        range(shortest), True, key=lambda index: before.hashes[index] != now.hashes[index]
-    )
+    return bisect_left(range(shortest), True, key=lambda index: old[index] != new[index])
 
 
 def compare(before: Chain, now: Chain) -> Break:
     """What became of `before` in `now`, the next prompt of the same conversation."""
     segment = shared_segments(before, now)
+    if segment == len(before.items) and before.root == now.root:
+        return Break(Cause.GROWN, segment, shared_blocks(before, now))
     return Break(_cause(before, now, segment), segment, shared_blocks(before, now))
 
 
@@ -77,8 +80,6 @@ def _cause(before: Chain, now: Chain, segment: int) -> Cause:
     old, new = before.items[segment:], now.items[segment:]
     if before.root != now.root:
         return Cause.MODEL_CHANGED if _history(before) & _history(now) else Cause.SIDE_CALL
-    if not old:
-        return Cause.GROWN
     if not new:
         return Cause.REWOUND
     if kind_of(old[0]) in HEAD_KINDS or kind_of(new[0]) in HEAD_KINDS:

@@ -7,7 +7,6 @@ prompt. So only those values are touched, by splices into the client's own bytes
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import NamedTuple
 
 import msgspec
 from xxhash import xxh3_128_digest
@@ -30,7 +29,7 @@ class Order(StrEnum):
     PRESERVE = "preserve"
 
 
-class Whose(NamedTuple):
+class Whose(msgspec.Struct, frozen=True, gc=False):
     """What is remembered belongs to a tenant; frozen text to one of its sessions, "" for none."""
 
     tenant: str
@@ -54,9 +53,10 @@ class Canonicaliser:
         self.order = order
         self.strips_marks = strips_marks
         self.echoes = echoes and order is Order.FIRST_SEEN
-        self.texts_generated = False
         self.representatives = representatives
         self.volatile = volatile or Volatile()
+        # Whose texts may change on their way.
+        self.cleaned = frozenset(where for where in Where if self.volatile.touches(where))
 
     def scope(self, dialect: str, whose: Whose) -> str:
         """What is remembered of read bytes counts within this; sessions share all but what is
@@ -80,7 +80,7 @@ class Canonicaliser:
         canonical, kept = sorted_json(parsed), self.representatives
         if kind == TEXT:
             kept.intern(tenant, TEXT + canonical, spelling)
-            self.texts_generated = True
+            self.cleaned |= {Where.ASSISTANT}
         elif kept.intern(tenant, canonical, spelling) == spelling:
             kept.intern(tenant, ARGUMENTS + canonical, b"")
 
@@ -89,16 +89,15 @@ class Edits:
     """The canonical form of one body while it is read: spellings asked for, splices collected."""
 
     def __init__(self, canon: Canonicaliser, whose: Whose) -> None:
+        self._canon = canon
         self._whose = whose
-        self._tenant = whose.tenant
-        self._order = canon.order
-        self._representatives = canon.representatives
-        self._volatile = canon.volatile
-        self.strips_marks = canon.strips_marks
-        self._echoes = canon.echoes
-        self._texts_generated = canon.texts_generated
+        self.cleaned = canon.cleaned
         self.marks = NO_MARKS
         self.splices: list[Splice] = []
+
+    @property
+    def strips_marks(self) -> bool:
+        return self._canon.strips_marks
 
     def replace(self, span: Span, new: bytes, kind: str) -> None:
         self.splices.append(Splice(span.start, span.end, new, kind))
@@ -121,26 +120,20 @@ class Edits:
         """The bytes of an object that are forwarded inside those of another splice."""
         return without_mark(raw) if self.strips_marks else raw
 
-    def cleans(self, where: Where) -> bool:
-        """Whether clean() may change texts of this kind at all."""
-        if where is Where.ASSISTANT:
-            return self._texts_generated
-        return self._volatile.touches(where)
-
     def clean(self, where: Where, text: str) -> tuple[str, str]:
         """(`text` without what changes by itself, kind of the splice that this needs or "")."""
         if where is Where.ASSISTANT:
             said = self._said(text)
             return said, "echo" if said != text else ""
-        return self._volatile.clean(self._tenant, self._whose.session, where, text)
+        return self._canon.volatile.clean(self._whose.tenant, self._whose.session, where, text)
 
     def arguments(self, raw: bytes, parsed: object) -> tuple[bytes, bytes, str]:
         """(canonical form, bytes to forward, kind of the splice that this needs) of what a tool is
         called with."""
-        if self._echoes:
-            canonical, kept = sorted_json(parsed), self._representatives
-            if kept.known(self._tenant, ARGUMENTS + canonical) is not None:
-                first = kept.known(self._tenant, canonical)
+        if self._canon.echoes:
+            canonical, kept = sorted_json(parsed), self._canon.representatives
+            if kept.known(self._whose.tenant, ARGUMENTS + canonical) is not None:
+                first = kept.known(self._whose.tenant, canonical)
                 if first is not None:
                     return canonical, first, "echo"
         return *self.value(raw, parsed), "argument_order"
@@ -153,7 +146,7 @@ class Edits:
             canonical = sorted_json(_ANY.decode(text))
         except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
             return text
-        said = self._representatives.known(self._tenant, TEXT + canonical)
+        said = self._canon.representatives.known(self._whose.tenant, TEXT + canonical)
         return said.decode() if said is not None else text
 
     def value(self, raw: bytes, parsed: object) -> tuple[bytes, bytes]:
@@ -161,15 +154,16 @@ class Edits:
 
         `parsed` is `raw` decoded. With `preserve` both are the client's order.
         """
-        if self._order is Order.PRESERVE:
+        order = self._canon.order
+        if order is Order.PRESERVE:
             return msgspec.json.encode(parsed), raw
         canonical = sorted_json(parsed)
-        if self._order is Order.SORTED:
+        if order is Order.SORTED:
             return canonical, raw if is_sorted(parsed) else canonical
         if b"," not in raw:
             # No object in it has two keys, so there is but one order.
             return canonical, raw
-        first = self._representatives.intern(self._tenant, canonical, raw)
+        first = self._canon.representatives.intern(self._whose.tenant, canonical, raw)
         if first == raw or msgspec.json.encode(_ANY.decode(first)) == msgspec.json.encode(parsed):
             # White space and escapes never reach the prompt.
             return canonical, raw
@@ -178,16 +172,17 @@ class Edits:
     def listing(self, canonicals: list[bytes]) -> list[int]:
         """The order in which to forward list elements that have these canonical forms."""
         natural = list(range(len(canonicals)))
-        if self._order is Order.PRESERVE or len(canonicals) < 2:
+        order, kept = self._canon.order, self._canon.representatives
+        if order is Order.PRESERVE or len(canonicals) < 2:
             return natural
         ranked = sorted(natural, key=lambda i: canonicals[i])
-        if self._order is Order.SORTED:
+        if order is Order.SORTED:
             return ranked
         key = b"list" + b"".join(xxh3_128_digest(canonicals[i]) for i in ranked)
         # The spelling of a list is its permutation: rank of each element in first-seen order.
         rank = {index: position for position, index in enumerate(ranked)}
         spelling = msgspec.json.encode([rank[i] for i in natural])
-        chosen: list[int] = _ANY.decode(self._representatives.intern(self._tenant, key, spelling))
+        chosen: list[int] = _ANY.decode(kept.intern(self._whose.tenant, key, spelling))
         return [ranked[position] for position in chosen]
 
 

@@ -6,7 +6,6 @@ less than it should was moved, or its blocks were evicted.
 
 from typing import NamedTuple
 
-from kvproxy.core.breaks import shared_blocks
 from kvproxy.core.layout import Place
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.threads import Step, Threads
@@ -65,11 +64,11 @@ class Diagnosis:
         """None where nothing came before."""
         if step is None or step.before is None or step.broke is None:
             return None
-        before, model = step.before.chain, identity.model
-        whole = self._tokens(before, len(before.hashes), model)
-        blocks = shared_blocks(before, chain) if step.cause is None else step.broke.blocks
-        shared = self._tokens(chain, blocks, model)
-        return Stake(step.cause or "", step.broke.segment, whole, shared, step.before.replica)
+        before, model, broke = step.before.chain, identity.model, step.broke
+        whole = shared = self._tokens(before, len(before.hashes), model)
+        if broke.blocks < len(before.hashes):
+            shared = self._tokens(chain, broke.blocks, model)
+        return Stake(step.cause or "", broke.segment, whole, shared, step.before.replica)
 
     def _tokens(self, chain: Chain, blocks: int, model: str) -> int:
         return round(self._ruler.tokens_at(chain, blocks, model)) if blocks else 0

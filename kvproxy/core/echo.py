@@ -53,21 +53,18 @@ class Tap:
         """What was kept; nothing of an answer that was too long."""
         parts = [] if self._full else self._parts
         self.dropped()
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def dropped(self) -> None:
-        self._budget.used -= self._size
-        self._parts, self._size, self._before = [], 0, b""
+        if self._size:
+            self._budget.used -= self._size
+            self._parts, self._size = [], 0
+        self._before = b""
 
     def _keep(self, chunk: bytes) -> None:
-        size, budget = len(chunk), self._budget
-        if (
-            self._full
-            or self._size + size > _ANSWER_BYTES_MAX
-            or budget.used + size > budget.max_bytes
-        ):
+        size, used = self._size + len(chunk), self._budget.used + len(chunk)
+        if self._full or size > _ANSWER_BYTES_MAX or used > self._budget.max_bytes:
             self._full = True
         else:
             self._parts.append(chunk)
-            self._size += size
-            budget.used += size
+            self._size, self._budget.used = size, used

@@ -74,12 +74,13 @@ def identify(
     rules: Sequence[HeaderRule] = HEADER_RULES,
 ) -> Identity:
     """`headers` has lower-case names; `members` are the body's spans (empty when unparsed)."""
-    for rule in rules:
-        session = headers.get(rule.session, "")
-        if session and len(session) <= _ID_LENGTH_MAX:
-            agent = headers.get(rule.agent, "")[:_ID_LENGTH_MAX] if rule.agent else ""
-            parent = headers.get(rule.parent, "")[:_ID_LENGTH_MAX] if rule.parent else ""
-            return Identity(tenant, model, session, agent, parent, f"header:{rule.session}")
+    for name, agent, parent in rules:
+        if name in headers and 0 < len(headers[name]) <= _ID_LENGTH_MAX:
+            agent = headers.get(agent, "")[:_ID_LENGTH_MAX] if agent else ""
+            parent = headers.get(parent, "")[:_ID_LENGTH_MAX] if parent else ""
+            return Identity(tenant, model, headers[name], agent, parent, f"header:{name}")
+    if not members:
+        return Identity(tenant, model, "")
     for name, find in _BODY_EVIDENCE:
         session = find(members)
         if session and len(session) <= _ID_LENGTH_MAX:

@@ -1,7 +1,10 @@
 """Where in a body the segments of its prompt stand: JSON pointers and byte offsets for people."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from kvproxy.core.spans import Span
 
@@ -13,25 +16,29 @@ class Place(NamedTuple):
     offset: int
 
 
-class Layout(NamedTuple):
+class Layout(Struct, frozen=True):
     """`parts`: members before the growing list, with how many segments each has, in prompt order.
-    `elements`: (first segment, index, byte offset) of the elements that were read this time."""
+    Of the elements of that list that were read this time, behind `before` others, `firsts` are the
+    first segments and `starts` the byte offsets. `lead` is that of an element among the parts."""
 
     parts: Sequence[tuple[str, int]]
-    elements: Sequence[tuple[int, int, int]]
+    before: int
+    firsts: Sequence[int]
+    starts: Sequence[int]
+    lead: int
 
     def place(self, segment: int, growing: str, members: Mapping[str, Span]) -> Place | None:
         """Of a segment of the prompt; None for one before where reading resumed."""
         first = 0
         for name, count in self.parts:
             if segment < first + count:
-                if name == growing and self.elements:
-                    return Place(f"/{name}/0", members[name].start)
+                if name == growing:
+                    return Place(f"/{name}/0", self.lead)
                 index = f"/{segment - first}" if count > 1 else ""
                 return Place(f"/{name}{index}", members[name].start)
             first += count
-        found = [each for each in self.elements if each[0] <= segment]
-        return Place(f"/{growing}/{found[-1][1]}", found[-1][2]) if found else None
+        at = bisect_right(self.firsts, segment) - 1
+        return Place(f"/{growing}/{self.before + at}", self.starts[at]) if at >= 0 else None
 
 
-NOWHERE = Layout((), ())
+NOWHERE = Layout((), 0, (), (), 0)

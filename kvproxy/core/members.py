@@ -1,5 +1,7 @@
 """What is asked of the members of a body."""
 
+from functools import cache
+
 import msgspec
 
 from kvproxy.core.dialects.base import Dialect, Members
@@ -8,12 +10,20 @@ from kvproxy.core.spans import Span, array_spans
 
 def present(dialect: Dialect, members: Members, lead: Span | None) -> list[tuple[str, Span]]:
     """Members of the head; `lead` stands for the growing list among them."""
-    growing, get = dialect.growing, members.get
-    return [
-        (name, span)
-        for name in dialect.head_members
-        if (span := lead if name == growing else get(name)) is not None
-    ]
+    growing, there = dialect.growing, ranks(dialect.head_members)
+    found = there.keys() & members.keys()
+    found.discard(growing)
+    parts = [(growing, lead)] if lead is not None else []
+    if found:
+        parts += [(name, members[name]) for name in found]
+        parts.sort(key=lambda part: there[part[0]])
+    return parts
+
+
+@cache
+def ranks(names: tuple[str, ...]) -> dict[str, int]:
+    """Where each stands."""
+    return {name: rank for rank, name in enumerate(names)}
 
 
 def elements_of(growing: Span | None) -> list[Span]:

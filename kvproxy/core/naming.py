@@ -5,9 +5,10 @@ from, else its first message behind the system text. Texts before that may have 
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import msgspec
+from msgspec import Struct
 from xxhash import xxh3_128_digest
 
 from kvproxy.core.blocks import extend
@@ -29,7 +30,7 @@ _BEGINNING_BYTES = 1024
 _CHANGING = "body:previous_response_id"
 
 
-class Named(NamedTuple):
+class Named(Struct, frozen=True, gc=False):
     """`sent` by the client, and the `model` that serves it; `key` told the conversation apart, b""
     where nothing had to."""
 
@@ -99,7 +100,8 @@ class Naming:
         chain, edits = Chain(), self._canon.edits(whose)
         try:
             told = [e for e in elements[:2] if not dialect.leads(e)] or elements[:1]
-            extend(chain, dialect.items(told[0], edits) if told else (), _BEGINNING_BYTES)
+            for segments in dialect.items(told[:1], edits):
+                extend(chain, segments, _BEGINNING_BYTES)
         except UnknownShapeError:
             return elements[0].raw[:_BEGINNING_BYTES]
         return chain.hashes[0].to_bytes(8, "big") if len(chain) else b""

@@ -93,4 +93,6 @@ class Representatives:
 
     def edition(self, tenant: str) -> int:
         """Changes when a spelling that was used before is used no more."""
+        if not self._replaced.size_bytes:
+            return 0
         return self._replaced.get(scope_of(tenant)) or 0

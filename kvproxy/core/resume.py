@@ -7,8 +7,10 @@ session id: each is filed under a hash of the bytes that end at its largest powe
 """
 
 from collections import OrderedDict
+from operator import attrgetter
 from typing import NamedTuple
 
+from msgspec import Struct
 from xxhash import xxh3_64_intdigest, xxh3_128
 
 from kvproxy.core.marks import NO_MARKS, Marks
@@ -19,10 +21,11 @@ _KEY_BYTES = 512
 # Conversations that begin alike share a key until they pass the next power of two: those with the
 # same tools and system text, and forks. The newest are kept.
 _POINTS_PER_KEY = 64
-_ENDING_BYTES = 64
+_NEAR_BYTES = 8 * 2**10
+_OFFSET = attrgetter("offset")
 
 
-class Point(NamedTuple):
+class Point(Struct, frozen=True):
     """`head` is the meaning of the head (core/heads). `members` stood before the growing list,
     whose first element is `lead` if that belongs to the head; the first `blocks` of `chain` and
     `splices` cover the body up to `offset`, which is `elements` elements in.
@@ -30,16 +33,16 @@ class Point(NamedTuple):
     Members are kept as places alone: tools are as large as a conversation, and the next body has
     them at the same place. `splices` and `marks` are those of list elements only: the head's are
     found anew with the head. What lies in `skip` may differ: text of the head that changes by
-    itself, which is read anew with it. `ending` are the bytes right before the offset: comparing
-    them first makes a wrong candidate cost next to nothing. `key` tells the conversation apart
-    where its model's name is split.
+    itself, which is read anew with it. `near` is a digest of the bytes right before the offset:
+    comparing it first makes a wrong candidate cost next to nothing. `key` tells the conversation
+    apart where its model's name is split.
     """
 
     offset: int
     elements: int
     digest: bytes
     skip: tuple[int, int]
-    ending: bytes
+    near: int
     members: dict[str, tuple[int, int]]
     lead: tuple[int, int] | None
     head: bytes
@@ -80,7 +83,7 @@ class ResumePoints:
             points = self._filed.get(key)
             if points is None:
                 continue
-            for point in sorted(points, key=lambda point: -point.offset):
+            for point in sorted(points, key=_OFFSET, reverse=True):
                 begun = _begun(body, point)
                 if begun is not None:
                     self._filed.move_to_end(key)
@@ -132,12 +135,13 @@ def hash_first(body: bytes, offset: int, skip: tuple[int, int]) -> xxh3_128:
     return hashed
 
 
-def ending(body: bytes, offset: int) -> bytes:
-    return body[max(0, offset - _ENDING_BYTES) : offset]
+def near(body: bytes, offset: int, skip: tuple[int, int]) -> int:
+    """A digest of the last bytes before `offset`, none of them from before the end of `skip`."""
+    return xxh3_64_intdigest(body[max(offset - _NEAR_BYTES, min(skip[1], offset), 0) : offset])
 
 
 def _begun(body: bytes, point: Point) -> Begun | None:
-    if point.ending != ending(body, point.offset):
+    if len(body) < point.offset or point.near != near(body, point.offset, point.skip):
         return None
     hashed = hash_first(body, point.offset, point.skip)
     return Begun(point, hashed) if hashed.digest() == point.digest else None

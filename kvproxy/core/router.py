@@ -74,7 +74,7 @@ class Router:
         """Raises ProxyError no_replica / model_not_found when nothing is eligible."""
         candidates = self._eligible(identity.model, exclude)
         if self.pins:
-            candidates = self.pins.narrow(identity.session, candidates)
+            candidates = self.pins.narrow(identity.session, self.key_of(identity), candidates)
         prompt_tokens = round(self.ruler.tokens_at(chain, len(chain.hashes), identity.model))
         facts, model = self.holdings.facts(chain), identity.model
         matches = self.holdings.matches(candidates, model, chain, prompt_tokens, facts)

@@ -7,7 +7,6 @@ equal first blocks.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
@@ -22,7 +21,7 @@ ROLES = {
 JsonValue = str | int | float | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
 
 
-class Segment(NamedTuple):
+class Segment(msgspec.Struct, frozen=True, gc=False):
     """`data` is hashed into the chain; `text_bytes` of it, from `text_start` on, are text from
     which tokens come."""
 

@@ -7,9 +7,11 @@ None is returned and the caller leaves such a body alone.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from itertools import accumulate
+from operator import add, sub
+from typing import Any
 
 import msgspec
 
@@ -24,7 +26,7 @@ _OPEN, _COLON, _COMMA, _CLOSE, _LIST = (
 _END = re.compile(rb"[ \t\n\r]*\]").match
 
 
-class Span(NamedTuple):
+class Span(msgspec.Struct, frozen=True, gc=False):
     """A value: its bytes, and [start, end) in the text that was scanned plus `base`."""
 
     raw: bytes
@@ -43,19 +45,41 @@ def object_spans(text: bytes, base: int = 0) -> dict[str, Span] | None:
         return None
     except UnicodeDecodeError as error:
         raise msgspec.DecodeError(f"a key is not UTF-8: {error}") from error
-    spans: dict[str, Span] = {}
+    raws = list(map(bytes, members.values()))
+    return _written_evenly(text, members, raws, base) or _written_anyhow(text, members, raws, base)
+
+
+def _written_evenly(
+    text: bytes, names: Iterable[str], raws: Sequence[bytes], base: int
+) -> dict[str, Span] | None:
+    """For what nearly all clients write: one space behind each mark, or none anywhere.
+
+    If names and values, joined, are the text, they lie where their lengths add up to.
+    """
+    marked = text.find(b'":')
+    colon, comma = (b'": ', b', "') if text[marked + 2 : marked + 3] == b" " else (b'":', b',"')
+    parts = list(map(colon.join, zip(map(str.encode, names), raws, strict=True)))
+    if b'{"%b}' % comma.join(parts) != text:
+        return None
+    begun = _begins(parts, base + 2, len(comma))
+    ends = list(map(add, begun, map(len, parts)))
+    starts = map(sub, ends, map(len, raws))
+    return dict(zip(names, map(Span, raws, starts, ends), strict=True))
+
+
+def _written_anyhow(
+    text: bytes, names: Iterable[str], raws: Sequence[bytes], base: int
+) -> dict[str, Span] | None:
     opened = _OPEN(text)
     assert opened is not None
     at = end = opened.end()
-    for key, value in members.items():
+    spans: dict[str, Span] = {}
+    for key, raw in zip(names, raws, strict=True):
         name = b'"%b"' % key.encode()
         colon = _COLON(text, at + len(name)) if text.startswith(name, at) else None
-        if colon is None:
+        if colon is None or not text.startswith(raw, colon.end()):
             return None
-        raw, start = bytes(value), colon.end()
-        if not text.startswith(raw, start):
-            return None
-        end = start + len(raw)
+        start, end = colon.end(), colon.end() + len(raw)
         spans[key] = Span(raw, base + start, base + end)
         comma = _COMMA(text, end)
         at = comma.end() if comma is not None else len(text)
@@ -70,41 +94,44 @@ def array_spans(text: bytes, base: int = 0) -> list[Span] | None:
         elements = _ARRAY.decode(text)
     except msgspec.ValidationError:
         return None
-    spans: list[Span] = []
+    raws = list(map(bytes, elements))
+    # As nearly all clients write lists too.
+    between = b", " if raws and text[len(raws[0]) + 2 : len(raws[0]) + 3] == b" " else b","
+    if b"[%b]" % between.join(raws) == text:
+        return _side_by_side(raws, base + 1, len(between))
     opened = _LIST(text)
     assert opened is not None
-    at = opened.end()
-    for value in elements:
-        raw = bytes(value)
-        assert text.startswith(raw, at), "an array has no keys to escape or repeat"
-        end = at + len(raw)
-        spans.append(Span(raw, base + at, base + end))
-        comma = _COMMA(text, end)
-        if comma is not None:
-            at = comma.end()
+    spans = _elements(text, raws, opened.end(), base)
+    assert spans is not None, "an array has no keys to escape or repeat"
     return spans
 
 
-def _walked(text: bytes, values: Sequence[msgspec.Raw], at: int) -> tuple[list[Span], int] | None:
-    """Where `values` lie as the elements of the list that begins at `at`, and where it ends."""
-    opened = _LIST(text, at)
-    if opened is None:
-        return None
-    spans: list[Span] = []
-    at, separator = opened.end(), b","
-    for value in values:
-        raw = bytes(value)
+def _elements(text: bytes, raws: Sequence[bytes], at: int, base: int = 0) -> list[Span] | None:
+    """Where `raws` lie as the elements of a list, the first one at `at`; None if it is another
+    list."""
+    comma = _COMMA(text, at + len(raws[0])) if len(raws) > 1 else None
+    between = comma[0] if comma is not None else b""
+    if text.startswith(between.join(raws), at):
+        return _side_by_side(raws, base + at, len(between))
+    spans = []
+    for raw in raws:
         if not text.startswith(raw, at):
-            # The guess at the separator was a bad one.
-            comma = _COMMA(text, spans[-1].end) if spans else None
-            if comma is None or not text.startswith(raw, comma.end()):
-                return None
-            at, separator = comma.end(), comma[0]
+            return None
         end = at + len(raw)
-        spans.append(Span(raw, at, end))
-        at = end + len(separator) if text.startswith(separator, end) else end
-    ended = _END(text, at)
-    return (spans, ended.end()) if ended is not None else None
+        spans.append(Span(raw, base + at, base + end))
+        comma = _COMMA(text, end)
+        at = comma.end() if comma is not None else len(text)
+    return spans
+
+
+def _side_by_side(raws: Sequence[bytes], at: int, between: int) -> list[Span]:
+    starts = list(_begins(raws, at, between))
+    return list(map(Span, raws, starts, map(add, starts, map(len, raws))))
+
+
+def _begins(parts: Sequence[bytes], at: int, between: int) -> Iterator[int]:
+    """Where each of `parts` begins, and one more would, with so many bytes between them."""
+    return accumulate(map(between.__add__, map(len, parts)), initial=at)
 
 
 def body_spans(text: bytes, growing: str) -> tuple[dict[str, Span], list[Span]] | None:
@@ -117,14 +144,19 @@ def body_spans(text: bytes, growing: str) -> tuple[dict[str, Span], list[Span]] 
     name = growing.encode()
     at = text.find(b'"%b"' % name)
     colon = _COLON(text, at + len(name) + 2) if at >= 0 else None
-    if colon is None:
+    opened = _LIST(text, colon.end()) if colon is not None else None
+    if colon is None or opened is None:
         return None
     start = colon.end()
     try:
-        walked = _walked(text, _decoder(growing).decode(text).list, start)
-        if walked is None:
+        raws = list(map(bytes, _decoder(growing).decode(text).list))
+        elements = _elements(text, raws, opened.end())
+        if elements is None:
             return None
-        elements, end = walked
+        ended = _END(text, elements[-1].end if elements else opened.end())
+        if ended is None:
+            return None
+        end = ended.end()
         members = object_spans(text[:start] + b"0" + text[end:])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

@@ -5,7 +5,8 @@ titles and the like. Each is a thread, told apart by the agent the client names 
 what it shares with the last prompt of a known one.
 """
 
-from typing import NamedTuple
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kvproxy.core.breaks import BRANCHING, HARMLESS, Break, Cause, compare, shared_segments
 from kvproxy.core.items import HEAD_KINDS, kind_of
@@ -18,7 +19,7 @@ _BLOCK_BYTES, _ITEM_BYTES, _THREAD_BYTES = 16, 8, 300
 _SessionKey = tuple[str, str]
 
 
-class Thread(NamedTuple):
+class Thread(Struct, frozen=True):
     """`number` counts from 0 within the session; the parent is the thread it branched off;
     `replica` is where its last turn went, once that is known."""
 
@@ -30,7 +31,7 @@ class Thread(NamedTuple):
     replica: str = ""
 
 
-class Step(NamedTuple):
+class Step(Struct, frozen=True):
     """One turn in the graph. `before` is the thread as it was, None for a new one; `broke` is what
     became of its prompt."""
 
@@ -58,9 +59,11 @@ class Threads:
         key = (identity.tenant, identity.session)
         threads = self._sessions.get(key) or []
         step = _step(threads, identity.agent, chain)
-        rest = [each for each in threads if each.number != step.thread.number]
-        kept = [step.thread, *rest][:_THREADS_MAX]
-        self._sessions.put(key, kept, sum([_size(thread) for thread in kept]))
+        kept = [step.thread]
+        if threads and (len(threads) > 1 or threads[0].number != step.thread.number):
+            kept += [each for each in threads if each.number != step.thread.number]
+            del kept[_THREADS_MAX:]
+        self._sessions.put(key, kept, sum(map(_size, kept)))
         return step
 
     def went(self, identity: Identity, thread: Thread, replica: str) -> None:
@@ -68,14 +71,14 @@ class Threads:
         threads = self._sessions.get((identity.tenant, identity.session)) or []
         for index, each in enumerate(threads):
             if each is thread:
-                threads[index] = thread._replace(replica=replica)
+                threads[index] = replace(thread, replica=replica)
 
 
 def _step(threads: list[Thread], agent: str, chain: Chain) -> Step:
     best = _nearest([thread for thread in threads if thread.agent == agent], chain)
     broke = compare(best.chain, chain) if best is not None else None
     if best is not None and broke is not None and broke.cause is Cause.GROWN:
-        return Step(best._replace(turns=best.turns + 1, chain=chain), best, broke)
+        return Step(_next(best, chain), best, broke)
     number = 1 + max([thread.number for thread in threads], default=-1)
     if best is None or broke is None or broke.cause is Cause.SIDE_CALL:
         near = _nearest(threads, chain)
@@ -83,7 +86,11 @@ def _step(threads: list[Thread], agent: str, chain: Chain) -> Step:
         return Step(Thread(number, agent, parent, 1, chain), None, None)
     if broke.cause in BRANCHING:
         return Step(Thread(number, agent, best.number, best.turns + 1, chain), best, broke)
-    return Step(best._replace(turns=best.turns + 1, chain=chain), best, broke)
+    return Step(_next(best, chain), best, broke)
+
+
+def _next(thread: Thread, chain: Chain) -> Thread:
+    return replace(thread, turns=thread.turns + 1, chain=chain)
 
 
 def _nearest(threads: list[Thread], now: Chain) -> Thread | None:

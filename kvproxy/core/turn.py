@@ -5,30 +5,26 @@ and do work in proportion to what is new (core/resume).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
 
-from kvproxy.core.blocks import FINE_TEXT_BYTES, extend
 from kvproxy.core.canonical import ARGUMENTS, TEXT, Canonicaliser, Whose
 from kvproxy.core.continued import Continued
 from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
-from kvproxy.core.dialects.generated import SIGNS, STRUCTURED, generated
+from kvproxy.core.dialects.generated import SIGNS, STRUCTURED, WHOLE_SIGNS, generated
 from kvproxy.core.echo import Tap, TapBudget
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.growing import Growing, Grown, Reading
 from kvproxy.core.heads import Head, Heads
 from kvproxy.core.layout import NOWHERE, Layout
 from kvproxy.core.marks import NO_MARKS, Marks, of_members
 from kvproxy.core.members import continued, elements_of, present
 from kvproxy.core.naming import Named, Naming
 from kvproxy.core.pools import Pools
-from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_first, hash_on
-from kvproxy.core.segments import Segment
+from kvproxy.core.resume import Begun, Point, ResumePoints
 from kvproxy.core.spans import Span, array_spans, body_spans, object_spans
 from kvproxy.core.types import Chain, Splice
 
-# The last elements of a list are read again next turn: clients move cache marks about in them.
-_REREAD_ELEMENTS = 3
 # Smaller bodies are read faster in two simple passes.
 _FUSED_BYTES = 8 * 2**10
 # Some 12 kB a conversation of 400 kB.
@@ -54,24 +50,6 @@ class Turn(msgspec.Struct):
     sent: str = ""
 
 
-class _Read(NamedTuple):
-    """What reading a list came to: `elements` are (first segment, index, start) of those read."""
-
-    chain: Chain
-    splices: list[Splice]
-    elements: list[tuple[int, int, int]]
-    marks: Marks = NO_MARKS
-
-
-class _Reading(NamedTuple):
-    """One body being read. `scope` keeps dialects and tenants apart."""
-
-    dialect: Dialect
-    whose: Whose
-    body: bytes
-    scope: str
-
-
 class TurnReader:
     """Holds what one turn teaches about the next; read() is its only entry."""
 
@@ -89,6 +67,7 @@ class TurnReader:
         self._continued = Continued(_CONTINUED_MAX_BYTES, block_bytes)
         self._block_bytes = block_bytes
         self._points = ResumePoints(max_points, 4 * block_bytes)
+        self._growing = Growing(canon, self._points, block_bytes)
         self._heads = Heads(canon, block_bytes)
 
     def read(
@@ -99,7 +78,7 @@ class TurnReader:
         `anew`: all of it, and what it teaches takes the place of what was known.
         """
         whose = Whose(tenant, session)
-        reading = _Reading(dialect, whose, body, self._canon.scope(dialect.name, whose))
+        reading = Reading(dialect, whose, body, self._canon.scope(dialect.name, whose))
         try:
             if anew:
                 self._heads = Heads(self._canon, self._block_bytes)
@@ -128,15 +107,16 @@ class TurnReader:
 
     def answered(self, turn: Turn, tenant: str, answer: bytes) -> None:
         """What was kept of the answer to `turn`, from whom it is expected back."""
-        if not answer:
+        name, structured = turn.dialect.name, not STRUCTURED.isdisjoint(turn.members)
+        if not answer or not (structured or WHOLE_SIGNS[name] in answer):
             return
-        found = generated(turn.dialect.name, answer)
+        found = generated(name, answer)
         for arguments in found.arguments:
             self._canon.generated(tenant, arguments.encode(), ARGUMENTS)
-        for text in found.texts if not STRUCTURED.isdisjoint(turn.members) else ():
+        for text in found.texts if structured else ():
             self._canon.generated(tenant, text.encode(), TEXT)
 
-    def _read_all(self, reading: _Reading) -> Turn:
+    def _read_all(self, reading: Reading) -> Turn:
         # A dialect in which nothing grows has no name for it, and "" may be a member's.
         name = reading.dialect.growing
         large = len(reading.body) > _FUSED_BYTES
@@ -156,10 +136,11 @@ class TurnReader:
             head = self._heads.head(reading.dialect, whose, model, listed)
             chain = self._heads.chain(reading.dialect, whose, model, listed, head)
             if growing is None or not elements:
-                return _turn(reading, members, named, chain, head.splices, marks=head.marks)
+                return _without_list(reading, members, named, chain, head)
             if growing.end < self._points.smallest:
-                read = self._append(reading, chain, elements, lead is not None)
-                return _grown(reading, members, named, head, read)
+                led = lead is not None
+                grown = self._growing.append(reading, chain, elements, led=led)
+                return _turn(reading, members, named, head, grown, lead=lead)
             before = {
                 name: (span.start, span.end)
                 for name, span in members.items()
@@ -168,15 +149,15 @@ class TurnReader:
             place = (lead.start, lead.end) if lead is not None else None
             blocks = len(chain)
             start = Point(
-                *(0, 0, b"", head.skip, b"", before, place, head.meaning, chain, blocks, []),
+                *(0, 0, b"", head.skip, 0, before, place, head.meaning, chain, blocks, []),
                 key=named.key,
             )
-            read = self._grow(reading, start, None, elements)
+            grown = self._growing.grow(reading, start, None, elements)
         except UnknownShapeError:
-            return _turn(reading, members, named, Chain(), [])
-        return _grown(reading, members, named, head, read)
+            return _without_list(reading, members, named, Chain(), None)
+        return _turn(reading, members, named, head, grown, lead=lead)
 
-    def _read_on(self, reading: _Reading, members: Members, named: Named) -> Turn:
+    def _read_on(self, reading: Reading, members: Members, named: Named) -> Turn:
         """A body whose conversation began before it."""
         dialect, model = reading.dialect, named.model
         head_members = [(n, span) for n, span in present(dialect, members, None)]
@@ -185,10 +166,11 @@ class TurnReader:
         before = self._continued.chain(reading.whose.tenant, previous, head.meaning)
         if before is None:
             raise UnknownShapeError("nothing is known of the conversation that goes on")
-        read = self._append(reading, before, elements_of(members.get(dialect.growing)), False)
-        return _grown(reading, members, named, head, read)
+        elements = elements_of(members.get(dialect.growing))
+        grown = self._growing.append(reading, before, elements, led=False)
+        return _turn(reading, members, named, head, grown)
 
-    def _unread(self, reading: _Reading) -> Turn:
+    def _unread(self, reading: Reading) -> Turn:
         """JSON whose layout has no spans: only what placement needs is looked at."""
         value = msgspec.json.decode(reading.body)
         if not isinstance(value, dict):
@@ -198,22 +180,7 @@ class TurnReader:
         stream = value.get("stream") is True
         return Turn(reading.dialect, named.model, stream, {}, Chain(), [], 0, sent=named.sent)
 
-    def _append(
-        self, reading: _Reading, before: Chain, elements: Sequence[Span], led: bool
-    ) -> _Read:
-        """Extend a copy of `before`, of which the first element is part if it `led`."""
-        chain, edits = before.until(len(before)), self._canon.edits(reading.whose)
-        segments: list[Segment] = []
-        read, known = [], len(chain.items)
-        for index, element in enumerate(elements):
-            read.append((known + len(segments), index, element.start))
-            if index or not led:
-                segments += reading.dialect.items(element, edits)
-        extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
-        chain.trim()
-        return _Read(chain, edits.splices, read, edits.marks)
-
-    def _resume(self, reading: _Reading, begun: Begun) -> Turn | None:
+    def _resume(self, reading: Reading, begun: Begun) -> Turn | None:
         """None where the point does not carry over after all: then everything is read."""
         point, body = begun.point, reading.body
         opening = b'{"' + reading.dialect.growing.encode() + b'":[0'
@@ -238,47 +205,10 @@ class TurnReader:
                 return None
             elements = array_spans(growing.raw, growing.start)
             assert elements, "the opening is an element"
-            read = self._grow(reading, point, begun, elements[1:])
+            grown = self._growing.grow(reading, point, begun, elements[1:])
         except UnknownShapeError:
             return None
-        return _grown(reading, members, named, head, read, resumed_at=point.offset)
-
-    def _grow(
-        self, reading: _Reading, start: Point, begun: Begun | None, elements: Sequence[Span]
-    ) -> _Read:
-        """Extend the chain at `start` by `elements`; files the point the next turn resumes at."""
-        chain, edits = start.chain.until(start.blocks), self._canon.edits(reading.whose)
-        edits.splices, edits.marks = list(start.splices), start.marks
-        resume_behind = max(len(elements) - _REREAD_ELEMENTS, min(len(elements), 1)) - 1
-        leads = start.lead is not None and not start.elements
-        segments: list[Segment] = []
-        read, known = [], len(chain.items)
-        for index, element in enumerate(elements):
-            read.append((known + len(segments), start.elements + index, element.start))
-            if index or not leads:
-                segments += reading.dialect.items(element, edits)
-            if index == resume_behind and element.end >= self._points.smallest:
-                extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
-                segments, known = [], len(chain.items)
-                offset = element.end
-                if begun is None:
-                    hashed = hash_first(reading.body, offset, start.skip)
-                else:
-                    hashed = hash_on(reading.body, offset, begun)
-                point = start._replace(
-                    offset=offset,
-                    elements=start.elements + index + 1,
-                    digest=hashed.digest(),
-                    ending=ending(reading.body, offset),
-                    chain=chain,
-                    blocks=len(chain),
-                    splices=list(edits.splices),
-                    marks=edits.marks,
-                )
-                self._points.file(reading.scope, reading.body, point, begun and begun.point)
-        extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
-        chain.trim()
-        return _Read(chain, edits.splices, read, edits.marks)
+        return _turn(reading, members, named, head, grown, lead=lead, resumed_at=point.offset)
 
 
 def apply(body: bytes, splices: list[Splice]) -> bytes:
@@ -299,52 +229,52 @@ def _span(body: bytes, place: tuple[int, int]) -> Span:
     return Span(body[place[0] : place[1]], *place)
 
 
-def _grown(
-    reading: _Reading,
+def _turn(
+    reading: Reading,
     members: Members,
     named: Named,
     head: Head,
-    read: _Read,
+    grown: Grown,
     *,
+    lead: Span | None = None,
     resumed_at: int = 0,
 ) -> Turn:
-    layout = Layout(head.parts, read.elements)
-    splices = head.splices + read.splices
-    marks = head.marks.and_(read.marks)
-    turn = _turn(
-        reading,
-        members,
-        named,
-        read.chain,
-        splices,
-        resumed_at=resumed_at,
-        layout=layout,
-        marks=marks,
-    )
-    turn.head = head.meaning
-    return turn
-
-
-def _turn(
-    reading: _Reading,
-    members: Members,
-    named: Named,
-    chain: Chain,
-    splices: list[Splice],
-    *,
-    resumed_at: int = 0,
-    layout: Layout = NOWHERE,
-    marks: Marks = NO_MARKS,
-) -> Turn:
+    lead_at = lead.start if lead is not None else 0
     return Turn(
         reading.dialect,
         named.model,
-        "stream" in members and members["stream"].raw == b"true",
+        _streams(members),
+        members,
+        grown.chain,
+        head.splices + grown.splices + named.splices(members),
+        resumed_at,
+        (),
+        Layout(head.parts, grown.before, grown.firsts, grown.starts, lead_at),
+        head.marks.and_(grown.marks).and_(of_members(members)),
+        head.meaning,
+        named.sent,
+    )
+
+
+def _without_list(
+    reading: Reading, members: Members, named: Named, chain: Chain, head: Head | None
+) -> Turn:
+    """A body in which nothing grows, or one without a `head`, that is not understood."""
+    splices, marks = named.splices(members), of_members(members)
+    if head is not None:
+        splices, marks = head.splices + splices, head.marks.and_(marks)
+    return Turn(
+        reading.dialect,
+        named.model,
+        _streams(members),
         members,
         chain,
-        splices + named.splices(members),
-        resumed_at,
-        layout=layout,
-        marks=marks.and_(of_members(members)),
+        splices,
+        0,
+        marks=marks,
         sent=named.sent,
     )
+
+
+def _streams(members: Members) -> bool:
+    return "stream" in members and members["stream"].raw == b"true"

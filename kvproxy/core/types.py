@@ -74,6 +74,9 @@ class Chain(Struct, gc=False):
         self.hashes, self.text_bytes = self.hashes[:], self.text_bytes[:]
         self.segments, self.items = self.segments[:], self.items[:]
 
+    def copy(self) -> "Chain":
+        return Chain(self.root, self.hashes[:], self.text_bytes[:], self.segments[:], self.items[:])
+
     def until(self, blocks: int) -> "Chain":
         """A chain of its own with the first `blocks` of this one."""
         ended = self.segments[blocks - 1] if blocks else 0

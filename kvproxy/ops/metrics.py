@@ -263,6 +263,10 @@ class Metrics:
             "lost_tokens": self._lost.by(0),
         }
 
+    def answered(self) -> int:
+        """Requests that went well, since the start."""
+        return round(self._requests.by(1).get("ok", 0))
+
     def families(self) -> Iterable[Metric]:
         """What the page would show now; those without a value yet are there, too."""
         return self._registry.collect()

@@ -25,7 +25,7 @@ _MESSAGES = {
     "float_type": "expected a number",
     "bool_type": "expected true or false",
 }
-_NO_REPLICA = "at least one is needed: --replica URL, KVPROXY_REPLICAS, or `replicas:` in a file"
+NO_REPLICA = "at least one is needed: --replica URL, KVPROXY_REPLICAS, or `replicas:` in a file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def problems_of(
         if found["type"] == "extra_forbidden":
             message = unknown_key(model, path)
         elif path == ("replicas",) and found["type"] in ("missing", "too_short"):
-            message = _NO_REPLICA
+            message = NO_REPLICA
         else:
             message = _message(found["type"], found["msg"], found.get("ctx", {}))
             message += _got(model, path, found["type"], found["input"])

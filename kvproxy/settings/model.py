@@ -35,6 +35,7 @@ from kvproxy.settings.score import ScoreSettings
 from kvproxy.settings.server import ServerSettings, UpstreamSettings
 from kvproxy.settings.store import StoreSettings
 from kvproxy.settings.tokens import TokensSettings
+from kvproxy.settings.tracing import TracingSettings
 from kvproxy.settings.warm import WarmSettings
 from kvproxy.settings.workers import check_alone
 
@@ -221,6 +222,7 @@ class Settings(Section):
     epp: EppSettings = EppSettings()
     log: LogSettings = LogSettings()
     decisions: DecisionsSettings = DecisionsSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @field_validator("replicas", mode="after")
     @classmethod

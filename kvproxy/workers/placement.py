@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 from urllib.parse import parse_qs
@@ -29,6 +30,9 @@ from kvproxy.reload import Load, Reloaded
 from kvproxy.settings.model import Settings
 
 log = logging.getLogger("kvproxy.placement")
+
+# Of what a worker passes on: the name of the key that it came with.
+OPERATOR = "operator"
 
 # What workers may take beyond the grace of their answers.
 _MARGIN_S = 10.0
@@ -176,11 +180,18 @@ class PlacementApp(App):
         return super()._operated() | {"/admin/explain": self._explain, "/admin/live": self._live}
 
     def _commands(self, *, trusted: bool) -> Command:
-        commands = AdminCommands(
-            self.table, self._reload, self.access, self.router.pools, trusted=trusted
+        made = partial(
+            AdminCommands,
+            self.table,
+            self.live.conversations.find,
+            self._reload,
+            self.access,
+            self.router.pools,
+            trusted=trusted,
         )
-        self._command: Command = commands.handle
-        return commands.handle
+        # Whoever asked a worker was let in there, and its key stayed there.
+        self._command: Command = made(operator=lambda header: header.get(OPERATOR, "")).handle
+        return made().handle
 
     async def _reload(self) -> Reloaded:
         """Here first; the other processes follow when it was taken over."""

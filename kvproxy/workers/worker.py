@@ -29,6 +29,7 @@ from kvproxy.reload import Load
 from kvproxy.settings.diff import Diff, taken_over
 from kvproxy.settings.model import Settings
 from kvproxy.settings.replica import ReplicaSettings
+from kvproxy.workers.placement import OPERATOR
 
 log = logging.getLogger("kvproxy.worker")
 
@@ -82,6 +83,8 @@ class WorkerApp(App):
         self.link.say(self.figures())
         await self.link.close()
         await self._upstream.close()
+        if self.tracing is not None:
+            await self.tracing.close()
 
     def figures(self) -> hop.Figures:
         return hop.Figures(plain(self.metrics.rows()))
@@ -218,6 +221,7 @@ class WorkerApp(App):
     def _commands(self, *, trusted: bool) -> Command:
         async def command(exchange: Exchange) -> Page:
             header = {n: v for n, v in exchange.header.items() if n in ("host", "origin")}
+            header[OPERATOR] = self.access.name_of(exchange.header)
             body = await exchange.accept()
             return await self._shown(exchange.method, exchange.target, header, body)
 

@@ -1,5 +1,6 @@
 """The live view in a browser: drawn without complaint, at any width, and usable with a key."""
 
+import time
 from hashlib import sha256
 
 import pytest
@@ -28,6 +29,73 @@ async def test_it_is_drawn_without_complaint(size: str, dark: bool) -> None:
         assert await visit.page.locator(".replica").count() == 3
         assert await visit.page.locator("#decisions tbody tr").count() == 30
         assert await visit.page.locator("#sessions tbody tr").count() == 6
+        assert visit.complaints == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_conversation_is_pinned_and_unpinned(size: str, dark: bool) -> None:
+    width, height = SIZES[size]
+    keys = [{"name": "ops", "sha256": sha256(b"right").hexdigest(), "admin": True}]
+    async with (
+        emulated(FLEET, 3) as urls,
+        proxied(urls, access={"keys": keys}) as running,
+        browsing(width=width, height=height, dark=dark) as visit,
+    ):
+        page, app = visit.page, running.app
+        page.on("dialog", lambda dialog: dialog.accept())
+        await talk(running.url, range(1, 3), key="right")
+        await page.goto(f"{running.url}/admin/")
+        await page.locator("#key").click()
+        await page.locator("#secret").fill("right")
+        await page.get_by_role("button", name="Use it in this tab").click()
+        await page.get_by_role("button", name="Pin…").first.wait_for()
+        # What the browser said of being refused before it had a key.
+        visit.complaints.clear()
+        conversation = await page.locator("#sessions tbody td").first.inner_text()
+        key = app.live.conversations.find(conversation)
+        home = app.router.affinity.home(key, time.monotonic())
+        assert home is not None
+        other = next(r.id for r in app.router.replicas if r.id != home.replica)
+        await page.get_by_role("button", name="Pin…").first.click()
+        await visit.picture(f"pinning-{size}-{'dark' if dark else 'light'}", full=False)
+        await page.locator("#pin-to").select_option(other)
+        await page.get_by_role("button", name="Pin", exact=True).click()
+        await page.get_by_text(f"pinned to {other}").wait_for()
+        assert list(app.router.pins) == [(key, other)]
+        await visit.picture(f"moving-{size}-{'dark' if dark else 'light'}")
+        await talk(running.url, range(3, 5), key="right")
+        moved = app.router.affinity.home(key, time.monotonic())
+        assert moved is not None
+        assert moved.replica == other
+        await page.get_by_text("pinned here").wait_for()
+        unpin = page.get_by_role("button", name="Unpin")
+        box = await unpin.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= width
+        await visit.picture(f"pinned-{size}-{'dark' if dark else 'light'}")
+        assert await visit.overflow_px() == 0
+        await unpin.click()
+        await page.get_by_text("pinned here").wait_for(state="detached")
+        assert not app.router.pins
+        assert visit.complaints == []
+
+
+async def test_cancelling_pins_nothing_and_a_pin_says_when_it_cannot_hold() -> None:
+    async with busy_proxy(2, admin={"listen": "127.0.0.1:0"}) as running, browsing() as visit:
+        app, page = running.app, visit.page
+        assert app.admin_server is not None
+        await page.goto(f"{app.admin_server.url}/admin/")
+        await page.get_by_role("button", name="Pin…").first.click()
+        await page.keyboard.press("Escape")
+        app.router.pins.pin("secret-session-0", app.router.replicas[0].id)
+        app.table.drain(app.router.replicas[0].id)
+        await page.get_by_text("with its session, which takes no work now").wait_for()
+        assert len(app.router.pins) == 1
+        # The focus outlasts the drawing of the next state.
+        await page.get_by_role("button", name="Unpin").focus()
+        await page.wait_for_timeout(2500)
+        assert await page.evaluate("document.activeElement.textContent") == "Unpin"
         assert visit.complaints == []
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.debian import apt_get
+
 if TYPE_CHECKING:
     from playwright.async_api import Page
 else:
@@ -104,6 +106,8 @@ def main() -> int:
         if subprocess.run(pip, check=False).returncode:
             print(f"browser: pip gave no {DRIVER}; its message is above", file=sys.stderr)
             return TEMPORARY_FAILURE
+    if shutil.which("tmux") is None and not apt_get("install", "-y", "tmux"):
+        print("browser: SKIPPED, LOUDLY: no tmux, so nobody looks at kvproxy top", file=sys.stderr)
     print(f"browser: {executable()}")
     return 0
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -14,21 +14,24 @@ FLEET = EmulatorSettings(hbm_tokens=20_000, dram_tokens=40_000, prefill_tok_s=20
 
 
 @asynccontextmanager
-async def busy_proxy(replicas: int = 3, **sections: Any) -> AsyncIterator[Running]:
-    """Its view was asked for before, so that decisions are kept."""
+async def busy_proxy(replicas: int = 3, named: str = "", **sections: Any) -> AsyncIterator[Running]:
+    """Its view was asked for before, so that decisions are kept. `named`: ids of replicas, with
+    {n} in them."""
     lmcache = {"dram_tokens": 40_000}
-    async with (
-        emulated(FLEET, replicas) as urls,
-        proxied(urls, lmcache=lmcache, **sections) as running,
-    ):
+    async with emulated(FLEET, replicas) as urls, AsyncExitStack() as stack:
+        listed: list[object] = [*urls]
+        if named:
+            listed = [{"url": url, "id": named.format(n=n)} for n, url in enumerate(urls)]
+        running = await stack.enter_async_context(proxied(listed, lmcache=lmcache, **sections))
         await running.app.live.page("")
         await talk(running.url, range(1, 4))
         yield running
 
 
-async def talk(url: str, turns: Iterable[int]) -> None:
+async def talk(url: str, turns: Iterable[int], key: str = "") -> None:
     """The same turns of six conversations."""
-    async with aiohttp.ClientSession() as session:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    async with aiohttp.ClientSession(headers=headers) as session:
         for turn in turns:
             await asyncio.gather(*(_turn(session, url, name, turn) for name in range(6)))
 

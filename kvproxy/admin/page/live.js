@@ -75,7 +75,7 @@ function fill(name, held, of, cls) {
   return row;
 }
 async function act(path, body, what) {
-  if (!confirm(what)) return;
+  if (what && !confirm(what)) return;
   const answer = await ask(path, {method: "POST", body: body ? JSON.stringify(body) : undefined});
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
@@ -90,16 +90,48 @@ function replica(r) {
   const list = make("dl");
   const rows = [["in flight", short(r.in_flight)], ["conversations", short(r.sessions)], ["prefill owed", seconds(r.queue_s)],
     ["prefill rate", short(r.prefill_tok_s) + "/s"], ["engine runs", short(r.running)], ["engine waits", short(r.waiting)],
-    ["evicted", short(r.evicted_tokens)], ["KV events", r.events ? "heard" : "none"]];
+    ["evicted", short(r.evicted_tokens)], ["KV events", r.events ? "heard" : "none"], ["pinned", short(r.pinned)]];
   for (const [name, value] of rows) list.append(make("dt", name), make("dd", value));
   card.append(head, fill("HBM", r.held_tokens, r.hbm_tokens));
   if (r.dram_tokens) card.append(fill("DRAM", r.dram_held_tokens, r.dram_tokens, "dram"));
   card.append(list);
   const draining = r.health === "draining", verb = draining ? "undrain" : "drain";
-  const button = make("button", draining ? "Undrain" : "Drain");
-  button.addEventListener("click", () => act("replicas/" + encodeURIComponent(r.id) + "/" + verb, null, (draining ? "Give new work to " : "Give no new work to ") + r.id + "?"));
+  const button = doing(draining ? "Undrain" : "Drain", "drain " + r.id, () => act("replicas/" + encodeURIComponent(r.id) + "/" + verb, null, (draining ? "Give new work to " : "Give no new work to ") + r.id + "?"));
   card.append(button);
   return card;
+}
+// What is drawn again keeps its focus: buttons are told apart by what they do.
+function again(box, draw) {
+  const had = box.contains(document.activeElement) ? document.activeElement.dataset.does : null;
+  draw();
+  if (had) [...box.querySelectorAll("button")].find((b) => b.dataset.does === had)?.focus();
+}
+function doing(text, does, action) {
+  const button = make("button", text);
+  button.type = "button"; button.dataset.does = does;
+  button.addEventListener("click", action);
+  return button;
+}
+let replicas = [], pinning = null;
+function choose(c) {
+  pinning = c.session;
+  $("pin-what").textContent = c.session;
+  $("pin-to").replaceChildren(...replicas.map((r) => {
+    const option = make("option", r.id + (r.health === "ready" ? "" : " (" + r.health + ")"));
+    option.value = r.id; option.selected = r.id === c.replica;
+    return option;
+  }));
+  $("pin").returnValue = "";
+  $("pin").showModal();
+}
+function pin(c) {
+  const cell = make("span", null, "pin");
+  if (!c.pinned) { cell.append(doing("Pin…", "pin " + c.session, () => choose(c))); return cell; }
+  const whole = c.pinned_with_session ? " and all agents of its session" : "";
+  const usable = replicas.some((r) => r.id === c.pinned && r.health === "ready");
+  cell.append(make("span", "pinned " + (c.pinned === c.replica ? "here" : "to " + c.pinned) + (whole ? " with its session" : "") + (usable ? "" : ", which takes no work now"), "badge " + (usable ? "held" : "warn")));
+  cell.append(doing("Unpin", "unpin " + c.session, () => act("replicas/" + encodeURIComponent(c.pinned) + "/unpin", {conversation: c.session}, "Let " + c.session + whole + " go where turns are cheapest?")));
+  return cell;
 }
 function rows(id, list, empty) {
   const body = $(id).tBodies[0], columns = $(id).tHead.rows[0].cells.length;
@@ -122,7 +154,8 @@ function show(s) {
   const advice = $("advice");
   advice.textContent = s.regime.advice;
   advice.className = "advice " + ({dram_pays: "warn", watch_evictions: "warn", add_capacity: "bad"}[s.regime.regime] || "");
-  $("replicas").replaceChildren(...s.replicas.map(replica));
+  replicas = s.replicas;
+  again($("replicas"), () => $("replicas").replaceChildren(...s.replicas.map(replica)));
   const lost = Object.entries(s.totals.lost_tokens).filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]);
   const most = lost.length ? lost[0][1] : 1;
   $("breaks").replaceChildren(...(lost.length ? lost.map(([cause, n]) => {
@@ -134,8 +167,9 @@ function show(s) {
   rows("decisions", s.decisions.slice(0, SHOWN).map((d) => [new Date(d.at * 1000).toLocaleTimeString(), d.replica, short(d.prompt_tokens),
     short(d.predicted_cached_tokens), short(d.cached_tokens), seconds(d.ttft_s), terms(d.terms), d.source + ", " + d.evidence.replace("header:", "")]),
   "None since this page was opened.");
-  $("count").textContent = s.session_count + " remembered, the latest " + s.sessions.length;
-  rows("sessions", s.sessions.map((c) => [c.session, c.replica, short(c.tokens), seconds(c.idle_s)]), "None yet.");
+  const pinned = s.sessions.filter((c) => c.pinned).length;
+  $("count").textContent = s.session_count + " remembered, " + (pinned ? pinned + " pinned and " : "") + "the latest " + (s.sessions.length - pinned);
+  again($("sessions"), () => rows("sessions", s.sessions.map((c) => [c.session, c.replica || "–", pin(c), short(c.tokens), seconds(c.idle_s)]), "None yet."));
   remember(s);
 }
 async function look() {
@@ -159,6 +193,9 @@ $("ask").addEventListener("close", () => {
   if ($("ask").returnValue === "ok" && $("secret").value) sessionStorage.setItem("kvproxy-key", $("secret").value);
   $("secret").value = "";
   look();
+});
+$("pin").addEventListener("close", () => {
+  if ($("pin").returnValue === "ok") act("replicas/" + encodeURIComponent($("pin-to").value) + "/pin", {conversation: pinning});
 });
 drawCharts();
 addEventListener("resize", () => { for (const c of charts) c.plot.setSize({width: c.box.clientWidth, height: 130}); });

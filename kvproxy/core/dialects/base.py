@@ -1,6 +1,6 @@
 """What a dialect must be able to say about a body it is given as spans of its members."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from kvproxy.core.canonical import Edits
@@ -52,5 +52,5 @@ class Dialect(ErrorShape, Protocol):
     def leads(self, element: Span) -> bool:
         """Whether this first element of the growing list is printed with the head."""
 
-    def items(self, element: Span, edits: Edits) -> list[Segment]:
-        """The segments of one element of the growing list."""
+    def items(self, elements: Sequence[Span], edits: Edits) -> list[list[Segment]]:
+        """The segments of each of these elements of the growing list."""

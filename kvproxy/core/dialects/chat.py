@@ -22,9 +22,10 @@ from kvproxy.core.dialects.prompt import (
     parts,
     place,
     text_where,
+    unchanged_roles,
 )
 from kvproxy.core.dialects.tools import Tool, tools
-from kvproxy.core.segments import Segment
+from kvproxy.core.segments import Segment, plain
 from kvproxy.core.spans import Span
 
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal", "thinking")
@@ -94,7 +95,7 @@ class Chat(OpenAiErrors):
 
     def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
         if name == "messages":
-            return self.items(member, edits)
+            return self.items([member], edits)[0]
         if name == "tools":
             return tools(member, _declared(member), ("function", "parameters"), edits)
         return frame(name, member)
@@ -105,27 +106,49 @@ class Chat(OpenAiErrors):
         except msgspec.ValidationError:
             return False
 
-    def items(self, element: Span, edits: Edits) -> list[Segment]:
+    def items(self, elements: Sequence[Span], edits: Edits) -> list[list[Segment]]:
+        unchanged = unchanged_roles(edits.cleaned)
+        said = map(_MESSAGE.decode, [element.raw for element in elements])
         try:
-            given = _MESSAGE.decode(element.raw)
+            return [
+                [
+                    plain(given.role, given.content.encode())
+                    if type(given.content) is str and given.role in unchanged and _is_bare(given)
+                    else _segment(given, element, edits)
+                ]
+                for given, element in zip(said, elements, strict=True)
+            ]
         except msgspec.ValidationError as error:
             raise UnknownShapeError(f"message: {error}") from error
-        if given.cache_control is not None:
-            edits.mark(given.cache_control, lambda: element)
-        calls: Sequence[Call] = ()
-        if given.tool_calls:
-            made = enumerate(given.tool_calls)
-            calls = [_call(call, index, element, edits) for index, call in made]
-        return [
-            message(
-                given.role,
-                _content(given, element, edits),
-                name=given.name,
-                tool_call_id=given.tool_call_id,
-                reasoning=given.reasoning or given.reasoning_content,
-                calls=calls,
-            )
-        ]
+
+
+def _is_bare(given: _Message) -> bool:
+    """Whether it has nothing but a role and a content."""
+    return (
+        given.tool_calls is None
+        and given.tool_call_id is None
+        and given.name is None
+        and given.cache_control is None
+        and not given.reasoning
+        and not given.reasoning_content
+    )
+
+
+def _segment(given: _Message, element: Span, edits: Edits) -> Segment:
+    if given.cache_control is not None:
+        edits.mark(given.cache_control, lambda: element)
+    calls: Sequence[Call] = ()
+    if given.tool_calls:
+        made = enumerate(given.tool_calls)
+        calls = [_call(call, index, element, edits) for index, call in made]
+    return message(
+        given.role,
+        _content(given, element, edits),
+        name=given.name,
+        tool_call_id=given.tool_call_id,
+        reasoning=given.reasoning or given.reasoning_content,
+        calls=calls,
+    )
 
 
 def _declared(member: Span) -> list[Tool] | None:
@@ -150,7 +173,7 @@ def _content(given: _Message, element: Span, edits: Edits) -> list[bytes]:
     if not content:
         return []
     if isinstance(content, str):
-        if where is None or not edits.cleans(where):
+        if where not in edits.cleaned:
             return [content.encode()]
         [text] = cleaned(where, [content], element, ("content",), edits)
         return [(text or "").encode()]

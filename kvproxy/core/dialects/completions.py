@@ -1,5 +1,6 @@
 """/v1/completions: one prompt, a string or a list of token ids, that grows at its end."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -33,7 +34,7 @@ class Completions(OpenAiErrors):
     def leads(self, element: Span) -> bool:
         return False
 
-    def items(self, element: Span, edits: Edits) -> list[Segment]:
+    def items(self, elements: Sequence[Span], edits: Edits) -> list[list[Segment]]:
         raise AssertionError("a completion prompt is no list of messages")
 
 

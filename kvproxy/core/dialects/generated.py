@@ -83,6 +83,12 @@ SIGNS = {
     "messages": (b'"tool_use"',),
     "responses": (b'"function_call"',),
 }
+# What a whole answer has in it then, which may be written with an empty list of calls.
+WHOLE_SIGNS = {
+    "chat": b'"arguments"',
+    "messages": b'"tool_use"',
+    "responses": b'"arguments"',
+}
 # Members of a body that make the whole answer JSON.
 STRUCTURED = frozenset(
     {"response_format", "structured_outputs", "guided_json", "output_config", "text"}

@@ -103,15 +103,19 @@ class Messages(AnthropicErrors):
     def leads(self, element: Span) -> bool:
         return False
 
-    def items(self, element: Span, edits: Edits) -> list[Segment]:
+    def items(self, elements: Sequence[Span], edits: Edits) -> list[list[Segment]]:
+        said = map(_MESSAGE.decode, [element.raw for element in elements])
         try:
-            given = _MESSAGE.decode(element.raw)
+            return [_segments(*each, edits) for each in zip(said, elements, strict=True)]
         except msgspec.ValidationError as error:
             raise UnknownShapeError(f"message: {error}") from error
-        texts = _texts(given.role, given.content, element, ("content",), edits)
-        if isinstance(given.content, str) or given.role == "system":
-            return _joined(given.role, texts)
-        return _blocks(given.role, given.content, texts, element, edits)
+
+
+def _segments(given: _Message, element: Span, edits: Edits) -> list[Segment]:
+    texts = _texts(given.role, given.content, element, ("content",), edits)
+    if isinstance(given.content, str) or given.role == "system":
+        return _joined(given.role, texts)
+    return _blocks(given.role, given.content, texts, element, edits)
 
 
 def _system(member: Span, edits: Edits) -> list[Segment]:

@@ -5,7 +5,7 @@ conversation has the same chain whether it is sent as chat messages, Anthropic b
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -94,7 +94,7 @@ def cleaned(
     They are those of the parts in the list at `path` in `at`, None for parts that are no text; or
     the only one is that of the string there.
     """
-    if where is None or not edits.cleans(where):
+    if where not in edits.cleaned:
         return list(texts)
     results = [edits.clean(where, text) if text else (text, "") for text in texts]
     kinds = [kind for _, kind in results if kind]
@@ -139,6 +139,12 @@ def parts(
         for part, text, before in zip(content, texts, given, strict=True)
         if text or not before
     ]
+
+
+@cache
+def unchanged_roles(cleaned: frozenset[Where]) -> frozenset[str]:
+    """Whose messages of one text are plain segments of it."""
+    return frozenset(role for role in ROLES if text_where(role) not in cleaned)
 
 
 def text_where(role: str) -> Where | None:

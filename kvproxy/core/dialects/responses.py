@@ -5,6 +5,7 @@ beside a content are invisible to the model. Items behind a `previous_response_i
 replica keeps of that response.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -90,7 +91,7 @@ class Responses(ResponsesErrors):
             return []
         try:
             if name == "input":
-                return self.items(member, edits)
+                return _segments(member, edits)
             if name == "instructions":
                 given = [_TEXT.decode(member.raw)]
                 [text] = cleaned(Where.SYSTEM, given, member, (), edits)
@@ -109,22 +110,26 @@ class Responses(ResponsesErrors):
         text = element.raw.startswith(b'"')
         return not text and _item(element).role in ("system", "developer")
 
-    def items(self, element: Span, edits: Edits) -> list[Segment]:
-        if element.raw.startswith(b'"'):
-            return [message("user", [_TEXT.decode(element.raw).encode()])]
-        item = _item(element)
-        if item.type in _CALLS:
-            return [message("assistant", [], calls=[_call(item, element, edits)])]
-        if item.type in _OUTPUTS:
-            return [message("tool", _content(item.output), tool_call_id=item.call_id)]
-        if item.type == "reasoning":
-            thought = _content(item.content) or [
-                (part.text or "").encode() for part in item.summary or ()
-            ]
-            return [message("assistant", [], reasoning=thought[0].decode() if thought else "")]
-        if item.type == "message" and item.role:
-            return [message(item.role, _message_content(item, element, edits))]
-        return [message(item.type, [media(msgspec.json.decode(element.raw))])]
+    def items(self, elements: Sequence[Span], edits: Edits) -> list[list[Segment]]:
+        return [_segments(element, edits) for element in elements]
+
+
+def _segments(element: Span, edits: Edits) -> list[Segment]:
+    if element.raw.startswith(b'"'):
+        return [message("user", [_TEXT.decode(element.raw).encode()])]
+    item = _item(element)
+    if item.type in _CALLS:
+        return [message("assistant", [], calls=[_call(item, element, edits)])]
+    if item.type in _OUTPUTS:
+        return [message("tool", _content(item.output), tool_call_id=item.call_id)]
+    if item.type == "reasoning":
+        thought = _content(item.content) or [
+            (part.text or "").encode() for part in item.summary or ()
+        ]
+        return [message("assistant", [], reasoning=thought[0].decode() if thought else "")]
+    if item.type == "message" and item.role:
+        return [message(item.role, _message_content(item, element, edits))]
+    return [message(item.type, [media(msgspec.json.decode(element.raw))])]
 
 
 def _item(element: Span) -> _Item:

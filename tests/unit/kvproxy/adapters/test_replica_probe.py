@@ -1,5 +1,6 @@
 """Probes against a replica that comes, goes and lies."""
 
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -186,3 +187,20 @@ async def test_models_are_not_asked_for_each_time() -> None:
         async with probing(make_replica("r0", url=made.url)):
             await eventually(lambda: made.asked.count("/metrics") > 5)
         assert made.asked.count("/v1/models") == 1
+
+
+async def test_one_that_does_not_answer_at_first_is_named_once_with_what_to_do(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("kvproxy"), "propagate", True)
+    async with engine() as made:
+        made.pages["/health"] = 503
+        replica = make_replica("r", url=made.url, health=Health.STARTING)
+        async with probing(replica):
+            await eventually(lambda: len(made.asked) > 4)
+            warned = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+            assert len(warned) == 1
+            assert "replica r does not answer yet: ValueError: /health answered 503" in warned[0]
+            assert f"kvproxy doctor --replica {made.url}" in warned[0]
+            made.pages["/health"] = ""
+            await eventually(lambda: replica.health is Health.READY)

@@ -1,5 +1,6 @@
 """Every command, and everything that is none, against a table that writes down what it is told."""
 
+import logging
 from dataclasses import dataclass, field
 from hashlib import sha256
 from math import inf
@@ -9,14 +10,18 @@ import orjson
 import pytest
 
 from kvproxy.admin.commands import AdminCommands
+from kvproxy.admin.conversations import session_label
 from kvproxy.core.access import Access, Key
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.pins import Pinned
 from kvproxy.core.pools import Arm, Pools
 from kvproxy.core.replica import Replica
 from kvproxy.reload import Reloaded
 from kvproxy.settings.replica import ReplicaSettings
 from tests.support.fake_ports import FakeExchange, Steps
 from tests.support.makers import make_replica
+
+FOUND = ("t", "m", "s", "agent")
 
 
 @dataclass
@@ -45,11 +50,11 @@ class FakeTable:
     def remove(self, replica_id: str, grace_s: float) -> Replica:
         return self._told("remove", replica_id, grace_s)
 
-    def pin(self, replica_id: str, session: str) -> None:
-        self._told("pin", replica_id, session)
+    def pin(self, replica_id: str, what: Pinned) -> None:
+        self._told("pin", replica_id, what)
 
-    def unpin(self, session: str) -> None:
-        self.told.append(("unpin", session))
+    def unpin(self, what: Pinned) -> None:
+        self.told.append(("unpin", what))
 
     def _told(self, verb: str, replica_id: str, *more: object) -> Replica:
         self.told.append((verb, replica_id, *more))
@@ -62,6 +67,12 @@ class Asked(FakeExchange):
     @property
     def target(self) -> str:
         return self.path + self.query
+
+
+def find(name: str) -> Pinned:
+    if name != "shown":
+        raise ProxyError("not_found", "never shown")
+    return FOUND
 
 
 async def ask(
@@ -84,7 +95,7 @@ async def ask(
     pools = Pools()
     pools.replace({"alias": [Arm("org/m")], "split": [Arm("org/m"), Arm("n")]}, {})
     commands = AdminCommands(
-        table or FakeTable(), reload, access or Access(), pools, trusted=trusted
+        table or FakeTable(), find, reload, access or Access(), pools, trusted=trusted
     )
     page = await commands.handle(exchange)
     return page.status, orjson.loads(page.body)
@@ -100,6 +111,8 @@ async def ask(
         ("DELETE", "/admin/replicas/a:1", None, ("remove", "a:1", inf)),
         ("POST", "/admin/replicas/a:1/pin", {"session": "s"}, ("pin", "a:1", "s")),
         ("POST", "/admin/replicas/a:1/unpin", {"session": "s"}, ("unpin", "s")),
+        ("POST", "/admin/replicas/a:1/pin", {"conversation": "shown"}, ("pin", "a:1", FOUND)),
+        ("POST", "/admin/replicas/a:1/unpin", {"conversation": "shown"}, ("unpin", FOUND)),
     ],
 )
 async def test_commands_are_done_and_answered_with_the_replica(
@@ -141,6 +154,14 @@ async def test_a_reload_says_what_it_came_to() -> None:
         ("POST", "/admin/replicas/a:1/remove?grace_s=nan", None, "invalid_body"),
         ("POST", "/admin/replicas/a:1/pin", {}, "invalid_body"),
         ("POST", "/admin/replicas/a:1/pin", {"session": "x" * 2000}, "invalid_body"),
+        ("POST", "/admin/replicas/a:1/pin", {"conversation": "other"}, "not_found"),
+        ("POST", "/admin/replicas/a:1/pin", {"conversation": 1}, "invalid_body"),
+        (
+            "POST",
+            "/admin/replicas/a:1/pin",
+            {"conversation": "shown", "session": "s"},
+            "invalid_body",
+        ),
         ("POST", "/admin/replicas", b"{", "invalid_json"),
         ("POST", "/admin/replicas", b"[]", "invalid_body"),
         ("POST", "/admin/replicas", {"url": "file:///etc/passwd"}, "invalid_body"),
@@ -165,6 +186,25 @@ async def test_changes_need_a_key_or_a_listener_of_their_own() -> None:
     with pytest.raises(ProxyError, match="admin key"):
         await ask("POST", target, trusted=False)
     assert (await ask("POST", target, trusted=False, access=closed))[0] == 200
+
+
+async def test_what_is_changed_is_logged_with_who_did_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("kvproxy"), "propagate", True)
+    access = Access([Key("root", sha256(b"k").hexdigest(), "root", admin=True)])
+    session = session_label("whose-it-is")
+    with caplog.at_level("INFO", "kvproxy.admin"):
+        await ask("POST", "/admin/replicas/a:1/drain", access=access, authorization="Bearer k")
+        body = {"conversation": "shown"}
+        await ask("POST", "/admin/replicas/a:1/pin", body, authorization="Bearer k")
+        await ask("POST", "/admin/replicas/a:1/pin", {"session": "whose-it-is"})
+        await ask("GET", "/admin/replicas")
+    assert caplog.messages == [
+        "POST /admin/replicas/a:1/drain by root",
+        "POST /admin/replicas/a:1/pin of conversation shown by an operator without a key",
+        f"POST /admin/replicas/a:1/pin of session {session} by an operator without a key",
+    ]
 
 
 async def test_a_page_of_another_origin_changes_nothing() -> None:

@@ -3,7 +3,6 @@ import json
 import aiohttp
 
 from kvproxy.admin import live
-from kvproxy.admin.live import session_label
 from tests.support.traffic import busy_proxy
 
 
@@ -38,10 +37,3 @@ async def test_nothing_is_kept_while_nobody_looks() -> None:
             async with session.post(f"{running.url}/v1/chat/completions", json=body) as answer:
                 await answer.read()
         assert not running.app.live._seen
-
-
-def test_labels_tell_conversations_apart_and_nothing_else() -> None:
-    one, other = session_label(("t", "m", "mine", "")), session_label(("t", "m", "yours", ""))
-    assert one != other
-    assert len(one) == 10
-    assert session_label(b"\x01\x02") != one

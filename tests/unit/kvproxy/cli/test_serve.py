@@ -18,7 +18,7 @@ def run(*arguments: str) -> Result:
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """Stands in for the server: what it was started with."""
     seen: list[Settings] = []
-    app = ModuleType("kvproxy.app")
+    app = ModuleType("kvproxy.process")
 
     def start(settings: Settings, load: Callable[[], Settings]) -> int:
         seen.append(settings)
@@ -26,7 +26,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         return 3
 
     app.run = start  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "kvproxy.app", app)
+    monkeypatch.setitem(sys.modules, "kvproxy.process", app)
     return seen
 
 
@@ -71,4 +71,17 @@ def test_mistakes_start_nothing(served: list[Settings], arguments: list[str], me
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
+    assert served == []
+
+
+def test_without_replicas_it_says_what_to_type(
+    served: list[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments in ([], ["--port", "9000"]):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert "kvproxy serve --replica http://gpu-1:8000" in result.output
+        assert "kvproxy emulate" in result.output
+    # Not beside other mistakes, which come first.
+    assert "emulate" not in run("--policy", "none").output
     assert served == []

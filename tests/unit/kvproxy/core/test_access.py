@@ -142,3 +142,12 @@ def test_clients_do_not_say_where_engines_fetch_kv_from(member: str) -> None:
         with pytest.raises(ProxyError, match=member) as raised:
             caller.may_say(said)
         assert raised.value.code == "forbidden"
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [(ROOT, "root"), (ALICE, "alice"), ({}, ""), ({"authorization": "Bearer other"}, "")],
+)
+def test_whose_key_it_is(header: dict[str, str], name: str) -> None:
+    assert ACCESS.name_of(header) == name
+    assert Access().name_of(header) == ""

@@ -62,7 +62,8 @@ def test_finer_blocks_at_the_beginning_do_not_depend_on_how_it_was_read(
 def naive(segments: list[Segment], block_bytes: int, fine: int) -> Chain:
     """Block by block, as it is said."""
     chain, fine_bytes, text = Chain(), max(1, block_bytes // 8), 0
-    for number, (data, text_start, text_bytes) in enumerate(segments):
+    for number, segment in enumerate(segments):
+        data, text_start, text_bytes = segment.data, segment.text_start, segment.text_bytes
         before, start, ended = text - text_start, 0, False
         while not ended:
             fine_here = text < fine and before + start < fine

@@ -32,6 +32,13 @@ def test_without_signs_everything_is_kept() -> None:
     assert tap.taken() == b"ab"
 
 
+def test_an_answer_in_one_piece_is_that_piece() -> None:
+    tap, chunk = Tap((), TapBudget(100)), b"whole"
+    tap.feed(chunk)
+    assert tap.taken() is chunk
+    assert tap.taken() == b""
+
+
 def test_what_does_not_fit_is_not_kept_in_part() -> None:
     budget = TapBudget(10)
     first, second = Tap((), budget), Tap((), budget)

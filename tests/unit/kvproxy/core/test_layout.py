@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from kvproxy.core.dialects.chat import Chat
 from kvproxy.core.dialects.messages import Messages
 from kvproxy.core.layout import NOWHERE, Place
 from kvproxy.core.turn import Turn, TurnReader
@@ -55,6 +56,18 @@ def test_what_was_not_read_again_has_none() -> None:
     assert found is not None
     assert found.pointer == "/messages/9"
     assert body(9)[found.offset :].startswith(b'{"role": "user", "content": "message 8')
+
+
+def test_a_system_message_has_its_place_in_every_turn() -> None:
+    reader = make_reader()
+    for messages in (8, 9):
+        said = [{"role": "user", "content": f"message {n} " * 40} for n in range(messages)]
+        said.insert(0, {"role": "system", "content": "be brief"})
+        raw = json.dumps({"messages": said, "model": "m"}).encode()
+        turn = reader.read(Chat(), "", raw)
+        found = turn.layout.place(0, "messages", turn.members)
+        assert found == Place("/messages/0", raw.index(b'{"role": "system"'))
+    assert turn.resumed_at > 0
 
 
 def test_a_body_that_was_not_understood() -> None:

@@ -1,10 +1,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from kvproxy.core.resume import Begun, Point, ResumePoints, ending, hash_first, hash_on
+from kvproxy.core.resume import Begun, Point, ResumePoints, hash_first, hash_on, near
 from kvproxy.core.types import Chain
 
-NOTHING = Point(0, 0, b"", (0, 0), b"", {}, None, b"", Chain(), 0, [])
+NOTHING = Point(0, 0, b"", (0, 0), 0, {}, None, b"", Chain(), 0, [])
 
 
 def body_of(seed: int, length: int) -> bytes:
@@ -13,7 +14,7 @@ def body_of(seed: int, length: int) -> bytes:
 
 def point_of(body: bytes, offset: int) -> Point:
     hashed = hash_first(body, offset, (0, 0)).digest()
-    return NOTHING._replace(offset=offset, digest=hashed, ending=ending(body, offset))
+    return replace(NOTHING, offset=offset, digest=hashed, near=near(body, offset, (0, 0)))
 
 
 def found_in(points: ResumePoints, scope: str, body: bytes) -> Point | None:
@@ -76,20 +77,32 @@ def test_bodies_too_short_to_matter_are_not_kept() -> None:
 )
 def test_bounded_and_never_wrong(asked: list[tuple[int, int, bool]], max_points: int) -> None:
     points = ResumePoints(max_points)
-    for seed, offset, replace in asked:
+    for seed, offset, replaces in asked:
         body = body_of(seed, 3000)
         found = found_in(points, "t", body)
         assert found is None or point_of(body, found.offset).digest == found.digest
-        continued = found if replace and found is not None else NOTHING
+        continued = found if replaces and found is not None else NOTHING
         points.file("t", body, point_of(body, offset), continued)
         assert len(points) <= max_points
         assert len(points) == sum(len(filed) for filed in points._filed.values())
         assert all(0 < len(filed) <= 8 for filed in points._filed.values())
 
 
+def test_what_is_skipped_counts_for_nothing() -> None:
+    points, skip = ResumePoints(10), (100, 140)
+    body = body_of(1, 3000)
+    other = body[:100] + b"x" * 40 + body[140:]
+    hashed = hash_first(body, 2000, skip).digest()
+    near_it = near(body, 2000, skip)
+    point = replace(NOTHING, offset=2000, digest=hashed, near=near_it, skip=skip)
+    points.file("t", body, point, NOTHING)
+    assert found_in(points, "t", other) is point
+    assert found_in(points, "t", body[:99] + b"x" + body[100:]) is None
+
+
 @given(st.binary(max_size=9000), st.integers(0, 9000), st.integers(0, 9000))
 def test_hashing_goes_on_where_it_left_off(body: bytes, first: int, second: int) -> None:
     first, second = sorted((min(first, len(body)), min(second, len(body))))
-    begun = Begun(NOTHING._replace(offset=first), hash_first(body, first, (0, 0)))
+    begun = Begun(replace(NOTHING, offset=first), hash_first(body, first, (0, 0)))
     on = [hash_on(body, second, begun).digest() for _ in range(2)]
     assert on == [hash_first(body, second, (0, 0)).digest()] * 2

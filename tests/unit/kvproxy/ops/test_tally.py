@@ -39,3 +39,20 @@ def test_without_labels_they_are_there_from_the_start() -> None:
     Counter("c", "text", registry=theirs)
     Histogram("h", "text", buckets=BOUNDS, registry=theirs)
     assert shown(ours) == shown(theirs)
+
+
+def test_what_was_counted_elsewhere_is_shown_and_counted_on() -> None:
+    there, here = Tally("c", "text", ("l",)), Tally("c", "text", ("l",))
+    there.add(("a",), 3)
+    count = here.of("a")
+    here.load(there.rows())
+    count.so_far += 1
+    assert here.rows() == {("a",): [4]}
+    spread, shown_here = Spread("h", "text", BOUNDS), Spread("h", "text", BOUNDS)
+    row = shown_here.of()
+    spread.add((), 0.6)
+    shown_here.load(spread.rows())
+    shown_here.put(row, 9)
+    assert shown_here.rows() == {(): [0, 1, 0, 1, 9.6]}
+    shown_here.load({(): [1.0]})
+    assert shown_here.rows() == {(): [0, 1, 0, 1, 9.6]}

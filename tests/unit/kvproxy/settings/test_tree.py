@@ -16,6 +16,7 @@ def test_leaves_tell_their_kind() -> None:
     assert [name for name, leaf in by_name.items() if leaf.is_secret] == [
         "upstream.api_key",
         "store.password",
+        "tracing.headers",
     ]
 
 

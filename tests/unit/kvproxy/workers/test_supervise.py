@@ -41,7 +41,7 @@ def dies(life):
 
 what = sys.argv[1]
 run = dies if what == "dies" else child
-supervisor = Supervisor([Child("placement", run), Child("w0", child), Child("w1", child)], 5.0,
+supervisor = Supervisor([Child("placement", run), Child("w0", child), Child("w1", child)], 60.0,
     lambda url: print("ready", url, flush=True))
 sys.exit(supervisor.run())
 """

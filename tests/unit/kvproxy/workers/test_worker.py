@@ -113,6 +113,34 @@ async def test_an_ejected_replica_is_abandoned_in_workers_too(tmp_path: Path) ->
         await eventually(lambda: mine.health is Health.EJECTED)
 
 
+async def test_conversations_are_pinned_through_a_worker_by_a_key_that_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "kvproxy.admin")
+    monkeypatch.setattr(logging.getLogger("kvproxy"), "propagate", True)
+    key = {"name": "ops", "sha256": sha256(b"right").hexdigest(), "admin": True}
+    mine = {"authorization": "Bearer right"}
+    pairs = [("authorization", "Bearer right")]
+    async with (
+        recording(2) as replicas,
+        joined(tmp_path, [r.url for r in replicas], access={"keys": [key]}) as world,
+    ):
+        await ask(world.url, post(BODY, **mine, x_session_id="s"))
+        live = json.loads((await ask(world.url, request("GET", "/admin/live", pairs))).body)
+        [row] = live["sessions"]
+        other = next(r["id"] for r in live["replicas"] if r["id"] != row["replica"])
+        body = json.dumps({"conversation": row["session"]}).encode()
+        forged = [*pairs, ("operator", "forged")]
+        pin = request("POST", f"/admin/replicas/{other}/pin", forged, body)
+        assert (await ask(world.url, pin)).status == 200
+        assert "by ops" in caplog.messages[-1]
+        for _ in range(2):
+            answer = await ask(world.url, post(BODY, **mine, x_session_id="s"))
+            assert answer.header(b"x-kvproxy-replica") == other.encode()
+        live = json.loads((await ask(world.url, request("GET", "/admin/live", pairs))).body)
+        assert (live["sessions"][0]["replica"], live["sessions"][0]["pinned"]) == (other, other)
+
+
 async def test_rates_of_keys_hold_over_workers(tmp_path: Path) -> None:
     key = {"name": "k", "sha256": sha256(b"secret").hexdigest(), "requests_per_min": 1}
     async with (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.dialects.generated import SIGNS, Generated, generated
+from kvproxy.core.dialects.generated import SIGNS, WHOLE_SIGNS, Generated, generated
 
 ARGUMENTS = ['{"path": "a/b", "limit": 20}', '{"command":"ls\\u00e9"}']
 TEXT = '{"answer": [1, 2], "why": "so"}'
@@ -115,6 +115,8 @@ def test_streams_and_bodies_say_the_same(dialect: str, text: str, count: int) ->
         stream = STREAMS[dialect](arguments, text, size)
         assert generated(dialect, stream) == expected
         assert not count or any(sign in stream for sign in SIGNS[dialect])
+        assert not count or WHOLE_SIGNS[dialect] in stream
+    assert not count or WHOLE_SIGNS[dialect] in BODIES[dialect](arguments, text)
 
 
 @EACH

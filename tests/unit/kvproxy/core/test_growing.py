@@ -1,0 +1,83 @@
+import json
+
+import pytest
+
+from kvproxy.core.canonical import Canonicaliser, Order, Whose
+from kvproxy.core.dialects.chat import Chat
+from kvproxy.core.growing import Growing, Grown, Reading
+from kvproxy.core.representatives import Representatives
+from kvproxy.core.resume import Point, ResumePoints
+from kvproxy.core.spans import Span, array_spans
+from kvproxy.core.types import Chain
+
+BLOCK_BYTES = 64
+
+
+def body(count: int) -> bytes:
+    said = [{"role": "user", "content": f"message {n} " * 40} for n in range(count)]
+    return json.dumps(said).encode()
+
+
+def spans(raw: bytes) -> list[Span]:
+    found = array_spans(raw)
+    assert found
+    return found
+
+
+class Lists:
+    """Bodies that are nothing but a list."""
+
+    def __init__(self) -> None:
+        self.points = ResumePoints(10)
+        canon = Canonicaliser(Order.FIRST_SEEN, Representatives(2**20))
+        self._growing = Growing(canon, self.points, BLOCK_BYTES)
+
+    def reading(self, raw: bytes) -> Reading:
+        return Reading(Chat(), Whose("t"), raw, "scope")
+
+    def append(self, raw: bytes, before: Chain, led: bool = False) -> Grown:
+        return self._growing.append(self.reading(raw), before, spans(raw), led=led)
+
+    def grow(self, raw: bytes, lead: tuple[int, int] | None = None) -> Grown:
+        start = Point(0, 0, b"", (0, 0), 0, {}, lead, b"", Chain(), 0, [])
+        return self._growing.grow(self.reading(raw), start, None, spans(raw))
+
+    def go_on(self, raw: bytes) -> Grown:
+        begun = self.points.find("scope", raw)
+        assert begun is not None
+        rest = [span for span in spans(raw) if span.start >= begun.point.offset]
+        return self._growing.grow(self.reading(raw), begun.point, begun, rest)
+
+
+def test_a_list_is_the_same_however_it_is_read() -> None:
+    lists, raw = Lists(), body(9)
+    appended, grown = lists.append(raw, Chain()), lists.grow(raw)
+    assert appended == grown
+    assert len(grown.chain.items) == 9
+    assert [raw[start : start + 1] for start in grown.starts] == [b"{"] * 9
+
+
+def test_what_is_known_is_not_read_again() -> None:
+    lists = Lists()
+    first = lists.grow(body(9))
+    again = lists.go_on(body(11))
+    assert (again.before, list(again.firsts)) == (6, [6, 7, 8, 9, 10])
+    assert again.chain == lists.append(body(11), Chain()).chain
+    assert first.chain == lists.append(body(9), Chain()).chain, "it was copied"
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_first_element_of_the_head_has_no_segment_of_its_own(grows: bool) -> None:
+    lists, raw = Lists(), body(5)
+    lead = spans(raw)[0]
+    grown = lists.grow(raw, (lead.start, lead.end)) if grows else lists.append(raw, Chain(), True)
+    assert list(grown.firsts) == [0, 0, 1, 2, 3]
+    assert grown.chain == lists.append(b"[" + raw[spans(raw)[1].start :], Chain()).chain
+
+
+def test_what_went_before_is_not_changed() -> None:
+    lists = Lists()
+    before = lists.append(body(2), Chain()).chain
+    kept = before.copy()
+    assert len(lists.append(body(3), before).chain.items) == 5
+    assert before == kept
