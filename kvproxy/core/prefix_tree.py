@@ -103,15 +103,16 @@ class PrefixTree:
             run, at = child, end
         return at, bool(run.children)
 
-    def parts(self, hashes: Sequence[int], blocks: int) -> bool:
-        """Whether both `hashes` and another held chain go on behind the first `blocks` blocks."""
+    def parting(self, hashes: Sequence[int], blocks: int) -> Run | None:
+        """The run that ends with the first `blocks` blocks of `hashes`, if both they and another
+        held chain go on behind it."""
         run, at = self._root, 0
         while at < blocks:
             child = run.children.get(hashes[at])
             if child is None or child.common(hashes, at) < len(child.hashes):
-                return False
+                return None
             run, at = child, at + len(child.hashes)
-        return at == blocks and len(run.children) > 1
+        return run if at == blocks and len(run.children) > 1 else None
 
     def pin(self, hashes: Sequence[int]) -> tuple[Run, int]:
         """Keep the longest held prefix of `hashes` from eviction; (its end, its blocks).
@@ -160,6 +161,35 @@ class PrefixTree:
         position = max(position, before)
         self.size += position - end.ends[-1]
         end.ends[-1] = position
+
+    def place(self, parting: Run, position: int) -> None:
+        """Chains part there, which is not where it was believed to be. Those that go on behind it
+        end where they did: what one has less of, each of the others has more of."""
+        if not parting.hashes:
+            return
+        before = parting.ends[-2] if len(parting.ends) > 1 else parting.start
+        first = min(child.ends[0] for child in parting.children.values())
+        position = min(max(position, before), first)
+        self.size += (position - parting.ends[-1]) * (1 - len(parting.children))
+        parting.ends[-1] = position
+        if self.size > self.capacity:
+            self._shrink()
+
+    def alone(self, first: int) -> int:
+        """The size of a chain that is one run, 0 if it is not held or goes on."""
+        run = self._root.children.get(first)
+        return run.end if run is not None and not run.children else 0
+
+    def drop(self, first: int) -> None:
+        """Forget a chain that is one run, unless it is pinned or goes on."""
+        run = self._root.children.get(first)
+        if run is None or run.pins or run.children:
+            return
+        del self._root.children[first]
+        self.size -= run.end
+        self.runs -= 1
+        # Its place in the queue is seen to be stale.
+        run.hashes, run.ends = _NOTHING, array("I")
 
     def release(self, end: Run, at: float = 0.0, retention_s: float = 0.0) -> None:
         """Unpin what pin() or extend() returned; the whole path becomes most recently used.
