@@ -51,6 +51,13 @@ class Run:
     def end(self) -> int:
         return self.ends[-1] if self.ends else self.start
 
+    def move_end(self, position: int) -> None:
+        """The last block ends there, and none before it ends later."""
+        position = max(position, self.start)
+        at = bisect_right(self.ends, position)
+        self.ends[at:] = array("I", [position]) * (len(self.ends) - at)
+        self.ends[-1] = position
+
     def common(self, hashes: Sequence[int], at: int) -> int:
         """How many of this run's blocks equal hashes[at:]; a chain that differs stays different."""
         low, high = 0, len(self.hashes)
@@ -154,24 +161,20 @@ class PrefixTree:
 
     def correct(self, end: Run, position: int) -> None:
         """The chain that ends with `end`, which is pinned, is so long and not as was believed; its
-        last block bears the difference. Not when others go on behind it."""
-        if not end.hashes or end.children:
-            return
-        before = end.ends[-2] if len(end.ends) > 1 else end.start
-        position = max(position, before)
-        self.size += position - end.ends[-1]
-        end.ends[-1] = position
+        last blocks bear the difference. Not when others go on behind it."""
+        if end.hashes and not end.children:
+            before = end.end
+            end.move_end(position)
+            self.size += end.end - before
 
     def place(self, parting: Run, position: int) -> None:
         """Chains part there, which is not where it was believed to be. Those that go on behind it
         end where they did: what one has less of, each of the others has more of."""
         if not parting.hashes:
             return
-        before = parting.ends[-2] if len(parting.ends) > 1 else parting.start
-        first = min(child.ends[0] for child in parting.children.values())
-        position = min(max(position, before), first)
-        self.size += (position - parting.ends[-1]) * (1 - len(parting.children))
-        parting.ends[-1] = position
+        before = parting.end
+        parting.move_end(min(position, *(child.ends[0] for child in parting.children.values())))
+        self.size += (parting.end - before) * (1 - len(parting.children))
         if self.size > self.capacity:
             self._shrink()
 

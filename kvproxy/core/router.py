@@ -21,6 +21,7 @@ from kvproxy.core.kept_answers import (
     repeats,
     whole,
 )
+from kvproxy.core.learn_end import learn_end
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.pins import Pins
 from kvproxy.core.placement import Lookup, Placement, Placing
@@ -306,20 +307,8 @@ class Router:
         if cached is None or placement.placing.remote is not None:
             return
         predicted = placement.placing.match
-        # Where chains part it is certain how many blocks were held, if not how many tokens; where
-        # one just ends, part of it may have been evicted unseen.
-        parting = replica.hbm.parting(chain.hashes, predicted.blocks)
-        near = max(2 * replica.block_size, (0.25 if parting else 0.02) * cached)
-        by_history = predicted.source == "history" and predicted.blocks < len(chain.hashes)
-        if cached and by_history and abs(cached - predicted.tokens) <= near:
-            # Reported hits are whole engine blocks: the true end lies half a block on, on average.
-            half = replica.block_size / 2
-            blocks, tokens = predicted.blocks, cached + half
-            self.ruler.hit(chain, blocks, tokens, half, model, parts=parting is not None)
-            if parting is not None:
-                # What follows has the block in which they part for itself.
-                tokens = self.ruler.tokens_at(chain, blocks, model)
-                replica.hbm.place(parting, whole(int(tokens), replica.block_size))
+        if cached and predicted.source == "history" and predicted.blocks < len(chain.hashes):
+            learn_end(self.ruler, replica, chain, predicted, cached=cached, model=model)
         again = placement.repeats.found(cached, usage.prompt_tokens)
         if again is not None:
             self.holdings.echo_rate.saw(model, again=again)
