@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from kvproxy.app import App
+from kvproxy.core.types import Tier
 from loadgen.emulator import Fleet
 from tests.integration.test_kv_events import ENGINE, SECTIONS, Run, replay
 from tests.support.proxies import eventually, proxied, settled
@@ -21,6 +22,13 @@ def followed(app: App) -> set[str]:
 def knows_all(app: App) -> bool:
     behind = app.router.holdings.standing.any_behind
     return all(replica.kv_events and not behind(replica.id) for replica in app.router.replicas)
+
+
+def held(app: App) -> dict[str, int]:
+    """Blocks that are known to be announced, by replica."""
+    return {
+        replica: len(source.tiers[Tier.HBM]) for replica, _, source in app.router.holdings.index
+    }
 
 
 async def hopping(conversations: int, *, sharded: bool) -> Run:
@@ -43,6 +51,8 @@ async def hopping(conversations: int, *, sharded: bool) -> Run:
             print(f"sharded {sharded}: {run}")
             for app in apps:
                 await settled(app)
+            await eventually(lambda: all(held(app) == held(apps[0]) for app in apps), 30.0)
+            assert held(apps[0])
             return run
     finally:
         await fleet.stop()
@@ -50,7 +60,6 @@ async def hopping(conversations: int, *, sharded: bool) -> Run:
 
 async def test_who_does_not_listen_is_told() -> None:
     run = await hopping(4, sharded=True)
-    assert run.sources["events"] > 0
     assert run.right >= 0.8
 
 
@@ -58,5 +67,4 @@ async def test_who_does_not_listen_is_told() -> None:
 @pytest.mark.timeout(300)
 async def test_who_does_not_listen_predicts_as_well_as_who_does() -> None:
     listening, told = await hopping(20, sharded=False), await hopping(20, sharded=True)
-    assert told.sources["events"] >= 0.5 * listening.sources["events"]
     assert told.right >= listening.right - 0.1
