@@ -71,10 +71,13 @@ class Ruler:
         # From one known count to the next, in few steps of Python a block.
         for key in filter(anchors.__contains__, hashes[held:]):
             at = hashes.index(key, start)
-            ends += map(tokens.__add__, slopes.along(chain, start, at))
+            ends += slopes.along(chain, start, at, tokens)
             tokens, start = anchors[key], at + 1
             ends.append(tokens)
-        ends += map(tokens.__add__, slopes.along(chain, start, end))
+        ends += slopes.along(chain, start, end, tokens)
+        if start == held and tokens >= least:
+            return array("I", map(round, ends))
+        # What is known may be less than what was estimated before it.
         return array("I", islice(accumulate(map(round, ends), max, initial=least), 1, None))
 
     def learn(self, chain: Chain, blocks: int, tokens: float, model: str) -> None:
@@ -99,14 +102,15 @@ class Ruler:
         self, chain: Chain, blocks: int, tokens: float, off: float, model: str, *, parts: bool
     ) -> None:
         """An engine held about so many tokens of a prompt, which are the first `blocks` blocks of
-        `chain`; give or take `off`. Says nothing new where that is what was known exactly.
+        `chain`; give or take `off`. Says nothing new of what was known exactly, unless it is less:
+        templates may end a prompt otherwise than they go on. If more, the answer was held too.
 
         Where what is held `parts` from `chain` there, and was not cut short, rates are learned too.
         """
         if not blocks:
             return
         key = chain.hashes[blocks - 1]
-        if self._is_exact(key) and abs(self._anchors[key] - tokens) <= off:
+        if self._is_exact(key) and tokens >= self._anchors[key] - off:
             return
         new = key not in self._hits
         self._keep(key, tokens)
@@ -180,11 +184,11 @@ class Ruler:
             stop, tokens = hashes.index(key, start) + 1, anchors[key]
             estimated = slopes.tokens(measure(chain, start, stop))
             stretch = max(0.0, tokens - known) / estimated if estimated > 0 else 0.0
-            grown = slopes.along(chain, start, min(stop - 1, fine))
-            first = _MARK_BLOCKS * (start // _MARK_BLOCKS + 1)
-            for blocks in range(first, min(stop - 1, fine) + 1, _MARK_BLOCKS):
-                marks.add(hashes[blocks - 1])
-                self._keep(hashes[blocks - 1], known + stretch * grown[blocks - start - 1])
+            last, first = min(stop - 1, fine), _MARK_BLOCKS * (start // _MARK_BLOCKS + 1)
+            grown = slopes.along(chain, start, last)[first - start - 1 :: _MARK_BLOCKS]
+            keys = hashes[first - 1 : last : _MARK_BLOCKS]
+            marks.update(keys)
+            anchors.update(zip(keys, [known + stretch * more for more in grown], strict=True))
             start, known = stop, tokens
         self._bound()
 

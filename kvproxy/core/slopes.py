@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from operator import mul, sub
 
-from kvproxy.core.items import KINDS, Kind, kind_bits
+from kvproxy.core.items import KIND_MASK, KINDS, Kind, kind_bits
 from kvproxy.core.types import Chain
 
 # What tokens come from: text bytes by kind of segment, how many segments are no tools, how many
@@ -42,13 +42,13 @@ def measure(chain: Chain, start: int, end: int) -> Measure:
     found = [0.0] * _SIZE
     if end <= start:
         return found
-    text, ended = chain.text_bytes, chain.segments
+    text, ended, items = chain.text_bytes, chain.segments, chain.items
     at, segment = (text[start - 1], ended[start - 1]) if start else (0, 0)
     last, before = ended[end - 1], _kind(chain, segment - 1) if segment else Kind.FRAME
     parts = tools = openings = 0
     while segment < last:
         start = bisect_left(ended, segment + 1, start, end)
-        kind = _kind(chain, segment)
+        kind = items[segment] & KIND_MASK if segment < len(items) else 0
         until = text[start]
         found[kind] += until - at
         if kind == _TOOL_KIND:
@@ -87,23 +87,26 @@ class Slopes:
         tokens: float = sum(map(mul, measured, self.rates))
         return tokens
 
-    def along(self, chain: Chain, start: int, end: int) -> list[float]:
-        """Tokens from block `start` up to the end of each block behind it, up to block `end`."""
-        text, ended, rates = chain.text_bytes, chain.segments, self.rates
+    def along(self, chain: Chain, start: int, end: int, tokens: float = 0.0) -> list[float]:
+        """Tokens up to the end of each block behind the first `start`, which are `tokens`, as far
+        as block `end`. They never fall."""
+        text, ended, items, rates = chain.text_bytes, chain.segments, chain.items, self.rates
         at, segment = (text[start - 1], ended[start - 1]) if start else (0, 0)
-        tokens, before = 0.0, _kind(chain, segment - 1) if segment else Kind.FRAME
+        before = _kind(chain, segment - 1) if segment else Kind.FRAME
         found: list[float] = []
+        # A segment at a time: within one, tokens grow evenly.
         while start < end:
-            kind, last = _kind(chain, segment), bisect_left(ended, segment + 1, start, end)
-            rate = rates[kind]
-            stop = min(last + 1, end)
-            found += [tokens + (upto - at) * rate for upto in text[start:stop]]
+            kind = items[segment] & KIND_MASK if segment < len(items) else 0
+            last, rate = bisect_left(ended, segment + 1, start, end), rates[kind]
+            stop, base = min(last + 1, end), tokens - at * rate
+            found += [base + upto * rate for upto in text[start:stop]]
+            at, tokens = text[stop - 1], found[-1]
             if last < end:
-                found[-1] += rates[_TOOL if kind == _TOOL_KIND else _PART]
+                tokens += rates[_TOOL if kind == _TOOL_KIND else _PART]
                 if kind == _TOOL_KIND != before:
-                    found[-1] += rates[_FIRST_TOOL]
-            at, tokens, start, before = text[stop - 1], found[-1], stop, kind
-            segment = ended[stop - 1]
+                    tokens += rates[_FIRST_TOOL]
+                found[-1], segment = tokens, ended[last]
+            start, before = stop, kind
         return found
 
     def passes_over(self) -> bool:

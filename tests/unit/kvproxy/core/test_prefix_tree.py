@@ -64,7 +64,13 @@ def test_a_chain_whose_length_was_misjudged_is_put_right() -> None:
     tree.correct(end, 23)
     assert (tree.size, list(end.ends)) == (23, [10, 23])
     tree.correct(end, 7)
-    assert (tree.size, list(end.ends)) == (10, [10, 10]), "no shorter than what lies before"
+    assert (tree.size, list(end.ends)) == (7, [7, 7])
+    end = tree.extend(end, [3], [9])
+    tree.correct(end, 8)
+    assert (tree.size, list(end.ends)) == (8, [7, 7, 8])
+    tree.release(end)
+    tree.resize(7)
+    assert tree.match([1, 2, 3]) == 2
 
 
 def test_where_chains_part() -> None:
@@ -90,8 +96,8 @@ def test_where_chains_part_may_lie_elsewhere_than_was_believed(position: int) ->
     parting = tree.parting([1, 2, 3], 2)
     assert parting is not None
     tree.place(parting, position)
-    between = min(max(position, 10), 40)
-    assert list(parting.ends) == [10, between]
+    between = min(position, 40)
+    assert list(parting.ends) == [min(10, between), between]
     assert tree.size == between + (50 - between) + (40 - between)
 
 
