@@ -9,10 +9,10 @@ from tests.benchmark.count import run
 
 # Bytecodes of CPython 3.11 (later versions run fewer), and calls of Python functions and of C.
 BUDGETS = {
-    "W1": (17_000, 570, 500),
-    "W2": (22_000, 680, 760),
+    "W1": (11_500, 390, 345),
+    "W2": (17_000, 510, 600),
     "W3": (300, 9, 12),
-    "W1-traced": (21_500, 750, 730),
+    "W1-traced": (14_000, 485, 440),
 }
 
 
