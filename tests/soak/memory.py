@@ -43,9 +43,7 @@ class Slope:
     flat: bool | None
 
     def __str__(self) -> str:
-        verdict = {True: "FLAT", False: "NOT FLAT", None: "not to be told of so short a run"}[
-            self.flat
-        ]
+        verdict = {True: "FLAT", False: "NOT FLAT", None: "not judged: too short a run"}[self.flat]
         return (
             f"memory {self.first_mib:.1f} -> {self.last_mib:.1f} MiB; after the first "
             f"{WARM_SHARE:.0%} {self.mib_per_h:+.1f} MiB/h, 95 % of {self.low:+.1f} to "
