@@ -14,7 +14,7 @@ from kvproxy.core.canonical import Edits
 from kvproxy.core.dialects.base import UnknownShapeError
 from kvproxy.core.dialects.prompt import NOTHING, Path, place
 from kvproxy.core.segments import Segment, segment
-from kvproxy.core.spans import Span, array_spans
+from kvproxy.core.spans import Located, Span, array_spans
 
 _ANY = msgspec.json.Decoder()
 _ENCODE = msgspec.json.Encoder().encode
@@ -98,7 +98,7 @@ def _unmarked(raw: bytes, inner: Path, edits: Edits) -> bytes:
     return raw[: function.start] + edits.forwarded(function.raw) + raw[function.end :]
 
 
-def _place(span: Span, tool: _Spelled, path: Path) -> Span | None:
+def _place(span: Span, tool: _Spelled, path: Path) -> Located | None:
     return span if tool.whole else place(span, path)
 
 

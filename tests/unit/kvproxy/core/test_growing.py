@@ -1,16 +1,19 @@
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from kvproxy.core.canonical import Canonicaliser, Order, Whose
 from kvproxy.core.dialects.chat import Chat
-from kvproxy.core.growing import Growing, Grown, Reading
+from kvproxy.core.growing import REREAD_ELEMENTS, Growing, Grown, Reading
+from kvproxy.core.parted import Parted, parted
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.resume import Point, ResumePoints
 from kvproxy.core.spans import Span, array_spans
 from kvproxy.core.types import Chain
 
 BLOCK_BYTES = 64
+NOTHING = Point(0, 0, b"", (0, 0), 0, {}, None, b"", Chain(), 0, [])
 
 
 def body(count: int) -> bytes:
@@ -39,8 +42,11 @@ class Lists:
         return self._growing.append(self.reading(raw), before, spans(raw), led=led)
 
     def grow(self, raw: bytes, lead: tuple[int, int] | None = None) -> Grown:
-        start = Point(0, 0, b"", (0, 0), 0, {}, lead, b"", Chain(), 0, [])
+        start = replace(NOTHING, lead=lead)
         return self._growing.grow(self.reading(raw), start, None, spans(raw))
+
+    def begin(self, raw: bytes, parts: Parted) -> Grown:
+        return self._growing.begin(self.reading(raw), NOTHING, parts)
 
     def go_on(self, raw: bytes) -> Grown:
         begun = self.points.find("scope", raw)
@@ -52,9 +58,9 @@ class Lists:
 def test_a_list_is_the_same_however_it_is_read() -> None:
     lists, raw = Lists(), body(9)
     appended, grown = lists.append(raw, Chain()), lists.grow(raw)
-    assert appended == grown
+    assert (appended.chain, appended.firsts) == (grown.chain, grown.firsts)
     assert len(grown.chain.items) == 9
-    assert [raw[start : start + 1] for start in grown.starts] == [b"{"] * 9
+    assert [raw[grown.starts(n) :][:1] for n in range(9)] == [b"{"] * 9
 
 
 def test_what_is_known_is_not_read_again() -> None:
@@ -81,3 +87,15 @@ def test_what_went_before_is_not_changed() -> None:
     kept = before.copy()
     assert len(lists.append(body(3), before).chain.items) == 5
     assert before == kept
+
+
+def test_a_list_in_parts_is_the_same_list() -> None:
+    lists, raw = Lists(), json.dumps({"messages": json.loads(body(12))}).encode()
+    parts = parted(raw, "messages", Chat.begins, REREAD_ELEMENTS)
+    assert parts is not None
+    begun = lists.begin(raw, parts)
+    assert begun.chain == lists.append(body(12), Chain()).chain
+    assert [raw[begun.starts(n) :][:7] for n in range(12)] == [b'{"role"'] * 12
+    found = lists.points.find("scope", raw)
+    assert found is not None
+    assert (found.point.elements, found.point.offset) == (9, parts.middle.end)
