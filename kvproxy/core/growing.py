@@ -68,6 +68,9 @@ class Growing:
     ) -> Grown:
         """What is known at `start` goes on; files the point that the next turn resumes at."""
         settled = max(len(elements) - REREAD_ELEMENTS, min(len(elements), 1))
+        if begun is not None and begun.filed is not start and len(elements) <= REREAD_ELEMENTS:
+            # What was filed stays so, and this is farther ahead of it.
+            settled = 0
         known = (elements[:settled],) if settled else ()
         return self._settle(reading, start, begun, known, elements[settled:])
 
@@ -86,31 +89,41 @@ class Growing:
         firsts: list[int] = []
         for elements in known:
             firsts += self._add(reading.dialect, grown, edits, elements, led and not firsts)
+        settled = begun.filed if begun is not None else None
         if known:
-            last = known[-1]
-            offset = last.end if isinstance(last, Stretch) else last[-1].end
-            if offset >= self._points.smallest:
-                point = replace(
-                    start,
-                    offset=offset,
-                    elements=start.elements + len(firsts),
-                    chain=grown,
-                    blocks=len(grown),
-                    splices=list(edits.splices),
-                    marks=edits.marks,
-                )
-                self._file(reading, point, begun)
+            settled = _here(start, grown, edits, len(firsts), known[-1])
         firsts += self._add(reading.dialect, grown, edits, rest, led and not firsts)
+        if settled is not None and settled.offset >= self._points.smallest:
+            ahead = start if start is settled.ahead else None
+            if rest:
+                ahead = _here(start, grown, edits, len(firsts), rest)
+            self._file(reading, settled, ahead, grown, begun)
         return _grown(grown, edits, start.elements, firsts, (*known, rest))
 
-    def _file(self, reading: Reading, point: Point, begun: Begun | None) -> None:
-        body, offset, skip = reading.body, point.offset, point.skip
-        if begun is None:
-            hashed = hash_first(body, offset, skip)
+    def _file(
+        self,
+        reading: Reading,
+        settled: Point,
+        ahead: Point | None,
+        grown: Chain,
+        begun: Begun | None,
+    ) -> None:
+        """Both begin as `grown` does; in place of the one where reading begun."""
+        body, skip, before = reading.body, settled.skip, begun and begun.filed
+        if settled is before:
+            assert begun is not None
+            settled = replace(settled, chain=grown)
         else:
-            hashed = hash_on(body, offset, begun)
-        point = replace(point, digest=hashed.digest(), near=near(body, offset, skip))
-        self._points.file(reading.scope, body, point, begun and begun.point)
+            if begun is None:
+                hashed = hash_first(body, settled.offset, skip)
+            else:
+                hashed = hash_on(body, settled.offset, begun)
+            digest, digest_near = hashed.digest(), near(body, settled.offset, skip)
+            settled = replace(settled, digest=digest, near=digest_near)
+            begun = Begun(settled, hashed, settled)
+        if ahead is not None:
+            ahead = replace(ahead, digest=hash_on(body, ahead.offset, begun).digest())
+        self._points.file(reading.scope, body, replace(settled, ahead=ahead), before)
 
     def _add(
         self, dialect: Dialect, grown: Chain, edits: Edits, elements: Elements, led: bool
@@ -124,6 +137,20 @@ class Growing:
         firsts = list(accumulate(map(len, made), initial=len(grown.items)))
         extend(grown, chain.from_iterable(made), self._block_bytes, FINE_TEXT_BYTES)
         return firsts[:-1]
+
+
+def _here(start: Point, grown: Chain, edits: Edits, count: int, read: Elements) -> Point:
+    """Where `count` elements behind `start` end, the last of which are those that were `read`."""
+    return replace(
+        start,
+        offset=read.end if isinstance(read, Stretch) else read[-1].end,
+        elements=start.elements + count,
+        chain=grown,
+        blocks=len(grown),
+        splices=list(edits.splices),
+        marks=edits.marks,
+        ahead=None,
+    )
 
 
 def _grown(

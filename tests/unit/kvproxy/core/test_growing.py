@@ -52,6 +52,7 @@ class Lists:
         begun = self.points.find("scope", raw)
         assert begun is not None
         rest = [span for span in spans(raw) if span.start >= begun.point.offset]
+        assert len(rest) + begun.point.elements == len(spans(raw))
         return self._growing.grow(self.reading(raw), begun.point, begun, rest)
 
 
@@ -67,9 +68,33 @@ def test_what_is_known_is_not_read_again() -> None:
     lists = Lists()
     first = lists.grow(body(9))
     again = lists.go_on(body(11))
-    assert (again.before, list(again.firsts)) == (6, [6, 7, 8, 9, 10])
+    assert (again.before, list(again.firsts)) == (9, [9, 10])
     assert again.chain == lists.append(body(11), Chain()).chain
     assert first.chain == lists.append(body(9), Chain()).chain, "it was copied"
+    assert list(lists.go_on(body(11)).firsts) == []
+    assert list(lists.go_on(body(12)).firsts) == [11]
+    assert list(lists.go_on(body(19)).firsts) == [12, 13, 14, 15, 16, 17, 18]
+    assert len(lists.points) == 1
+
+
+def test_what_changed_in_the_last_elements_is_read_again() -> None:
+    lists, changed = Lists(), body(11).replace(b"message 7 ", b"message x ")
+    lists.grow(body(9))
+    again = lists.go_on(changed)
+    assert (again.before, list(again.firsts)) == (6, [6, 7, 8, 9, 10])
+    assert again.chain == lists.append(changed, Chain()).chain
+    assert len(lists.points) == 1
+
+
+def test_now_and_then_what_lies_ahead_is_read_again() -> None:
+    lists, read = Lists(), []
+    lists.grow(body(9))
+    for count in range(10, 50):
+        grown = lists.go_on(body(count))
+        assert grown.chain == lists.append(body(count), Chain()).chain
+        read.append(len(grown.firsts))
+    assert set(read) == {1, 18}
+    assert len(lists.points) == 1
 
 
 @pytest.mark.parametrize("grows", [False, True])
@@ -98,4 +123,4 @@ def test_a_list_in_parts_is_the_same_list() -> None:
     assert [raw[begun.starts(n) :][:7] for n in range(12)] == [b'{"role"'] * 12
     found = lists.points.find("scope", raw)
     assert found is not None
-    assert (found.point.elements, found.point.offset) == (9, parts.middle.end)
+    assert (found.filed.elements, found.filed.offset) == (9, parts.middle.end)
