@@ -29,9 +29,10 @@ from kvproxy.build import (
     build_upstream,
     keys_of,
     name_pools,
+    request_headers,
 )
 from kvproxy.certificates import Certificates
-from kvproxy.core.access import CREDENTIALS, Realm
+from kvproxy.core.access import Realm
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.disagg.connectors import Connector
 from kvproxy.core.dry_run import Reader
@@ -40,9 +41,10 @@ from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.representatives import Representatives
 from kvproxy.finding import Finding
-from kvproxy.listeners import servers
+from kvproxy.listeners import edge_of, servers
 from kvproxy.ops.disagg_counters import disagg_counters
 from kvproxy.ops.explanations import Explanations
+from kvproxy.ops.file_limit import raise_file_limit
 from kvproxy.ops.logs import log_access, log_learned, set_level
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
@@ -159,6 +161,7 @@ class App:
 
     async def start(self) -> str:
         """Returns the URL that is listened on; replicas have been asked once by then."""
+        raise_file_limit(self.settings.server.max_connections)
         await self._upstream.start()
         await self.probe.start()
         self.regime.start()
@@ -195,7 +198,7 @@ class App:
         if self.decisions is not None:
             await asyncio.to_thread(self.decisions.close)
         if self.tracing is not None:
-            await asyncio.to_thread(self.tracing.close)
+            await self.tracing.close()
 
     def _two_legs(self) -> TwoLegs | None:
         """What computes prompts elsewhere than they are answered, if anything does."""
@@ -242,7 +245,8 @@ class App:
         done = self.table.settle(running.replicas, running.upstream.api_key)
         name_pools(running, self.router.pools)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
-        self._upstream.keep(CREDENTIALS if self.access.closed else ())
+        self._upstream.headers = request_headers(running, self.access.closed)
+        self.server.edge = edge_of(running)
         if any(key.startswith("admission.") for key in found.live):
             self.admission.limit(admission_limits(running, self.router))
         set_level(running.log.level)

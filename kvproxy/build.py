@@ -18,6 +18,8 @@ from kvproxy.core.disagg.connectors import Connector, Peer
 from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.disagg.transfer_rate import TransferRate
 from kvproxy.core.dry_run import DryReader, Reader
+from kvproxy.core.header_rules import HeaderRules, header_rules
+from kvproxy.core.heads import ReadingMemory
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.learn import PrefillRate
 from kvproxy.core.life_cycle import LifeCycle, LifeLimits
@@ -150,7 +152,14 @@ def build_upstream(
     limits = UpstreamLimits(
         upstream.connect_timeout_s, upstream.idle_timeout_s, upstream.keepalive_s
     )
-    return Http1Upstream(limits, api_keys, kept=CREDENTIALS if closed else (), tls=tls)
+    return Http1Upstream(limits, api_keys, request_headers(settings, closed), tls=tls)
+
+
+def request_headers(settings: Settings, closed: bool) -> HeaderRules:
+    """Those that replicas see; where keys are asked for (`closed`) they end here."""
+    upstream = settings.upstream
+    without = CREDENTIALS if closed else ()
+    return header_rules(upstream.drop_headers, upstream.allow_headers, without)
 
 
 def build_access(settings: Settings) -> Access:
@@ -215,14 +224,17 @@ def build_reader(
         rules.insert(0, BILLING_LINE)
     block_bytes, points = settings.blocks.block_bytes, settings.identify.max_sessions
     preserving = Canonicaliser(Order.PRESERVE, Representatives(0))
-    plain = TurnReader(preserving, block_bytes, points, pools=pools)
+    memory = ReadingMemory(settings.blocks.heads_max_bytes, settings.blocks.responses_max_bytes)
+    plain = TurnReader(preserving, block_bytes, points, pools=pools, memory=memory)
     if not asked.enabled:
         return plain
     strips = asked.cache_control == "strip"
     acting = Canonicaliser(
         Order(asked.order), kept, Volatile(rules, frozen), strips_marks=strips, echoes=asked.echo
     )
-    reader = TurnReader(acting, block_bytes, points, asked.echo_max_bytes, pools)
+    reader = TurnReader(
+        acting, block_bytes, points, asked.echo_max_bytes, pools=pools, memory=memory
+    )
     return DryReader(plain, reader) if asked.dry_run else reader
 
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import NoReturn
 
-from kvproxy.adapters.http1.edge import Edge
+from kvproxy.adapters.http1.edge import OURS, Edge
 from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.listener import Command, Guard, Handler, HttpServer, Route
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.header_rules import header_rules
 from kvproxy.proxy import Exchange
 from kvproxy.settings.model import Settings
 
@@ -34,13 +35,21 @@ def servers(
         server.keepalive_timeout_s,
         server.max_connections,
     )
-    networks = tuple(ip_network(network) for network in server.trusted_proxies)
-    edge = Edge(networks, frozenset(server.cors_origins))
+    edge = edge_of(settings)
     everything = {**pages, **operated}
     if not settings.admin.listen:
         return HttpServer(handle, everything, limits, guard, command, tls=tls, edge=edge), None
     public = HttpServer(handle, pages, limits, guard, _elsewhere, tls=tls, edge=edge)
     return public, HttpServer(_elsewhere, everything, limits, guard, command, tls=tls)
+
+
+def edge_of(settings: Settings) -> Edge:
+    server = settings.server
+    networks = tuple(ip_network(network) for network in server.trusted_proxies)
+    answers = header_rules(server.drop_headers, without=OURS)
+    asked = header_rules(server.drop_headers)
+    unsaid = frozenset(name for name in map(str.encode, OURS) if asked.hides(name))
+    return Edge(networks, frozenset(server.cors_origins), answers, unsaid)
 
 
 async def _elsewhere(exchange: Exchange) -> NoReturn:

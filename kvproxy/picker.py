@@ -40,8 +40,8 @@ class PickPlacer:
     def abort(self, placement: Placement) -> None:
         self.local.abort(placement)
 
-    def seen(self, placement: Placement, evidence: Evidence) -> None:
-        self.local.seen(placement, evidence)
+    def seen(self, placement: Placement, evidence: Evidence, wait_s: float = 0.0) -> None:
+        self.local.seen(placement, evidence, wait_s)
 
     async def may_retry(self, model: str, tried: frozenset[str]) -> bool:
         return False

@@ -16,6 +16,7 @@ from kvproxy.core.access import UNASKED, Access, Caller, realm_of
 from kvproxy.core.afterwards import remember
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.continuation import MARK, Continuation, continuation_of
+from kvproxy.core.declined import said
 from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
@@ -44,9 +45,8 @@ Agree = Callable[[], Awaitable[bool]]
 
 # No byte of an answer came, so the client has seen nothing and another replica may be asked.
 _NO_ANSWER = frozenset({"upstream_unreachable", "upstream_lost"})
-# Statuses that another replica may not answer with, and those that say the engine is not well.
+# Statuses that another replica may not answer with.
 _DECLINES = frozenset({429, 500, 502, 503, 504})
-_ILL = frozenset({500, 502, 503, 504})
 _LOST_MAX = 2
 
 
@@ -127,8 +127,8 @@ class Placer(Protocol):
 
     def abort(self, placement: Placement) -> None: ...
 
-    def seen(self, placement: Placement, evidence: Evidence) -> None:
-        """What was seen of its replica."""
+    def seen(self, placement: Placement, evidence: Evidence, wait_s: float = 0.0) -> None:
+        """What was seen of its replica, which asks to be left alone for so long."""
 
     async def may_retry(self, model: str, tried: frozenset[str]) -> bool:
         """Whether somebody is left to try and the budget allows it, which is then spent."""
@@ -278,7 +278,7 @@ class Proxy:
             return b""
         again = flow.resume(error, record.body)
         if again is None or not await self._may_retry(record, tried):
-            raise error
+            raise error.anew()
         record.exchange.send(MARK)
         record.continued = flow.times
         return again
@@ -324,8 +324,7 @@ class Proxy:
 
         try:
             async with self.upstream.open(placement, exchange, body) as answer:
-                ill = answer.status in _ILL
-                self.placer.seen(placement, Evidence.FAILED if ill else Evidence.ANSWERED)
+                self.placer.seen(placement, *said(answer.status, answer.headers))
                 record.lost += answer.status == 500
                 if answer.status in _DECLINES and await self._may_retry(record, tried):
                     declined = f"Replica {placement.replica.id} answered {answer.status}."

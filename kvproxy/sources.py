@@ -107,6 +107,9 @@ class Sources:
 
     async def remove(self, replica: Replica) -> None:
         self._hosts.pop(replica.id, None)
+        self.prompts.forget(replica)
+        if self.fields is not None:
+            self.fields.forget(replica)
         await self.discovery.remove(replica)
 
     def ask_ids(self, record: Record) -> bool:

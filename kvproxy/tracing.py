@@ -8,17 +8,24 @@ import importlib
 import logging
 import os
 import secrets
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from importlib.metadata import version
+from typing import NamedTuple
+from uuid import uuid4
 
-from kvproxy.adapters.tracing.outbox import Outbox, Told
+from kvproxy.adapters.http1.tls import TlsFiles, client_context
+from kvproxy.adapters.tracing import as_json as spelt
+from kvproxy.adapters.tracing.collector import Collector
+from kvproxy.adapters.tracing.outbox import Batch, Count, Outbox, Speaker, Taken, Told
 from kvproxy.adapters.tracing.ports import RUNNING, TracedPlacer, TracedReader, TracedUpstream
-from kvproxy.core.trace import Trace
+from kvproxy.core.trace import Trace, Value
 from kvproxy.core.trace_context import SAMPLED, is_sampled, new_id, parent_of, told, traceparent
+from kvproxy.ops.logs import access
 from kvproxy.ops.metrics import Metrics
 from kvproxy.ops.request_spans import spans_of
 from kvproxy.ops.tally import Tally
@@ -26,31 +33,29 @@ from kvproxy.proxy import Exchange, Proxy, Record, Upstream
 from kvproxy.settings.model import Settings
 from kvproxy.settings.tracing import TraceTerms, UnfitEnvironmentError, trace_terms
 
-if TYPE_CHECKING:
-    from kvproxy.adapters.tracing.otlp import OtlpSender
-
 log = logging.getLogger("kvproxy.tracing")
 
 Handle = Callable[[Exchange], Awaitable[None]]
 
 # A collector that hangs must not keep a process from ending.
-_CLOSE_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 3.0
+# Made before workers are forked, so that all of them call a conversation the same.
+_SECRET = secrets.token_bytes(32)
 _new_span_id = partial(new_id, os.urandom, 8)
 
 
 class Tracing:
-    """`counted`: spans, by what became of them."""
+    """`count` is told of spans, by what became of them. Raises TlsError."""
 
-    def __init__(self, terms: TraceTerms, sender: "OtlpSender", counted: Tally) -> None:
+    def __init__(self, terms: TraceTerms, spelling: "Spelling", count: Count) -> None:
         self._terms = terms
-        self._sender = sender
-        self._secret = secrets.token_bytes(32)
-        counts = {outcome: counted.of(outcome) for outcome in ("sent", "dropped", "failed")}
-
-        def count(outcome: str, spans: int) -> None:
-            counts[outcome].so_far += spans
-
-        self._outbox = Outbox(sender.send, count, terms.queue_max, terms.endpoint)
+        headers = {**terms.headers, "content-type": spelling.content_type}
+        tls = client_context(TlsFiles(ca=terms.tls_ca), verify=True)
+        self._collector = Collector(terms.endpoint, headers, terms.timeout_s, tls, spelling.taken)
+        speaker = Speaker(_resource(terms), version("kvproxy"))
+        batch, post = partial(spelling.batch, speaker), self._collector.post
+        self.outbox = Outbox(batch, post, count, terms.queue_max, terms.endpoint)
+        access.addFilter(_with_trace)
 
     def sending(self, upstream: Upstream) -> Upstream:
         """`upstream`, whose requests are legs of the trace that runs."""
@@ -67,11 +72,14 @@ class Tracing:
         )
 
         async def handle(exchange: Exchange) -> None:
-            token = RUNNING.set(self.begin(exchange))
+            trace = self.begin(exchange)
+            token = RUNNING.set(trace)
             try:
                 await traced.handle(exchange)
             finally:
                 RUNNING.reset(token)
+                if trace is not None:
+                    trace.let_go()
 
         return handle
 
@@ -96,21 +104,29 @@ class Tracing:
             exchange.raw_headers = told(headers, said, keeps_state=bool(parent.state))
         return None
 
-    def close(self) -> None:
-        """Blocks until what waits is sent, or the collector has hung for long enough."""
-        self._outbox.close(_CLOSE_TIMEOUT_S)
-        self._sender.close()
+    async def close(self) -> None:
+        """Waits until what waits is sent, or the collector has hung for long enough."""
+        await self.outbox.close(_CLOSE_TIMEOUT_S)
+        await self._collector.close()
 
     def _observe(self, observe: Callable[[Record], None], record: Record) -> None:
         observe(record)
         trace = RUNNING.get()
         if trace is not None:
             spans = spans_of(record, trace, _new_span_id, self._digest)
-            self._outbox.put(Told(spans, time.time_ns() - time.monotonic_ns()))
+            self.outbox.put(Told(spans, time.time_ns() - time.monotonic_ns()))
 
     def _digest(self, name: str) -> str:
-        """The same for the same name as long as this process lives, and of no use to others."""
-        return blake2b(name.encode(), digest_size=8, key=self._secret).hexdigest()
+        """The same for the same name as long as this server lives, and of no use to others."""
+        return blake2b(name.encode(), digest_size=8, key=_SECRET).hexdigest()
+
+
+def _with_trace(line: logging.LogRecord) -> bool:
+    """Lines of the access log name the trace, so that one is found from the other."""
+    trace = RUNNING.get()
+    if trace is not None:
+        line.fields = {**getattr(line, "fields", {}), "trace_id": trace.trace_id}
+    return True
 
 
 def _named(header: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
@@ -122,8 +138,8 @@ def _named(header: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 def build_tracing(
     settings: Settings, metrics: Metrics, env: Mapping[str, str] = os.environ
 ) -> Tracing | None:
-    """None where nobody asks for traces. Exits where the settings do and the extra is missing;
-    where the environment alone does, a warning says why there are none."""
+    """None where nobody asks for traces. Exits where the settings do and the extra is missing, and
+    raises TlsError; where the environment alone asks, a warning says why there are none."""
     try:
         terms = trace_terms(settings.tracing, env)
     except UnfitEnvironmentError as error:
@@ -134,25 +150,51 @@ def build_tracing(
     if terms is None:
         return None
     try:
-        # Only a proxy that traces needs the exporter, whose imports take their time.
-        otlp = importlib.import_module("kvproxy.adapters.tracing.otlp")
+        spelling = _spelling(as_json=terms.as_json)
     except ModuleNotFoundError as error:
         needs = f"needs the package `{error.name}`: pip install 'kvproxy[otel]'"
         if terms.asked:
-            raise SystemExit(f"tracing.endpoint {needs}") from None
+            raise SystemExit(
+                f"tracing.endpoint {needs}, or set tracing.protocol to http/json"
+            ) from None
         log.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT %s", needs)
         return None
-    sender: OtlpSender = otlp.OtlpSender(
-        terms.endpoint,
-        as_json=terms.as_json,
-        headers=terms.headers,
-        timeout_s=terms.timeout_s,
-        service_name=terms.service_name,
-    )
     counted = Tally(
         "kvproxy_spans",
         "Spans for the collector (sent, dropped: too many waited, failed: it did not take them)",
         ("outcome",),
     )
     metrics.count(counted)
-    return Tracing(terms, sender, counted)
+    counts = {outcome: counted.of(outcome) for outcome in ("sent", "dropped", "failed")}
+
+    def count(outcome: str, spans: int) -> None:
+        counts[outcome].so_far += spans
+
+    return Tracing(terms, spelling, count)
+
+
+class Spelling(NamedTuple):
+    """One way to write what a collector is told, and to read what it says."""
+
+    content_type: str
+    batch: Callable[[Speaker], Batch]
+    taken: Callable[[bytes], Taken]
+
+
+def _spelling(*, as_json: bool) -> Spelling:
+    if as_json:
+        return Spelling(spelt.CONTENT_TYPE, spelt.JsonBatch, spelt.taken)
+    # Only who speaks protobuf needs its schema.
+    schema = importlib.import_module("kvproxy.adapters.tracing.as_protobuf")
+    return Spelling(schema.CONTENT_TYPE, schema.ProtobufBatch, schema.taken)
+
+
+def _resource(terms: TraceTerms) -> Mapping[str, Value]:
+    """What this process is called; what the environment says of it goes before."""
+    own: dict[str, Value] = {
+        "service.version": version("kvproxy"),
+        "service.instance.id": str(uuid4()),
+        "host.name": socket.gethostname(),
+        "process.pid": os.getpid(),
+    }
+    return {**own, **terms.resource}

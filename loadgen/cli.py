@@ -169,6 +169,8 @@ def _replay(options: dict[str, object]) -> None:
     out.print(summary_table(result.summary))
     if isinstance(ramp := result.record["ramp"], dict):
         out.print(ramp_text(ramp), highlight=False)
+    if output is not None:
+        out.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True)
     if isinstance(json_file, Path):
         arms = {"arms": [arm(policy_of(result), result.summary)]}
         json_file.write_bytes(orjson.dumps(arms, option=orjson.OPT_INDENT_2) + b"\n")
@@ -198,7 +200,8 @@ def _forecast(settings: RunSettings, traces: list[Trace], options: dict[str, obj
     assert isinstance(replicas, int)
     assert hbm_tokens is None or isinstance(hbm_tokens, int)
     try:
-        record = forecast(settings, traces, Fleet(replicas, hbm_tokens))
+        with Console(stderr=True).status("working out every request"):
+            record = forecast(settings, traces, Fleet(replicas, hbm_tokens))
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     Console().print(forecast_table(record))

@@ -17,8 +17,7 @@ from loadgen.cli_types import COUNT, DURATION
 from loadgen.probe import EndpointError
 from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.schedule import Timing
-from loadgen.traces.errors import TraceError
-from loadgen.traces.load import load_traces
+from loadgen.traces_cli import load_or_explain
 from loadgen.versus.arms import Contender, play, room_tokens
 from loadgen.versus.attainable import attainable
 from loadgen.versus.outcome import judge, table
@@ -92,13 +91,13 @@ def compare(
     )
     console = Console(stderr=True)
     try:
-        chosen = load_traces(traces, max_context)[:conversations]
+        chosen = load_or_explain(traces, max_context)[:conversations]
         playing = play(
             contenders, settings, chosen, partial(_tell, console), repeats=repeats, reset=replicas
         )
         results: dict[str, list[RunResult]] = uvloop.run(playing)
         room = cache_tokens or uvloop.run(room_tokens(replicas))
-    except (ChildError, EndpointError, TraceError) as error:
+    except (ChildError, EndpointError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt as error:
         raise click.Abort from error

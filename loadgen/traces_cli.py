@@ -27,7 +27,8 @@ NO_TRACES = "No recordings at hand? `kvproxy loadgen synth --out traces` makes s
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
 def synth(conversations: int, seed: int, out: Path) -> None:
     """Write synthetic traces drawn from published distributions."""
-    files = write_traces(conversations, seed, out)
+    with Console(stderr=True).status(f"writing {out}"):
+        files = write_traces(conversations, seed, out)
     click.echo(f"{len(files)} traces in {out}")
 
 

@@ -63,6 +63,11 @@ class EngineFields:
             self._known[replica.id] = frozenset()
             log.warning("replica %s refused a request with %s", replica.id, self._field)
 
+    def forget(self, replica: Replica) -> None:
+        """It is gone; another one may come under its name."""
+        self._known.pop(replica.id, None)
+        self._refused.discard(replica.id)
+
     async def _watch(self) -> None:
         async with aiohttp.ClientSession(timeout=self._timeout) as session:
             while True:

@@ -42,6 +42,9 @@ class Gate:
                 # Placed and cancelled in one turn of the loop: nobody else would settle it.
                 self._router.abort(future.result(), self._clock())
             raise
+        finally:
+            # An outcome that is raised refers to this call, and must not be referred to by it.
+            del future
 
     def changed(self) -> None:
         """Load, health or the queue changed: place whoever may go now."""

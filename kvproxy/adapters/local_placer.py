@@ -109,8 +109,11 @@ class LocalPlacer:
         self.router.abort(placement, self.clock())
         self.gate.changed()
 
-    def seen(self, placement: Placement, evidence: Evidence) -> None:
-        changed = placement.replica.see(evidence, self.clock())
+    def seen(self, placement: Placement, evidence: Evidence, wait_s: float = 0.0) -> None:
+        now = self.clock()
+        changed = placement.replica.see(evidence, now)
+        if wait_s:
+            placement.replica.load.decline(now + wait_s)
         if evidence is Evidence.FAILED:
             self.doubt(placement.replica)
         if changed:

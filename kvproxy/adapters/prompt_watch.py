@@ -215,6 +215,10 @@ class PromptWatch:
         self._loadable.drop(chain_end)
         self._asked.pop(chain_end, None)
 
+    def forget(self, replica: Replica) -> None:
+        """It is gone; another one may come under its name."""
+        self._said.discard(replica.id)
+
     def _differs(self, prompt: Prompt, count: int) -> None:
         model = prompt.request.model
         if f"model {model}" not in self._said:

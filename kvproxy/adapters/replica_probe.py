@@ -89,6 +89,7 @@ class ReplicaProbe:
         del self._soon[replica]
         if not any(other.id == replica.id for other in self._soon):
             self.model_cards.pop(replica.id, None)
+            self._fixed_hbm.discard(replica.id)
 
     async def close(self) -> None:
         for task in self._tasks.values():

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from kvproxy.cli import admin_key
 from kvproxy.core.dialects import BY_NAME
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.offline import Comparison, compare_bodies
@@ -24,6 +25,7 @@ _TIMEOUT_S = 10.0
 @click.option(
     "--url", default="http://127.0.0.1:8080", show_default=True, help="Where that proxy listens."
 )
+@admin_key.api_key_env
 @click.option(
     "--dialect", type=click.Choice(sorted(BY_NAME)), help="Of the files; guessed when not given."
 )
@@ -34,6 +36,7 @@ def explain(
     files: tuple[Path, ...],
     request_id: str | None,
     url: str,
+    api_key_env: str | None,
     dialect: str | None,
     show_text: bool,
     as_json: bool,
@@ -46,7 +49,7 @@ def explain(
     if (len(files) == 2) == bool(request_id):
         raise click.UsageError("give either two files or --request-id")
     if request_id:
-        click.echo(_ask(url, request_id))
+        click.echo(_ask(url, request_id, admin_key.headers(api_key_env)))
         return
     before, now = (path.read_bytes() for path in files)
     try:
@@ -56,11 +59,12 @@ def explain(
     click.echo(json.dumps(_as_json(found), indent=2) if as_json else _as_text(found))
 
 
-def _ask(url: str, request_id: str) -> str:
+def _ask(url: str, request_id: str, headers: dict[str, str]) -> str:
     """The explanation as indented JSON."""
     target = f"{url}/admin/explain?{urllib.parse.urlencode({'request_id': request_id})}"
     try:
-        with urllib.request.urlopen(target, timeout=_TIMEOUT_S) as answer:
+        request = urllib.request.Request(target, headers=headers)
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:
         sys.stderr.write(error.read().decode() + "\n")

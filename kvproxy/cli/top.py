@@ -1,7 +1,6 @@
 """`kvproxy top`: the live view in a terminal."""
 
 import json
-import os
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from kvproxy.cli import admin_key
 from kvproxy.cli.short_names import short_names
 from kvproxy.core.units import short_count
 
@@ -32,14 +32,13 @@ State = dict[str, Any]
 
 @click.command()
 @click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The proxy.")
-@click.option("--api-key-env", metavar="NAME", help="Variable with an admin key.")
+@admin_key.api_key_env
 @click.option("--interval", default=2.0, show_default=True, type=click.FloatRange(min=0.2))
 @click.option("--once", is_flag=True, help="Print one view and end.")
 def top(*, url: str, api_key_env: str | None, interval: float, once: bool) -> None:
     """Show replicas, hit rate and the latest decisions of a running proxy. Ctrl-C ends it."""
-    request = urllib.request.Request(f"{url.rstrip('/')}/admin/live")
-    if api_key_env:
-        request.add_header("authorization", f"Bearer {_key(api_key_env)}")
+    target = f"{url.rstrip('/')}/admin/live"
+    request = urllib.request.Request(target, headers=admin_key.headers(api_key_env))
     console = Console()
     if once:
         # Nothing has to fit a window.
@@ -52,13 +51,6 @@ def top(*, url: str, api_key_env: str | None, interval: float, once: bool) -> No
                 live.update(_again(request, console))
     except KeyboardInterrupt:
         return
-
-
-def _key(variable: str) -> str:
-    key = os.environ.get(variable)
-    if not key:
-        raise click.UsageError(f"--api-key-env: the variable {variable} is not set")
-    return key
 
 
 def _shown(request: urllib.request.Request, console: Console) -> Group:

@@ -71,6 +71,8 @@ class Affinity:
     def forget_replica(self, replica: str) -> None:
         for key in [key for key, home in self._homes.items() if home.replica == replica]:
             self._unbind(key)
+        for counter in (self._committed, self._sessions):
+            counter.pop(replica, None)
 
     def committed_tokens(self, replica: str) -> int:
         """KV that the sessions living on `replica` would like to find there, in tokens."""

@@ -75,6 +75,10 @@ class Desk:
                 self._anywhere(worker, message, now)
             case hop.Failed():
                 self._failed(message.replica, now)
+            case hop.Declined():
+                replica = self._replica(message.replica)
+                if replica is not None:
+                    replica.load.decline(now + message.wait_s)
             case hop.MayRetry():
                 usable = self._router.usable(message.model, frozenset(message.exclude))
                 self._say(worker, hop.Allowed(message.q, bool(usable) and self.retries.spend()))

@@ -7,6 +7,8 @@ from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 
 _READY, _PROBING = Health.READY, Health.PROBING
+# Of those that could take work if they were well.
+_TAKING = frozenset({Health.READY, Health.SUSPECT, Health.PROBING, Health.EJECTED})
 # Whom to ask when none is well, best first.
 _AT_WORST = ((Health.PROBING, Health.SUSPECT), (Health.EJECTED,))
 
@@ -26,6 +28,8 @@ def usable(replicas: Sequence[Replica], model: str, exclude: frozenset[str]) -> 
         and (not model or not replica.models or model in replica.models)
         and (not exclude or replica.id not in exclude)
     ]
+    if best and 2 * len(best) < len(replicas):
+        best += _doubted(replicas, model, exclude, 2 * len(best))
     return best or _usable_at_worst(replicas, model, exclude)
 
 
@@ -40,6 +44,26 @@ def eligible(replicas: Sequence[Replica], model: str, exclude: frozenset[str]) -
             "no_replica", f"no replica {serving}is ready; see /readyz", retry_after_s=1.0
         )
     raise ProxyError("model_not_found", f"The model `{model}` does not exist.", param="model")
+
+
+def _doubted(
+    replicas: Sequence[Replica], model: str, exclude: frozenset[str], well_twice: int
+) -> list[Replica]:
+    """Where most look ill, those that only probes say so of: one request at a time tells."""
+    out = [r for r in replicas if r.life.health is Health.EJECTED]
+    if not out:
+        return []
+    there = [r for r in replicas if r.life.health in _TAKING and r.serves(model)]
+    if well_twice >= len(there):
+        return []
+    return [
+        replica
+        for replica in out
+        if replica.life.doubtful
+        and not replica.load.in_flight
+        and replica.serves(model)
+        and replica.id not in exclude
+    ]
 
 
 def _usable_at_worst(

@@ -76,6 +76,18 @@ class ProxyError(Exception):
     def status(self) -> int:
         return ERRORS[self.code].status
 
+    def anew(self) -> "ProxyError":
+        """The same failure, raised nowhere yet. What keeps an error raises this: an error that was
+        raised refers to all that was going on there, which may refer to who keeps it; then a
+        request, its body and its connection stay until the collector comes."""
+        return ProxyError(
+            self.code,
+            self.message,
+            param=self.param,
+            retry_after_s=self.retry_after_s,
+            body=self.body,
+        )
+
 
 def openai_body(error: ProxyError) -> bytes:
     """vLLM's envelope: `code` repeats the HTTP status, as its clients expect."""

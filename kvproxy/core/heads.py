@@ -20,9 +20,9 @@ from kvproxy.core.segments import Segment
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Chain, Splice
 
-_MAX_BYTES = 32 * 2**20
-_ENTRY_BYTES = 200
-_BLOCK_BYTES = 16
+# With their keys and places in the tables; measured, as are those of all that is bounded in bytes.
+_PART_BYTES, _SEEN_BYTES, _CHAIN_BYTES = 520, 200, 800
+_BLOCK_BYTES, _ITEM_BYTES = 16, 8
 
 
 _Members = Sequence[tuple[str, Span]]
@@ -50,12 +50,26 @@ class Head(NamedTuple):
     marks: Marks
 
 
+class ReadingMemory(NamedTuple):
+    """Bytes for what bodies begin with, and for responses that may be gone on from."""
+
+    heads_bytes: int = 64 * 2**20
+    responses_bytes: int = 32 * 2**20
+
+
+READING_MEMORY = ReadingMemory()
+
+
 class Heads:
-    def __init__(self, canon: Canonicaliser, block_bytes: int) -> None:
+    def __init__(self, canon: Canonicaliser, block_bytes: int, max_bytes: int = 2**26) -> None:
         self._canon = canon
         self._block_bytes = block_bytes
-        self._parts: ByteLru[tuple[str, str, bytes], _Part] = ByteLru(_MAX_BYTES)
-        self._chains: ByteLru[bytes, Chain | None] = ByteLru(_MAX_BYTES)
+        self._parts: ByteLru[tuple[str, str, bytes], _Part] = ByteLru(max_bytes // 2)
+        self._chains: ByteLru[bytes, Chain | None] = ByteLru(max_bytes // 2)
+
+    def clear(self) -> None:
+        self._parts.clear()
+        self._chains.clear()
 
     def head(self, dialect: Dialect, whose: Whose, model: str, members: _Members) -> Head:
         """`members` in prompt order, by name."""
@@ -72,7 +86,7 @@ class Heads:
             if part is None:
                 part, read[name] = self._read(dialect, whose, name, span)
                 size = sum(len(splice.new) for splice in part.splices)
-                self._parts.put(key, part, size + _ENTRY_BYTES)
+                self._parts.put(key, part, size + _PART_BYTES)
             meanings.append(part.meaning)
             parts.append((name, part.segments))
             splices += [shifted(splice, span.start) for splice in part.splices]
@@ -96,8 +110,12 @@ class Heads:
             segments = head.read.get(name) or self._read(dialect, whose, name, span)[1]
             extend(chain, segments, self._block_bytes, FINE_TEXT_BYTES)
         again = head.meaning in self._chains
-        size = len(chain) * _BLOCK_BYTES if again else 0
-        self._chains.put(head.meaning, chain if again else None, size + _ENTRY_BYTES)
+        if not again:
+            self._chains.put(head.meaning, None, _SEEN_BYTES)
+            return chain
+        chain.trim()
+        size = len(chain) * _BLOCK_BYTES + len(chain.items) * _ITEM_BYTES
+        self._chains.put(head.meaning, chain, size + _CHAIN_BYTES)
         return chain
 
     def _skip(self, splices: Sequence[Splice]) -> tuple[int, int]:

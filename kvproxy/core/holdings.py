@@ -13,23 +13,21 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kvproxy.core.echo_rate import EchoRate
+from kvproxy.core.kept_answers import kept_behind, whole
 from kvproxy.core.kv_events import Event
 from kvproxy.core.loadable import Loadable, Told
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
+from kvproxy.core.silence import Silence
 from kvproxy.core.token_chain import Anchor, TokenChains
 from kvproxy.core.trust import Change, Source, Trust, is_wrong
 from kvproxy.core.types import Chain, Tier
 
-_MODELS_MAX = 1024
 # What LMCache stores and finds whole.
 _CHUNK_TOKENS = 256
-# Answers without an announcement, of which even short ones fill a block now and then.
-_UNHEARD_MAX = 50
-# Older engines leave the figure out when it is 0, so one answer without it proves nothing.
-_UNREPORTED_MAX = 20
 _NOTHING_HELD = Match(0, 0, by_history=0)
 
 
@@ -76,9 +74,8 @@ class Holdings:
         self._naming: set[str] = set()
         self._partial: set[tuple[str, int]] = set()
         self._behind: set[tuple[str, int]] = set()
-        self._echoes: dict[str, float] = {}
-        self._unheard: dict[str, int] = {}
-        self._unreported: dict[str, int] = {}
+        self.echo_rate = EchoRate()
+        self._silence = Silence()
 
     def facts(self, chain: Chain) -> Facts:
         return Facts(self._known(chain), self.loadable.find(chain))
@@ -107,7 +104,8 @@ class Holdings:
         """match() of each. Where history alone can tell, what it says is worked out once for all
         that hold the same: nothing, or the text that every prompt begins with."""
         hashes, (known, told) = chain.hashes, facts
-        same: dict[tuple[int, bool, int], Match] = {}
+        same: dict[tuple[int, bool, int, int], Match] = {}
+        echoes = self.echo_rate.found_again(model)
         found = []
         for replica in replicas:
             if (
@@ -119,12 +117,13 @@ class Holdings:
                 found.append(self.match(replica, model, chain, prompt_tokens, facts))
                 continue
             blocks, parts = replica.hbm.find(hashes) if replica.hbm.begins(hashes) else (0, False)
-            match = same.get((blocks, parts, replica.block_size)) if blocks else _NOTHING_HELD
+            answer = _answer(replica, hashes, blocks) if echoes else 0
+            key = (blocks, parts, replica.block_size, answer)
+            match = same.get(key) if blocks else _NOTHING_HELD
             if match is None:
                 tokens = self._ruler.tokens_held(chain, blocks, model, parts=parts)
-                hbm = _whole(int(tokens), prompt_tokens, replica.block_size)
-                match = Match(blocks, hbm, by_history=hbm)
-                same[blocks, parts, replica.block_size] = match
+                hbm = _hit(tokens, answer, prompt_tokens, replica.block_size)
+                match = same[key] = Match(blocks, hbm, by_history=hbm)
             found.append(match)
         return found
 
@@ -165,7 +164,7 @@ class Holdings:
         self, replica: Replica, model: str, match: Match, chain: Chain, reported: int
     ) -> Outcome:
         """The engine reported so many cached tokens where `match` was predicted."""
-        self._unreported.pop(replica.id, None)
+        self._silence.reported(replica.id)
         if match.by_events is not None:
             self._correct(replica, model, match, chain, reported)
         changes: tuple[Change, ...] = ()
@@ -182,23 +181,14 @@ class Holdings:
         restarted = self.trust.restarted(replica.id, match.tokens, reported)
         if restarted:
             replica.hbm.clear()
-        silent = replica.kv_events and self._is_silent(replica)
+        silent = replica.kv_events and self._silence.unannounced(replica.id)
         return Outcome(changes, restarted, silent)
 
     def unreported(self, replica: Replica, match: Match) -> Outcome | None:
         """The engine did not say how much was cached, where some should have been."""
         if match.tokens < replica.block_size:
             return None
-        count = self._unreported.get(replica.id, 0) + 1
-        self._unreported[replica.id] = count
-        return Outcome(unreported=True) if count == _UNREPORTED_MAX else None
-
-    def _is_silent(self, replica: Replica) -> bool:
-        """Whether requests that made blocks were not followed by a single announcement, just now
-        for long enough to say so."""
-        unheard = self._unheard.get(replica.id, 0) + 1
-        self._unheard[replica.id] = unheard
-        return unheard == _UNHEARD_MAX
+        return Outcome(unreported=True) if self._silence.unreported(replica.id) else None
 
     def wants_tokens(self, replica: Replica) -> bool:
         """Whether its announcements cannot be tied to prompts otherwise: they name no requests, as
@@ -219,7 +209,7 @@ class Holdings:
 
     def apply(self, replica: str, rank: int, event: Event) -> None:
         """Raises KvEventError for an event that cannot be."""
-        self._unheard.pop(replica, None)
+        self._silence.announced(replica)
         grown = self.index.apply(replica, rank, event)
         if grown is not None:
             self._naming.add(replica)
@@ -245,8 +235,7 @@ class Holdings:
         self._partial = {(name, rank) for name, rank in self._partial if name != replica}
         self._behind = {(name, rank) for name, rank in self._behind if name != replica}
         self._naming.discard(replica)
-        self._unheard.pop(replica, None)
-        self._unreported.pop(replica, None)
+        self._silence.forget(replica)
         self.trust.forget(replica)
 
     def _by_history(self, replica: Replica, model: str, chain: Chain, prompt_tokens: int) -> Match:
@@ -254,7 +243,9 @@ class Holdings:
         hbm = 0
         if blocks:
             tokens = self._ruler.tokens_held(chain, blocks, model, parts=parts)
-            hbm = _whole(int(tokens), prompt_tokens, replica.block_size)
+            echoes = self.echo_rate.found_again(model)
+            answer = _answer(replica, chain.hashes, blocks) if echoes else 0
+            hbm = _hit(tokens, answer, prompt_tokens, replica.block_size)
         if replica.dram is None:
             return Match(blocks, hbm)
         stored = replica.dram.match(chain.hashes)
@@ -273,7 +264,7 @@ class Holdings:
         held = self.index.look_up(replica.id, known.blocks, size)
         anchored = anchor.at.length
         echo = held.blocks * size if held.blocks > anchored else 0
-        if echo and self._echoes.get(model, 0.0) < 0.5:
+        if echo and not self.echo_rate.found_again(model):
             held = held.cut(anchored)
         tokens = _whole(held.blocks * size, prompt_tokens, size)
         hbm = min(held.hbm * size, tokens)
@@ -330,16 +321,25 @@ class Holdings:
         assert match.by_events is not None
         size = replica.block_size
         if match.echo:
-            if len(self._echoes) >= _MODELS_MAX:
-                self._echoes.clear()
-            was = self._echoes.get(model, 0.5)
-            self._echoes[model] = was + 0.2 * ((reported >= match.echo - size) - was)
+            self.echo_rate.saw(model, again=reported >= match.echo - size)
         if match.by_events > reported and is_wrong(match.by_events, reported, size):
             known = self._known(chain)
             if known is not None:
                 # The engine computed them just now, so they are there, but only once.
                 blocks = known.blocks[reported // known.anchor.block_size :]
                 self.index.one_copy(replica.id, blocks)
+
+
+def _answer(replica: Replica, hashes: "array[int]", blocks: int) -> int:
+    """Tokens of the answer that is held behind the first `blocks` blocks, where a prompt goes on
+    there."""
+    return kept_behind(replica.hbm, hashes[blocks - 1]) if 0 < blocks < len(hashes) else 0
+
+
+def _hit(tokens: float, answer: int, prompt_tokens: int, block_size: int) -> int:
+    """What is found of `tokens` tokens and the answer that begins in their last block."""
+    held = whole(int(tokens), block_size) + answer if answer else int(tokens)
+    return _whole(held, prompt_tokens, block_size)
 
 
 def _whole(tokens: int, prompt_tokens: int, block_size: int) -> int:

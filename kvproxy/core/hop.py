@@ -106,6 +106,13 @@ class Failed(_Message, tag=7):
     replica: str
 
 
+class Declined(_Message, tag=14):
+    """It asks to be left alone for so long."""
+
+    replica: str
+    wait_s: float
+
+
 class MayRetry(_Message, tag=8):
     q: int
     model: str
@@ -235,8 +242,8 @@ class Handled(_Message, tag=29):
 
 
 FromWorker = (
-    Hello | Place | Anywhere | Began | Done | Abort | Failed | MayRetry | Claim | Show | Figures
-    | Adopt | Heard
+    Hello | Place | Anywhere | Began | Done | Abort | Failed | Declined | MayRetry | Claim
+    | Show | Figures | Adopt | Heard
 )  # fmt: skip
 FromPlacement = (
     Placed | Refused | Allowed | Spelled | Shown | State | Beat | Ask | Handled

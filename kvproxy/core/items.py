@@ -32,7 +32,7 @@ _KINDS = {
 _FRAME, _SYSTEM = Kind.FRAME.value, Kind.SYSTEM.value
 _LOOSE_BITS, _KIND_BITS = 24, 8
 _EXACT_MASK = 0xFFFF_FFFF << _LOOSE_BITS + _KIND_BITS
-_KIND_MASK = (1 << _KIND_BITS) - 1
+KIND_MASK = (1 << _KIND_BITS) - 1
 _OF_BITS = {kind.value: kind for kind in Kind}
 # What dates, times, counters and hexadecimal ids are made of; names of days and months beside them.
 _DIGITS = b"0123456789abcdefABCDEF"
@@ -59,12 +59,12 @@ def _loosened(text: bytes) -> bytes:
 
 
 def kind_of(packed: int) -> Kind:
-    return _OF_BITS[packed & _KIND_MASK]
+    return _OF_BITS[packed & KIND_MASK]
 
 
 def kind_bits(packed: int) -> int:
     """kind_of() for those in a hurry."""
-    return packed & _KIND_MASK
+    return packed & KIND_MASK
 
 
 def loosely_equal(one: int, other: int) -> bool:

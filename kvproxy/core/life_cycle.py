@@ -89,6 +89,7 @@ class LifeCycle:
     health: Health = Health.STARTING
     since: float = 0.0
     _strikes: dict[Evidence, int] = field(default_factory=dict)
+    _by_probes: bool = False
     _ejections: deque[float] = field(default_factory=lambda: deque(maxlen=16))
 
     def see(self, evidence: Evidence, now: float) -> bool:
@@ -99,6 +100,8 @@ class LifeCycle:
         for concluded in self._conclude(evidence, now):
             after = TABLE.get((self.health, concluded))
             if after is not None:
+                probed = evidence is Evidence.PROBE_FAILED and self.health is not Health.PAUSED
+                self._by_probes = probed and not self.strikes(Evidence.FAILED)
                 self._move(after, now)
                 return True
         return False
@@ -106,6 +109,14 @@ class LifeCycle:
     def strikes(self, evidence: Evidence) -> int:
         """Failures of this kind since the last success of the same kind."""
         return self._strikes.get(evidence, 0)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is out for probes alone, and no request failed on it since it was well. Where
+        they fail on most of a fleet, it may be the probes that are ill: busy engines, or the
+        network that probes take, answer them late."""
+        out = self.health is Health.EJECTED and self._by_probes
+        return out and not self.strikes(Evidence.FAILED)
 
     def back_at(self, now: float) -> float:
         """When an ejected replica may be tried again, if it is well by then."""
@@ -116,7 +127,8 @@ class LifeCycle:
         """What follows from it, the strongest first."""
         if evidence in _GOOD:
             self._strikes.pop(_GOOD[evidence], None)
-            if evidence is Evidence.PROBE_OK and now >= self.back_at(now):
+            cooled = evidence is Evidence.PROBE_OK and now >= self.back_at(now)
+            if cooled or (evidence is Evidence.ANSWERED and self.doubtful):
                 yield Evidence.COOLED
         if evidence in _GOOD.values():
             self._strikes[evidence] = self.strikes(evidence) + 1

@@ -36,6 +36,7 @@ class Load:
     peers_waiting: int = 0
     peers_waiting_s: float = 0.0
     peers_decoding: int = 0
+    declines_until: float = 0.0
     _extra: tuple[int, int] = (0, 0)
 
     def reserve(self, replica: str, prefill_s: float, now: float) -> Hold:
@@ -67,6 +68,10 @@ class Load:
             self.waiting_s += prefill_s - hold.prefill_s
             hold.prefill_s = prefill_s
 
+    def decline(self, until: float) -> None:
+        """It asks for no more work until then."""
+        self.declines_until = max(self.declines_until, until)
+
     def scraped(self, running: int, waiting: int) -> None:
         """What the engine says of itself: more than what is ours came from elsewhere."""
         own_running = self.in_flight - len(self.waiting)
@@ -94,6 +99,8 @@ class Load:
         taken for typical ones."""
         unknown = self.foreign_waiting - self.peers_waiting
         foreign_s = unknown * self.typical_s + self.peers_waiting_s
+        if self.declines_until > now:
+            foreign_s += self.declines_until - now
         return foreign_s + self.own_queue_s(now) if self.waiting else foreign_s
 
     def own_queue_s(self, now: float) -> float:

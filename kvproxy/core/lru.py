@@ -49,6 +49,10 @@ class ByteLru(Generic[K, V]):
             self.size_bytes -= freed
             self.evicted += 1
 
+    def clear(self) -> None:
+        self._entries.clear()
+        self.size_bytes = 0
+
     def pop(self, key: K) -> V | None:
         entry = self._entries.pop(key, None)
         if entry is None:

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from kvproxy.core.affinity import Home
 from kvproxy.core.disagg.choice import Remote
+from kvproxy.core.kept_answers import NO_REPEATS, Repeats
 from kvproxy.core.load import Hold
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.prefix_tree import Run
@@ -56,7 +57,8 @@ class Placing(Struct, frozen=True):
 
 class Placement(Struct, frozen=True, eq=False):
     """A decision and the claim it made: settled exactly once, by finish or abort. `prefill` is the
-    claim on another replica that computes the prompt, to be settled on its own."""
+    claim on another replica that computes the prompt, to be settled on its own. `repeats`: the
+    answer of the turn before, which it may go on with."""
 
     placing: Placing
     policy: PolicyName
@@ -64,6 +66,7 @@ class Placement(Struct, frozen=True, eq=False):
     end: Run
     at: float
     prefill: "Placement | None" = None
+    repeats: Repeats = NO_REPEATS
 
     @property
     def replica(self) -> Replica:

@@ -51,6 +51,13 @@ class Run:
     def end(self) -> int:
         return self.ends[-1] if self.ends else self.start
 
+    def move_end(self, position: int) -> None:
+        """The last block ends there, and none before it ends later."""
+        position = max(position, self.start)
+        at = bisect_right(self.ends, position)
+        self.ends[at:] = array("I", [position]) * (len(self.ends) - at)
+        self.ends[-1] = position
+
     def common(self, hashes: Sequence[int], at: int) -> int:
         """How many of this run's blocks equal hashes[at:]; a chain that differs stays different."""
         low, high = 0, len(self.hashes)
@@ -103,15 +110,16 @@ class PrefixTree:
             run, at = child, end
         return at, bool(run.children)
 
-    def parts(self, hashes: Sequence[int], blocks: int) -> bool:
-        """Whether both `hashes` and another held chain go on behind the first `blocks` blocks."""
+    def parting(self, hashes: Sequence[int], blocks: int) -> Run | None:
+        """The run that ends with the first `blocks` blocks of `hashes`, if both they and another
+        held chain go on behind it."""
         run, at = self._root, 0
         while at < blocks:
             child = run.children.get(hashes[at])
             if child is None or child.common(hashes, at) < len(child.hashes):
-                return False
+                return None
             run, at = child, at + len(child.hashes)
-        return at == blocks and len(run.children) > 1
+        return run if at == blocks and len(run.children) > 1 else None
 
     def pin(self, hashes: Sequence[int]) -> tuple[Run, int]:
         """Keep the longest held prefix of `hashes` from eviction; (its end, its blocks).
@@ -153,13 +161,38 @@ class PrefixTree:
 
     def correct(self, end: Run, position: int) -> None:
         """The chain that ends with `end`, which is pinned, is so long and not as was believed; its
-        last block bears the difference. Not when others go on behind it."""
-        if not end.hashes or end.children:
+        last blocks bear the difference. Not when others go on behind it."""
+        if end.hashes and not end.children:
+            before = end.end
+            end.move_end(position)
+            self.size += end.end - before
+
+    def place(self, parting: Run, position: int) -> None:
+        """Chains part there, which is not where it was believed to be. Those that go on behind it
+        end where they did: what one has less of, each of the others has more of."""
+        if not parting.hashes:
             return
-        before = end.ends[-2] if len(end.ends) > 1 else end.start
-        position = max(position, before)
-        self.size += position - end.ends[-1]
-        end.ends[-1] = position
+        before = parting.end
+        parting.move_end(min(position, *(child.ends[0] for child in parting.children.values())))
+        self.size += (parting.end - before) * (1 - len(parting.children))
+        if self.size > self.capacity:
+            self._shrink()
+
+    def alone(self, first: int) -> int:
+        """The size of a chain that is one run, 0 if it is not held or goes on."""
+        run = self._root.children.get(first)
+        return run.end if run is not None and not run.children else 0
+
+    def drop(self, first: int) -> None:
+        """Forget a chain that is one run, unless it is pinned or goes on."""
+        run = self._root.children.get(first)
+        if run is None or run.pins or run.children:
+            return
+        del self._root.children[first]
+        self.size -= run.end
+        self.runs -= 1
+        # Its place in the queue is seen to be stale.
+        run.hashes, run.ends = _NOTHING, array("I")
 
     def release(self, end: Run, at: float = 0.0, retention_s: float = 0.0) -> None:
         """Unpin what pin() or extend() returned; the whole path becomes most recently used.

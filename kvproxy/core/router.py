@@ -12,7 +12,16 @@ from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.eligible import eligible, usable
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
-from kvproxy.core.kept_answers import answer_room, keep_answer
+from kvproxy.core.kept_answers import (
+    NO_REPEATS,
+    answer_kept,
+    answer_room,
+    go_on,
+    keep_answer,
+    repeats,
+    whole,
+)
+from kvproxy.core.learn_end import learn_end
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.pins import Pins
 from kvproxy.core.placement import Lookup, Placement, Placing
@@ -139,7 +148,14 @@ class Router:
         hold = replica.load.reserve(replica.id, placing.score.prefill_s, now)
         replica.make_room()
         end, held = replica.hbm.pin(chain.hashes)
+        answer = NO_REPEATS
         if held < len(chain.hashes):
+            if held:
+                tokens = int(self.ruler.tokens_at(chain, held, identity.model))
+                before, start = chain.hashes[held - 1], whole(tokens, replica.block_size)
+                answer = repeats(replica.hbm, before, start)
+                if self.holdings.echo_rate.found_again(identity.model):
+                    go_on(replica.hbm, answer.prompt_hash)
             ends = self.ruler.token_ends(chain, held, identity.model, end.end)
             end = replica.hbm.extend(end, chain.hashes[held:], ends)
         self.held.add(placing.prompt_tokens, now)
@@ -152,7 +168,8 @@ class Router:
             self.holdings.opened(placing.request_id, replica, chain)
         leg = placing.prefill_leg()
         prefill = self.reserve(leg, now) if leg is not None else None
-        return Placement(placing, self.policy_of(identity.model), hold, end, now, prefill)
+        policy = self.policy_of(identity.model)
+        return Placement(placing, policy, hold, end, now, prefill, answer)
 
     def elsewhere(
         self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked, whole: Choice
@@ -243,9 +260,9 @@ class Router:
         of the prediction, if that can be told."""
         self._learn(placement, usage)
         if usage is not None and len(placement.placing.chain):
-            placement.replica.hbm.correct(placement.end, usage.prompt_tokens)
-        answer = answer_room(usage, placement.replica.block_size) if usage else 0
-        self._settle(placement, answer, now)
+            size = placement.replica.block_size
+            placement.replica.hbm.correct(placement.end, whole(usage.prompt_tokens, size))
+        self._settle(placement, usage, now)
         placing, holdings = placement.placing, self.holdings
         holdings.chains.finished(placing.request_id, usage.prompt_tokens if usage else 0)
         if usage is None or placing.remote is not None:
@@ -262,19 +279,21 @@ class Router:
             # It was given up before its first leg was sent: nobody else knows of that claim.
             self.abort(placement.prefill, now)
         self.holdings.chains.finished(placement.placing.request_id, 0)
-        self._settle(placement, 0, now)
+        self._settle(placement, None, now)
 
-    def _settle(self, placement: Placement, answer_tokens: int, now: float) -> None:
+    def _settle(self, placement: Placement, usage: Usage | None, now: float) -> None:
         replica = placement.replica
         replica.load.release(placement.hold, now)
         replica.make_room()
         self.held.add(-placement.placing.prompt_tokens, now)
         replica.held_tokens -= placement.placing.prompt_tokens
         chain = placement.placing.chain
-        if answer_tokens and len(chain.hashes):
-            retention_s = placement.placing.identity.retention_s
-            keep_answer(replica.hbm, chain.end, answer_tokens, now, retention_s)
-            replica.answered(answer_tokens)
+        if usage is not None and len(chain.hashes):
+            kept = answer_kept(usage, replica.block_size)
+            if kept:
+                retention_s = placement.placing.identity.retention_s
+                keep_answer(replica.hbm, chain.end, kept, now, retention_s)
+            replica.answered(answer_room(usage, replica.block_size))
         replica.hbm.release(placement.end, now, placement.placing.identity.retention_s)
 
     def _learn(self, placement: Placement, usage: Usage | None) -> None:
@@ -288,15 +307,13 @@ class Router:
         if cached is None or placement.placing.remote is not None:
             return
         predicted = placement.placing.match
-        # Where chains part it is certain how many blocks were held, if not how many tokens; where
-        # one just ends, part of it may have been evicted unseen.
-        parts = replica.hbm.parts(chain.hashes, predicted.blocks)
-        near = max(2 * replica.block_size, (0.25 if parts else 0.02) * cached)
-        by_history = predicted.source == "history" and predicted.blocks < len(chain.hashes)
-        if cached and by_history and abs(cached - predicted.tokens) <= near:
-            # Reported hits are whole engine blocks: the true end lies half a block on, on average.
-            half = replica.block_size / 2
-            self.ruler.hit(chain, predicted.blocks, cached + half, half)
+        if cached and predicted.source == "history" and predicted.blocks < len(chain.hashes):
+            learn_end(self.ruler, replica, chain, predicted, cached=cached, model=model)
+        again = placement.repeats.found(cached, usage.prompt_tokens)
+        if again is not None:
+            self.holdings.echo_rate.saw(model, again=again)
+            if again:
+                go_on(replica.hbm, placement.repeats.prompt_hash)
         loads = predicted.dram or predicted.disk
         miss, ttft_s = usage.prompt_tokens - cached, 0.0
         if hold.first_token_at is not None and not loads:

@@ -8,11 +8,14 @@ Conversations that begin alike part in the middle of a text, where no count is k
 opening gets marks when its count is told: places where the tokens are estimated with the rates that
 made this very prompt come out right. Once such a part was found in a cache, its reported length
 takes the mark's place: off by half an engine block, or by what was evicted meanwhile. Rates are
-never fitted from such a place, nor to it: what it is off by would come back as a rate.
+never fitted from such a place on: what it is off by would come back as a rate. They are fitted to
+it once, with doubt of its own, where another prompt parts there, so that nothing was evicted.
 """
 
 from array import array
+from bisect import bisect_right
 from collections import OrderedDict
+from itertools import accumulate, islice
 
 from kvproxy.core.blocks import FINE_TEXT_BYTES
 from kvproxy.core.slopes import Slopes, measure
@@ -36,9 +39,13 @@ class Ruler:
 
     def tokens_at(self, chain: Chain, blocks: int, model: str) -> float:
         """Estimated tokens of the first `blocks` blocks of `chain`."""
+        if not blocks:
+            return 0.0
+        # Most often it is the end itself.
+        known = self._anchors.get(chain.hashes[blocks - 1])
+        if known is not None:
+            return known
         anchor, tokens = self._nearest(chain, blocks)
-        if anchor == blocks:
-            return tokens
         return tokens + self._slopes_of(model).tokens(measure(chain, anchor, blocks))
 
     def tokens_held(self, chain: Chain, blocks: int, model: str, *, parts: bool) -> float:
@@ -48,50 +55,83 @@ class Ruler:
         tokens = self.tokens_at(chain, blocks, model)
         if not parts or not 0 < blocks < len(chain) or chain.text_bytes[blocks] > FINE_TEXT_BYTES:
             return tokens
-        ended, key = chain.segments, chain.hashes[blocks - 1]
-        told = key in self._anchors and key not in self._marks
-        between = ended[blocks - 1] != (ended[blocks - 2] if blocks > 1 else 0)
-        if told or between:
+        key = chain.hashes[blocks - 1]
+        if (key in self._anchors and key not in self._marks) or self._between(chain, blocks):
             return tokens
-        return tokens + next(self._slopes_of(model).along(chain, blocks)) / 2
+        return tokens + self._slopes_of(model).along(chain, blocks, blocks + 1)[0] / 2
 
     def token_ends(self, chain: Chain, held: int, model: str, least: int) -> "array[int]":
         """Estimated tokens up to the end of each block behind the first `held`.
 
         They never fall, nor below `least`. Work is proportional to those blocks.
         """
-        tokens, ends = self.tokens_at(chain, held, model), array("I")
-        grown = self._slopes_of(model).along(chain, held)
-        for key, more in zip(chain.hashes[held:], grown, strict=True):
-            known = self._anchors.get(key)
-            tokens = tokens + more if known is None else known
-            least = max(least, round(tokens))
-            ends.append(least)
-        return ends
+        anchors, hashes, slopes = self._anchors, chain.hashes, self._slopes_of(model)
+        tokens, start, end = self.tokens_at(chain, held, model), held, len(hashes)
+        ends: list[float] = []
+        # From one known count to the next, in few steps of Python a block.
+        for key in filter(anchors.__contains__, hashes[held:]):
+            at = hashes.index(key, start)
+            ends += slopes.along(chain, start, at, tokens)
+            tokens, start = anchors[key], at + 1
+            ends.append(tokens)
+        ends += slopes.along(chain, start, end, tokens)
+        if start == held and tokens >= least:
+            return array("I", map(round, ends))
+        # What is known may be less than what was estimated before it.
+        return array("I", islice(accumulate(map(round, ends), max, initial=least), 1, None))
 
     def learn(self, chain: Chain, blocks: int, tokens: float, model: str) -> None:
         """`tokens` is the true count of the first `blocks` blocks, which are a whole prompt."""
         if not blocks:
             return
+        key, slopes = chain.hashes[blocks - 1], self._slopes_of(model)
+        if self._anchors.get(key) == tokens and self._is_exact(key):
+            # The same prompt again says nothing new.
+            self._anchors.move_to_end(key)
+            return
         anchor, known = self._nearest(chain, blocks - 1, exact=True)
-        measured, slopes = measure(chain, anchor, blocks), self._slopes_of(model)
-        if any(measured):
-            slopes.learn(measured, tokens - known)
-            self._mark(chain, blocks, tokens, slopes)
-        self.told(chain.hashes[blocks - 1], tokens)
+        if not anchor or not slopes.passes_over():
+            measured = measure(chain, anchor, blocks)
+            if any(measured):
+                slopes.learn(measured, tokens - known)
+        self.told(key, tokens)
+        if not anchor or chain.text_bytes[anchor - 1] < FINE_TEXT_BYTES:
+            self._mark(chain, blocks, slopes)
 
-    def hit(self, chain: Chain, blocks: int, tokens: float, off: float) -> None:
+    def hit(
+        self, chain: Chain, blocks: int, tokens: float, off: float, model: str, *, parts: bool
+    ) -> None:
         """An engine held about so many tokens of a prompt, which are the first `blocks` blocks of
-        `chain`; give or take `off`. Says nothing new where that is what was known exactly."""
+        `chain`; give or take `off`. Says nothing new of what was known exactly, unless it is less:
+        templates may end a prompt otherwise than they go on. If more, the answer was held too.
+
+        Where what is held `parts` from `chain` there, and was not cut short, rates are learned too.
+        """
         if not blocks:
             return
         key = chain.hashes[blocks - 1]
-        if self._is_exact(key) and abs(self._anchors[key] - tokens) <= off:
+        if self._is_exact(key) and tokens >= self._anchors[key] - off:
             return
+        new = key not in self._hits
         self._keep(key, tokens)
         self._marks.discard(key)
         self._hits.add(key)
         self._bound()
+        if new and parts and chain.text_bytes[blocks - 1] <= FINE_TEXT_BYTES:
+            self._parted(chain, blocks, tokens, off, model)
+
+    def _parted(self, chain: Chain, blocks: int, tokens: float, off: float, model: str) -> None:
+        """Two prompts were seen to part after so many tokens, which lie somewhere in an engine
+        block, somewhere in the next block of the chain. Told once of a place: it is one text."""
+        slopes = self._slopes_of(model)
+        anchor, known = self._nearest(chain, blocks - 1, exact=True)
+        measured = measure(chain, anchor, blocks)
+        if not self._between(chain, blocks):
+            behind = slopes.along(chain, blocks, blocks + 1)[0] / 2 if blocks < len(chain) else 0.0
+            tokens, off = tokens - behind, off + behind
+        slopes.learn(measured, max(0.0, tokens - known), off)
+        if self._is_exact(chain.end):
+            self._mark(chain, len(chain), slopes)
 
     def told(self, end: int, tokens: float) -> None:
         """Another proxy learned how many tokens the chain that ends with `end` has."""
@@ -101,7 +141,7 @@ class Ruler:
         self._bound()
 
     def _keep(self, key: int, tokens: float) -> None:
-        self._anchors[key] = tokens
+        self._anchors[key] = float(tokens)
         self._anchors.move_to_end(key)
 
     def _bound(self) -> None:
@@ -117,11 +157,6 @@ class Ruler:
         """(blocks, tokens) of the last anchor or mark within the first `blocks` blocks; (0, 0) if
         none. `exact`: only ends of whole prompts count."""
         anchors = self._anchors
-        if blocks and not exact:
-            # Most often it is the end itself.
-            tokens = anchors.get(chain.hashes[blocks - 1])
-            if tokens is not None:
-                return blocks, tokens
         # Backwards, without a step of Python a block.
         behind = chain.hashes[max(0, blocks - _LOOK_BACK_BLOCKS) : blocks][::-1]
         for key in filter(anchors.__contains__, behind):
@@ -129,21 +164,33 @@ class Ruler:
                 return blocks - behind.index(key), anchors[key]
         return 0, 0.0
 
-    def _mark(self, chain: Chain, end: int, tokens: float, slopes: Slopes) -> None:
-        """`tokens` up to block `end`: marks of the opening behind those that it has."""
-        start, known = self._nearest(chain, end - 1)
-        if start and chain.text_bytes[start - 1] >= FINE_TEXT_BYTES:
-            return
-        estimated = slopes.tokens(measure(chain, start, end))
-        stretch = max(0.0, tokens - known) / estimated if estimated > 0 else 0.0
-        for blocks, more in enumerate(slopes.along(chain, start), start + 1):
-            known += more * stretch
-            if blocks >= end or chain.text_bytes[blocks - 1] > FINE_TEXT_BYTES:
-                return
-            key = chain.hashes[blocks - 1]
-            if blocks % _MARK_BLOCKS == 0 and key not in self._anchors:
-                self._marks.add(key)
-                self._keep(key, known)
+    def _between(self, chain: Chain, blocks: int) -> bool:
+        """Whether a segment ends with the first `blocks` blocks."""
+        ended = chain.segments
+        return ended[blocks - 1] != (ended[blocks - 2] if blocks > 1 else 0)
+
+    def _mark(self, chain: Chain, end: int, slopes: Slopes) -> None:
+        """The tokens up to block `end` are known: marks of the opening between the places where
+        they are. Those that it has stay once rates are settled."""
+        anchors, marks, hashes = self._anchors, self._marks, chain.hashes
+        fine = bisect_right(chain.text_bytes, FINE_TEXT_BYTES, 0, end - 1)
+        start, known, places = 0, 0.0, []
+        if slopes.settled:
+            start, known = self._nearest(chain, fine)
+        else:
+            found = filter(anchors.__contains__, hashes[:fine])
+            places = [key for key in found if key not in marks]
+        for key in (*places, hashes[end - 1]):
+            stop, tokens = hashes.index(key, start) + 1, anchors[key]
+            estimated = slopes.tokens(measure(chain, start, stop))
+            stretch = max(0.0, tokens - known) / estimated if estimated > 0 else 0.0
+            last, first = min(stop - 1, fine), _MARK_BLOCKS * (start // _MARK_BLOCKS + 1)
+            grown = slopes.along(chain, start, last)[first - start - 1 :: _MARK_BLOCKS]
+            keys = hashes[first - 1 : last : _MARK_BLOCKS]
+            marks.update(keys)
+            anchors.update(zip(keys, [known + stretch * more for more in grown], strict=True))
+            start, known = stop, tokens
+        self._bound()
 
     def _slopes_of(self, model: str) -> Slopes:
         slopes = self._slopes.get(model)

@@ -165,7 +165,7 @@ def _others_s(asked: Asked, replica: Replica, prefill_s: float) -> float:
     # load.decoding, spelt out.
     decoding = load.in_flight - len(waiting) + load.foreign_running
     total_s = asked.weights.delay * prefill_s * decoding
-    if waiting or load.foreign_waiting:
+    if waiting or load.foreign_waiting or load.declines_until > asked.now:
         total_s += load.queue_s(asked.now)
     if asked.ahead_s is not None:
         total_s += asked.ahead_s(replica, prefill_s)

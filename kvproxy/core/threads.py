@@ -14,7 +14,7 @@ from kvproxy.core.lru import ByteLru
 from kvproxy.core.types import Chain, Identity
 
 _THREADS_MAX = 16
-_BLOCK_BYTES, _ITEM_BYTES, _THREAD_BYTES = 16, 8, 300
+_BLOCK_BYTES, _ITEM_BYTES, _THREAD_BYTES, _SESSION_BYTES = 16, 8, 550, 450
 
 _SessionKey = tuple[str, str]
 
@@ -63,7 +63,7 @@ class Threads:
         if threads and (len(threads) > 1 or threads[0].number != step.thread.number):
             kept += [each for each in threads if each.number != step.thread.number]
             del kept[_THREADS_MAX:]
-        self._sessions.put(key, kept, sum(map(_size, kept)))
+        self._sessions.put(key, kept, sum(map(_size, kept)) + _SESSION_BYTES)
         return step
 
     def went(self, identity: Identity, thread: Thread, replica: str) -> None:

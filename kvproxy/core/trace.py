@@ -28,6 +28,9 @@ class Event(Struct, frozen=True, gc=False):
     name: str
     at: float
 
+    def at_ns(self, epoch_ns: int) -> int:
+        return epoch_ns + round(self.at * 1e9)
+
 
 class Span(Struct, frozen=True):
     """`error`: what class of error ended it, "" for none; `failed`: it counts as a failure. `state`
@@ -46,6 +49,13 @@ class Span(Struct, frozen=True):
     failed: bool = False
     state: str = ""
     remote: bool = False
+
+    def began_ns(self, epoch_ns: int) -> int:
+        """Since 1970, when the clock's 0 was `epoch_ns`."""
+        return epoch_ns + round(self.began * 1e9)
+
+    def ended_ns(self, epoch_ns: int) -> int:
+        return epoch_ns + round(max(self.began, self.ended) * 1e9)
 
 
 class Wait(Struct):
@@ -85,6 +95,12 @@ class Trace(Struct):
     waits: list[Wait] = field(default_factory=list)
     legs: list[Leg] = field(default_factory=list)
     untold: int = 0
+
+    def let_go(self) -> None:
+        """What was noted is told. Contexts that outlive the request, such as that of a connection
+        which it opened, keep the trace, and must not keep what it placed."""
+        self.waits.clear()
+        self.legs.clear()
 
     @property
     def state(self) -> str:

@@ -16,7 +16,7 @@ from kvproxy.core.dialects.generated import SIGNS, STRUCTURED, WHOLE_SIGNS, gene
 from kvproxy.core.echo import Tap, TapBudget
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.growing import REREAD_ELEMENTS, Growing, Grown, Reading
-from kvproxy.core.heads import Head, Heads
+from kvproxy.core.heads import READING_MEMORY, Head, Heads, ReadingMemory
 from kvproxy.core.layout import NOWHERE, Layout
 from kvproxy.core.marks import NO_MARKS, Marks, of_members
 from kvproxy.core.members import continued, elements_of, present
@@ -31,8 +31,6 @@ from kvproxy.core.types import Chain, Splice
 _FUSED_BYTES = 8 * 2**10
 # Larger ones are faster read in parts, though their elements do not say where they lie.
 _PARTED_BYTES = 16 * 2**10
-# Some 12 kB a conversation of 400 kB.
-_CONTINUED_MAX_BYTES = 32 * 2**20
 
 
 class Turn(msgspec.Struct):
@@ -63,16 +61,18 @@ class TurnReader:
         block_bytes: int,
         max_points: int,
         echo_max_bytes: int = 2**26,
+        *,
         pools: Pools | None = None,
+        memory: ReadingMemory = READING_MEMORY,
     ) -> None:
         self._canon = canon
         self._naming = Naming(pools or Pools(), canon)
         self._budget = TapBudget(echo_max_bytes)
-        self._continued = Continued(_CONTINUED_MAX_BYTES, block_bytes)
+        self._continued = Continued(memory.responses_bytes, block_bytes)
         self._block_bytes = block_bytes
         self._points = ResumePoints(max_points, 4 * block_bytes)
         self._growing = Growing(canon, self._points, block_bytes)
-        self._heads = Heads(canon, block_bytes)
+        self._heads = Heads(canon, block_bytes, memory.heads_bytes)
 
     def read(
         self, dialect: Dialect, tenant: str, body: bytes, session: str = "", *, anew: bool = False
@@ -85,7 +85,7 @@ class TurnReader:
         reading = Reading(dialect, whose, body, self._canon.scope(dialect.name, whose))
         try:
             if anew:
-                self._heads = Heads(self._canon, self._block_bytes)
+                self._heads.clear()
             resumes = bool(dialect.growing) and not anew
             begun = self._points.find(reading.scope, body) if resumes else None
             turn = self._resume(reading, begun) if begun is not None else None

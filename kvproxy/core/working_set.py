@@ -116,7 +116,10 @@ class _Band:
 
     def take(self, key: Hashable, use: Use) -> None:
         del self.uses[key]
-        self.by_replica[use.replica] -= use.tokens
+        left = self.by_replica[use.replica] = self.by_replica[use.replica] - use.tokens
+        if not left:
+            # Replicas come and go, and leave no names behind.
+            del self.by_replica[use.replica]
 
     def oldest(self) -> tuple[Hashable, Use] | None:
         return next(iter(self.uses.items()), None)

@@ -3,7 +3,6 @@
 Labels are replica, outcome, kind and the like: never a session, a model named by a client, or text.
 """
 
-from collections import Counter as Counter_
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 
@@ -13,7 +12,6 @@ from prometheus_client.registry import Collector
 
 from kvproxy.core.admission import Admission
 from kvproxy.core.clients import family
-from kvproxy.core.holdings import Holdings
 from kvproxy.core.marks import retention_name
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
@@ -21,12 +19,15 @@ from kvproxy.core.score import Match
 from kvproxy.core.turn import Turn
 from kvproxy.core.types import Usage
 from kvproxy.ops.admission_gauges import AdmissionGauges
+from kvproxy.ops.knowledge_gauges import KnowledgeGauges
 from kvproxy.ops.model_counters import ModelCounters
 from kvproxy.ops.tally import Rows, Spread, Tally
 from kvproxy.proxy import Record
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+# Replicas that are gone and still shown: with discovery there are new names every day.
+_GONE_MAX = 256
 _TOKENS = (0, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
 
 
@@ -73,54 +74,6 @@ class ReplicaGauges(Collector):
         yield GaugeMetricFamily("kvproxy_sessions", "conversations remembered", value=sessions)
 
 
-class KnowledgeGauges(Collector):
-    """What is known through events, how much of it is lost, and how far each source is trusted."""
-
-    def __init__(self, holdings: Holdings) -> None:
-        self._holdings = holdings
-
-    def collect(self) -> Iterable[Metric]:
-        index, chains = self._holdings.index, self._holdings.chains
-        trust = GaugeMetricFamily(
-            "kvproxy_source_trust",
-            "Share of late predictions that were right",
-            labels=["replica", "source"],
-        )
-        trusted = GaugeMetricFamily(
-            "kvproxy_source_trusted", "1 if the source is believed", labels=["replica", "source"]
-        )
-        for replica, source, share in self._holdings.trust.figures():
-            trust.add_metric([replica, source], share)
-            believed = self._holdings.trust.trusts(replica, source)
-            trusted.add_metric([replica, source], float(believed))
-        yield trust
-        yield trusted
-        tokens = GaugeMetricFamily(
-            "kvproxy_index_tokens", "Announced as held", labels=["replica", "tier"]
-        )
-        lost: Counter_[tuple[str, str]] = Counter_()
-        for replica, _, announced in index:
-            for tier, blocks in announced.tiers.items():
-                size = announced.block_size * blocks.stride
-                tokens.add_metric([replica, tier], len(blocks) * size)
-            for reason in ("orphans", "other_groups", "refused", "unknown_removals"):
-                lost[replica, reason] += getattr(announced.counts, reason)
-        yield tokens
-        family = GaugeMetricFamily(
-            "kvproxy_index_unused_blocks",
-            "Announced since the last resync and of no use, by reason",
-            labels=["replica", "reason"],
-        )
-        for (replica, reason), count in lost.items():
-            family.add_metric([replica, reason], count)
-        yield family
-        used = index.budget.used
-        yield GaugeMetricFamily("kvproxy_index_bytes", "of events.index_max_bytes", value=used)
-        yield GaugeMetricFamily("kvproxy_anchors", "Prompts with known tokens", value=len(chains))
-        taken = chains.bytes
-        yield GaugeMetricFamily("kvproxy_anchors_bytes", "of events.anchors_max_bytes", value=taken)
-
-
 class _OfReplica:
     """Where answers of one replica count."""
 
@@ -145,6 +98,7 @@ class Metrics:
     """The page and what feeds it."""
 
     def __init__(self, router: Router, admission: Admission, clock: Callable[[], float]) -> None:
+        self._router = router
         self._registry = registry = CollectorRegistry()
         registry.register(ReplicaGauges(router, admission, clock))
         registry.register(AdmissionGauges(router, admission, clock))
@@ -156,6 +110,7 @@ class Metrics:
             "kvproxy_requests",
             "Requests by replica and outcome (ok, client_gone or an error code)",
             ("replica", "outcome"),
+            self._came,
         )
         self._attempts = Tally("kvproxy_retries", "Further attempts")
         self._continued = Tally(
@@ -205,8 +160,7 @@ class Metrics:
         self._breaks = Tally("kvproxy_prefix_breaks", "Prefixes not wholly used", by_client)
         self._lost = Tally("kvproxy_prefix_lost_tokens", "Cached tokens so lost", by_client)
         self._of: dict[str, _OfReplica] = {}
-        self._waits = self._waited.of()
-        self._errors = self._error.of("used")
+        self._waits, self._errors = self._waited.of(), self._error.of("used")
         self._add_hints()
         self._counted: dict[str, Tally | Spread] = {}
         for collector in list(vars(self).values()):
@@ -303,6 +257,15 @@ class Metrics:
             self._lost.add(by, record.verdict.lost_tokens)
         if record.usage is not None and placement is not None:
             self._observe_usage(record.usage, placement.placing.match, of)
+
+    def _came(self) -> None:
+        """A replica or an outcome is new: those that are gone the longest make room."""
+        there = {replica.id for replica in self._router.replicas}
+        gone = [name for name in self._requests.values(0) if name and name not in there]
+        for name in gone[:-_GONE_MAX]:
+            self._of.pop(name, None)
+            for counted in self._counted.values():
+                counted.drop("replica", name)
 
     def _observe_body(self, turn: Turn) -> None:
         if turn.marks.number:

@@ -100,7 +100,7 @@ def _whole(record: Record, trace: Trace, over: float, digest: Callable[[str], st
     if record.identity is not None:
         attributes["kvproxy.evidence"] = record.identity.evidence
         if record.identity.session:
-            attributes["kvproxy.session"] = digest(record.identity.session)
+            attributes["gen_ai.conversation.id"] = digest(record.identity.session)
     if record.placement is not None:
         attributes["kvproxy.replica"] = record.placement.replica.id
     if record.turn is not None:

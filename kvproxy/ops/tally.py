@@ -5,7 +5,7 @@ what is observed; one event loop needs neither.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -23,10 +23,19 @@ class Count:
 
 
 class Tally(Collector):
-    """A counter by label values. `name` is without `_total`; without labels it starts at 0."""
+    """A counter by label values. `name` is without `_total`; without labels it starts at 0.
+    `grew` is called when there are label values that were not there before."""
 
-    def __init__(self, name: str, text: str, labels: Labels = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Labels = (),
+        grew: Callable[[], None] = lambda: None,
+    ) -> None:
         self.name = name
+        self._grew = grew
+        self._past: dict[Labels, float] = {}
         self._described = (name, text, labels)
         self._counts: dict[Labels, Count] = {} if labels else {(): Count()}
 
@@ -35,6 +44,7 @@ class Tally(Collector):
         count = self._counts.get(labels)
         if count is None:
             count = self._counts[labels] = Count()
+            self._grew()
         return count
 
     def add(self, labels: Labels, amount: float = 1) -> None:
@@ -42,14 +52,30 @@ class Tally(Collector):
 
     def total(self, which: Callable[[Labels], bool] = lambda _: True) -> float:
         """The sum over label values that `which` picks."""
-        return sum(count.so_far for labels, count in self._counts.items() if which(labels))
+        return sum(count for labels, count in self._all() if which(labels))
 
     def by(self, label: int) -> dict[str, float]:
         """Sums by the value of the label at that place."""
         sums: dict[str, float] = {}
-        for labels, count in self._counts.items():
-            sums[labels[label]] = sums.get(labels[label], 0) + count.so_far
+        for labels, count in self._all():
+            sums[labels[label]] = sums.get(labels[label], 0) + count
         return sums
+
+    def values(self, label: int) -> list[str]:
+        """Those of the label at that place, the first seen first."""
+        return list(dict.fromkeys(labels[label] for labels in self._counts))
+
+    def drop(self, name: str, value: str) -> None:
+        """Show no more what was counted where the label `name`, if there is one, has that value;
+        it stays part of the sums."""
+        for at, labels in _with(self._described[2], name, value, self._counts):
+            rest = (*labels[:at], "", *labels[at + 1 :])
+            self._past[rest] = self._past.get(rest, 0) + self._counts.pop(labels).so_far
+
+    def _all(self) -> Iterator[tuple[Labels, float]]:
+        yield from self._past.items()
+        for labels, count in self._counts.items():
+            yield labels, count.so_far
 
     def rows(self) -> Rows:
         return {labels: [count.so_far] for labels, count in self._counts.items()}
@@ -92,6 +118,11 @@ class Spread(Collector):
         row[bisect_left(self._bounds, value)] += 1
         row[-1] += value
 
+    def drop(self, name: str, value: str) -> None:
+        """Show no more what was counted where the label `name`, if there is one, has that value."""
+        for _, labels in _with(self._described[2], name, value, self._rows):
+            del self._rows[labels]
+
     def rows(self) -> Rows:
         return {labels: list(row) for labels, row in self._rows.items()}
 
@@ -117,3 +148,13 @@ class Spread(Collector):
         """Counts of each bucket and of what is above them all, then the sum."""
         row = self._rows[labels] = [0.0] * (len(self._bounds) + 2)
         return row
+
+
+def _with(
+    names: Labels, name: str, value: str, rows: Iterable[Labels]
+) -> Iterable[tuple[int, Labels]]:
+    """Where the label `name` stands, and the label values of those that have `value` there."""
+    if name not in names:
+        return []
+    at = names.index(name)
+    return [(at, labels) for labels in rows if labels[at] == value]

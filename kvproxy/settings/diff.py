@@ -17,6 +17,9 @@ LIVE: frozenset[Path] = frozenset(
         ("access", "metrics_open"),
         ("access", "engine_commands"),
         ("upstream", "api_key"),
+        ("upstream", "drop_headers"),
+        ("upstream", "allow_headers"),
+        ("server", "drop_headers"),
         ("log", "level"),
         ("log", "access"),
         *(

@@ -100,6 +100,19 @@ class BlocksSettings(Section):
         description="Bytes in a block, about four to a token. Lower it for short prompts; it "
         "must be the same on every proxy that shares state.",
     )
+    heads_max_bytes: Count = Field(
+        default=64 * 2**20,
+        ge=2**16,
+        description="Memory for what bodies begin with (tools, system texts), as digests: about "
+        "1 kB each. Raise it when more than some ten thousand are in use at once.",
+    )
+    responses_max_bytes: Count = Field(
+        default=32 * 2**20,
+        ge=2**16,
+        description="Memory for the prompts of responses that a conversation may go on from by "
+        "previous_response_id, as digests; some 12 kB for 400 kB of prompt. Raise it when such "
+        "turns come later than that many responses.",
+    )
 
 
 class IndexSettings(Section):

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from kvproxy.settings.header_names import CLIENT_SECRETS, REPLICA_SECRETS, Allowed, Dropped
 from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Secret, Switch
 from kvproxy.settings.workers import WorkerKeys
 
@@ -54,8 +55,9 @@ class ServerSettings(WorkerKeys, BaseModel):
     max_connections: Count = Field(
         default=10_000,
         ge=1,
-        description="Client connections at a time; more are refused. Keep it below the limit of "
-        "open files: a streaming request needs two.",
+        description="Client connections at a time. Beyond, the longest without a request give way; "
+        "where all have one, new ones are refused. Keep it below half the limit of open files: a "
+        "streaming request needs two.",
     )
     trusted_proxies: Annotated[tuple[str, ...], FROM_LIST] = Field(
         default=(),
@@ -68,6 +70,12 @@ class ServerSettings(WorkerKeys, BaseModel):
         max_length=256,
         description="Origins of web pages that may send requests, such as https://chat.example; * "
         "for all. What replicas allow by themselves does not count here.",
+    )
+    drop_headers: Dropped = Field(
+        default=REPLICA_SECRETS,
+        description="Headers of replicas' answers that clients do not see, as names or as "
+        "beginnings (x-internal-*). x-kvproxy-replica here keeps the names of replicas to "
+        "yourself; add server to say nothing of the engine.",
     )
     tls_cert: str = Field(
         default="",
@@ -130,6 +138,18 @@ class UpstreamSettings(BaseModel):
         default=None,
         description="Sent to every replica as a bearer token in place of the client's; unset: "
         "the client's own header is forwarded. Set it when replicas need a key.",
+    )
+    drop_headers: Dropped = Field(
+        default=CLIENT_SECRETS,
+        description="Request headers that replicas do not see, as names or as beginnings "
+        "(x-internal-*). The default has what browsers and proxies that log people in add. kvproxy "
+        "reads them all the same. Add what your own gateway adds.",
+    )
+    allow_headers: Allowed = Field(
+        default=(),
+        description="Where given, the only request headers that replicas see, beside what HTTP "
+        "and kvproxy need: authorization too has to be named. Empty: all that are not dropped. Set "
+        "it where replicas are somebody else's.",
     )
     tls_ca: str = Field(
         default="",

@@ -18,8 +18,8 @@ _NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
 
 
 class TracingSettings(BaseModel):
-    """OpenTelemetry: a trace of each request. Needs the extra `kvproxy[otel]`. What is left out
-    here is read from the OTEL_* variables that other programs know."""
+    """OpenTelemetry: a trace of each request. What is left out here is read from the OTEL_*
+    variables that other programs know."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -31,7 +31,8 @@ class TracingSettings(BaseModel):
     )
     protocol: Protocol = Field(
         default="http/protobuf",
-        description="How spans are spelled. http/json is for collectors that read nothing else.",
+        description="How spans are spelled. http/protobuf needs the extra `kvproxy[otel]`; "
+        "http/json needs nothing, and takes more bytes.",
     )
     sample: Share | None = Field(
         default=None,
@@ -49,11 +50,16 @@ class TracingSettings(BaseModel):
         description="Headers for the collector, as `name=value,name=value`: where it wants a "
         "key. Unset: OTEL_EXPORTER_OTLP_HEADERS.",
     )
-    timeout_s: Seconds | None = Field(
-        default=None,
+    tls_ca: str = Field(
+        default="",
+        description="PEM file of CAs that an https collector is checked with, besides those of the "
+        "system. Empty: OTEL_EXPORTER_OTLP_CERTIFICATE.",
+    )
+    timeout_s: Seconds = Field(
+        default=10.0,
         gt=0,
-        description="Time for the collector to take a batch, repetitions included. Unset: "
-        "OTEL_EXPORTER_OTLP_TIMEOUT, else 10 s.",
+        description="Time for the collector to take a message, repetitions included; then its "
+        "spans are lost. Raise it for one that is restarted often.",
     )
     queue_max: Count = Field(
         default=2048,
@@ -73,15 +79,17 @@ class TracingSettings(BaseModel):
 
 class TraceTerms(NamedTuple):
     """What is to be done: `endpoint` is the whole URL. `asked`: by our own settings, so that it is
-    an error where it cannot be. `follows`: a client's trace is sampled as the client says."""
+    an error where it cannot be. `follows`: a client's trace is sampled as the client says.
+    `resource`: what this proxy is called."""
 
     endpoint: str
     as_json: bool
     sample: float
     follows: bool
-    service_name: str
-    headers: Mapping[str, str] | None
-    timeout_s: float | None
+    resource: Mapping[str, str]
+    headers: Mapping[str, str]
+    tls_ca: str
+    timeout_s: float
     queue_max: int
     asked: bool
 
@@ -98,18 +106,39 @@ def trace_terms(settings: TracingSettings, env: Mapping[str, str]) -> TraceTerms
     if endpoint is None:
         return None
     sampling = (settings.sample, True) if settings.sample is not None else _sampling(env)
-    headers = settings.headers
     protocol = settings.protocol if asked else _protocol(env)
     return TraceTerms(
         endpoint,
         protocol == "http/json",
         *sampling,
-        settings.service_name,
-        pairs_of(headers.get_secret_value()) if headers is not None else None,
+        _resource(settings.service_name, env),
+        _headers(settings.headers, env),
+        settings.tls_ca or env.get("OTEL_EXPORTER_OTLP_CERTIFICATE", ""),
         settings.timeout_s,
         settings.queue_max,
         asked,
     )
+
+
+def _headers(given: SecretStr | None, env: Mapping[str, str]) -> Mapping[str, str]:
+    if given is not None:
+        return pairs_of(given.get_secret_value()) or {}
+    name = "OTEL_EXPORTER_OTLP_TRACES_HEADERS"
+    found = env.get(name, "") or env.get("OTEL_EXPORTER_OTLP_HEADERS", "")
+    headers = pairs_of(found)
+    if headers is None and found.strip():
+        raise UnfitEnvironmentError("OTEL_EXPORTER_OTLP_HEADERS is not name=value,name=value")
+    return headers or {}
+
+
+def _resource(service_name: str, env: Mapping[str, str]) -> Mapping[str, str]:
+    told = {"service.name": "kvproxy"}
+    for each in env.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+        name, equals, value = each.partition("=")
+        if equals and name.strip():
+            told[name.strip()] = unquote(value.strip())
+    given = service_name or env.get("OTEL_SERVICE_NAME", "").strip()
+    return told | ({"service.name": given} if given else {})
 
 
 def pairs_of(text: str) -> dict[str, str] | None:

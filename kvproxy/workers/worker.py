@@ -15,13 +15,14 @@ from kvproxy.adapters.hop.link import HopLink, LostError
 from kvproxy.adapters.hop.placer import Ears, HopPlacer
 from kvproxy.adapters.http1.listener import Command, HttpServer, Page, Route, listen
 from kvproxy.app import App
-from kvproxy.build import build_reader, keys_of, name_pools
+from kvproxy.build import build_reader, keys_of, name_pools, request_headers
 from kvproxy.core import hop
-from kvproxy.core.access import CREDENTIALS
 from kvproxy.core.dry_run import Reader
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.spellings import Claims, SharedFrozen, SharedRepresentatives
+from kvproxy.listeners import edge_of
+from kvproxy.ops.file_limit import raise_file_limit
 from kvproxy.ops.logs import log_access, set_level
 from kvproxy.ops.merge import hop_alone, hop_seconds, plain
 from kvproxy.proxy import Agree, Exchange, Placer, Record
@@ -66,6 +67,7 @@ class WorkerApp(App):
         )
 
     async def start(self) -> str:
+        raise_file_limit(self.settings.server.max_connections)
         await self._upstream.start()
         self.link.start()
         try:
@@ -84,7 +86,7 @@ class WorkerApp(App):
         await self.link.close()
         await self._upstream.close()
         if self.tracing is not None:
-            await asyncio.to_thread(self.tracing.close)
+            await self.tracing.close()
 
     def figures(self) -> hop.Figures:
         return hop.Figures(plain(self.metrics.rows()))
@@ -154,7 +156,8 @@ class WorkerApp(App):
         take_over = self._certificates.read_again(running)
         name_pools(running, self.router.pools)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
-        self._upstream.keep(CREDENTIALS if self.access.closed else ())
+        self._upstream.headers = request_headers(running, self.access.closed)
+        self.server.edge = edge_of(running)
         set_level(running.log.level)
         take_over()
         self.settings = running

@@ -154,10 +154,12 @@ class RunTree:
         return fresh
 
     def unpin(self, hold: Hold) -> None:
-        """End of a request: its blocks go to the end of the queue, private ones first, then
-        from the tail of its chain to the head."""
+        """End of a request: its blocks go to the end of the queue, from the tail of its chain to
+        the head; private ones, which nobody can ask for, are the first to be used again."""
         if hold.private:
-            self._free[Blank(hold.private)] = None
+            blank = Blank(hold.private)
+            self._free[blank] = None
+            self._free.move_to_end(blank, last=False)
             self._free_blocks += hold.private
             hold.private = 0
         below: Run | None = None

@@ -61,19 +61,26 @@ def w2() -> Iterator[tuple[bytes, bytes]]:
 
 # Requests, and how many of the first only make the proxy warm.
 WORKLOADS = {"W1": (w1, 64), "W2": (w2, 24)}
+# The same, traced: what is noted and told, up to the queue for the collector.
+TRACED = {"W1-traced": {"tracing": {"endpoint": "http://127.0.0.1:9"}}}
 OURS = ("unplugged.py", "count.py", "test_python_per_request.py")
 
 
 async def counted(workload: str) -> tuple[Counting, int]:
     """Of so many requests."""
-    made, warm = WORKLOADS[workload]
+    made, warm = WORKLOADS[workload.removesuffix("-traced")]
     exchanges = list(made())
-    proxy = Unplugged()
+    proxy = Unplugged(**TRACED.get(workload, {}))
+    tracing = proxy.app.tracing
+    if tracing is not None:
+        tracing.outbox.linger_s = 1e6  # type: ignore[misc]
     for raw, answered in exchanges[:warm]:
         await proxy.exchange(raw, answered)
     with Counting(*OURS) as counting:
         for raw, answered in exchanges[warm:]:
             await proxy.exchange(raw, answered)
+    if tracing is not None:
+        await tracing.outbox.close(0.0)
     return counting, len(exchanges) - warm
 
 

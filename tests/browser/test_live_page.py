@@ -50,8 +50,6 @@ async def test_a_conversation_is_pinned_and_unpinned(size: str, dark: bool) -> N
         await page.locator("#secret").fill("right")
         await page.get_by_role("button", name="Use it in this tab").click()
         await page.get_by_role("button", name="Pin…").first.wait_for()
-        # What the browser said of being refused before it had a key.
-        visit.complaints.clear()
         conversation = await page.locator("#sessions tbody td").first.inner_text()
         key = app.live.conversations.find(conversation)
         home = app.router.affinity.home(key, time.monotonic())
@@ -78,7 +76,8 @@ async def test_a_conversation_is_pinned_and_unpinned(size: str, dark: bool) -> N
         await unpin.click()
         await page.get_by_text("pinned here").wait_for(state="detached")
         assert not app.router.pins
-        assert visit.complaints == []
+        # Being refused before it had a key is what the browser may complain about.
+        assert [said for said in visit.complaints if "401" not in said] == []
 
 
 async def test_cancelling_pins_nothing_and_a_pin_says_when_it_cannot_hold() -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ from tests.support.traffic import busy_proxy, talk
 SIZES = {"wide": (140, 45), "narrow": (80, 24)}
 NAMED = "vllm-{n}.vllm.inference.svc.cluster.local:8000"
 WAIT_S = 30.0
+Wrong = Callable[[str], str]
 
 
 class Terminal:
     """A tmux server of its own, on its own socket."""
 
     def __init__(self, socket: Path) -> None:
-        self._tmux = ["tmux", "-S", str(socket), "-f", "/dev/null"]
+        self._tmux = ["tmux", "-u", "-S", str(socket), "-f", "/dev/null"]
 
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -29,17 +31,36 @@ class Terminal:
         )
         return done.stdout
 
-    async def shows(self, *wanted: str) -> str:
-        """The screen, once all of `wanted` stand on it."""
+    async def shows(self, *wanted: str, wrong: Wrong = lambda screen: "") -> str:
+        """The screen, once all of `wanted` stand on it and nothing is `wrong` with it: what is
+        looked at may be half drawn."""
         screen = ""
         async with asyncio.timeout(WAIT_S):
             try:
-                while not all(text in screen for text in wanted):
+                while not all(text in screen for text in wanted) or wrong(screen):
                     await asyncio.sleep(0.2)
                     screen = await asyncio.to_thread(self.run, "capture-pane", "-p")
             except asyncio.CancelledError:
-                raise AssertionError(f"{wanted} never stood on\n{screen}") from None
+                raise AssertionError(
+                    f"{wanted} {wrong(screen)}: never stood on\n{screen}"
+                ) from None
         return screen
+
+
+def wrong_with(screen: str, width: int) -> str:
+    """Names are whole and told apart, where replicas are described and where they were chosen."""
+    above, _, below = screen.partition("latest decisions")
+    chosen = below.strip().splitlines()[1:]
+    checks = {
+        "an exception": "Traceback" not in screen,
+        "too wide": max(map(len, screen.splitlines()), default=0) <= width,
+        "replicas": all(
+            len(re.findall(rf"^vllm-{n} .*\bready\b", above, re.MULTILINE)) == 1 for n in range(3)
+        ),
+        "cut": "…" not in above,
+        "decisions": len(chosen) >= 3 and all(re.match(r"vllm-[012] ", line) for line in chosen),
+    }
+    return ", ".join(name for name, holds in checks.items() if not holds)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -57,20 +78,11 @@ async def test_top_is_drawn_and_ends_with_ctrl_c(size: str, tmp_path: Path) -> N
         try:
             await terminal.shows("hit rate", "latest decisions")
             await talk(running.url, range(4, 6))
-            await asyncio.sleep(1.5)
-            screen = await asyncio.to_thread(terminal.run, "capture-pane", "-p")
+            screen = await terminal.shows(
+                "requests 30", wrong=lambda screen: wrong_with(screen, width)
+            )
             PICTURES.mkdir(parents=True, exist_ok=True)
             (PICTURES / f"top-{size}.txt").write_text(screen)
-            assert "Traceback" not in screen
-            lines = screen.splitlines()
-            assert max(map(len, lines)) <= width
-            top, decisions = screen.split("latest decisions")
-            for n in range(3):
-                assert len(re.findall(rf"^vllm-{n} .*\bready\b", top, re.MULTILINE)) == 1, screen
-            assert "…" not in top, screen
-            chosen = decisions.strip().splitlines()[1:]
-            assert len(chosen) >= 3, screen
-            assert all(re.match(r"vllm-[012] ", line) for line in chosen), screen
             await asyncio.to_thread(terminal.run, "send-keys", "C-c")
             assert "Traceback" not in await terminal.shows("ended ")
         finally:

@@ -89,7 +89,7 @@ ODD: list[tuple[str, str, RawHeaders, bytes]] = [
     ("POST", "429 Too Many Requests", [(b"retry-after", b"7")], b'{"error":{}}'),
     ("POST", "500 Internal Server Error", [], b'{"error":{"message":"x"}}'),
     ("POST", "503 Service Unavailable", [(b"retry-after", b"1")], b""),
-    ("POST", "200 OK", [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2; Path=/")], b"{}"),
+    ("POST", "200 OK", [(b"x-twice", b"a=1"), (b"X-Twice", b"b=2; Path=/")], b"{}"),
     ("POST", "200 OK", [(b"X-Names", b"caf\xc3\xa9"), (b"server", b"uvicorn")], b"{}"),
 ]
 

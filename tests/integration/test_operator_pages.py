@@ -8,6 +8,7 @@ import pytest
 from kvproxy.cli.metrics import catalogue
 from kvproxy.settings.model import Settings
 from kvproxy.settings.tree import dotted, leaves
+from tests.newcomer.__main__ import typed
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("deploy/*.md")), ROOT / "README.md", ROOT / "kvproxy/README.md"]
@@ -52,6 +53,13 @@ def test_pages_they_link_to_are_there(page: Path) -> None:
             headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
             slugs = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
             assert section[1:] in slugs, (target, section)
+
+
+def test_first_steps_are_few() -> None:
+    """`make test-newcomer` types them."""
+    commands = typed((ROOT / "README.md").read_text())
+    assert next(n for n, line in enumerate(commands, 1) if line.startswith("curl")) <= 5
+    assert commands[-1].endswith("--output out/run")
 
 
 def test_what_is_no_key_is_found() -> None:

@@ -22,6 +22,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2_grpc import ExternalProces
 from kvproxy.picker import PickerApp
 from kvproxy.settings.model import Settings
 from loadgen.emulator import EmulatorSettings, emulated
+from tests.support.collector import collecting, named
 from tests.support.proxies import eventually, settled
 
 ENGINE = EmulatorSettings(model="m", hbm_tokens=500_000, prefill_tok_s=100_000, time_scale=10)
@@ -164,6 +165,23 @@ async def test_turns_stay_where_they_are_and_usage_is_learned(mode: int) -> None
             app.table.get(destinations[0]), *_known(app, chat(*texts))
         )
         assert match.tokens > 0.9 * prompt_tokens > 0
+
+
+async def test_a_trace_goes_on_through_envoy() -> None:
+    trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    async with (
+        collecting() as collector,
+        picker(tracing={"endpoint": collector.url}) as (app, channel, _),
+    ):
+        envoy = Envoy(channel, BUFFERED)
+        await envoy.ask(chat("hello", max_tokens=2), traceparent=f"00-{trace}-{span}-01")
+        await envoy.answer(*await forward(envoy))
+        await settled(app)
+        spans = await collector.trace()
+        (leg,) = named(spans, "forward")
+        assert (spans[0].trace_id, spans[0].parent_id) == (trace, span)
+        assert envoy.own["traceparent"] == f"00-{trace}-{leg.span_id}-01"
+        assert leg.attributes["gen_ai.usage.output_tokens"] == 2
 
 
 def _known(app: PickerApp, data: bytes) -> Any:

@@ -59,8 +59,10 @@ async def test_connections_beyond_the_limit_are_told_so_at_once() -> None:
     async with recording() as [replica]:
         server = {"max_connections": 2}
         async with proxied([replica.url], server=server) as (app, url):
-            async with connected(url), connected(url):
-                await eventually(lambda: len(app.server.connections) == 2)
+            async with connected(url) as (_, one), connected(url) as (_, two):
+                for writer in (one, two):
+                    writer.write(post(CHAT)[:-1])
+                await eventually(lambda: app.server.in_flight == 2)
                 got = await ask(url, post(CHAT))
                 assert got.status == 429
                 assert got.header(b"retry-after") == b"1"

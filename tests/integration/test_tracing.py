@@ -4,16 +4,20 @@ import asyncio
 import logging
 import re
 import signal
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
-from kvproxy.adapters.tracing import outbox
+from kvproxy.adapters.tracing.outbox import Outbox
 from kvproxy.app import App
 from loadgen.emulator import EmulatorSettings, Fleet
 from tests.integration.test_shutdown import served
+from tests.support.certificates import write_ca
 from tests.support.collector import Collector, Seen, collecting, named
 from tests.support.proxies import Running, eventually, proxied, settled
 from tests.support.recording import Mark, Received, RecordingReplica, answer, recording
@@ -37,7 +41,7 @@ FLAT = re.compile(r"kvproxy_spans_total\{outcome=\"(\w+)\"\} (\d+)")
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spans wait for others for a moment only."""
-    monkeypatch.setattr(outbox, "_INTERVAL_S", 0.02)
+    monkeypatch.setattr(Outbox, "linger_s", 0.02)
 
 
 def told(received: Received, name: bytes = b"traceparent") -> list[str]:
@@ -291,6 +295,33 @@ async def test_both_protocols_say_the_same_with_the_headers_asked_for(protocol: 
     assert spans[0].parent_id == SPAN
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_collector_is_told_nothing_before_it_is_known_who_it_is(
+    known: bool, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    trusted = write_ca(authority if known else trustme.CA(), tmp_path)
+    tracing = {"tls_ca": trusted, "timeout_s": 0.2}
+    async with collecting(context) as collector, recording(1, models=("m",)) as [replica]:
+        asked = {"endpoint": collector.url} | tracing
+        async with proxied([replica.url], probe=SLOW_PROBE, tracing=asked) as (app, url):
+            assert (await ask(url, post(CHAT))).status == 200
+            await eventually(lambda: counted(app)["sent" if known else "failed"] == 6)
+    assert len(collector.heads) == known
+
+
+async def test_the_access_log_names_the_trace(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "kvproxy.access")
+    async with traced(log={"access": True}) as (_, collector, (_, url)):
+        await ask(url, post(CHAT, traceparent=PARENT))
+        await ask(url, post(CHAT, traceparent=PARENT[:-2] + "00"))
+        await collector.traces(1)
+    lines = [vars(line)["fields"] for line in caplog.records if line.name == "kvproxy.access"]
+    assert [line.get("trace_id") for line in lines] == [TRACE, None]
+
+
 @pytest.mark.parametrize("how", ["refuses", "hangs", "is down"])
 async def test_a_collector_that_is_not_well_costs_no_request(
     how: str, caplog: pytest.LogCaptureFixture
@@ -315,7 +346,6 @@ async def test_a_collector_that_is_not_well_costs_no_request(
         collector.open.set()
     said = [record for record in caplog.records if "spans" in record.getMessage()]
     assert [record.name for record in said] == ["kvproxy.tracing"]
-    assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
 
 
 async def test_two_legs_are_two_requests_of_one_trace() -> None:
@@ -369,7 +399,7 @@ async def test_conversations_of_an_emulated_fleet_are_told_whole() -> None:
         assert len(spans) == 6
         assert spans[0].attributes["kvproxy.replica"] in [u[7:] for u in fleet.urls]
     assert counts == {"sent": 360, "dropped": 0, "failed": 0}
-    sessions = {spans[0].attributes["kvproxy.session"] for spans in traces.values()}
+    sessions = {spans[0].attributes["gen_ai.conversation.id"] for spans in traces.values()}
     assert len(sessions) == 20
 
 

@@ -232,15 +232,15 @@ async def test_who_takes_nothing_slows_the_other_side_down() -> None:
 
 async def test_silence_and_shutdown_end_it() -> None:
     async with (
-        realtime(upstream={"idle_timeout_s": 0.3}) as (_, (app, url)),
+        realtime(upstream={"idle_timeout_s": 2.0}) as (_, (app, url)),
         aiohttp.ClientSession() as client,
     ):
         socket = await client.ws_connect(f"{url}/v1/realtime")
         for _ in range(5):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)  # in all more than the silence that ends it
             await socket.send_str("I am here")
             await socket.receive_str()
-        message = await socket.receive(timeout=5.0)
+        message = await socket.receive(timeout=30.0)
         assert message.type in (WSMsgType.CLOSED, WSMsgType.CLOSE, WSMsgType.CLOSING)
         await settled(app)
     async with (
@@ -249,5 +249,5 @@ async def test_silence_and_shutdown_end_it() -> None:
     ):
         socket = await client.ws_connect(f"{url}/v1/realtime")
         await app.server.drain(0.1)
-        assert (await socket.receive(timeout=5.0)).type is not WSMsgType.TEXT
+        assert (await socket.receive(timeout=30.0)).type is not WSMsgType.TEXT
         await eventually(lambda: replica.open == 0)

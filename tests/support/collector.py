@@ -1,6 +1,8 @@
 """An OTLP/HTTP collector that keeps what it is told, read with OpenTelemetry's own schema."""
 
 import asyncio
+import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -84,8 +86,8 @@ def named(spans: list[Seen], name: str) -> list[Seen]:
 
 
 @asynccontextmanager
-async def collecting(status: int = 200) -> AsyncIterator[Collector]:
-    collector = Collector(status)
+async def collecting(tls: ssl.SSLContext | None = None) -> AsyncIterator[Collector]:
+    collector = Collector()
     collector.open.set()
     connections: set[asyncio.Task[None]] = set()
 
@@ -108,8 +110,9 @@ async def collecting(status: int = 200) -> AsyncIterator[Collector]:
             connections.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**24)
-    collector.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=2**24, ssl=tls)
+    scheme = "http" if tls is None else "https"
+    collector.url = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield collector
     finally:
@@ -150,8 +153,6 @@ def _value(value: AnyValue) -> Value:
 
 def _with_bytes(told: dict[str, object]) -> dict[str, object]:
     """OTLP's JSON as protobuf's own: ids in base64."""
-    from base64 import b64encode
-
     text = orjson.dumps(told)
     read: dict[str, list[dict[str, list[dict[str, list[dict[str, str]]]]]]] = orjson.loads(text)
     for of_resource in read["resourceSpans"]:

@@ -1,5 +1,6 @@
 """Small values that tests of the core keep building."""
 
+import os
 from collections.abc import Sequence
 
 from kvproxy.core.affinity import Affinity
@@ -88,3 +89,13 @@ def make_reader(
 def numbered_chain(blocks: int) -> Chain:
     """One block a segment; shorter ones are beginnings of longer ones."""
     return make_chain(*(f"text {number}" for number in range(blocks)))
+
+
+def make_random_chain(blocks: int, messages: int) -> Chain:
+    """Like nothing else, of so many whole blocks in so many messages."""
+    chain = Chain()
+    for _ in range(messages):
+        data = os.urandom(BLOCK_BYTES * blocks // messages)
+        extend(chain, [Segment(data, 0, len(data))], BLOCK_BYTES)
+    chain.trim()
+    return chain

@@ -243,6 +243,8 @@ class EnvoyUpstream:
         key = self._api_keys.get(replica.id)
         if key is not None:
             headers.append(("authorization", b"Bearer " + key.encode()))
+        # None came as bytes: these were put there for the replica.
+        headers += [(name.decode(), value) for name, value in exchange.raw_headers]
         exchange.go(endpoints, headers, body)
         yield await exchange.head
 

@@ -101,6 +101,8 @@ class HopLink(asyncio.Protocol):
             return await future
         finally:
             self._questions.pop(q, None)
+            # What is raised refers to this call, and must not be referred to by it.
+            del future
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)

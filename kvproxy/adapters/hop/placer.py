@@ -141,10 +141,13 @@ class HopPlacer:
         if claim.known:
             self.link.say(hop.Abort(claim.n, claim.well))
 
-    def seen(self, placement: Placement, evidence: Evidence) -> None:
+    def seen(self, placement: Placement, evidence: Evidence, wait_s: float = 0.0) -> None:
         if not self.link.up:
-            self.local.seen(placement, evidence)
-        elif evidence is Evidence.FAILED:
+            self.local.seen(placement, evidence, wait_s)
+            return
+        if wait_s:
+            self.link.say(hop.Declined(placement.replica.id, wait_s))
+        if evidence is Evidence.FAILED:
             self.link.say(hop.Failed(placement.replica.id))
         elif placement in self.claims:
             self.claims[placement].well = True
@@ -203,6 +206,9 @@ class HopPlacer:
                 # Placed and cancelled in one turn of the loop: nobody else would settle it.
                 self.abort(future.result())
             raise
+        finally:
+            # What is raised refers to this call, and must not be referred to by it.
+            del future
 
     def _asking(self, n: int, record: Record, tried: frozenset[str]) -> hop.Place | hop.Anywhere:
         turn, identity, key = record.turn, record.identity, record.caller.key

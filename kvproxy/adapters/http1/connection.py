@@ -75,6 +75,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._move(Event.LOST)
+        self._incoming.abandon()
         self.deadline = math.inf
         self._server.left(self)
         if self._exchange is not None:
@@ -143,6 +144,14 @@ class ClientConnection(asyncio.Protocol):
             self._move(Event.ANSWERED)
             self._next()
 
+    @property
+    def gives_way(self) -> bool:
+        """Whether another connection is worth more: no request is under way here."""
+        return self.state is State.IDLE or self.state is State.HEAD
+
+    def give_way(self) -> None:
+        self._transport.abort()
+
     def hurry(self) -> None:
         """No further request is wanted."""
         if self.state is State.IDLE:
@@ -170,7 +179,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             self._ahead = incoming.feed(data)
         except ProxyError as error:
-            incoming.refusal = error
+            incoming.refusal = error.anew()
         if self.state is State.HEAD:
             if not incoming.head_read:
                 if incoming.refusal is not None:

@@ -1,10 +1,13 @@
-"""Whom to believe about where a request came from, and which web pages may send one."""
+"""Whom to believe about where a request came from, which web pages may send one, and what clients
+see of an answer's headers.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.header_rules import HeaderRules, header_rules
 
 Network = IPv4Network | IPv6Network
 Headers = list[tuple[bytes, bytes]]
@@ -18,12 +21,15 @@ FORWARDED = frozenset(
 )
 # Engines allow every origin by default; here that is for kvproxy's own settings to say.
 CORS = frozenset(
-    f"access-control-{name}".encode()
+    f"access-control-{name}"
     for name in (
         *("allow-origin", "allow-credentials", "allow-headers", "allow-methods"),
         *("allow-private-network", "expose-headers", "max-age"),
     )
 )
+# Said by kvproxy in every answer: what engines say there is not passed on.
+OURS = CORS | {"x-request-id", "x-kvproxy-replica", "x-kvproxy-decision"}
+_NOT_OURS = header_rules(without=OURS)
 _MAX_AGE = b"600"
 _SHOWN = b"x-request-id, x-kvproxy-replica, x-kvproxy-decision, retry-after"
 
@@ -31,10 +37,13 @@ _SHOWN = b"x-request-id, x-kvproxy-replica, x-kvproxy-decision, retry-after"
 @dataclass(frozen=True, slots=True)
 class Edge:
     """`trusted`: networks of the proxies in front. `origins`: of pages that may send requests, `*`
-    for all."""
+    for all. `answers`: which headers of a replica's answer go on; `unsaid`:
+    those of our own that are not added to it."""
 
     trusted: tuple[Network, ...] = ()
     origins: frozenset[str] = frozenset()
+    answers: HeaderRules = _NOT_OURS
+    unsaid: frozenset[bytes] = frozenset()
 
     def trusts(self, peer: str) -> bool:
         """`peer`: the address a connection comes from, empty where there is none."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from kvproxy.adapters.http1.edge import CORS, FORWARDED, NOBODY, Edge, unclaimed
+from kvproxy.adapters.http1.edge import FORWARDED, NOBODY, Edge, unclaimed
 from kvproxy.adapters.http1.heads import answer_head
 from kvproxy.adapters.http1.incoming import Incoming
 from kvproxy.core.dialects import dialect_of, errors_of
@@ -19,7 +19,6 @@ from kvproxy.proxy import Headers
 
 # A request id is repeated to replicas, clients and logs: anything else would be a way in.
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
-_OURS = CORS | {b"x-request-id", b"x-kvproxy-replica", b"x-kvproxy-decision"}
 _JSON = (b"content-type", b"application/json")
 _EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 _WAITING = b": waiting\n\n"
@@ -100,7 +99,7 @@ class ClientExchange:
             self._body = asyncio.get_running_loop().create_future()
             await self._body
         if incoming.refusal is not None:
-            raise incoming.refusal
+            raise incoming.refusal.anew()
         # The one time that a body is joined.
         return incoming.parts[0] if len(incoming.parts) == 1 else b"".join(incoming.parts)
 
@@ -131,7 +130,12 @@ class ClientExchange:
         ]
         if self.header.get("x-kvproxy-decision"):
             own.append((b"x-kvproxy-decision", describe(placement)))
-        self._start(status, [*end_to_end(headers, _OURS), *own])
+        edge = self._edge
+        if edge.unsaid:
+            own = [pair for pair in own if pair[0] not in edge.unsaid]
+        if edge.answers.sifts:
+            headers = edge.answers.sifted(headers)
+        self._start(status, [*end_to_end(headers, edge.answers.without), *own])
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         assert not self.started

@@ -52,6 +52,10 @@ class Incoming:
         self._overhead = 0
         self._seam = b""
 
+    def abandon(self) -> None:
+        """Nothing more of it will come."""
+        self._parser = None
+
     def feed(self, data: bytes) -> bytes:
         """Takes what belongs to this request; returns what is behind it.
 
@@ -100,7 +104,7 @@ class Incoming:
             limit = f"{self._limits.max_header_bytes} bytes (server.max_header_bytes)"
             raise ProxyError("head_too_large", f"The request's head is larger than {limit}.")
         if self.refusal is not None:
-            raise self.refusal
+            raise self.refusal.anew()
 
     # What llhttp calls.
 

@@ -78,7 +78,7 @@ class Link(asyncio.Protocol):
             self._waiter = self._loop.create_future()
             await self._waiter
         if self._failure is not None and not self.status:
-            raise self._failure
+            raise self._failure.anew()
 
     async def relay(self, feed: Callable[[bytes], None], exchange: Exchange) -> None:
         """Gives the body to `feed` as it arrives, no faster than the client takes it.
@@ -102,7 +102,7 @@ class Link(asyncio.Protocol):
             if self._paused:
                 self._press(False)
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.anew()
 
     def rest(self) -> bool:
         """Ready for the next request, if both messages are over and nobody wants to close."""
@@ -173,18 +173,19 @@ class Link(asyncio.Protocol):
             return
         self._heard = True
         self.deadline = self._loop.time() + self._idle_timeout_s
-        fault: Exception | None = None
+        # Its words alone: the error itself would refer to this call, and this call to it.
+        fault: str | None = None
         try:
             if self.tunnelled:
                 self._parts.append(data)
             else:
                 self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as switched:
-            fault = None if self.tunnelled else switched
+            fault = None if self.tunnelled else str(switched)
             if self.tunnelled and len(data) > switched.args[0]:
                 self._parts.append(data[switched.args[0] :])
         except httptools.HttpParserError as error:
-            fault = error
+            fault = str(error)
         self._pass_on()
         if self._over:
             self._keeps &= fault is None

@@ -1,6 +1,7 @@
 """The listener: accepts connections, runs one task a request, drains."""
 
 import asyncio
+import heapq
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,6 +25,10 @@ _PREFLIGHT = "access-control-request-method"
 _BACKLOG = 4096
 # How long clients may take to see the end of a cut answer.
 _FLUSH_S = 1.0
+# What shakes hands is no connection yet that is counted.
+_HANDSHAKE_MAX_S = 10.0
+# Looking for connections that can give way looks at all of them, so it is done for many at once.
+_GIVE_WAY_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ class HttpServer:
 
         def accept() -> asyncio.Protocol:
             full = len(self.connections) >= self.limits.max_connections
-            return _TooMany() if full else ClientConnection(self)
+            return ClientConnection(self) if not full or self._make_room() else _TooMany()
 
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
@@ -111,13 +116,24 @@ class HttpServer:
             backlog=_BACKLOG,
             reuse_port=reuse_port,
             ssl=self._tls,
-            ssl_handshake_timeout=self.limits.body_timeout_s if self._tls else None,
+            ssl_handshake_timeout=min(_HANDSHAKE_MAX_S, self.limits.body_timeout_s)
+            if self._tls
+            else None,
         )
         self.deadlines.start()
         bound = self._listener.sockets[0].getsockname()[1]
         scheme = "https" if self._tls else "http"
         self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
         return self.url
+
+    def _make_room(self) -> bool:
+        """Whether connections without a whole request gave way, the longest idle first: else
+        nobody could be served as long as somebody keeps enough of them open."""
+        idle = [each for each in self.connections if each.gives_way]
+        count = max(1, int(self.limits.max_connections * _GIVE_WAY_SHARE))
+        for each in heapq.nsmallest(count, idle, key=lambda connection: connection.deadline):
+            each.give_way()
+        return bool(idle)
 
     @property
     def in_flight(self) -> int:

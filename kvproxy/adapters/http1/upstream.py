@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -11,6 +11,7 @@ from kvproxy.adapters.http1.heads import request_head
 from kvproxy.adapters.http1.link import Link
 from kvproxy.adapters.http1.pool import Origin, Pool
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.header_rules import ALL_PASS, HeaderRules
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
 from kvproxy.core.upgrade import WEBSOCKET
@@ -63,20 +64,20 @@ class _Opened:
 
 
 class Http1Upstream:
-    """`api_keys` maps replica ids to the bearer token that replaces the client's; headers named in
-    `kept` are for kvproxy alone."""
+    """`api_keys` maps replica ids to the bearer token that replaces the client's; `headers`
+    says which headers of a request go on, from the next one on where it is set anew."""
 
     def __init__(
         self,
         limits: UpstreamLimits,
         api_keys: Mapping[str, str],
-        kept: Iterable[str] = (),
+        headers: HeaderRules = ALL_PASS,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._tls = tls
         self._limits = limits
         self._api_keys = api_keys
-        self.keep(kept)
+        self.headers = headers
         self._deadlines = Deadlines(min(limits.idle_timeout_s, limits.keepalive_s or 1.0))
         self._pools: dict[str, Pool] = {}
 
@@ -89,10 +90,6 @@ class Http1Upstream:
             link.close()
         # The ends are noticed in the next turn of the loop.
         await asyncio.sleep(0)
-
-    def keep(self, names: Iterable[str]) -> None:
-        """Headers that replicas do not see, from the next request on."""
-        self._kept = frozenset(name.encode() for name in names)
 
     def forget(self, replica: Replica) -> None:
         """Its connections are kept no longer; requests under way end on theirs."""
@@ -150,5 +147,7 @@ class Http1Upstream:
         if key is not None:
             own.append((b"authorization", b"Bearer " + key.encode()))
         target = origin.prefix + exchange.target
-        headers = exchange.raw_headers
-        return request_head(exchange.method, target, origin.host, headers, own, kept=self._kept)
+        headers, rules = exchange.raw_headers, self.headers
+        if rules.sifts:
+            headers = rules.sifted(headers)
+        return request_head(exchange.method, target, origin.host, headers, own, kept=rules.without)

@@ -94,8 +94,8 @@ class TracedPlacer:
     def abort(self, placement: Placement) -> None:
         self.placer.abort(placement)
 
-    def seen(self, placement: Placement, evidence: Evidence) -> None:
-        self.placer.seen(placement, evidence)
+    def seen(self, placement: Placement, evidence: Evidence, wait_s: float = 0.0) -> None:
+        self.placer.seen(placement, evidence, wait_s)
 
     async def may_retry(self, model: str, tried: frozenset[str]) -> bool:
         return await self.placer.may_retry(model, tried)

@@ -3,19 +3,25 @@
 import builtins
 import logging
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from kvproxy.adapters.http1.tls import TlsError
+from kvproxy.adapters.tracing.ports import RUNNING
 from kvproxy.app import App
+from kvproxy.core.trace import Trace
 from kvproxy.core.trace_context import Parent, parent_of
+from kvproxy.proxy import Record
 from kvproxy.settings.model import Settings
 from kvproxy.tracing import Tracing, build_tracing
-from tests.support.fake_ports import FakeExchange, Steps
+from tests.support.fake_ports import FakeExchange, Steps, World, stream
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 ON, OFF = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"
 ENDPOINT = "http://127.0.0.1:9"
+BODY = b'{"model":"m","messages":[{"role":"user","content":"hello"}]}'
 
 
 def settings(**tracing: Any) -> Settings:
@@ -92,10 +98,27 @@ def test_where_headers_are_anothers_their_values_are_read() -> None:
     assert trace.trace_id == TRACE
 
 
-def test_a_digest_is_the_same_within_a_process_alone() -> None:
+def test_a_digest_is_the_same_in_all_processes_of_a_server() -> None:
     one, other = tracing(), tracing()
     assert one._digest("session") == one._digest("session") != one._digest("other")
-    assert one._digest("session") != other._digest("session")
+    assert one._digest("session") == other._digest("session")
+
+
+async def test_what_a_trace_noted_does_not_outlive_its_request() -> None:
+    world, seen = World(stream("a")), list[Trace]()
+    traced = tracing(timeout_s=0.1)
+
+    def observe(record: Record) -> None:
+        trace = RUNNING.get()
+        assert trace is not None
+        assert len(trace.legs) == len(trace.waits) == 1
+        seen.append(trace)
+
+    proxy = replace(world.proxy, upstream=traced.sending(world.upstream), observe=observe)
+    await traced.around(proxy)(world.exchange(BODY))
+    assert [(trace.legs, trace.waits) for trace in seen] == [([], [])]
+    assert RUNNING.get() is None
+    await traced.close()
 
 
 @pytest.fixture
@@ -107,7 +130,7 @@ def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real(name, *args, **kwargs)
 
-    monkeypatch.delitem(sys.modules, "kvproxy.adapters.tracing.otlp", raising=False)
+    monkeypatch.delitem(sys.modules, "kvproxy.adapters.tracing.as_protobuf", raising=False)
     monkeypatch.setattr(builtins, "__import__", missing)
 
 
@@ -115,6 +138,7 @@ def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_asked_for_and_not_installed_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(SystemExit, match=r"tracing.endpoint needs .*kvproxy\[otel\]"):
         built(endpoint=ENDPOINT)
+    assert built(endpoint=ENDPOINT, protocol="http/json") is not None
 
 
 @pytest.mark.usefixtures("without_the_extra")
@@ -130,3 +154,8 @@ def test_what_the_environment_cannot_have_is_said(caplog: pytest.LogCaptureFixtu
     assert "OTEL_EXPORTER_OTLP_PROTOCOL is grpc" in caplog.text
     with pytest.raises(SystemExit, match="OTEL_TRACES_SAMPLER"):
         tracing({"OTEL_TRACES_SAMPLER": "odd"})
+
+
+def test_authorities_that_are_not_there_are_named() -> None:
+    with pytest.raises(TlsError, match=r"/nowhere\.pem"):
+        tracing(tls_ca="/nowhere.pem")

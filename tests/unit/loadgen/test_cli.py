@@ -56,6 +56,7 @@ def test_a_replay_writes_its_files_prints_a_summary_and_says_whether_it_kept_up(
     )  # fmt: skip
     assert done.exit_code == status, done.output
     assert "2 ended, 2 ok" in done.output
+    assert f"report: {out / 'report.html'}" in done.output
     assert len((out / "requests.jsonl").read_bytes().splitlines()) == 2
     (arm,) = json.loads(arms.read_bytes())["arms"]
     assert arm["requests"] == 2
@@ -87,6 +88,7 @@ def test_a_crossed_threshold_fails_and_a_run_can_be_gone_on_with(
     ("arguments", "said"),
     [
         ((), "--traces and --url are needed"),
+        ((), "kvproxy loadgen synth --out traces"),
         (("--users", "0"), "Invalid value for '--users'"),
         (("--max-context", "many"), "Invalid value for '--max-context'"),
         (("--duration", "soon"), "Invalid value for '--duration'"),

@@ -95,3 +95,11 @@ def test_the_page_of_a_real_engine() -> None:
 @pytest.mark.parametrize("path", [{}, {"post": {}}, {"post": {"requestBody": {"content": {}}}}])
 def test_paths_without_a_body_declare_nothing(path: object) -> None:
     assert declaring(json.dumps({"paths": {PATHS[0]: path}}).encode(), FIELD, PATHS) == frozenset()
+
+
+async def test_one_that_went_is_not_remembered() -> None:
+    async with asking(Page()) as (fields, replica):
+        fields.refused(replica)
+        fields.forget(replica)
+        # Another engine may come under its name.
+        await eventually(lambda: fields.knows(replica, PATHS[0]))

@@ -58,7 +58,8 @@ def test_a_file_that_is_no_prompt(files: list[str], tmp_path: Path) -> None:
 class _Admin(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         known = self.path == "/admin/explain?request_id=mine%2F1"
-        self.send_response(200 if known else 404)
+        key = self.headers.get("authorization", "Bearer right")
+        self.send_response((200 if known else 404) if key == "Bearer right" else 403)
         self.end_headers()
         self.wfile.write(b'{"request_id": "mine/1"}' if known else b'{"error": "unknown"}')
 
@@ -81,6 +82,13 @@ def test_a_request_of_a_running_proxy(admin: str) -> None:
     shown = run("--request-id", "mine/1", "--url", admin)
     assert (shown.exit_code, shown.output) == (0, '{"request_id": "mine/1"}\n')
     assert run("--request-id", "other", "--url", admin).exit_code == 1
+
+
+def test_an_admin_key_is_sent(admin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, code in (("right", 0), ("wrong", 1)):
+        monkeypatch.setenv("OPS_KEY", key)
+        arguments = ["--request-id", "mine/1", "--url", admin, "--api-key-env", "OPS_KEY"]
+        assert run(*arguments).exit_code == code
 
 
 def test_nobody_listens() -> None:

@@ -1,10 +1,13 @@
 import json
 from typing import Any
 
+import pytest
+
 from kvproxy.core.continued import Continued
 from kvproxy.core.dialects.responses import Responses
 from kvproxy.core.turn import Turn, TurnReader, apply
-from tests.support.makers import make_chain, make_reader
+from tests.support.makers import make_chain, make_random_chain, make_reader
+from tests.support.memory import assert_counted, taken
 
 RESPONSES = Responses()
 TOOL = {"type": "function", "name": "f", "parameters": {"a": 1, "b": 2}}
@@ -83,3 +86,16 @@ def test_memory_is_bounded() -> None:
     assert continued.chain("t", "resp_49", b"h") is not None
     assert continued.chain("t", "resp_0", b"h") is None
     assert chain == make_chain("x" * 1000)
+
+
+@pytest.mark.parametrize(("blocks", "messages"), [(4, 4), (40, 20), (400, 100)])
+def test_what_is_counted_is_what_is_taken(blocks: int, messages: int) -> None:
+    def make() -> Continued:
+        continued = Continued(2**30, 1024)
+        for number in range(300):
+            chain = make_random_chain(blocks, messages)
+            continued.keep("", f"resp_{number:032}", chain, b"%16d" % number, 30)
+        return continued
+
+    continued, real = taken(make)
+    assert_counted(real, continued._kept.size_bytes)

@@ -123,3 +123,24 @@ async def test_a_retry_is_not_a_new_turn() -> None:
 
 def budget(world: Hop) -> float:
     return world.placement.desk.retries.left
+
+
+async def test_who_asks_to_be_left_alone_is_so_by_all_workers() -> None:
+    world = Hop(count=2)
+    record = make_record(BODY, "s")
+    placing = asyncio.ensure_future(world.workers[0].place(record, frozenset()))
+    await world.settle()
+    home = placing.result()
+    world.workers[0].seen(home, Evidence.ANSWERED, 30.0)
+    world.workers[0].abort(home)
+    world.placement.desk.take(0, hop.Declined("nobody", 30.0), world.clock())
+    await world.settle()
+    for number in (0, 1):
+        again = asyncio.ensure_future(
+            world.workers[number].place(make_record(BODY, "s"), frozenset())
+        )
+        await world.settle()
+        assert again.result().replica.id != home.replica.id
+        world.workers[number].abort(again.result())
+    await world.settle()
+    assert world.placement.at_rest()

@@ -2,7 +2,7 @@ import pytest
 
 from kvproxy.core.eligible import eligible, usable
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.life_cycle import Health
+from kvproxy.core.life_cycle import Evidence, Health, LifeCycle
 from tests.support.makers import make_replica
 
 NOBODY: frozenset[str] = frozenset()
@@ -35,3 +35,38 @@ def test_why_there_is_none_is_said() -> None:
     with pytest.raises(ProxyError) as unknown:
         eligible(fleet, "other", NOBODY)
     assert unknown.value.code == "model_not_found"
+
+
+def struck_out(by: Evidence, *before: Evidence) -> LifeCycle:
+    life = LifeCycle(health=Health.READY)
+    for evidence in (*before, by, by, by):
+        life.see(evidence, 1.0)
+    assert life.health is Health.EJECTED
+    return life
+
+
+def test_where_most_look_ill_those_that_failed_no_request_are_doubted() -> None:
+    fleet = [make_replica(f"r{number}") for number in range(5)]
+    ready, *others = fleet
+    by_probes = struck_out(Evidence.PROBE_FAILED)
+    others[0].life = by_probes
+    others[1].life = struck_out(Evidence.PROBE_FAILED)
+    # Three of five are well: those that are not are not asked for.
+    assert usable(fleet, "m", NOBODY) == [ready, *others[2:]]
+    others[2].life = struck_out(Evidence.FAILED)
+    others[3].life = struck_out(Evidence.PROBE_FAILED, Evidence.FAILED)
+    assert usable(fleet, "m", NOBODY) == [ready, others[0], others[1]]
+    # One request at a time tells.
+    hold = others[0].load.reserve("r1", 0.0, 0.0)
+    assert usable(fleet, "m", NOBODY) == [ready, others[1]]
+    assert usable(fleet, "m", frozenset({others[1].id})) == [ready]
+    others[0].load.release(hold, 1.0)
+    by_probes.see(Evidence.FAILED, 2.0)
+    assert usable(fleet, "m", NOBODY) == [ready, others[1]]
+    others[1].life.see(Evidence.ANSWERED, 2.0)
+    others[1].life.see(Evidence.ANSWERED, 2.0)
+    assert others[1].health is Health.READY
+    # Those of other models say nothing of this one.
+    for replica in others:
+        replica.life, replica.models = struck_out(Evidence.PROBE_FAILED), ("n",)
+    assert usable(fleet, "m", NOBODY) == [ready]

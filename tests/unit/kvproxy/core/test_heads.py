@@ -1,9 +1,12 @@
+import pytest
+
 from kvproxy.core.canonical import Canonicaliser, Order, Whose
 from kvproxy.core.dialects.messages import Messages
 from kvproxy.core.heads import Heads, shifted
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Chain, Splice
+from tests.support.memory import assert_counted, taken
 
 DIALECT = Messages()
 ANN = Whose("ann")
@@ -67,3 +70,27 @@ def test_tenants_remember_for_themselves() -> None:
 
 def test_a_shifted_splice_is_the_same_elsewhere() -> None:
     assert shifted(Splice(3, 5, b"x", "k"), 4) == Splice(7, 9, b"x", "k")
+
+
+@pytest.mark.parametrize(("size", "times"), [(200, 1), (200, 2), (9000, 1), (9000, 2)])
+def test_what_is_counted_is_what_is_taken(size: int, times: int) -> None:
+    def make() -> Heads:
+        heads = make_heads()
+        for number in range(300):
+            for _ in range(times):
+                chain(heads, "m", ("system", span(b'"%d %b"' % (number, b"x" * size))))
+        return heads
+
+    heads, real = taken(make)
+    assert_counted(real, heads._parts.size_bytes + heads._chains.size_bytes)
+
+
+def test_memory_is_bounded_and_can_be_given_back() -> None:
+    heads = Heads(Canonicaliser(Order.FIRST_SEEN, Representatives(2**20)), 64, 20_000)
+    for number in range(100):
+        for _ in range(2):
+            chain(heads, "m", ("system", span(b'"%d"' % number)))
+    assert heads._parts.size_bytes <= 10_000
+    assert heads._chains.size_bytes <= 10_000
+    heads.clear()
+    assert heads._parts.size_bytes == heads._chains.size_bytes == 0

@@ -1,17 +1,35 @@
 import pytest
 
-from kvproxy.core.kept_answers import answer_room, keep_answer
+from kvproxy.core.kept_answers import (
+    NO_REPEATS,
+    answer_kept,
+    answer_room,
+    go_on,
+    keep_answer,
+    repeats,
+)
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.types import Usage
 
 
 @pytest.mark.parametrize(
-    ("prompt", "completion", "room"), [(0, 1, 16), (16, 16, 16), (17, 1, 16), (31, 2, 32)]
+    ("prompt", "completion", "room", "kept"),
+    [
+        (0, 1, 16, 0),
+        (0, 17, 32, 16),
+        (16, 16, 16, 0),
+        (16, 17, 32, 16),
+        (17, 1, 16, 0),
+        (31, 2, 32, 16),
+        (31, 0, 16, 0),
+        (32, 0, 0, 0),
+    ],
 )
-def test_an_answer_takes_whole_blocks_behind_the_last_whole_one(
-    prompt: int, completion: int, room: int
+def test_an_answer_takes_blocks_behind_the_last_whole_one_and_leaves_the_full_ones(
+    prompt: int, completion: int, room: int, kept: int
 ) -> None:
-    assert answer_room(Usage(prompt, completion, 0), 16) == room
+    usage = Usage(prompt, completion, 0)
+    assert (answer_room(usage, 16), answer_kept(usage, 16)) == (room, kept)
 
 
 def test_an_answer_is_as_old_as_its_prompt_and_kept_once() -> None:
@@ -22,3 +40,26 @@ def test_an_answer_is_as_old_as_its_prompt_and_kept_once() -> None:
         assert victim is not None
         assert (victim.used_at, victim.retention_s, tree.size) == (at, 300.0, 32)
     assert tree.match([7]) == 0
+
+
+def test_what_the_next_turn_repeats_is_its_own() -> None:
+    tree = PrefixTree(100)
+    keep_answer(tree, 7, 48, 1.0, 0.0)
+    go_on(tree, 8)
+    assert tree.size == 48
+    go_on(tree, 7)
+    go_on(tree, 7)
+    assert tree.size == 0
+
+
+def test_whether_an_answer_was_found_again() -> None:
+    tree = PrefixTree(100)
+    assert repeats(tree, 7, 32) is NO_REPEATS
+    keep_answer(tree, 7, 48, 1.0, 0.0)
+    answer = repeats(tree, 7, 32)
+    assert (answer.start, answer.stop) == (32, 80)
+    assert answer.found(80, 100) is True
+    assert answer.found(64, 100) is False
+    assert answer.found(16, 100) is None, "its prompt was evicted"
+    assert answer.found(79, 80) is None, "the last token is always computed"
+    assert NO_REPEATS.found(0, 100) is None

@@ -98,3 +98,15 @@ def test_what_peers_say_and_what_the_engine_says_are_not_added() -> None:
     load.peers(0, 0, 0.0)
     load.scraped(running=0, waiting=0)
     assert load.queue_s(0.0) == 0.0
+
+
+def test_what_asks_to_be_left_alone_owes_that_time() -> None:
+    load = Load()
+    load.decline(10.0)
+    load.decline(7.0)
+    assert [load.queue_s(now) for now in (0.0, 4.0, 10.0, 20.0)] == [10.0, 6.0, 0.0, 0.0]
+    hold = load.reserve("r", 2.0, 5.0)
+    assert load.queue_s(5.0) == 7.0
+    # It is not what was placed here.
+    assert load.own_queue_s(5.0) == 2.0
+    load.release(hold, 6.0)

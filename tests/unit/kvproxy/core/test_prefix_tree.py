@@ -3,6 +3,8 @@
 from array import array
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kvproxy.core.prefix_tree import PrefixTree
 
@@ -62,19 +64,58 @@ def test_a_chain_whose_length_was_misjudged_is_put_right() -> None:
     tree.correct(end, 23)
     assert (tree.size, list(end.ends)) == (23, [10, 23])
     tree.correct(end, 7)
-    assert (tree.size, list(end.ends)) == (10, [10, 10]), "no shorter than what lies before"
+    assert (tree.size, list(end.ends)) == (7, [7, 7])
+    end = tree.extend(end, [3], [9])
+    tree.correct(end, 8)
+    assert (tree.size, list(end.ends)) == (8, [7, 7, 8])
+    tree.release(end)
+    tree.resize(7)
+    assert tree.match([1, 2, 3]) == 2
 
 
 def test_where_chains_part() -> None:
     tree = PrefixTree(10)
     use(tree, 1, 2, 3)
-    assert not tree.parts([1, 2, 3], 3), "it just ends"
-    assert not tree.parts([1, 2, 3], 2), "nobody else goes on there"
+    assert tree.parting([1, 2, 3], 3) is None, "it just ends"
+    assert tree.parting([1, 2, 3], 2) is None, "nobody else goes on there"
     use(tree, 1, 2, 7, 8)
-    assert tree.parts([1, 2, 7, 8], 2)
-    assert not tree.parts([1, 2, 7, 8], 1)
-    assert not tree.parts([1, 2, 7, 8], 3)
-    assert not tree.parts([5], 1)
+    parting = tree.parting([1, 2, 7, 8], 2)
+    assert parting is not None
+    assert parting.end == 2
+    assert tree.parting([1, 2, 7, 8], 1) is None
+    assert tree.parting([1, 2, 7, 8], 3) is None
+    assert tree.parting([5], 1) is None
+
+
+@given(st.integers(0, 60))
+def test_where_chains_part_may_lie_elsewhere_than_was_believed(position: int) -> None:
+    tree = PrefixTree(1000)
+    for hashes, ends in (([1, 2, 3], [10, 20, 50]), ([1, 2, 4], [10, 20, 40])):
+        end, held = tree.pin(hashes)
+        tree.release(tree.extend(end, hashes[held:], ends[held:]))
+    parting = tree.parting([1, 2, 3], 2)
+    assert parting is not None
+    tree.place(parting, position)
+    between = min(position, 40)
+    assert list(parting.ends) == [min(10, between), between]
+    assert tree.size == between + (50 - between) + (40 - between)
+
+
+def test_what_is_dropped_is_neither_held_nor_evicted_later() -> None:
+    tree = PrefixTree(10)
+    use(tree, 1)
+    use(tree, 2, 3)
+    end, _ = tree.pin([2, 3])
+    tree.drop(2)
+    assert tree.match([2, 3]) == 2, "it is in use"
+    tree.release(end)
+    use(tree, 2, 3, 4)
+    for first in (1, 2, 9):
+        tree.drop(first)
+    assert (tree.match([1]), tree.match([2, 3, 4])) == (0, 0 if tree.size == 0 else 3)
+    use(tree, 1)
+    tree.resize(0)
+    assert (tree.size, tree.runs) == (0, 0)
 
 
 def test_the_tail_of_the_oldest_goes_first() -> None:

@@ -97,16 +97,33 @@ def test_answers_take_room() -> None:
     placement = router.place(SESSION, chain, 0.0)
     router.finish(placement, Usage(160, 500, 0), 1.0)
     replica = router.replicas[0]
-    # 160 tokens are ten whole blocks, however many were expected; 500 more take 32.
-    assert replica.hbm.size == max(160, placement.end.ends[-2]) + 32 * 16
+    # 160 tokens are ten whole blocks, however many were expected; 500 more fill 31.
+    assert replica.hbm.size == max(160, placement.end.ends[-2]) + 31 * 16
     assert replica.hbm.match(chain.hashes) == 10
 
 
-def test_the_block_where_a_prompt_ends_takes_room_until_it_is_evicted() -> None:
+def test_a_block_that_is_not_full_is_not_kept() -> None:
     router = make_router([make_replica(hbm_tokens=1000)])
     placement = router.place(SESSION, make_chain(*[TURN] * 10), 0.0)
-    router.finish(placement, Usage(165, 1, 0), 1.0)
-    assert router.replicas[0].hbm.size == max(165, placement.end.ends[-2]) + 16
+    router.finish(placement, Usage(205, 1, 0), 1.0)
+    assert router.replicas[0].hbm.size == 192
+
+
+def test_an_answer_that_was_found_again_is_predicted_from_then_on() -> None:
+    """By usage figures alone, of a conversation that grows by 300 tokens a turn."""
+    router = make_router([make_replica(hbm_tokens=100_000)])
+    parts, predicted = [TURN] * 10, []
+    for turn in range(4):
+        chain, prompt = make_chain(*parts), 160 + 300 * turn
+        placement = router.place(SESSION, chain, float(turn))
+        predicted.append(placement.predicted_cached_tokens)
+        # The prompt before and 99 tokens of its answer, in whole blocks.
+        cached = (prompt - 300 + 99) // 16 * 16 if turn else 0
+        router.finish(placement, Usage(prompt, 100, cached), turn + 0.5)
+        parts += [b"said", b"x" * 1200]
+    assert predicted == [0, 160, (460 + 99) // 16 * 16, (760 + 99) // 16 * 16]
+    # Each answer but the last is part of the prompt that repeats it.
+    assert router.replicas[0].hbm.size == (1060 + 99) // 16 * 16
 
 
 def test_requests_in_flight_are_a_queue() -> None:

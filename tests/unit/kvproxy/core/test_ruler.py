@@ -41,7 +41,8 @@ def test_linear_tokens_are_predicted_exactly() -> None:
     """Prompts never seen, from a model whose tokens are linear in bytes and segments."""
     ruler = Ruler(1000)
     for index in range(300):
-        chain = chain_of([200 + 37 * (index % 11)] * (1 + index % 7))
+        length, parts = 200 + 37 * (index % 11), 1 + index % 7
+        chain = make_chain(*[b"x" * length] * parts, root=1 + index)
         ruler.learn(chain, len(chain), true_tokens(chain, len(chain), 0.31, 7.5), "m")
     chain = chain_of([123, 456, 789, 10])
     for blocks in range(1, len(chain) + 1):
@@ -157,7 +158,7 @@ def test_a_hit_teaches_no_rates() -> None:
     for turn in range(50):
         chain = make_chain(b"s" * 4000, b"u" * 800, root=turn)
         ruler.learn(chain, len(chain), 1200.0, "m")
-        ruler.hit(chain, 40, 0.25 * 40 * BLOCK_BYTES - 90, 8.0)
+        ruler.hit(chain, 40, 0.25 * 40 * BLOCK_BYTES - 90, 8.0, "m", parts=False)
     fresh = make_chain(b"s" * 4000, b"u" * 800, root=99)
     assert ruler.tokens_at(fresh, len(fresh), "m") == pytest.approx(1200.0, abs=2.0)
 
@@ -167,14 +168,14 @@ def test_a_hit_that_agrees_leaves_an_exact_count_alone() -> None:
     chain = make_chain(b"s" * 400, b"t" * 100)
     first = make_chain(b"s" * 400)
     ruler.learn(first, len(first), 102.0, "m")
-    ruler.hit(chain, len(first), 96.0 + 8, 8.0)
+    ruler.hit(chain, len(first), 96.0 + 8, 8.0, "m", parts=True)
     assert ruler.tokens_at(chain, len(first), "m") == 102.0
-    ruler.hit(chain, len(first), 64.0 + 8, 8.0)
+    ruler.hit(chain, len(first), 64.0 + 8, 8.0, "m", parts=True)
     assert ruler.tokens_at(chain, len(first), "m") == 72.0
     ruler.learn(first, len(first), 103.0, "m")
     assert ruler.tokens_at(chain, len(first), "m") == 103.0
     assert not ruler._hits
-    ruler.hit(chain, 0, 8.0, 8.0)
+    ruler.hit(chain, 0, 8.0, 8.0, "m", parts=True)
 
 
 def test_half_a_block_more_is_alike_where_chains_part_alone() -> None:
@@ -183,5 +184,66 @@ def test_half_a_block_more_is_alike_where_chains_part_alone() -> None:
     here, block = ruler.tokens_at(chain, 10, "m"), 0.25 * BLOCK_BYTES
     assert ruler.tokens_held(chain, 10, "m", parts=False) == here
     assert ruler.tokens_held(chain, 10, "m", parts=True) == here + block / 2
-    ruler.hit(chain, 10, here - 3, 8.0)
+    ruler.hit(chain, 10, here - 3, 8.0, "m", parts=True)
     assert ruler.tokens_held(chain, 10, "m", parts=True) == here - 3
+
+
+def test_where_prompts_part_teaches_what_the_text_before_costs() -> None:
+    """Once a place: it is one text however many prompts part there."""
+    ruler = Ruler(1000)
+    text, per_byte = b"s" * 6400, 0.4
+    chain = make_chain(text, b"u" * 400)
+    ruler.learn(chain, len(chain), per_byte * 6800 + 8, "m")
+    fresh = make_chain(b"t" * 6400, root=3)
+    before = ruler.tokens_at(fresh, len(fresh), "m")
+    for _ in range(50):
+        ruler.hit(chain, 50, per_byte * 50 * BLOCK_BYTES, 8.0, "m", parts=True)
+    once = ruler.tokens_at(fresh, len(fresh), "m")
+    assert abs(per_byte * 6400 - once) < abs(per_byte * 6400 - before)
+    assert ruler._slopes["m"]._learned == 2
+
+
+def test_a_known_parting_mends_the_marks_around_it() -> None:
+    ruler = Ruler(1000)
+    chain = make_chain(b"s" * 3200, b"u" * 3200)
+    ruler.learn(chain, len(chain), 1600.0, "m")
+    assert ruler.tokens_at(chain, 40, "m") == pytest.approx(640, abs=20)
+    # The shared text was cheaper, so what follows was dearer.
+    ruler.hit(chain, 50, 400.0, 8.0, "m", parts=True)
+    assert ruler.tokens_at(chain, 40, "m") == pytest.approx(320, rel=0.1)
+    assert ruler.tokens_at(chain, 76, "m") == pytest.approx(1000, rel=0.1)
+
+
+def test_marks_stay_once_rates_are_settled() -> None:
+    ruler = Ruler(10_000)
+    for number in range(70):
+        prompt = make_chain(b"x" * 900, root=9 + number)
+        ruler.learn(prompt, len(prompt), 225.0, "m")
+    first, second = make_chain(b"s" * 3200, b"a" * 640), make_chain(b"s" * 3200, b"b" * 640)
+    ruler.learn(first, len(first), 1600.0, "m")
+    marked = ruler.tokens_at(first, 40, "m")
+    ruler.learn(second, len(second), 1800.0, "m")
+    assert ruler.tokens_at(first, 40, "m") == marked
+
+
+def test_the_same_prompt_again_teaches_nothing() -> None:
+    ruler = Ruler(1000)
+    chain = chain_of([400, 400])
+    for _ in range(5):
+        ruler.learn(chain, len(chain), 300.0, "m")
+    assert ruler._slopes["m"]._learned == 1
+
+
+def test_most_counts_of_what_is_well_known_are_passed_over_but_none_of_a_new_opening() -> None:
+    ruler = Ruler(10_000)
+    parts = [b"s" * 900]
+    for turn in range(60):
+        parts.append(b"u" * (300 + turn))
+        chain = make_chain(*parts)
+        ruler.learn(chain, len(chain), true_tokens(chain, len(chain), 0.25, 4.0), "m")
+    learned = ruler._slopes["m"]._learned
+    assert 15 <= learned <= 40
+    for number in range(20):
+        chain = make_chain(b"n" * 800, root=9 + number)
+        ruler.learn(chain, len(chain), 204.0, "m")
+    assert ruler._slopes["m"]._learned == learned + 20

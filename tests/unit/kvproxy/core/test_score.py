@@ -131,6 +131,7 @@ def busy(random: Random, name: str) -> Replica:
         if random.random() < 0.5:
             made.load.first_token(hold, 99.5)
     made.load.foreign_waiting = random.randrange(2)
+    made.load.decline(random.choice([0.0, 90.0, 101.0, 130.0]))
     return made
 
 

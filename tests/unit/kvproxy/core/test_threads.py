@@ -1,11 +1,15 @@
 """Sessions as agents have them: a main conversation, sub-agents, short calls beside it."""
 
+import pytest
+
 from kvproxy.core.blocks import extend
 from kvproxy.core.breaks import Cause
 from kvproxy.core.dialects.prompt import message
 from kvproxy.core.segments import segment
 from kvproxy.core.threads import Step, Threads
 from kvproxy.core.types import Chain, Identity
+from tests.support.makers import make_random_chain
+from tests.support.memory import assert_counted, taken
 
 
 def prompt(system: str, *texts: str, tools: int = 2) -> Chain:
@@ -103,3 +107,17 @@ def test_bounded() -> None:
             follow(threads, prompt("main", f"{agent}"), agent=str(agent), session=str(session))
     assert 0 < len(threads) < 10
     assert all(len(kept) <= 16 for kept, _ in threads._sessions._entries.values())
+
+
+@pytest.mark.parametrize(("blocks", "messages", "agents"), [(4, 4, 1), (40, 20, 1), (40, 20, 8)])
+def test_what_is_counted_is_what_is_taken(blocks: int, messages: int, agents: int) -> None:
+    def make() -> Threads:
+        threads = Threads(2**30)
+        for number in range(300):
+            for agent in range(agents):
+                who = Identity("", "m", f"a session's name, {number:08}", str(agent))
+                threads.follow(who, make_random_chain(blocks, messages))
+        return threads
+
+    threads, real = taken(make)
+    assert_counted(real, threads._sessions.size_bytes)

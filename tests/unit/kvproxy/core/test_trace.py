@@ -1,4 +1,4 @@
-from kvproxy.core.trace import Trace
+from kvproxy.core.trace import Trace, Wait
 from kvproxy.core.trace_context import Parent
 
 
@@ -11,3 +11,10 @@ def test_notes_of_two_requests_are_apart() -> None:
     one, other = Trace("t", "s", 1), Trace("t", "s", 1)
     assert one.legs is not other.legs
     assert one.waits is not other.waits
+
+
+def test_what_was_noted_is_let_go_in_the_end() -> None:
+    trace = Trace("t", "s", 1)
+    trace.waits.append(Wait(1.0))
+    trace.let_go()
+    assert trace.waits == []

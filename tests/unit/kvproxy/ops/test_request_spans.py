@@ -89,7 +89,7 @@ async def test_usage_is_told_once() -> None:
 async def test_no_text_no_key_and_no_name_of_a_conversation() -> None:
     told = await spans(World(stream("a", usage=USAGE)))
     assert "secret" not in str(told)
-    assert told[0].attributes["kvproxy.session"] == "digest"
+    assert told[0].attributes["gen_ai.conversation.id"] == "digest"
     assert told[0].attributes["kvproxy.client"] == "claude_code"
     world = World(stream("a"))
     unknown = await spans(world, json.dumps(BODY | {"model": "secret"}).encode())

@@ -41,6 +41,29 @@ def test_without_labels_they_are_there_from_the_start() -> None:
     assert shown(ours) == shown(theirs)
 
 
+def test_what_is_dropped_is_shown_no_more_and_stays_in_sums() -> None:
+    registry, new = CollectorRegistry(), list[None]()
+    tally = Tally("c", "text", ("replica", "outcome"), lambda: new.append(None))
+    spread, other = Spread("h", "text", BOUNDS, ("replica",)), Tally("o", "text", ("kind",))
+    for counted in (tally, spread, other):
+        registry.register(counted)
+    for replica in ("a", "b", "a"):
+        tally.add((replica, "ok"), 2)
+        spread.add((replica,), 1.0)
+    other.add(("a",))
+    assert (len(new), tally.values(0)) == (2, ["a", "b"])
+    for counted in (tally, spread, other):
+        counted.drop("replica", "a")
+        counted.drop("replica", "never there")
+    page = generate_latest(registry).decode()
+    assert 'replica="a"' not in page
+    assert 'replica="b"' in page
+    assert 'o_total{kind="a"} 1.0' in page
+    assert (tally.total(), tally.by(1), tally.by(0)) == (6, {"ok": 6}, {"": 4, "b": 2})
+    tally.add(("a", "ok"))
+    assert tally.rows() == {("b", "ok"): [2], ("a", "ok"): [1]}
+
+
 def test_what_was_counted_elsewhere_is_shown_and_counted_on() -> None:
     there, here = Tally("c", "text", ("l",)), Tally("c", "text", ("l",))
     there.add(("a",), 3)

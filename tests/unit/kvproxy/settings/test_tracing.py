@@ -92,6 +92,7 @@ def test_the_sampler_of_the_environment(
     [
         {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
         {"OTEL_TRACES_SAMPLER": "jaeger_remote"},
+        {"OTEL_EXPORTER_OTLP_HEADERS": "hush"},
         {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "2"},
         {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "half"},
     ],
@@ -109,6 +110,40 @@ def test_the_protocol_of_the_environment_is_not_ours() -> None:
     theirs = trace_terms(settings(), ENV | {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"})
     assert theirs is not None
     assert theirs.as_json
+
+
+@pytest.mark.parametrize(
+    ("env", "given", "name"),
+    [
+        ({}, "", "kvproxy"),
+        ({"OTEL_SERVICE_NAME": "env"}, "", "env"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=attr, a=b%20c,odd"}, "", "attr"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=attr", "OTEL_SERVICE_NAME": "e"}, "", "e"),
+        ({"OTEL_SERVICE_NAME": "env"}, "ours", "ours"),
+    ],
+)
+def test_who_speaks(env: dict[str, str], given: str, name: str) -> None:
+    terms = trace_terms(settings(endpoint=URL, service_name=given), env)
+    assert terms is not None
+    assert terms.resource["service.name"] == name
+    assert terms.resource.get("a") == ("b c" if "odd" in str(env) else None)
+
+
+def test_headers_and_authorities_of_the_environment() -> None:
+    env = {
+        "OTEL_EXPORTER_OTLP_HEADERS": "a=1",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": "/ca.pem",
+    }
+    terms = trace_terms(settings(endpoint=URL), env)
+    assert terms is not None
+    assert (terms.headers, terms.tls_ca) == ({"a": "1"}, "/ca.pem")
+    env["OTEL_EXPORTER_OTLP_TRACES_HEADERS"] = "b=2"
+    terms = trace_terms(settings(endpoint=URL), env)
+    assert terms is not None
+    assert terms.headers == {"b": "2"}
+    terms = trace_terms(settings(endpoint=URL, headers="c=3", tls_ca="/our.pem"), env)
+    assert terms is not None
+    assert (terms.headers, terms.tls_ca) == ({"c": "3"}, "/our.pem")
 
 
 @pytest.mark.parametrize(

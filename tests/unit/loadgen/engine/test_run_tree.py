@@ -69,6 +69,7 @@ class NaivePool:
     def unpin(self, hold: NaiveHold) -> None:
         for block in hold.private:
             self.free[block] = None
+            self.free.move_to_end(block, last=False)
         for block in reversed(hold.cached):
             block.refs -= 1
             if block.refs == 0:

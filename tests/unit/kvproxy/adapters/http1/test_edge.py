@@ -46,4 +46,4 @@ def test_pages_of_named_origins_may_ask() -> None:
 
 
 def test_what_replicas_allow_is_known_by_name() -> None:
-    assert all(name.startswith(b"access-control-") for name in CORS)
+    assert all(name.startswith("access-control-") for name in CORS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -123,14 +124,34 @@ async def test_connections_beyond_the_limit_are_told_so() -> None:
         async with connected(url) as (reader, writer):
             writer.write(post(b"one"))
             assert (await read_answer(reader)).status == 200
+            raw = post(b"two")
+            writer.write(raw[:-1])
+            await eventually(lambda: server.in_flight == 1)
             async with connected(url) as (refused, _):
                 answer = await read_answer(refused)
                 assert (answer.status, answer.header(b"retry-after")) == (429, b"1")
                 assert await refused.read() == b""
-            writer.write(post(b"two"))
+            writer.write(raw[-1:])
             assert (await read_answer(reader)).body == b"two"
         await eventually(lambda: not server.connections)
         assert (await ask(url, post(b"three"))).body == b"three"
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost:"])
+async def test_who_only_keeps_connections_open_keeps_nobody_out(begun: bytes) -> None:
+    async with listening(echo, max_connections=3) as (server, url), AsyncExitStack() as stack:
+        held = [await stack.enter_async_context(connected(url)) for _ in range(3)]
+        for _, writer in held:
+            writer.write(begun)
+        await eventually(lambda: len(server.connections) == 3)
+        # Every newcomer is served, and no more are open than may be.
+        for _ in range(5):
+            async with connected(url) as (reader, writer):
+                writer.write(post(b"one"))
+                assert (await read_answer(reader)).body == b"one"
+            await eventually(lambda: len(server.connections) <= 3)
+        # The longest idle went first.
+        assert await held[0][0].read() == b""
 
 
 @pytest.mark.parametrize("started", [False, True])

@@ -1,0 +1,20 @@
+from kvproxy.core.silence import Silence
+
+
+def test_it_is_told_once_and_ends_with_what_was_missed() -> None:
+    silence = Silence()
+    for told in ([False] * 49 + [True], [False] * 60):
+        assert [silence.unannounced("r") for _ in told] == told
+    silence.announced("r")
+    assert [silence.unannounced("r") for _ in range(50)].count(True) == 1
+    assert not silence.unannounced("other")
+
+
+def test_figures_that_are_missing_count_apart() -> None:
+    silence = Silence()
+    assert [silence.unreported("r") for _ in range(25)].index(True) == 19
+    silence.announced("r")
+    assert not silence.unreported("r"), "it goes on"
+    silence.reported("r")
+    silence.forget("r")
+    assert [silence.unreported("r") for _ in range(20)].index(True) == 19
