@@ -9,8 +9,8 @@ from tests.benchmark.count import run
 
 # Bytecodes of CPython 3.11 (later versions run fewer), and calls of Python functions and of C.
 BUDGETS = {
-    "W1": (17_000, 570, 500),
-    "W2": (22_000, 680, 760),
+    "W1": (13_700, 480, 400),
+    "W2": (18_200, 575, 620),
     "W3": (300, 9, 12),
     "W1-traced": (21_500, 750, 730),
 }
