@@ -161,8 +161,9 @@ def _declared(member: Span) -> list[Tool] | None:
         return None
     return [
         Tool(
-            [tool.type, each.name, each.description, each.strict, each.defer_loading],
+            [tool.type, each.name, each.description],
             bytes(each.parameters),
+            [each.strict, each.defer_loading],
             (tool.cache_control, each.cache_control),
         )
         for tool in given

@@ -165,8 +165,9 @@ def _declared(member: Span) -> list[Tool] | None:
         return None
     return [
         Tool(
-            ["function", each.name, each.description, each.strict, each.defer_loading],
+            ["function", each.name, each.description],
             bytes(each.input_schema),
+            [each.strict, each.defer_loading],
             (each.cache_control,),
         )
         for each in given

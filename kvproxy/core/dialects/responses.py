@@ -183,8 +183,9 @@ def _declared(member: Span) -> list[Tool] | None:
         return None
     return [
         Tool(
-            ["function", each.name, each.description, each.strict, each.defer_loading],
+            ["function", each.name, each.description],
             bytes(each.parameters),
+            [each.strict, each.defer_loading],
         )
         for each in given
     ]
