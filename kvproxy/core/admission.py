@@ -17,12 +17,15 @@ from kvproxy.core.disagg.choice import Choice
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.line import Answering, Line, Ticket
+from kvproxy.core.placement import Decided, Placement, Placing
 from kvproxy.core.replica import Replica
-from kvproxy.core.router import Lookup, Placement, Placing, Router
+from kvproxy.core.router import Router
 from kvproxy.core.score import Score, pushed_out_s
 from kvproxy.core.shares import Shares
 
 __all__ = ["Admission", "AdmissionLimits", "Ticket"]
+
+_NOBODY: Mapping[str, Line] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +83,21 @@ class Admission:
     def pass_by(self, ticket: Ticket, now: float) -> Placement | None:
         """What enter() and poll() come to for a ticket that nobody waits with and that need not
         wait; None where that is not so: then enter() is next. Raises as enter() does."""
-        if self.length or not self._limits.queue_max:
+        limits = self._limits
+        if self.length or not limits.queue_max:
             return None
         self._aim(ticket, now)
-        self._refuse_late(ticket)
-        replica, limits = ticket.replica, self._limits
+        if limits.ttft_slo_s != inf:
+            self._refuse_late(ticket)
+        replica, prefill_s = ticket.replica, ticket.score.prefill_s
         assert replica is not None
-        if replica.health is not Health.READY or limits.wait_max_s <= 0:
+        if replica.life.health is not Health.READY or limits.wait_max_s <= 0:
             return None
         if replica.load.queue_s(now) >= limits.backlog_s:
             return None
-        if limits.backlog_s != inf:
+        if limits.backlog_s != inf and prefill_s > limits.allowance.small_s:
             allowance = self._allowance(replica, now)
-            if not allowance.permits(ticket.score.prefill_s, replica.pinned, now):
+            if not allowance.permits(prefill_s, replica.pinned, now):
                 return None
         return self._place(ticket, replica, now)
 
@@ -151,7 +156,8 @@ class Admission:
         self._shares.charge(ticket.identity.tenant, ticket.score.prefill_s)
         if self._limits.backlog_s != inf:
             miss = max(1, ticket.prompt_tokens - ticket.match.tokens)
-            harm_s = pushed_out_s(replica, miss, now, self._router.returns.chance)
+            full = replica.hbm.size + miss > replica.hbm_tokens
+            harm_s = full and pushed_out_s(replica, miss, now, self._router.returns.chance)
             if harm_s:
                 self._allowance(replica, now).spend(harm_s, now)
         return self._router.reserve(_placing(ticket, now), now)
@@ -203,40 +209,35 @@ class Admission:
 
     def _aim(self, ticket: Ticket, now: float) -> None:
         """Choose where to wait, counting those who would go first there."""
-        router = self._router
-        lookup = router.look_up(ticket.identity, ticket.chain, now, ticket.exclude)
-        asked = router.asked(lookup, now, self.ahead_s if self.length else None)
-        index, cost = router.choose(ticket.identity, ticket.chain, lookup, asked)
-        ticket.replica = lookup.candidates[index]
-        ticket.match = lookup.matches[index]
-        ticket.prompt_tokens = lookup.prompt_tokens
-        ticket.score = cost
-        whole = Choice(index, cost, None)
-        found = router.elsewhere(ticket.identity, ticket.chain, lookup, asked, whole)
-        ticket.answering = self._apart(ticket, lookup, found) if found is not None else None
-        ticket.evicted_before = ticket.replica.hbm.evicted
+        lines = self._waiting if self.length else _NOBODY
+        decided = self._router.at_home(ticket.identity, ticket.chain, now, ticket.exclude, lines)
+        ticket.answering = None
+        if decided is None:
+            decided = self._among_all(ticket, now, lines)
+        ticket.replica, ticket.match, ticket.prompt_tokens, ticket.score = decided
+        ticket.evicted_before = decided.replica.hbm.evicted
 
-    def _apart(self, ticket: Ticket, lookup: Lookup, found: Choice) -> Answering | None:
-        """The turn is answered elsewhere than where it is computed: it waits where its work is."""
+    def _among_all(self, ticket: Ticket, now: float, lines: Mapping[str, Line]) -> Decided:
+        """Where its work is: the turn may be answered elsewhere than where it is computed."""
+        router, identity, chain = self._router, ticket.identity, ticket.chain
+        lookup = router.look_up(identity, chain, now, ticket.exclude)
+        candidates, matches, tokens = lookup.candidates, lookup.matches, lookup.prompt_tokens
+        asked = router.asked(lookup, now, lines)
+        index, cost = router.choose(identity, chain, lookup, asked)
+        found = router.elsewhere(identity, chain, lookup, asked, Choice(index, cost, None))
+        if found is None:
+            return Decided(candidates[index], matches[index], tokens, cost)
         remote, at = found.remote, found.candidate
         assert remote is not None
-        answering = Answering(lookup.candidates[at], lookup.matches[at], found.score, remote)
+        ticket.answering = Answering(candidates[at], matches[at], found.score, remote)
         if remote.pulls:
-            ticket.replica, ticket.match = answering.replica, answering.match
-            ticket.score = found.score
-        else:
-            ticket.replica, ticket.match = remote.replica, remote.match
-            ticket.score = Score.FREE._replace(prefill_s=remote.prefill_s)
-        return answering
+            return Decided(candidates[at], matches[at], tokens, found.score)
+        prefill = Score.FREE._replace(prefill_s=remote.prefill_s)
+        return Decided(remote.replica, remote.match, tokens, prefill)
 
     def _join(self, ticket: Ticket) -> None:
         assert ticket.replica is not None
         self._waiting.setdefault(ticket.replica.id, Line()).join(ticket)
-
-    def ahead_s(self, replica: Replica, prefill_s: float) -> float:
-        """Seconds of those who wait for `replica` and take no longer than `prefill_s`."""
-        line = self._waiting.get(replica.id)
-        return line.ahead_s(prefill_s) if line is not None else 0.0
 
     def _first(self, waiting: list[Ticket], replica: Replica, now: float) -> Ticket:
         """The ticket to place next, its match looked up anew until it stays first.

@@ -23,10 +23,10 @@ class Affinity:
     if its client said so."""
 
     def __init__(self, max_sessions: int, idle_s: float) -> None:
+        assert max_sessions > 0
         self.max_sessions = max_sessions
         self._idle_s = idle_s
         self._homes: OrderedDict[SessionKey, Home] = OrderedDict()
-        self._committed: Counter[str] = Counter()
         self._sessions: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -47,22 +47,21 @@ class Affinity:
         prompt_tokens: int,
         now: float,
         retention_s: float = 0.0,
-    ) -> None:
-        """The session's latest turn of `prompt_tokens` went to `replica`."""
-        before = self._homes.pop(key, None)
-        self._homes[key] = Home(replica, now, prompt_tokens, retention_s)
-        if before is not None and before.replica == replica:
-            self._committed[replica] += prompt_tokens - before.prompt_tokens
-        else:
-            if before is not None:
-                self._uncount(before)
-            self._committed[replica] += prompt_tokens
-            self._sessions[replica] += 1
-        while self._homes:
-            oldest, home = next(iter(self._homes.items()))
-            if len(self._homes) <= self.max_sessions and self._lives(home, now):
-                break
-            self._unbind(oldest)
+    ) -> Home | None:
+        """The session's latest turn of `prompt_tokens` went to `replica`; where it lived so far."""
+        homes, sessions = self._homes, self._sessions
+        before = homes.pop(key, None)
+        homes[key] = Home(replica, now, prompt_tokens, retention_s)
+        if before is None:
+            sessions[replica] += 1
+        elif before.replica != replica:
+            sessions[before.replica] -= 1
+            sessions[replica] += 1
+        # Whoever has just come lives, so somebody always does.
+        while len(homes) > self.max_sessions or not self._lives(next(iter(homes.values())), now):
+            _, oldest = homes.popitem(last=False)
+            sessions[oldest.replica] -= 1
+        return before if before is not None and self._lives(before, now) else None
 
     def forget(self, key: SessionKey) -> None:
         """Its next turn may go anywhere: what tied it to its replica is gone."""
@@ -71,24 +70,16 @@ class Affinity:
     def forget_replica(self, replica: str) -> None:
         for key in [key for key, home in self._homes.items() if home.replica == replica]:
             self._unbind(key)
-        for counter in (self._committed, self._sessions):
-            counter.pop(replica, None)
-
-    def committed_tokens(self, replica: str) -> int:
-        """KV that the sessions living on `replica` would like to find there, in tokens."""
-        return self._committed[replica]
+        self._sessions.pop(replica, None)
 
     def sessions(self, replica: str) -> int:
         return self._sessions[replica]
 
     def _lives(self, home: Home, now: float) -> bool:
-        return now - home.last_use <= max(self._idle_s, home.retention_s)
+        idle_s = now - home.last_use
+        return idle_s <= self._idle_s or idle_s <= home.retention_s
 
     def _unbind(self, key: SessionKey) -> None:
         home = self._homes.pop(key, None)
         if home is not None:
-            self._uncount(home)
-
-    def _uncount(self, home: Home) -> None:
-        self._committed[home.replica] -= home.prompt_tokens
-        self._sessions[home.replica] -= 1
+            self._sessions[home.replica] -= 1

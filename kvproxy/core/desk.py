@@ -5,6 +5,7 @@ Each claim is asked for once and ends once: by Done, by Abort, by a refusal, or 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from kvproxy.core import hop
 from kvproxy.core.access import Access
@@ -15,7 +16,6 @@ from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.line import Ticket
-from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import Kept, followed
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Placing, Router
@@ -48,6 +48,18 @@ class Desk:
         self._ears = ears
         self._say = say
         self._waiting: dict[Ticket, tuple[int, int]] = {}
+        self._handlers: dict[type, Callable[[int, Any, float], None]] = {
+            hop.Place: self._place,
+            hop.Began: self._began,
+            hop.Done: self._done,
+            hop.Abort: self._abort,
+            hop.Anywhere: self._anywhere,
+            hop.Failed: self._failed,
+            hop.Declined: self._declined,
+            hop.MayRetry: self._may_retry,
+            hop.Claim: self._spell,
+            hop.Adopt: self._adopt,
+        }
 
     def join(self, worker: int) -> None:
         assert worker not in self.workers
@@ -62,33 +74,22 @@ class Desk:
         return len(claims)
 
     def take(self, worker: int, message: hop.FromWorker, now: float) -> None:
-        match message:
-            case hop.Place():
-                self._place(worker, message, now)
-            case hop.Began():
-                self._began(self.workers[worker], message, now)
-            case hop.Done():
-                self._done(self.workers[worker], message, now)
-            case hop.Abort():
-                self._abort(self.workers[worker], message, now)
-            case hop.Anywhere():
-                self._anywhere(worker, message, now)
-            case hop.Failed():
-                self._failed(message.replica, now)
-            case hop.Declined():
-                replica = self._replica(message.replica)
-                if replica is not None:
-                    replica.load.decline(now + message.wait_s)
-            case hop.MayRetry():
-                usable = self._router.usable(message.model, frozenset(message.exclude))
-                self._say(worker, hop.Allowed(message.q, bool(usable) and self.retries.spend()))
-            case hop.Claim():
-                first = self._spellings.first(message.claims)
-                self._say(worker, hop.Spelled(message.q, first))
-            case hop.Adopt():
-                self._adopt(self.workers[worker], message, now)
-            case _:
-                raise hop.BrokenHopError(f"not for the desk: {type(message).__name__}")
+        handle = self._handlers.get(type(message))
+        if handle is None:
+            raise hop.BrokenHopError(f"not for the desk: {type(message).__name__}")
+        handle(worker, message, now)
+
+    def _declined(self, worker: int, declined: hop.Declined, now: float) -> None:
+        replica = self._router.replica(declined.replica)
+        if replica is not None:
+            replica.load.decline(now + declined.wait_s)
+
+    def _may_retry(self, worker: int, asking: hop.MayRetry, now: float) -> None:
+        usable = self._router.usable(asking.model, frozenset(asking.exclude))
+        self._say(worker, hop.Allowed(asking.q, bool(usable) and self.retries.spend()))
+
+    def _spell(self, worker: int, asking: hop.Claim, now: float) -> None:
+        self._say(worker, hop.Spelled(asking.q, self._spellings.first(asking.claims)))
 
     def poll(self, now: float) -> None:
         """Load, health or the queue changed: place whoever may go now."""
@@ -204,11 +205,11 @@ class Desk:
             pin.pinned,
         )
 
-    def _adopt(self, worker: Worker, adopted: hop.Adopt, now: float) -> None:
-        replica = self._replica(adopted.replica)
+    def _adopt(self, worker: int, adopted: hop.Adopt, now: float) -> None:
+        replica, claims = self._router.replica(adopted.replica), self.workers[worker].claims
         if replica is None:
             return
-        assert adopted.n not in worker.claims
+        assert adopted.n not in claims
         placing = Placing(
             hop.identity_of(adopted.identity),
             hop.unpack(adopted.chain),
@@ -220,17 +221,17 @@ class Desk:
         placement = self._router.reserve(placing, now)
         if adopted.began:
             self._router.first_token(placement, now)
-        worker.claims[adopted.n] = Holding(placement, "", None, adopted=True)
+        claims[adopted.n] = Holding(placement, "", None, adopted=True)
 
-    def _began(self, worker: Worker, began: hop.Began, now: float) -> None:
-        holding = worker.claims.get(began.n)
+    def _began(self, worker: int, began: hop.Began, now: float) -> None:
+        holding = self.workers[worker].claims.get(began.n)
         if isinstance(holding, Holding):
             self._well(holding, began.well, now)
             self._router.first_token(holding.placement, now)
             self.poll(now)
 
-    def _done(self, worker: Worker, done: hop.Done, now: float) -> None:
-        holding = worker.claims.pop(done.n, None)
+    def _done(self, worker: int, done: hop.Done, now: float) -> None:
+        holding = self.workers[worker].claims.pop(done.n, None)
         if not isinstance(holding, Holding):
             return
         self._well(holding, done.well, now)
@@ -250,13 +251,13 @@ class Desk:
             self._ears.told(Told(placement, usage.prompt_tokens, *done.prompt))
         self.poll(now)
 
-    def _abort(self, worker: Worker, abort: hop.Abort, now: float) -> None:
-        claim = worker.claims.pop(abort.n, None)
+    def _abort(self, worker: int, abort: hop.Abort, now: float) -> None:
+        claim = self.workers[worker].claims.pop(abort.n, None)
         if claim is None:
             return
         if isinstance(claim, Holding):
             self._well(claim, abort.well, now)
-        worker.leave(abort.n, claim.step)
+        self.workers[worker].leave(abort.n, claim.step)
         self._end(claim, now)
         self.poll(now)
 
@@ -272,8 +273,8 @@ class Desk:
         if well and replica.see(Evidence.ANSWERED, now):
             self._ears.changed(replica)
 
-    def _failed(self, name: str, now: float) -> None:
-        replica = self._replica(name)
+    def _failed(self, worker: int, failed: hop.Failed, now: float) -> None:
+        replica = self._router.replica(failed.replica)
         if replica is None:
             return
         changed = replica.see(Evidence.FAILED, now)
@@ -281,6 +282,3 @@ class Desk:
         if changed:
             self._ears.changed(replica)
             self.poll(now)
-
-    def _replica(self, name: str) -> Replica | None:
-        return next((each for each in self._router.replicas if each.id == name), None)

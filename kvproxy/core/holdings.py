@@ -14,21 +14,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kvproxy.core.echo_rate import EchoRate
-from kvproxy.core.kept_answers import kept_behind, whole
 from kvproxy.core.kv_events import Event
 from kvproxy.core.loadable import Loadable, Told
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
+from kvproxy.core.sent import NOTHING_HELD, Same, in_hbm, in_tiers, whole_blocks
 from kvproxy.core.silence import Silence
 from kvproxy.core.token_chain import Anchor, TokenChains
 from kvproxy.core.trust import Change, Source, Trust, is_wrong
 from kvproxy.core.types import Chain, Tier
-
-# What LMCache stores and finds whole.
-_CHUNK_TOKENS = 256
-_NOTHING_HELD = Match(0, 0, by_history=0)
 
 
 class Known(NamedTuple):
@@ -54,6 +50,9 @@ class Outcome(Struct, frozen=True, gc=False):
     restarted: bool = False
     silent: bool = False
     unreported: bool = False
+
+
+_NOTHING_NEW = Outcome()
 
 
 class Holdings:
@@ -84,10 +83,16 @@ class Holdings:
         self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, facts: Facts
     ) -> Match:
         """All sources are asked, also one that is not trusted: so it can win trust back."""
-        match = self._computed(replica, model, chain, prompt_tokens, facts.known)
-        if facts.told is None:
+        known, told = facts
+        echo_rate = self.echo_rate
+        match = in_tiers(self._ruler, replica, model, chain, prompt_tokens, echo_rate=echo_rate)
+        if not self.trust.trusts(replica.id, Source.HISTORY):
+            match = Match(0, 0, by_history=match.tokens)
+        if known is not None and replica.kv_events:
+            match = self._with_events(replica, model, match, prompt_tokens, known)
+        if told is None:
             return match
-        return self._with_told(replica, match, prompt_tokens, facts.told)
+        return self._with_told(replica, match, prompt_tokens, told)
 
     def _known(self, chain: Chain) -> Known | None:
         anchor = self.chains.anchor(chain)
@@ -104,40 +109,33 @@ class Holdings:
         """match() of each. Where history alone can tell, what it says is worked out once for all
         that hold the same: nothing, or the text that every prompt begins with."""
         hashes, (known, told) = chain.hashes, facts
-        same: dict[tuple[int, bool, int, int], Match] = {}
-        echoes = self.echo_rate.found_again(model)
+        first = hashes[0] if hashes else None
+        alone = told is None and not self.trust.distrusted
+        echo_rate, same = self.echo_rate, Same()
         found = []
         for replica in replicas:
-            if (
-                (known is not None and replica.kv_events)
-                or told is not None
-                or replica.dram is not None
-                or not self.trust.trusts(replica.id, Source.HISTORY)
-            ):
-                found.append(self.match(replica, model, chain, prompt_tokens, facts))
-                continue
-            blocks, parts = replica.hbm.find(hashes) if replica.hbm.begins(hashes) else (0, False)
-            answer = _answer(replica, hashes, blocks) if echoes else 0
-            key = (blocks, parts, replica.block_size, answer)
-            match = same.get(key) if blocks else _NOTHING_HELD
-            if match is None:
-                tokens = self._ruler.tokens_held(chain, blocks, model, parts=parts)
-                hbm = _hit(tokens, answer, prompt_tokens, replica.block_size)
-                match = same[key] = Match(blocks, hbm, by_history=hbm)
+            if not alone or replica.dram is not None or (known is not None and replica.kv_events):
+                match = self.match(replica, model, chain, prompt_tokens, facts)
+            elif first in replica.hbm.beginnings:
+                match = in_hbm(
+                    self._ruler,
+                    replica,
+                    model,
+                    chain,
+                    prompt_tokens,
+                    echo_rate=echo_rate,
+                    same=same,
+                )
+            else:
+                match = NOTHING_HELD
             found.append(match)
         return found
 
-    def _computed(
-        self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, known: Known | None
+    def _with_events(
+        self, replica: Replica, model: str, history: Match, prompt_tokens: int, known: Known
     ) -> Match:
-        """What the replica holds by its announcements, or by what was sent there."""
-        history = self._by_history(replica, model, chain, prompt_tokens)
-        by_history = history.tokens
-        if not self.trust.trusts(replica.id, Source.HISTORY):
-            history = Match(0, 0)
-        events = None if known is None else self._by_events(replica, model, prompt_tokens, known)
-        if events is None or known is None:
-            return Match(history.blocks, history.tokens, dram=history.dram, by_history=by_history)
+        """What the replica holds by its announcements, or by `history`."""
+        events = self._by_events(replica, model, prompt_tokens, known)
         has_say = self._has_say(replica, events, history, known)
         # What waits there evicts before this prompt's turn: history has counted that already.
         has_say = has_say and not (replica.load.waiting and history.tokens < events.tokens)
@@ -151,7 +149,7 @@ class Holdings:
             rank=events.rank,
             source=Source.EVENTS if rules else Source.HISTORY,
             by_events=events.tokens if has_say else None,
-            by_history=by_history,
+            by_history=history.by_history,
             echo=events.echo,
         )
 
@@ -165,23 +163,22 @@ class Holdings:
     ) -> Outcome:
         """The engine reported so many cached tokens where `match` was predicted."""
         self._silence.reported(replica.id)
+        name, size, observe = replica.id, replica.block_size, self.trust.observe
+        found = []
+        if match.by_history is not None:
+            found.append(observe(name, Source.HISTORY, match.by_history, reported, size))
         if match.by_events is not None:
             self._correct(replica, model, match, chain, reported)
-        changes: tuple[Change, ...] = ()
-        for source, predicted in (
-            (Source.HISTORY, match.by_history),
-            (Source.EVENTS, match.by_events),
-            (Source.COORDINATOR, match.by_coordinator),
-        ):
-            if predicted is not None:
-                size = replica.block_size
-                change = self.trust.observe(replica.id, source, predicted, reported, size)
-                if change is not None:
-                    changes = (*changes, change)
+            found.append(observe(name, Source.EVENTS, match.by_events, reported, size))
+        if match.by_coordinator is not None:
+            found.append(observe(name, Source.COORDINATOR, match.by_coordinator, reported, size))
+        changes = tuple(filter(None, found))
         restarted = self.trust.restarted(replica.id, match.tokens, reported)
         if restarted:
             replica.hbm.clear()
         silent = replica.kv_events and self._silence.unannounced(replica.id)
+        if not (changes or restarted or silent):
+            return _NOTHING_NEW
         return Outcome(changes, restarted, silent)
 
     def unreported(self, replica: Replica, match: Match) -> Outcome | None:
@@ -238,35 +235,14 @@ class Holdings:
         self._silence.forget(replica)
         self.trust.forget(replica)
 
-    def _by_history(self, replica: Replica, model: str, chain: Chain, prompt_tokens: int) -> Match:
-        blocks, parts = replica.hbm.find(chain.hashes)
-        hbm = 0
-        if blocks:
-            tokens = self._ruler.tokens_held(chain, blocks, model, parts=parts)
-            echoes = self.echo_rate.found_again(model)
-            answer = _answer(replica, chain.hashes, blocks) if echoes else 0
-            hbm = _hit(tokens, answer, prompt_tokens, replica.block_size)
-        if replica.dram is None:
-            return Match(blocks, hbm)
-        stored = replica.dram.match(chain.hashes)
-        if stored <= blocks:
-            return Match(blocks, hbm)
-        tokens = int(self._ruler.tokens_at(chain, stored, model))
-        dram = max(0, _whole(tokens, prompt_tokens, _CHUNK_TOKENS) - hbm)
-        return Match(stored if dram else blocks, hbm + dram, dram=dram)
-
-    def _by_events(
-        self, replica: Replica, model: str, prompt_tokens: int, known: Known
-    ) -> Match | None:
-        if not replica.kv_events:
-            return None
+    def _by_events(self, replica: Replica, model: str, prompt_tokens: int, known: Known) -> Match:
         anchor, size = known.anchor, known.anchor.block_size
         held = self.index.look_up(replica.id, known.blocks, size)
         anchored = anchor.at.length
         echo = held.blocks * size if held.blocks > anchored else 0
         if echo and not self.echo_rate.found_again(model):
             held = held.cut(anchored)
-        tokens = _whole(held.blocks * size, prompt_tokens, size)
+        tokens = whole_blocks(held.blocks * size, prompt_tokens, size)
         hbm = min(held.hbm * size, tokens)
         dram = min(held.dram * size, tokens - hbm)
         whole = min(anchored, held.blocks)
@@ -284,7 +260,7 @@ class Holdings:
     def _with_told(self, replica: Replica, match: Match, prompt_tokens: int, told: Told) -> Match:
         """Behind HBM the coordinator decides, unless announcements tell of more."""
         tiers = told.by_replica.get(replica.id, {})
-        loadable = _whole(sum(tiers.values()), prompt_tokens, replica.block_size)
+        loadable = whole_blocks(sum(tiers.values()), prompt_tokens, replica.block_size)
         adds = loadable > match.hbm
         if not self.trust.trusts(replica.id, Source.COORDINATOR):
             return replace(match, by_coordinator=loadable) if adds else match
@@ -328,21 +304,3 @@ class Holdings:
                 # The engine computed them just now, so they are there, but only once.
                 blocks = known.blocks[reported // known.anchor.block_size :]
                 self.index.one_copy(replica.id, blocks)
-
-
-def _answer(replica: Replica, hashes: "array[int]", blocks: int) -> int:
-    """Tokens of the answer that is held behind the first `blocks` blocks, where a prompt goes on
-    there."""
-    return kept_behind(replica.hbm, hashes[blocks - 1]) if 0 < blocks < len(hashes) else 0
-
-
-def _hit(tokens: float, answer: int, prompt_tokens: int, block_size: int) -> int:
-    """What is found of `tokens` tokens and the answer that begins in their last block."""
-    held = whole(int(tokens), block_size) + answer if answer else int(tokens)
-    return _whole(held, prompt_tokens, block_size)
-
-
-def _whole(tokens: int, prompt_tokens: int, block_size: int) -> int:
-    """Engines hit whole blocks and always compute the last prompt token."""
-    most = prompt_tokens - 1 if prompt_tokens <= tokens else tokens
-    return most // block_size * block_size if most > 0 else 0

@@ -276,12 +276,15 @@ class Frames:
     def feed(self, data: bytes) -> list[bytes]:
         """Payloads that are whole now; raises BrokenHopError."""
         held = self._held
+        if not held and len(data) >= 4 and _LENGTH.unpack_from(data)[0] == len(data) - 4:
+            # One frame and no more, as it nearly always is.
+            self._check(len(data) - 4)
+            return [data[4:]]
         held += data
         found, at = [], 0
         while len(held) - at >= 4:
             (length,) = _LENGTH.unpack_from(held, at)
-            if length > self._bytes_max:
-                raise BrokenHopError(f"a frame of {length} bytes")
+            self._check(length)
             if len(held) - at - 4 < length:
                 break
             found.append(bytes(memoryview(held)[at + 4 : at + 4 + length]))
@@ -289,6 +292,10 @@ class Frames:
         if at:
             del held[:at]
         return found
+
+    def _check(self, length: int) -> None:
+        if length > self._bytes_max:
+            raise BrokenHopError(f"a frame of {length} bytes")
 
 
 def pack(chain: Chain) -> Packed:

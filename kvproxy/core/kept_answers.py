@@ -32,11 +32,7 @@ def keep_answer(
 ) -> None:
     """Generated blocks take room in the cache like any other, until they are the oldest: then what
     stands before them is next."""
-    key = [prompt_hash ^ _ANSWER_MASK]
-    answer, held = hbm.pin(key)
-    if not held:
-        answer = hbm.extend(answer, key, [size])
-    hbm.release(answer, now, retention_s)
+    hbm.keep(prompt_hash ^ _ANSWER_MASK, size, now, retention_s)
 
 
 class Repeats(NamedTuple):

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 
 from kvproxy.core.items import Kind, kind_of
+from kvproxy.core.kept_prompts import write_through
 from kvproxy.core.pick import rendezvous
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router, session_key
@@ -13,11 +14,8 @@ from kvproxy.core.types import Chain, Identity, Learned
 def heard(router: Router, replica: Replica, model: str, chain: Chain, now: float) -> None:
     """Another proxy sent `chain` to `replica`."""
     for tree in (replica.hbm, replica.dram):
-        if tree is None or tree.match(chain.hashes) == len(chain):
-            continue
-        end, held = tree.pin(chain.hashes)
-        ends = router.ruler.token_ends(chain, held, model, end.end)
-        tree.release(tree.extend(end, chain.hashes[held:], ends), now)
+        if tree is not None and tree.match(chain.hashes) < len(chain):
+            write_through(router.ruler, tree, model, chain, now)
 
 
 def taught(router: Router, replicas: Mapping[str, Replica], lesson: Learned) -> None:

@@ -18,11 +18,16 @@ def rendezvous(key: bytes, candidates: Sequence[Replica]) -> Replica:
     """Highest of -w/ln(u) wins with probability proportional to w; ids break exact ties."""
     assert candidates
     behind = b"\0" + key
-    # 53 bits and a half: u is neither 0 nor 1, so its logarithm can be divided by.
-    draws = [
-        -replica.weight / log(((xxh3_64_intdigest(replica.id.encode() + behind) >> 11) + 0.5) / _U)
-        for replica in candidates
-    ]
+    drawn = [xxh3_64_intdigest(replica.id.encode() + behind) for replica in candidates]
+    weights = [replica.weight for replica in candidates]
+    draws: Sequence[float] = drawn
+    if weights.count(weights[0]) != len(weights):
+        # 53 bits and a half: u is neither 0 nor 1, so its logarithm can be divided by. It grows
+        # with u, so that equal weights need none.
+        draws = [
+            -weight / log(((bits >> 11) + 0.5) / _U)
+            for weight, bits in zip(weights, drawn, strict=True)
+        ]
     highest = max(draws)
     if draws.count(highest) == 1:
         return candidates[draws.index(highest)]

@@ -1,6 +1,7 @@
 """A decision on its way: what was looked up, what was chosen, and the claim that it made."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -23,6 +24,15 @@ class Lookup(Struct, frozen=True):
     matches: Sequence[Match]
     prompt_tokens: int
     home: Home | None
+
+
+class Decided(NamedTuple):
+    """Where a turn goes, and what was believed of that place when it was chosen."""
+
+    replica: Replica
+    match: Match
+    prompt_tokens: int
+    score: Score
 
 
 class Placing(Struct, frozen=True):
@@ -56,21 +66,18 @@ class Placing(Struct, frozen=True):
 
 
 class Placement(Struct, frozen=True, eq=False):
-    """A decision and the claim it made: settled exactly once, by finish or abort. `prefill` is the
-    claim on another replica that computes the prompt, to be settled on its own. `repeats`: the
-    answer of the turn before, which it may go on with."""
+    """A decision and the claim it made on `replica`: settled exactly once, by finish or abort.
+    `prefill` is the claim on another replica that computes the prompt, to be settled on its own.
+    `repeats`: the answer of the turn before, which it may go on with."""
 
     placing: Placing
+    replica: Replica
     policy: PolicyName
     hold: Hold
     end: Run
     at: float
     prefill: "Placement | None" = None
     repeats: Repeats = NO_REPEATS
-
-    @property
-    def replica(self) -> Replica:
-        return self.placing.replica
 
     @property
     def predicted_cached_tokens(self) -> int:

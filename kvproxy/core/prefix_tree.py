@@ -9,7 +9,7 @@ a conversation, not to its blocks. `tests/property` holds this to the per-block 
 import heapq
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import count
 
 _NOTHING = array("Q")
@@ -84,13 +84,11 @@ class PrefixTree:
         self.runs = 0
         self.evicted = 0
         self._root = Run(None, _NOTHING, array("I"))
+        # First blocks that are held: most replicas hold none of most prompts.
+        self.beginnings: Container[int] = self._root.children
         self._clock = count(1)
         self._tick = count()
         self._leaves: list[tuple[int, int, Run]] = []
-
-    def begins(self, hashes: Sequence[int]) -> bool:
-        """Whether the first block is held: most replicas hold none of most prompts."""
-        return len(hashes) > 0 and hashes[0] in self._root.children
 
     def match(self, hashes: Sequence[int]) -> int:
         """Number of leading blocks of `hashes` that are held. Changes nothing."""
@@ -116,9 +114,12 @@ class PrefixTree:
         run, at = self._root, 0
         while at < blocks:
             child = run.children.get(hashes[at])
-            if child is None or child.common(hashes, at) < len(child.hashes):
+            if child is None:
                 return None
             run, at = child, at + len(child.hashes)
+            # Chains that are alike in a block are so in all before it.
+            if at > blocks or child.hashes[-1] != hashes[at - 1]:
+                return None
         return run if at == blocks and len(run.children) > 1 else None
 
     def pin(self, hashes: Sequence[int]) -> tuple[Run, int]:
@@ -126,12 +127,20 @@ class PrefixTree:
 
         The end, or what extend() makes of it, must be given to release() exactly once.
         """
-        end, blocks = self._descend(hashes)
-        run: Run | None = end
-        while run is not None and run is not self._root:
-            run.pins += 1
-            run = run.parent
-        return end, blocks
+        run, at, size = self._root, 0, len(hashes)
+        while at < size:
+            child = run.children.get(hashes[at])
+            if child is None:
+                break
+            end = at + len(child.hashes)
+            if end > size or child.hashes[-1] != hashes[end - 1]:
+                shared = child.common(hashes, at)
+                run, at = self._split(child, shared), at + shared
+                run.pins += 1
+                break
+            child.pins += 1
+            run, at = child, end
+        return run, at
 
     def extend(self, end: Run, hashes: Sequence[int], ends: Sequence[int]) -> Run:
         """Add blocks behind a pinned end, ends[i] the position where block i ends in its chain;
@@ -162,7 +171,7 @@ class PrefixTree:
     def correct(self, end: Run, position: int) -> None:
         """The chain that ends with `end`, which is pinned, is so long and not as was believed; its
         last blocks bear the difference. Not when others go on behind it."""
-        if end.hashes and not end.children:
+        if end.hashes and not end.children and end.ends[-1] != position:
             before = end.end
             end.move_end(position)
             self.size += end.end - before
@@ -200,15 +209,30 @@ class PrefixTree:
         `at` is the time and `retention_s` how long it is wanted from then on: next_victim() has
         both.
         """
-        now = next(self._clock)
-        run: Run | None = end
-        while run is not None and run is not self._root:
+        now, run = next(self._clock), end
+        while run.parent is not None:
             assert run.pins > 0, "released twice"
             run.pins -= 1
             run.last_use, run.used_at, run.retention_s = now, at, retention_s
-            if not run.pins and not run.children:
-                self._offer(run)
             run = run.parent
+        # None but the end can be a leaf, and the root is none.
+        if end.hashes and not end.pins and not end.children:
+            self._offer(end)
+        if self.size > self.capacity:
+            self._shrink()
+
+    def keep(self, block: int, size: int, at: float = 0.0, retention_s: float = 0.0) -> None:
+        """pin, extend and release at once for a block that no other comes before or behind."""
+        run = self._root.children.get(block)
+        if run is None:
+            if self.size + size > self.capacity:
+                self._shrink(size)
+            run = Run(self._root, array("Q", (block,)), array("I", (size,)))
+            self._root.children[block] = run
+            self.size += size
+            self.runs += 1
+        run.last_use, run.used_at, run.retention_s = next(self._clock), at, retention_s
+        self._offer(run)
         if self.size > self.capacity:
             self._shrink()
 
@@ -234,20 +258,6 @@ class PrefixTree:
         if self.size > capacity:
             self._shrink()
 
-    def _descend(self, hashes: Sequence[int]) -> tuple[Run, int]:
-        """The run that ends the longest held prefix, split there if it went on, and its length."""
-        run, at, size = self._root, 0, len(hashes)
-        while at < size:
-            child = run.children.get(hashes[at])
-            if child is None:
-                break
-            end = at + len(child.hashes)
-            if end > size or child.hashes[-1] != hashes[end - 1]:
-                shared = child.common(hashes, at)
-                return self._split(child, shared), at + shared
-            run, at = child, end
-        return run, at
-
     def _split(self, run: Run, blocks: int) -> Run:
         """Put the first `blocks` of `run` above it; whoever pinned the run pins both parts."""
         parent = run.parent
@@ -265,11 +275,10 @@ class PrefixTree:
 
     def _offer(self, run: Run) -> None:
         """Remember an evictable leaf. Entries go stale when the run is used again: see _shrink."""
-        if run.pins == 0 and not run.children and run.hashes:
-            heapq.heappush(self._leaves, (run.last_use, next(self._tick), run))
-            if len(self._leaves) > 2 * self.runs + 64:
-                self._leaves = [entry for entry in self._leaves if self._is_live(entry)]
-                heapq.heapify(self._leaves)
+        heapq.heappush(self._leaves, (run.last_use, next(self._tick), run))
+        if len(self._leaves) > 2 * self.runs + 64:
+            self._leaves = [entry for entry in self._leaves if self._is_live(entry)]
+            heapq.heapify(self._leaves)
 
     def _is_live(self, entry: tuple[int, int, Run]) -> bool:
         last_use, _, run = entry
@@ -294,8 +303,9 @@ class PrefixTree:
         self.size -= freed
         self.evicted += freed
         if not keep:
-            assert run.parent is not None
-            del run.parent.children[first]
+            parent = run.parent
+            assert parent is not None
+            del parent.children[first]
             self.runs -= 1
-            if run.parent is not self._root:
-                self._offer(run.parent)
+            if parent.hashes and not parent.pins and not parent.children:
+                self._offer(parent)

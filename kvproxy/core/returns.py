@@ -16,6 +16,9 @@ _SHORT_S = 300.0
 _PRIOR_ENDS = 8.0
 _KEPT_PROMISE = 0.9
 
+_FORGET = 0.999
+_BUCKETS = 20
+_FIRST_S = 0.125
 # Counts grow instead of fading until they are scaled down again, long before a float runs out.
 _WEIGHT_MAX = 2.0**40
 
@@ -27,54 +30,53 @@ class Gaps:
     never returned as began. Both are forgotten at one rate; `prior` weighs as many even chances.
     """
 
-    _FORGET = 0.999
-    _BUCKETS = 20
-    _FIRST_S = 0.125
-
     def __init__(self, prior: float = 1.0) -> None:
-        self._gaps = [0.0] * self._BUCKETS
+        self._gaps = [0.0] * _BUCKETS
         self._ends = prior
         self._gaps[10] = prior
         # What one more counts beside those of before, which are forgotten by that.
         self._weight = 1.0
-        self._chances = dict.fromkeys(range(self._BUCKETS), 0.5)
+        self._chances = dict.fromkeys(range(_BUCKETS), 0.5)
 
     def began(self) -> None:
         self._ends += self._weight
         self._forget()
 
     def returned(self, gap_s: float) -> None:
-        self._gaps[self._bucket(gap_s)] += self._weight
+        self._gaps[_bucket(gap_s)] += self._weight
         self._forget()
 
     def chance(self, idle_s: float) -> float:
-        bucket = self._bucket(idle_s)
-        chance = self._chances.get(bucket)
+        # _bucket, spelt out: this is asked of the victim of every replica whose cache is full.
+        bucket = int(idle_s / _FIRST_S).bit_length() if idle_s > 0 else 0
+        chance = self._chances.get(bucket if bucket < _BUCKETS else _BUCKETS - 1)
         if chance is None:
+            bucket = _bucket(idle_s)
             behind = self._behind(bucket)
             chance = self._chances[bucket] = behind / (behind + self._ends or 1.0)
         return chance
 
     def later(self, idle_s: float) -> tuple[float, float]:
         """(returns after more than `idle_s`, ends) that the chance is made of."""
-        return self._behind(self._bucket(idle_s)) / self._weight, self._ends / self._weight
+        return self._behind(_bucket(idle_s)) / self._weight, self._ends / self._weight
 
     def _behind(self, bucket: int) -> float:
         """Half of a bucket lies behind its middle."""
         return sum(self._gaps[bucket + 1 :]) + self._gaps[bucket] / 2
 
-    def _bucket(self, gap_s: float) -> int:
-        doublings = int(gap_s / self._FIRST_S).bit_length() if gap_s > 0 else 0
-        return doublings if doublings < self._BUCKETS else self._BUCKETS - 1
-
     def _forget(self) -> None:
-        self._weight /= self._FORGET
+        self._weight /= _FORGET
         if self._chances:
             self._chances.clear()
         if self._weight > _WEIGHT_MAX:
             self._gaps = [gap / self._weight for gap in self._gaps]
             self._ends /= self._weight
             self._weight = 1.0
+
+
+def _bucket(gap_s: float) -> int:
+    doublings = int(gap_s / _FIRST_S).bit_length() if gap_s > 0 else 0
+    return doublings if doublings < _BUCKETS else _BUCKETS - 1
 
 
 class Returns:

@@ -12,30 +12,22 @@ from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.eligible import eligible, usable
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
-from kvproxy.core.kept_answers import (
-    NO_REPEATS,
-    answer_kept,
-    answer_room,
-    go_on,
-    keep_answer,
-    repeats,
-    whole,
-)
-from kvproxy.core.learn_end import learn_end
+from kvproxy.core.kept_answers import answer_kept, answer_room, keep_answer, whole
+from kvproxy.core.kept_prompts import pin_prompt, write_through
+from kvproxy.core.lessons import Teach, learn
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.pins import Pins
-from kvproxy.core.placement import Lookup, Placement, Placing
+from kvproxy.core.placement import Decided, Lookup, Placement, Placing
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.pools import Pools
 from kvproxy.core.prefix_index import PrefixIndex
-from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.replica import Replica, Role
 from kvproxy.core.response_homes import ResponseHomes
 from kvproxy.core.returns import Returns
 from kvproxy.core.ruler import Ruler
-from kvproxy.core.score import Asked, Match, Score, Weights, cheapest, score
+from kvproxy.core.score import TIE_S, Ahead, Asked, Match, Score, Weights, cheapest, score
 from kvproxy.core.token_chain import TokenChains
-from kvproxy.core.types import Chain, Identity, Learned, Usage
+from kvproxy.core.types import Chain, Identity, Usage
 from kvproxy.core.working_set import WorkingSet
 
 __all__ = ["Lookup", "Placement", "Placing", "Router"]
@@ -44,6 +36,7 @@ __all__ = ["Lookup", "Placement", "Placing", "Router"]
 _LIVE_S = 900.0
 
 _NOTHING: Mapping[str, int] = {}
+_NOBODY_WAITS: Mapping[str, Ahead] = {}
 
 
 class Router:
@@ -60,6 +53,7 @@ class Router:
         key_of: Callable[[Identity], SessionKey] = lambda identity: identity.key,
     ) -> None:
         self.replicas = list(replicas)
+        self._by_id = {replica.id: replica for replica in replicas}
         self.policy = policy
         self.pools = Pools(lambda: self.replicas)
         self.affinity = affinity
@@ -70,7 +64,7 @@ class Router:
         self.held = HeldTokens()
         self.disagg: Disagg | None = None
         self.key_of = key_of
-        self.teach: Callable[[Learned], None] | None = None
+        self.teach: Teach | None = None
         self.responses = ResponseHomes(affinity.max_sessions)
         self.pins = Pins()
         self._weights = weights
@@ -90,16 +84,16 @@ class Router:
         return Lookup(candidates, matches, prompt_tokens, self._home(identity, now))
 
     def asked(
-        self, lookup: Lookup, now: float, ahead_s: Callable[[Replica, float], float] | None = None
+        self, lookup: Lookup, now: float, lines: Mapping[str, Ahead] = _NOBODY_WAITS
     ) -> Asked:
-        """`ahead_s`: see Asked."""
+        """`lines`: see Asked."""
         home = lookup.home.replica if lookup.home else None
-        if home is not None and home not in [replica.id for replica in lookup.candidates]:
+        if home is not None and self._by_id.get(home) not in lookup.candidates:
             home = None
         # Only a new conversation asks for it.
         committed = self.working_set.by_replica(_LIVE_S, now) if home is None else _NOTHING
         chance = self.returns.chance
-        return Asked(lookup.prompt_tokens, home, self._weights, now, chance, committed, ahead_s)
+        return Asked(lookup.prompt_tokens, home, self._weights, now, chance, committed, lines)
 
     def choose(
         self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked
@@ -120,21 +114,56 @@ class Router:
         index = POLICIES[self.policy_of(identity.model)](view)
         return index, score(asked, lookup.candidates[index], lookup.matches[index])
 
+    def at_home(
+        self,
+        identity: Identity,
+        chain: Chain,
+        now: float,
+        exclude: frozenset[str] = frozenset(),
+        lines: Mapping[str, Ahead] = _NOBODY_WAITS,
+    ) -> Decided | None:
+        """The turn where its conversation lives, if it costs less there than moving alone would:
+        then choose() would come to the same, whatever the others hold. None where it may not."""
+        home = self._home(identity, now)
+        replica = self._by_id.get(home.replica) if home is not None else None
+        if (
+            replica is None
+            or replica.life.health is not Health.READY
+            or not replica.serves(identity.model)
+            or replica.id in exclude
+            or self.pins
+            or self.disagg is not None
+            or self.policy_of(identity.model) is not PolicyName.SECONDS
+        ):
+            return None
+        match, tokens = self.match(replica, identity, chain)
+        chance = self.returns.chance
+        asked = Asked(tokens, replica.id, self._weights, now, chance, _NOTHING, lines)
+        cost = score(asked, replica, match)
+        if cost.total_s + TIE_S >= self._weights.move_margin_s:
+            return None
+        self._sequence += 1
+        return Decided(replica, match, tokens, cost)
+
+    def decide(
+        self, identity: Identity, chain: Chain, now: float, exclude: frozenset[str] = frozenset()
+    ) -> Decided:
+        """Where a turn that is answered where it is computed would go, if nobody waited. Reserves
+        nothing; raises as look_up does."""
+        decided = self.at_home(identity, chain, now, exclude)
+        if decided is not None:
+            return decided
+        lookup = self.look_up(identity, chain, now, exclude)
+        index, cost = self.choose(identity, chain, lookup, self.asked(lookup, now))
+        return Decided(lookup.candidates[index], lookup.matches[index], lookup.prompt_tokens, cost)
+
     def place(
         self, identity: Identity, chain: Chain, now: float, exclude: frozenset[str] = frozenset()
     ) -> Placement:
-        """Look up, score, choose and reserve at once, without waiting."""
-        lookup = self.look_up(identity, chain, now, exclude)
-        index, cost = self.choose(identity, chain, lookup, self.asked(lookup, now))
-        placing = Placing(
-            identity,
-            chain,
-            lookup.candidates[index],
-            lookup.matches[index],
-            lookup.prompt_tokens,
-            cost,
+        """Decide and reserve at once, without waiting."""
+        return self.reserve(
+            Placing(identity, chain, *self.decide(identity, chain, now, exclude)), now
         )
-        return self.reserve(placing, now)
 
     def match(self, replica: Replica, identity: Identity, chain: Chain) -> tuple[Match, int]:
         """What `replica` holds of the prompt now, and the prompt's estimated tokens."""
@@ -145,31 +174,23 @@ class Router:
     def reserve(self, placing: Placing, now: float) -> Placement:
         """Load, cache model and affinity change together; finish or abort settles it."""
         identity, chain, replica = placing.identity, placing.chain, placing.replica
+        tokens = placing.prompt_tokens
         hold = replica.load.reserve(replica.id, placing.score.prefill_s, now)
         replica.make_room()
-        end, held = replica.hbm.pin(chain.hashes)
-        answer = NO_REPEATS
-        if held < len(chain.hashes):
-            if held:
-                tokens = int(self.ruler.tokens_at(chain, held, identity.model))
-                before, start = chain.hashes[held - 1], whole(tokens, replica.block_size)
-                answer = repeats(replica.hbm, before, start)
-                if self.holdings.echo_rate.found_again(identity.model):
-                    go_on(replica.hbm, answer.prompt_hash)
-            ends = self.ruler.token_ends(chain, held, identity.model, end.end)
-            end = replica.hbm.extend(end, chain.hashes[held:], ends)
-        self.held.add(placing.prompt_tokens, now)
-        replica.held_tokens += placing.prompt_tokens
+        echo_rate = self.holdings.echo_rate
+        end, answer = pin_prompt(self.ruler, replica, identity.model, chain, echo_rate)
+        self.held.add(tokens, now)
+        replica.held_tokens += tokens
         if replica.dram is not None:
-            self._store(replica.dram, chain, identity.model, now)
+            write_through(self.ruler, replica.dram, identity.model, chain, now)
         if identity.session:
-            self._bind(identity, replica, placing.prompt_tokens, now)
+            self._bind(identity, replica, tokens, now)
         if replica.kv_events:
             self.holdings.opened(placing.request_id, replica, chain)
-        leg = placing.prefill_leg()
+        leg = placing.prefill_leg() if placing.remote is not None else None
         prefill = self.reserve(leg, now) if leg is not None else None
         policy = self.policy_of(identity.model)
-        return Placement(placing, policy, hold, end, now, prefill, answer)
+        return Placement(placing, replica, policy, hold, end, now, prefill, answer)
 
     def elsewhere(
         self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked, whole: Choice
@@ -187,27 +208,21 @@ class Router:
         choice = disagg.choose(asked, lookup.candidates, lookup.matches, prefillers, whole)
         return choice if choice.remote is not None else None
 
-    def _store(self, dram: PrefixTree, chain: Chain, model: str, now: float) -> None:
-        """Prefill writes through to the DRAM tier, and what is found there is used again."""
-        end, held = dram.pin(chain.hashes)
-        ends = self.ruler.token_ends(chain, held, model, end.end)
-        dram.release(dram.extend(end, chain.hashes[held:], ends), now)
-
     def _bind(self, identity: Identity, replica: Replica, tokens: int, now: float) -> None:
-        home = self._home(identity, now)
-        if home is None:
-            self.returns.began(identity.retention_s)
-        else:
-            self.returns.returned(now - home.last_use, home.retention_s)
         key, retention_s = self.key_of(identity), identity.retention_s
-        self.bind(key, replica.id, tokens, now, retention_s)
+        before = self.bind(key, replica.id, tokens, now, retention_s)
+        if before is None:
+            self.returns.began(retention_s)
+        else:
+            self.returns.returned(now - before.last_use, before.retention_s)
 
     def bind(
         self, key: SessionKey, replica: str, tokens: int, now: float, retention_s: float = 0.0
-    ) -> None:
-        """The conversation's latest turn went to `replica`, through whichever proxy."""
-        self.affinity.bind(key, replica, tokens, now, retention_s)
+    ) -> Home | None:
+        """The conversation's latest turn went to `replica`, through whichever proxy; where it lived
+        so far."""
         self.working_set.touch(key, replica, tokens, now)
+        return self.affinity.bind(key, replica, tokens, now, retention_s)
 
     def place_anywhere(
         self, now: float, exclude: frozenset[str] = frozenset(), model: str = ""
@@ -223,18 +238,24 @@ class Router:
         nobody, nothing = Identity("", "", ""), Chain()
         placing = Placing(nobody, nothing, replica, Match(0, 0), 0, Score.FREE)
         hold = replica.load.reserve(replica.id, 0.0, now)
-        return Placement(placing, self.policy, hold, replica.hbm.pin(())[0], now)
+        return Placement(placing, replica, self.policy, hold, replica.hbm.pin(())[0], now)
 
     def add(self, replica: Replica) -> None:
-        assert all(replica.id != other.id for other in self.replicas)
+        assert replica.id not in self._by_id
         self.replicas.append(replica)
+        self._by_id[replica.id] = replica
 
     def remove(self, replica: Replica) -> None:
         """Requests under way there still settle with it; nobody else knows it any more."""
         self.replicas.remove(replica)
+        del self._by_id[replica.id]
         self.affinity.forget_replica(replica.id)
         self.pins.forget_replica(replica.id)
         self.holdings.forget(replica.id)
+
+    def replica(self, name: str) -> Replica | None:
+        """None if there is none of that id any more."""
+        return self._by_id.get(name)
 
     def policy_of(self, model: str) -> PolicyName:
         return self.pools.policies.get(model, self.policy)
@@ -258,20 +279,23 @@ class Router:
     def finish(self, placement: Placement, usage: Usage | None, now: float) -> Outcome | None:
         """The answer ended; `usage` is None where the engine did not say. Returns what came
         of the prediction, if that can be told."""
-        self._learn(placement, usage)
-        if usage is not None and len(placement.placing.chain):
-            size = placement.replica.block_size
-            placement.replica.hbm.correct(placement.end, whole(usage.prompt_tokens, size))
+        placing, replica, holdings = placement.placing, placement.replica, self.holdings
+        if usage is None:
+            self._settle(placement, None, now)
+            holdings.chains.finished(placing.request_id, 0)
+            return None
+        learn(self.ruler, holdings.echo_rate, placement, usage, self.teach)
+        if placing.chain.hashes:
+            replica.hbm.correct(placement.end, whole(usage.prompt_tokens, replica.block_size))
         self._settle(placement, usage, now)
-        placing, holdings = placement.placing, self.holdings
-        holdings.chains.finished(placing.request_id, usage.prompt_tokens if usage else 0)
-        if usage is None or placing.remote is not None:
+        holdings.chains.finished(placing.request_id, usage.prompt_tokens)
+        if placing.remote is not None:
             # What was fetched is reported as cached too: it says nothing of what was held.
             return None
-        if usage.cached_tokens is None:
-            return holdings.unreported(placing.replica, placing.match)
-        model, reported = placing.identity.model, usage.cached_tokens
-        return holdings.answered(placing.replica, model, placing.match, placing.chain, reported)
+        reported, match = usage.cached_tokens, placing.match
+        if reported is None:
+            return holdings.unreported(replica, match)
+        return holdings.answered(replica, placing.identity.model, match, placing.chain, reported)
 
     def abort(self, placement: Placement, now: float) -> None:
         """The request ended early, on whichever side. What was prefilled stays cached."""
@@ -282,46 +306,18 @@ class Router:
         self._settle(placement, None, now)
 
     def _settle(self, placement: Placement, usage: Usage | None, now: float) -> None:
-        replica = placement.replica
+        placing, replica = placement.placing, placement.replica
         replica.load.release(placement.hold, now)
         replica.make_room()
-        self.held.add(-placement.placing.prompt_tokens, now)
-        replica.held_tokens -= placement.placing.prompt_tokens
-        chain = placement.placing.chain
-        if usage is not None and len(chain.hashes):
+        self.held.add(-placing.prompt_tokens, now)
+        replica.held_tokens -= placing.prompt_tokens
+        chain, retention_s = placing.chain, placing.identity.retention_s
+        if usage is not None and chain.hashes:
             kept = answer_kept(usage, replica.block_size)
             if kept:
-                retention_s = placement.placing.identity.retention_s
                 keep_answer(replica.hbm, chain.end, kept, now, retention_s)
             replica.answered(answer_room(usage, replica.block_size))
-        replica.hbm.release(placement.end, now, placement.placing.identity.retention_s)
-
-    def _learn(self, placement: Placement, usage: Usage | None) -> None:
-        if usage is None:
-            return
-        chain, model = placement.placing.chain, placement.placing.identity.model
-        self.ruler.learn(chain, len(chain.hashes), usage.prompt_tokens, model)
-        replica = placement.replica
-        cached = usage.cached_tokens
-        hold = placement.hold
-        if cached is None or placement.placing.remote is not None:
-            return
-        predicted = placement.placing.match
-        if cached and predicted.source == "history" and predicted.blocks < len(chain.hashes):
-            learn_end(self.ruler, replica, chain, predicted, cached=cached, model=model)
-        again = placement.repeats.found(cached, usage.prompt_tokens)
-        if again is not None:
-            self.holdings.echo_rate.saw(model, again=again)
-            if again:
-                go_on(replica.hbm, placement.repeats.prompt_hash)
-        loads = predicted.dram or predicted.disk
-        miss, ttft_s = usage.prompt_tokens - cached, 0.0
-        if hold.first_token_at is not None and not loads:
-            ttft_s = hold.first_token_at - hold.at
-            replica.rate.observe(miss, ttft_s, hold.alone, usage.prompt_tokens)
-        if self.teach is not None and len(chain.hashes):
-            clean_s = ttft_s if hold.alone else 0.0
-            self.teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
+        replica.hbm.release(placement.end, now, retention_s)
 
     def _near(self, identity: Identity, now: float) -> Home | None:
         elder = identity.elder

@@ -8,17 +8,17 @@ new conversation brings KV that will want to stay). The part of a prefix that ev
 is in no term of any of them, so it attracts nobody.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
 from kvproxy.core.replica import Replica
 from kvproxy.core.returns import Worth
 
-_TIE_S = 1e-3
+TIE_S = 1e-3
 
 
 class Match(Struct, frozen=True, gc=False):
@@ -98,14 +98,20 @@ class Weights:
     disk_tok_s: float = 40_000.0
 
 
+class Ahead(Protocol):
+    """Those who wait for one replica."""
+
+    def ahead_s(self, prefill_s: float) -> float:
+        """Seconds of those who go before a turn that takes `prefill_s` there itself."""
+
+
 class Asked(Struct, frozen=True):
     """What is scored: a prompt of so many tokens, whose session lives on `home`, one of the
     candidates, if it does.
 
     `victim_worth` is the chance that what a replica would evict next is asked for again, by the
     seconds since it was used and those for which it was wanted from then on. `committed`: KV that
-    conversations have lately used, in tokens by replica. `ahead_s`: seconds of prefill that wait
-    for a replica before a turn which takes so many seconds there itself, None where nobody waits.
+    conversations have lately used, in tokens by replica. `lines`: who waits for it, by replica.
     """
 
     prompt_tokens: int
@@ -114,94 +120,96 @@ class Asked(Struct, frozen=True):
     now: float
     victim_worth: Worth
     committed: Mapping[str, int] = field(default_factory=dict)
-    ahead_s: Callable[[Replica, float], float] | None = None
+    lines: Mapping[str, Ahead] = field(default_factory=dict)
 
 
 def cheapest(asked: Asked, candidates: Sequence[Replica], matches: Sequence[Match]) -> list[int]:
     """Indexes of the candidates whose terms have the smallest sum, as `argmin` of `score` of all
     would find them.
 
-    This runs for every replica of every decision, so terms are added from the cheapest to find to
-    the dearest, and a candidate is left once its sum so far cannot win. The home comes first: for
-    most turns nobody else comes near it.
+    This runs for every replica of a decision, so terms are added from the cheapest to find to the
+    dearest, and a candidate is left once its sum so far cannot win. The home comes first: hardly
+    anybody else comes near it.
     """
     weights, prompt_tokens, home = asked.weights, asked.prompt_tokens, asked.home
+    crowding, delay, now = weights.crowding, weights.delay, asked.now
+    committed, waiting = asked.committed.get, asked.lines.get
     found: list[tuple[int, float]] = []
-    bar, last, miss, slower = inf, None, 0, False
-    for index in _home_first(candidates, home):
-        replica, match = candidates[index], matches[index]
-        rate, total_s = replica.rate, 0.0
+    bar, last, miss, load_s, slower = inf, None, 0, 0.0, False
+    for index, replica, match in _home_first(candidates, matches, home):
         if match is not last:
-            last, slower = match, bool(match.dram or match.disk)
+            last, slower, load_s = match, bool(match.dram or match.disk), 0.0
             miss = max(1, prompt_tokens - match.tokens)
+        rate = replica.rate
         if slower:
-            miss, total_s = _miss_and_load(asked, replica, match)
-        if rate.s_per_tok2:
-            prefill_s = rate.prefill_s(miss, prompt_tokens)
-        else:
-            prefill_s = miss * rate.s_per_tok
-        total_s += prefill_s + rate.base_s
+            miss, load_s = _miss_and_load(asked, replica, match)
+        # rate.prefill_s, spelt out where it is a product.
+        bent, s_per_tok = rate.s_per_tok2, rate.s_per_tok
+        prefill_s = rate.prefill_s(miss, prompt_tokens) if bent else miss * s_per_tok
+        total_s = load_s + prefill_s + rate.base_s
         if home is None:
-            committed = asked.committed.get(replica.id, 0)
-            if committed:
-                total_s += weights.crowding * rate.prefill_s(committed)
+            there = committed(replica.id, 0)
+            total_s += crowding * (rate.prefill_s(there) if bent else there * s_per_tok)
         elif home != replica.id:
             total_s += weights.move_margin_s
         if total_s > bar:
             continue
-        total_s += _others_s(asked, replica, prefill_s)
+        load = replica.load
+        if load.decoding:
+            total_s += delay * prefill_s * load.decoding
+        # load.queue_s, spelt out.
+        left_s = load.free_at - now
+        total_s += left_s if left_s > load.behind_s else load.behind_s  # noqa: FURB136
+        if load.declines_until > now:
+            total_s += load.declines_until - now
+        line = waiting(replica.id)
+        if line is not None:
+            total_s += line.ahead_s(prefill_s)
         if total_s <= bar and replica.hbm.size + miss > replica.hbm_tokens:
-            total_s += pushed_out_s(replica, miss, asked.now, asked.victim_worth)
+            total_s += pushed_out_s(replica, miss, now, asked.victim_worth)
         if total_s <= bar:
             found.append((index, total_s))
-            bar = min(bar, total_s + _TIE_S)
-    return sorted(index for index, total_s in found if total_s <= bar)
+            bar = min(bar, total_s + TIE_S)
+    return sorted([index for index, total_s in found if total_s <= bar])
 
 
-def _others_s(asked: Asked, replica: Replica, prefill_s: float) -> float:
-    """Queue and delay: the terms that others who use the replica are the reason of."""
-    load = replica.load
-    waiting = load.waiting
-    # load.decoding, spelt out.
-    decoding = load.in_flight - len(waiting) + load.foreign_running
-    total_s = asked.weights.delay * prefill_s * decoding
-    if waiting or load.foreign_waiting or load.declines_until > asked.now:
-        total_s += load.queue_s(asked.now)
-    if asked.ahead_s is not None:
-        total_s += asked.ahead_s(replica, prefill_s)
-    return total_s
-
-
-def _home_first(candidates: Sequence[Replica], home: str | None) -> Iterable[int]:
-    indexes = range(len(candidates))
+def _home_first(
+    candidates: Sequence[Replica], matches: Sequence[Match], home: str | None
+) -> Iterable[tuple[int, Replica, Match]]:
+    everybody = zip(range(len(candidates)), candidates, matches, strict=True)
     if home is None or candidates[0].id == home:
-        return indexes
-    at = [replica.id for replica in candidates].index(home)
-    return (at, *indexes[:at], *indexes[at + 1 :])
+        return everybody
+    listed = list(everybody)
+    listed.insert(0, listed.pop([replica.id for replica in candidates].index(home)))
+    return listed
 
 
 def score(asked: Asked, replica: Replica, match: Match) -> Score:
     """Every term by name, for the decision that is explained."""
-    weights, rate, load = asked.weights, replica.rate, replica.load
+    weights, rate, load, home = asked.weights, replica.rate, replica.load, asked.home
     miss, load_s = max(1, asked.prompt_tokens - match.tokens), 0.0
     if match.dram or match.disk:
         miss, load_s = _miss_and_load(asked, replica, match)
     prefill_s = rate.prefill_s(miss, asked.prompt_tokens)
-    moves = asked.home is not None and asked.home != replica.id
-    committed_s = ahead_s = 0.0
-    if asked.home is None:
-        committed_s = rate.prefill_s(asked.committed.get(replica.id, 0))
-    if asked.ahead_s is not None:
-        ahead_s = asked.ahead_s(replica, prefill_s)
+    move_s = crowding_s = eviction_s = 0.0
+    if home is None:
+        crowding_s = weights.crowding * rate.prefill_s(asked.committed.get(replica.id, 0))
+    elif home != replica.id:
+        move_s = weights.move_margin_s
+    queue_s = load.queue_s(asked.now)
+    if asked.lines and (line := asked.lines.get(replica.id)) is not None:
+        queue_s += line.ahead_s(prefill_s)
+    if replica.hbm.size + miss > replica.hbm_tokens:
+        eviction_s = pushed_out_s(replica, miss, asked.now, asked.victim_worth)
     return Score(
-        queue_s=load.queue_s(asked.now) + ahead_s,
-        prefill_s=prefill_s,
-        move_s=weights.move_margin_s if moves else 0.0,
-        crowding_s=weights.crowding * committed_s,
-        delay_s=weights.delay * prefill_s * load.decoding,
-        eviction_s=pushed_out_s(replica, miss, asked.now, asked.victim_worth),
-        base_s=rate.base_s,
-        load_s=load_s,
+        queue_s,
+        prefill_s,
+        move_s,
+        crowding_s,
+        weights.delay * prefill_s * load.decoding,
+        eviction_s,
+        rate.base_s,
+        load_s,
     )
 
 
@@ -224,9 +232,7 @@ def pushed_out_s(replica: Replica, miss: int, now: float, victim_worth: Worth) -
     """Expected recompute of the prefixes that `miss` new tokens push out of the cache."""
     cache = replica.hbm
     excess = cache.size + miss - replica.hbm_tokens
-    if excess <= 0:
-        return 0.0
-    victim = cache.next_victim()
+    victim = cache.next_victim() if excess > 0 else None
     if victim is None:
         return 0.0
     lost_s = replica.rate.prefill_s(min(miss, excess))
@@ -236,4 +242,4 @@ def pushed_out_s(replica: Replica, miss: int, now: float, victim_worth: Worth) -
 def argmin(totals: Sequence[float]) -> list[int]:
     """Indexes of the smallest values: ties within a millisecond are ties."""
     best = min(totals)
-    return [index for index, total in enumerate(totals) if total <= best + _TIE_S]
+    return [index for index, total in enumerate(totals) if total <= best + TIE_S]

@@ -25,12 +25,14 @@ class Shares:
 
     def charge(self, tenant: str, prefill_s: float) -> None:
         """`tenant` was given so many seconds; the present is where it started."""
-        start = self._clock(tenant)
-        self._present = max(self._present, start)
-        self._clocks[tenant] = start + prefill_s / self._weights.get(tenant, 1.0)
-        if len(self._clocks) > _TENANTS_MAX:
+        clocks = self._clocks
+        start = clocks.get(tenant, 0.0)
+        start = max(start, self._present)
+        self._present = start
+        clocks[tenant] = start + prefill_s / self._weights.get(tenant, 1.0)
+        if len(clocks) > _TENANTS_MAX:
             # Whoever is hardly ahead of the present loses least by standing at it.
-            del self._clocks[min(self._clocks, key=self._clocks.__getitem__)]
+            del clocks[min(clocks, key=clocks.__getitem__)]
 
     def _clock(self, tenant: str) -> float:
         return max(self._present, self._clocks.get(tenant, 0.0))

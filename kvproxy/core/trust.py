@@ -41,18 +41,12 @@ class Change(NamedTuple):
     reported: int
 
 
-class _Record:
-    __slots__ = ("wrong",)
-
-    def __init__(self) -> None:
-        self.wrong: deque[bool] = deque(maxlen=_WINDOW)
-
-
 class Trust:
     """Records by replica and source. Only observe and forget change it."""
 
     def __init__(self) -> None:
-        self._records: dict[tuple[str, Source], _Record] = {}
+        # Of late predictions, whether they were wrong.
+        self._records: dict[tuple[str, Source], deque[bool]] = {}
         self._zeroes: dict[str, int] = {}
         self.distrusted: set[tuple[str, Source]] = set()
 
@@ -62,7 +56,7 @@ class Trust:
     def figures(self) -> Iterator[tuple[str, Source, float]]:
         """Share of late predictions that were right, by replica and source."""
         for (replica, source), record in self._records.items():
-            yield replica, source, 1.0 - sum(record.wrong) / max(1, len(record.wrong))
+            yield replica, source, 1.0 - sum(record) / max(1, len(record))
 
     def observe(
         self, replica: str, source: Source, predicted: int, reported: int, block_size: int
@@ -72,14 +66,18 @@ class Trust:
             return None
         record = self._records.get((replica, source))
         if record is None:
-            record = self._records[replica, source] = _Record()
-        record.wrong.append(is_wrong(predicted, reported, block_size))
-        wrong, of = sum(record.wrong), len(record.wrong)
+            record = self._records[replica, source] = deque(maxlen=_WINDOW)
+        # As most predictions are.
+        right = predicted == reported or not is_wrong(predicted, reported, block_size)
+        record.append(not right)
         trusted = not self.distrusted or (replica, source) not in self.distrusted
+        if right and trusted:
+            return None
+        wrong, of = sum(record), len(record)
         if trusted:
             changed = wrong >= _WRONG_MIN and 2 * wrong > of
         else:
-            late = list(record.wrong)[-_REGAIN_WINDOW:]
+            late = list(record)[-_REGAIN_WINDOW:]
             changed = len(late) == _REGAIN_WINDOW and 4 * sum(late) < len(late)
         if not changed:
             return None
@@ -87,7 +85,7 @@ class Trust:
             self.distrusted.add((replica, source))
         else:
             self.distrusted.discard((replica, source))
-        record.wrong.clear()
+        record.clear()
         return Change(replica, source, not trusted, wrong, of, predicted, reported)
 
     def forget(self, replica: str) -> None:

@@ -3,7 +3,8 @@
 A conversation counts with its latest prompt, on the replica of its latest turn, in every window
 that reaches back to that turn. Text that conversations share counts once for each.
 
-Windows are kept as the bands between them, so that a turn moves one entry and not one a window.
+Windows are kept as the bands between them, so that a turn moves one entry and not one a window;
+what a window holds is summed up whenever that changes, so that asking costs nothing.
 """
 
 from collections import OrderedDict, defaultdict
@@ -40,16 +41,20 @@ class WorkingSet:
         """A turn of `tokens` prompt tokens went to `replica`."""
         if now > self._due:
             self._expire(now)
-        newest = self._bands[0]
-        use = self._uses.get(key)
-        if use is None:
-            use = self._uses[key] = Use(replica, tokens, now)
+        newest, use = self._bands[0], self._uses.get(key)
+        if use is not None and not use.band and use.replica == replica:
+            # As most turns do, it goes on where it was a moment ago.
+            newest.uses.move_to_end(key)
+            grown = tokens - use.tokens
+            use.tokens, use.at = tokens, now
         else:
-            self._bands[use.band].take(key, use)
-            use.replica, use.tokens, use.at, use.band = replica, tokens, now, 0
-        newest.put(key, use)
-        due = now + newest.end_s
-        self._due = min(self._due, due)
+            if use is not None:
+                self._remove(key, use)
+            self._uses[key] = newest.uses[key] = Use(replica, tokens, now)
+            grown = tokens
+        if grown:
+            self._count(0, replica, grown)
+        self._due = min(self._due, now + newest.end_s)
         if len(self._uses) > self._sessions_max:
             self._drop_oldest()
 
@@ -59,14 +64,8 @@ class WorkingSet:
         return by_replica.get(replica, 0) if replica is not None else sum(by_replica.values())
 
     def by_replica(self, window_s: float, now: float) -> Mapping[str, int]:
-        """As `tokens`, of all replicas at once."""
-        newest, *older = self._within(window_s, now)
-        found = defaultdict(int, newest.by_replica)
-        for band in older:
-            if band.uses:
-                for replica, tokens in band.by_replica.items():
-                    found[replica] += tokens
-        return found
+        """As `tokens`, of all replicas at once; to look at before anything changes."""
+        return self._within(window_s, now)[-1].by_replica
 
     def sessions(self, window_s: float, now: float) -> int:
         return sum(len(band.uses) for band in self._within(window_s, now))
@@ -86,40 +85,45 @@ class WorkingSet:
                 if now - use.at <= band.end_s:
                     self._due = min(self._due, use.at + band.end_s)
                     break
-                band.take(key, use)
+                del band.uses[key]
+                band.count(use.replica, -use.tokens)
                 if older is None:
                     del self._uses[key]
                 else:
                     use.band = index + 1
-                    older.put(key, use)
+                    older.uses[key] = use
 
     def _drop_oldest(self) -> None:
         for band in reversed(self._bands):
             oldest = band.oldest()
             if oldest is not None:
-                band.take(*oldest)
-                del self._uses[oldest[0]]
+                self._remove(*oldest)
                 return
+
+    def _remove(self, key: Hashable, use: Use) -> None:
+        del self._bands[use.band].uses[key], self._uses[key]
+        self._count(use.band, use.replica, -use.tokens)
+
+    def _count(self, newest: int, replica: str, tokens: int) -> None:
+        """So many more in the window of band `newest`, and in all that reach farther back."""
+        for band in self._bands[newest:]:
+            band.count(replica, tokens)
 
 
 class _Band:
-    """Conversations whose age lies between the end of the band before and `end_s`, oldest first."""
+    """Conversations whose age lies between the end of the band before and `end_s`, oldest first;
+    `by_replica`: tokens of all that are no older than `end_s`, those of newer bands too."""
 
     def __init__(self, end_s: float) -> None:
         self.end_s = end_s
         self.uses: OrderedDict[Hashable, Use] = OrderedDict()
         self.by_replica: defaultdict[str, int] = defaultdict(int)
 
-    def put(self, key: Hashable, use: Use) -> None:
-        self.uses[key] = use
-        self.by_replica[use.replica] += use.tokens
-
-    def take(self, key: Hashable, use: Use) -> None:
-        del self.uses[key]
-        left = self.by_replica[use.replica] = self.by_replica[use.replica] - use.tokens
+    def count(self, replica: str, tokens: int) -> None:
+        left = self.by_replica[replica] = self.by_replica[replica] + tokens
         if not left:
             # Replicas come and go, and leave no names behind.
-            del self.by_replica[use.replica]
+            del self.by_replica[replica]
 
     def oldest(self) -> tuple[Hashable, Use] | None:
         return next(iter(self.uses.items()), None)

@@ -52,7 +52,7 @@ def decision(replicas: int, session: int) -> Callable[[], object]:
     lookup = router.look_up(identity, chain, NOW)
 
     def decide() -> object:
-        asked = router.asked(lookup, NOW, admission.ahead_s)
+        asked = router.asked(lookup, NOW, admission._waiting)
         return router.choose(identity, chain, lookup, asked)
 
     return decide
@@ -62,6 +62,15 @@ def decision(replicas: int, session: int) -> Callable[[], object]:
 @pytest.mark.parametrize("session", [77, SESSIONS + 1], ids=["known", "new"])
 def test_score_and_pick(benchmark: BenchmarkFixture, replicas: int, session: int) -> None:
     benchmark(decision(replicas, session))
+
+
+@REPLICAS
+@pytest.mark.parametrize("session", [77, SESSIONS + 1], ids=["known", "new"])
+def test_a_whole_decision(benchmark: BenchmarkFixture, replicas: int, session: int) -> None:
+    """With looking up who holds what, and where a conversation lives."""
+    router = busy_router(replicas)
+    identity, chain = Identity("", "m", f"s{session}"), make_chain(f"{session:256}", "x" * 640)
+    benchmark(lambda: router.decide(identity, chain, NOW))
 
 
 @REPLICAS

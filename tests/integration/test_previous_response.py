@@ -112,7 +112,7 @@ async def test_a_replica_that_is_gone_takes_its_responses_along(
 ) -> None:
     client, app = service
     made, replica = await turn(client, TEXT, None)
-    app.router.replicas[:] = [each for each in app.router.replicas if each.id != replica]
+    app.router.remove(next(each for each in app.router.replicas if each.id == replica))
     with pytest.raises(openai.NotFoundError, match=made):
         await turn(client, "go on", made)
     assert 'kvproxy_response_pins_total{outcome="gone"} 1.0' in app.metrics.page().decode()

@@ -9,10 +9,10 @@ from tests.benchmark.count import run
 
 # Bytecodes of CPython 3.11 (later versions run fewer), and calls of Python functions and of C.
 BUDGETS = {
-    "W1": (13_700, 480, 400),
-    "W2": (18_200, 575, 620),
+    "W1": (11_300, 390, 340),
+    "W2": (15_600, 490, 540),
     "W3": (300, 9, 12),
-    "W1-traced": (21_500, 750, 730),
+    "W1-traced": (13_900, 480, 430),
 }
 
 

@@ -91,6 +91,19 @@ class TreeAndTwin(RuleBasedStateMachine):
         self.open.remove(holding)
         return multiple()
 
+    @rule(symbol=st.integers(10, 13))
+    def keep(self, symbol: int) -> None:
+        """A block that no path has, as an answer is."""
+        self.now += 1.0
+        [block] = hashes = chain_of([symbol], 0)
+        size = max(1, self.size_of(block))
+        twin, held = self.twin.pin(hashes)
+        if not held:
+            self.twin.extend(twin, hashes, [size])
+        self.twin.release(twin, self.now)
+        self.tree.keep(block, size, self.now)
+        self.seen.add((symbol,))
+
     @rule()
     def reset(self) -> None:
         self.tree.clear()

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
+from kvproxy.core.line import Line, Ticket
+from kvproxy.core.placement import Decided
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.prefix_tree import Run
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Router
+from kvproxy.core.score import Score, Weights
 from kvproxy.core.types import Chain, Identity, Usage
 from tests.support.makers import make_chain, make_replica, make_router
 
@@ -135,7 +138,6 @@ def check_never_negative(router: Router) -> None:
         assert all(hold.prefill_s >= 0 for hold in load.waiting.values())
         assert replica.hbm.size >= 0
         assert router.affinity.sessions(replica.id) >= 0
-        assert router.affinity.committed_tokens(replica.id) >= 0
 
 
 @POLICIES
@@ -166,3 +168,25 @@ def test_same_inputs_same_decisions(policy: PolicyName, seed: int, router_seed: 
             life.step()
         decisions.append(life.decisions)
     assert decisions[0] == decisions[1]
+
+
+@FEWER
+@given(RANDOMS)
+def test_who_stays_at_home_would_do_so_whoever_was_asked(random: Random) -> None:
+    life = new_life(random, PolicyName.SECONDS)
+    router = life.router
+    router._weights = Weights(move_margin_s=random.choice([0.0, 0.004, 0.02, 2.0]))
+    for _ in range(60):
+        life.step()
+        identity, chain = Identity("t", "m", random.choice(["s1", "s2", "s3"])), some_chain(random)
+        lines = {"r0": Line(), "r1": Line()}
+        cost = Score.FREE._replace(prefill_s=random.choice([0.0, 0.01]))
+        lines["r1"].join(Ticket(identity, chain, life.now, score=cost))
+        stays = router.at_home(identity, chain, life.now, frozenset(), lines)
+        if stays is not None:
+            lookup = router.look_up(identity, chain, life.now)
+            asked = router.asked(lookup, life.now, lines)
+            index, cost = router.choose(identity, chain, lookup, asked)
+            tokens = lookup.prompt_tokens
+            everybody = Decided(lookup.candidates[index], lookup.matches[index], tokens, cost)
+            assert stays == everybody

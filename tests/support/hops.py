@@ -82,6 +82,8 @@ class MemoryLink:
         if self.up:
             self._out.append(message)
 
+    mention = say
+
     async def ask(self, make: Callable[[int], hop.FromWorker]) -> hop.FromPlacement:
         if not self.up:
             raise LostError

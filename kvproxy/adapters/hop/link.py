@@ -14,6 +14,7 @@ log = logging.getLogger("kvproxy.hop")
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 1.0
 _LOOK_S = 0.5
+_LATEST_S = 0.005
 
 
 class LostError(Exception):
@@ -55,6 +56,7 @@ class HopLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._out: list[hop.FromWorker] = []
         self._due: asyncio.Handle | None = None
+        self._late = False
         self._questions: dict[int, asyncio.Future[hop.FromPlacement]] = {}
         self._q = 0
         self._heard_at = 0.0
@@ -82,8 +84,21 @@ class HopLink(asyncio.Protocol):
         if not self.up:
             return
         self._out.append(message)
+        if self._due is not None and self._late:
+            self._due.cancel()
+            self._due = None
         if self._due is None:
-            self._due = asyncio.get_running_loop().call_soon(self._flush)
+            self._due, self._late = asyncio.get_running_loop().call_soon(self._flush), False
+
+    def mention(self, message: hop.FromWorker) -> None:
+        """Goes out with what is said next, or soon by itself: nobody waits for it, and a frame of
+        its own would cost both sides more than it says."""
+        if not self.up:
+            return
+        self._out.append(message)
+        if self._due is None:
+            loop = asyncio.get_running_loop()
+            self._due, self._late = loop.call_later(_LATEST_S, self._flush), True
 
     def next_question(self) -> "tuple[int, asyncio.Future[hop.FromPlacement]]":
         self._q += 1

@@ -104,7 +104,7 @@ class HopPlacer:
         else:
             placement.replica.load.first_token(placement.hold, self.clock())
         if claim.known:
-            self.link.say(hop.Began(claim.n, claim.well))
+            self.link.mention(hop.Began(claim.n, claim.well))
             claim.well = False
 
     def finish(self, record: Record, placement: Placement) -> None:
@@ -130,7 +130,12 @@ class HopPlacer:
             if claim.tell and fits and record.turn is not None:
                 prompt = (salt_of(record.turn), record.exchange.path, record.body)
         response = (record.tenant, record.response) if record.response else None
-        self.link.say(hop.Done(claim.n, claim.well, figures, prompt, response))
+        done = hop.Done(claim.n, claim.well, figures, prompt, response)
+        if response is not None:
+            # The client may go on from it at once, through whichever worker.
+            self.link.say(done)
+        else:
+            self.link.mention(done)
 
     def abort(self, placement: Placement) -> None:
         claim = self.claims.pop(placement)
@@ -245,7 +250,7 @@ class HopPlacer:
             # Its request was cancelled; that was told, but maybe before it was asked there.
             self.link.say(hop.Abort(placed.n, well=False))
             return
-        replica = next((r for r in self.router.replicas if r.id == placed.replica), None)
+        replica = self.router.replica(placed.replica)
         if asked.future.done() or replica is None:
             self.link.say(hop.Abort(placed.n, well=False))
             if not asked.future.done():
@@ -269,7 +274,7 @@ class HopPlacer:
             placed.waited_s,
         )
         hold = replica.load.reserve(replica.id, score.prefill_s, now)
-        placement = Placement(placing, self.router.policy, hold, _NOWHERE, now)
+        placement = Placement(placing, replica, self.router.policy, hold, _NOWHERE, now)
         if placed.step is not None and record.identity is not None:
             record.step = _step(placed, record.identity.agent, placing.chain)
             record.stake = Stake(*placed.stake) if placed.stake is not None else None

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -58,6 +58,15 @@ class HopServer:
         self._recall = recall
         self.connections: dict[int, _Connection] = {}
         self.lost_workers = 0
+        # What is not for the desk, or not at once.
+        self._aside: dict[type, Callable[[int, str, Any], None]] = {
+            hop.Figures: self._takes_figures,
+            hop.Show: self._begins_to_show,
+        }
+        if recall is not None:
+            self._aside[hop.Place] = self._begins_to_recall
+        # Those that have something to say.
+        self._spoken: list[_Connection] = []
         self._told: Sequence[hop.ReplicaState] = ()
         self._number = 0
         self._listener: asyncio.Server | None = None
@@ -100,6 +109,9 @@ class HopServer:
         if connection is not None:
             connection.say(message)
 
+    def spoke(self, connection: "_Connection") -> None:
+        self._spoken.append(connection)
+
     def changed(self) -> None:
         """A replica is not what it was, or load is: whoever may go now goes, and all are told."""
         self.desk.poll(self._clock())
@@ -134,25 +146,22 @@ class HopServer:
 
     def heard(self, number: int, name: str, messages: Sequence[hop.FromWorker]) -> None:
         """All that came in one turn. Raises BrokenHopError."""
-        began, answered = self._clock(), False
+        now = self._clock()
         for message in messages:
-            if isinstance(message, hop.Figures):
-                self._figures(name, message)
-            elif isinstance(message, hop.Show):
-                self._spawn(self._shows(number, message))
-            elif isinstance(message, hop.Place) and self._recall is not None:
-                self._spawn(self._recalls(number, message, self._recall(message)))
+            aside = self._aside.get(type(message))
+            if aside is None:
+                self.desk.take(number, message, now)
             else:
-                answered |= isinstance(message, hop.Place | hop.Anywhere)
-                self.desk.take(number, message, self._clock())
-        if answered:
-            self.say(number, hop.Handled(self._clock() - began))
+                aside(number, name, message)
+        if messages and self._spoken:
+            self.say(number, hop.Handled(self._clock() - now))
         if self._admission.length and self._tick is None:
             self._tick = asyncio.get_running_loop().call_later(_TICK_S, self._ticks)
         self.flush()
 
     def flush(self) -> None:
-        for connection in list(self.connections.values()):
+        spoken, self._spoken = self._spoken, []
+        for connection in spoken:
             connection.flush()
 
     def state(self) -> hop.State:
@@ -162,6 +171,16 @@ class HopServer:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _takes_figures(self, number: int, name: str, figures: hop.Figures) -> None:
+        self._figures(name, figures)
+
+    def _begins_to_show(self, number: int, name: str, asked: hop.Show) -> None:
+        self._spawn(self._shows(number, asked))
+
+    def _begins_to_recall(self, number: int, name: str, asked: hop.Place) -> None:
+        assert self._recall is not None
+        self._spawn(self._recalls(number, asked, self._recall(asked)))
 
     async def _recalls(self, number: int, asked: hop.Place, recalled: Awaitable[None]) -> None:
         await recalled
@@ -233,6 +252,8 @@ class _Connection(asyncio.Protocol):
             self._server.left(self._number, self._name)
 
     def say(self, message: hop.FromPlacement) -> None:
+        if not self._out:
+            self._server.spoke(self)
         self._out.append(message)
 
     def ask(self, what: str, about: str) -> "asyncio.Future[bytes]":
@@ -264,12 +285,14 @@ class _Connection(asyncio.Protocol):
             self._number = self._server.joined(self)
             self.say(self._server.state())
             log.info("worker %s (pid %d) has joined", first.worker, first.pid)
-        others = []
-        for message in messages:
-            if isinstance(message, hop.Heard):
-                question = self._questions.pop(message.q, None)
-                if question is not None and not question.done():
-                    question.set_result(message.body)
-            else:
-                others.append(message)
-        self._server.heard(self._number, self._name, others)
+        if self._questions:
+            messages = [message for message in messages if not self._is_answer(message)]
+        self._server.heard(self._number, self._name, messages)
+
+    def _is_answer(self, message: hop.FromWorker) -> bool:
+        if not isinstance(message, hop.Heard):
+            return False
+        question = self._questions.pop(message.q, None)
+        if question is not None and not question.done():
+            question.set_result(message.body)
+        return True

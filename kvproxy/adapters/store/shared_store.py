@@ -150,11 +150,8 @@ class SharedStore:
 
     def _proposed(self, identity: Identity, chain: Chain, now: float) -> Bound:
         """Where the turn would go if it went now."""
-        router = self._router
-        lookup = router.look_up(identity, chain, now)
-        index, _ = router.choose(identity, chain, lookup, router.asked(lookup, now))
-        replica = lookup.candidates[index].id
-        return Bound(self.origin, replica, lookup.prompt_tokens, ())
+        decided = self._router.decide(identity, chain, now)
+        return Bound(self.origin, decided.replica.id, decided.prompt_tokens, ())
 
     def _acquire(self, key: bytes, bound: Bound) -> Command:
         values = (bound.origin, bound_bytes(bound), _HOLD_MS)

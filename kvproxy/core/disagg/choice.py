@@ -114,7 +114,8 @@ def _offer(asked: Asked, replica: Replica, match: Match, *, pulls: bool) -> _Off
         return _Offer(remote, 0.0, 0.0, 0.0) if match.tokens else None
     miss = max(1, asked.prompt_tokens - match.tokens)
     prefill_s = replica.rate.prefill_s(miss, asked.prompt_tokens)
-    ahead_s = asked.ahead_s(replica, prefill_s) if asked.ahead_s is not None else 0.0
+    line = asked.lines.get(replica.id)
+    ahead_s = line.ahead_s(prefill_s) if line is not None else 0.0
     queue_s = replica.load.queue_s(asked.now) + ahead_s
     ready_s = queue_s + prefill_s + replica.rate.base_s
     delay_s = asked.weights.delay * prefill_s * replica.load.decoding

@@ -1,3 +1,5 @@
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,39 @@ def test_counters_return_to_zero(actions: list[tuple[str, int]], prefills: list[
     for hold in holds:
         load.release(hold, 1e6)
     assert (load.in_flight, load.waiting, load.waiting_s) == (0, {}, 0.0)
+
+
+def naive_queue_s(load: Load, now: float) -> float:
+    """Added up anew."""
+    others_s = (load.foreign_waiting - load.peers_waiting) * load.typical_s + load.peers_waiting_s
+    holds = list(load.waiting.values())
+    if not holds:
+        return others_s
+    worked_s = min(now - load.progress_at, holds[0].prefill_s)
+    return others_s + sum(hold.prefill_s for hold in holds) - worked_s
+
+
+@given(st.randoms(use_true_random=False))
+def test_the_queue_is_kept_as_it_would_be_added_up(random: Random) -> None:
+    load, holds, now = Load(), list[Hold](), 5.0
+    for _ in range(40):
+        now += random.choice([0.0, 0.5, 3.0])
+        action = random.randrange(6)
+        if action == 0:
+            load.scraped(random.randrange(5), random.randrange(5))
+        elif action == 1:
+            load.peers(random.randrange(3), random.randrange(3), random.random())
+        elif action <= 3 or not holds:
+            holds.append(load.reserve("r", random.choice([0.0, 0.3, 2.0]), now))
+        elif action == 4:
+            load.revise(random.choice(holds), random.random())
+        else:
+            hold = holds.pop(random.randrange(len(holds)))
+            load.first_token(hold, now)
+            load.release(hold, now)
+        for later in (now, now + 0.2, now + 50.0):
+            assert load.queue_s(later) == pytest.approx(naive_queue_s(load, later), abs=1e-9)
+        assert load.decoding == load.in_flight - len(load.waiting) + load.foreign_running
 
 
 def test_the_queue_shrinks_while_the_oldest_is_worked_on() -> None:
@@ -92,8 +127,8 @@ def test_what_peers_say_and_what_the_engine_says_are_not_added() -> None:
     load.peers(decoding=2, waiting=4, waiting_s=6.0)
     assert (load.foreign_running, load.foreign_waiting) == (5, 4)
     assert load.queue_s(0.0) == 6.0
-    load.peers(decoding=2, waiting=1, waiting_s=2.0)
     load.typical_s = 0.5
+    load.peers(decoding=2, waiting=1, waiting_s=2.0)
     assert load.queue_s(0.0) == 2.0 + 2 * 0.5
     load.peers(0, 0, 0.0)
     load.scraped(running=0, waiting=0)

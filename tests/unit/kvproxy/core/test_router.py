@@ -7,9 +7,10 @@ from msgspec.structs import replace
 
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
+from kvproxy.core.line import Line, Ticket
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.router import Router
-from kvproxy.core.score import Weights, score
+from kvproxy.core.score import Score, Weights, score
 from kvproxy.core.types import Chain, Identity, Usage
 from tests.support.makers import make_chain, make_replica, make_router
 
@@ -136,7 +137,10 @@ def test_requests_in_flight_are_a_queue() -> None:
     (replica,), (match,) = lookup.candidates, lookup.matches
     alone = score(router.asked(lookup, 0.0), replica, match)
     assert alone.queue_s == pytest.approx(prefill_s)
-    behind = score(router.asked(lookup, 0.0, lambda replica, prefill_s: 2.5), replica, match)
+    line = Line()
+    line.join(Ticket(SESSION, make_chain(TURN), 0.0, score=Score.FREE._replace(prefill_s=2.5)))
+    long = replace(router.asked(lookup, 0.0, {"r0": line}), prompt_tokens=100_000)
+    behind = score(long, replica, match)
     assert behind.queue_s == pytest.approx(prefill_s + 2.5)
     router.first_token(placement, 1.0)
     assert load.queue_s(1.0) == 0.0

@@ -1,6 +1,8 @@
 import sys
+from collections.abc import Callable
 from random import Random
 from types import FrameType
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,10 @@ from tests.support.makers import make_replica
 WEIGHTS = Weights(move_margin_s=1.5, crowding=0.1, delay=0.5)
 
 
+class Waiting(NamedTuple):
+    ahead_s: Callable[[float], float]
+
+
 def asked(home: str | None = None, prompt_tokens: int = 5000) -> Asked:
     return Asked(prompt_tokens, home, WEIGHTS, 100.0, worth)
 
@@ -25,7 +31,7 @@ def worth(idle_s: float, retention_s: float) -> float:
 
 def scored(ask: Asked, match: Match = Match.NONE, committed: int = 0, ahead: float = 0) -> Score:
     replica = make_replica("r0", tok_s=1000)
-    ask = replace(ask, committed={"r0": committed}, ahead_s=lambda replica, prefill_s: ahead)
+    ask = replace(ask, committed={"r0": committed}, lines={"r0": Waiting(lambda prefill_s: ahead)})
     return score(ask, replica, match)
 
 
@@ -65,7 +71,7 @@ def test_only_new_conversations_crowd() -> None:
 def test_queue_is_what_is_reserved_and_what_waits_ahead() -> None:
     replica = make_replica("r0")
     replica.load.reserve("r0", 2.0, 100.0)
-    ask = replace(asked(), ahead_s=lambda replica, prefill_s: prefill_s)
+    ask = replace(asked(), lines={"r0": Waiting(lambda prefill_s: prefill_s)})
     result = score(ask, replica, Match(0, 0))
     assert result.queue_s == 2.5  # of which the half second is for who waits ahead
 
@@ -145,7 +151,7 @@ def test_the_cheapest_are_those_of_the_smallest_sums(random: Random, replicas: i
     ask = replace(
         asked(random.choice([None, "r0", f"r{replicas - 1}"])),
         committed={replica.id: random.choice([0, 50_000]) for replica in fleet},
-        ahead_s=lambda replica, prefill_s: 0.5 if prefill_s > 1 else 0.0,
+        lines={f"r{n}": Waiting(lambda prefill_s: 0.5 if prefill_s > 1 else 0.0) for n in (0, 3)},
     )
     sums = [score(ask, *pair).total_s for pair in zip(fleet, matches, strict=True)]
     assert cheapest(ask, fleet, matches) == argmin(sums)

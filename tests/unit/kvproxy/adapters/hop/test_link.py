@@ -124,6 +124,27 @@ async def test_decisions_that_come_in_one_turn_share_a_frame(tmp_path: Path) -> 
     assert place.saved == 1
 
 
+async def test_what_is_mentioned_goes_with_what_is_said_or_soon_by_itself(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (place, link):
+        link.say(hop.Anywhere(1, "", [], "", 0, "", ""))
+        await eventually(lambda: any(isinstance(m, hop.Placed) for m in listens(link).said))
+        claims = place.server.desk.workers[1].claims
+        assert link._transport is not None
+        frames: list[bytes] = []
+        write = link._transport.write
+        link._transport.write = frames.append  # type: ignore[method-assign]
+        link.mention(hop.Began(1, well=False))
+        await asyncio.sleep(0)
+        assert frames == []
+        link.say(hop.Anywhere(2, "", [], "", 0, "", ""))
+        await asyncio.sleep(0)
+        assert len(frames) == 1
+        link._transport.write = write  # type: ignore[method-assign]
+        write(frames[0])
+        link.mention(hop.Done(1, False, None, None, None))
+        await eventually(lambda: list(claims) == [2])
+
+
 async def test_a_lost_connection_fails_questions_and_is_made_again(tmp_path: Path) -> None:
     async with linked(tmp_path) as (place, link):
         asking = asyncio.create_task(link.ask(lambda q: hop.MayRetry(q, "m", [])))

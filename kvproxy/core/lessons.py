@@ -1,0 +1,39 @@
+"""What an answered turn teaches: token counts, a prefill rate, and what other proxies can use."""
+
+from collections.abc import Callable
+
+from kvproxy.core.echo_rate import EchoRate
+from kvproxy.core.kept_answers import go_on
+from kvproxy.core.learn_end import learn_end
+from kvproxy.core.placement import Placement
+from kvproxy.core.ruler import Ruler
+from kvproxy.core.types import Learned, Usage
+
+Teach = Callable[[Learned], None]
+
+
+def learn(
+    ruler: Ruler, echo_rate: EchoRate, placement: Placement, usage: Usage, teach: Teach | None
+) -> None:
+    """Before the claim is settled: what was found in the cache is looked at as it was."""
+    placing, hold, replica = placement.placing, placement.hold, placement.replica
+    chain, match, model = placing.chain, placing.match, placing.identity.model
+    ruler.learn(chain, len(chain.hashes), usage.prompt_tokens, model)
+    cached = usage.cached_tokens
+    if cached is None or placing.remote is not None:
+        return
+    if cached and match.blocks < len(chain.hashes) and match.source == "history":
+        learn_end(ruler, replica, chain, match, cached=cached, model=model)
+    repeats = placement.repeats
+    again = repeats.found(cached, usage.prompt_tokens) if repeats.stop else None
+    if again is not None:
+        echo_rate.saw(model, again=again)
+        if again:
+            go_on(replica.hbm, repeats.prompt_hash)
+    miss, ttft_s = usage.prompt_tokens - cached, 0.0
+    if hold.first_token_at is not None and not (match.dram or match.disk):
+        ttft_s = hold.first_token_at - hold.at
+        replica.rate.observe(miss, ttft_s, hold.alone, usage.prompt_tokens)
+    if teach is not None and chain.hashes:
+        clean_s = ttft_s if hold.alone else 0.0
+        teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
