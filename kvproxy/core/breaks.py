@@ -70,9 +70,11 @@ def shared_blocks(before: Chain, now: Chain) -> int:
 
 def compare(before: Chain, now: Chain) -> Break:
     """What became of `before` in `now`, the next prompt of the same conversation."""
+    old, new, blocks = before.hashes, now.hashes, len(before.hashes)
+    if 0 < blocks <= len(new) and old[-1] == new[blocks - 1]:
+        # As is nearly always so. The hash covers all of it, the model too.
+        return Break(Cause.GROWN, len(before.items), blocks)
     segment = shared_segments(before, now)
-    if segment == len(before.items) and before.root == now.root:
-        return Break(Cause.GROWN, segment, shared_blocks(before, now))
     return Break(_cause(before, now, segment), segment, shared_blocks(before, now))
 
 
@@ -80,6 +82,8 @@ def _cause(before: Chain, now: Chain, segment: int) -> Cause:
     old, new = before.items[segment:], now.items[segment:]
     if before.root != now.root:
         return Cause.MODEL_CHANGED if _history(before) & _history(now) else Cause.SIDE_CALL
+    if not old:
+        return Cause.GROWN
     if not new:
         return Cause.REWOUND
     if kind_of(old[0]) in HEAD_KINDS or kind_of(new[0]) in HEAD_KINDS:

@@ -14,7 +14,7 @@ from xxhash import xxh3_128_digest
 from kvproxy.core.marks import NAME, NO_MARKS, mark, member_range, without_mark
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.segments import sorted_json
-from kvproxy.core.spans import Span
+from kvproxy.core.spans import Located
 from kvproxy.core.types import Splice
 from kvproxy.core.volatile import Volatile, Where
 
@@ -99,10 +99,10 @@ class Edits:
     def strips_marks(self) -> bool:
         return self._canon.strips_marks
 
-    def replace(self, span: Span, new: bytes, kind: str) -> None:
+    def replace(self, span: Located, new: bytes, kind: str) -> None:
         self.splices.append(Splice(span.start, span.end, new, kind))
 
-    def mark(self, control: object, place: Callable[[], Span | None]) -> None:
+    def mark(self, control: object, place: Callable[[], Located | None]) -> None:
         """The object at `place` has this `cache_control`."""
         found = mark(control)
         if not found.number:

@@ -143,30 +143,41 @@ class Continuation:
         splices = None if members is None else self._splices(members)
         if splices is None:
             return None
-        self._rest, self._behind, self.broken = b"", self._tokens, None
+        self._rest, self.broken = b"", None
         self.times += 1
         return apply(body, splices)
 
     def _splices(self, members: Mapping[str, Span]) -> list[Splice] | None:
         text = "".join(self._texts)
+        # Templates strip what a message ends with; the engine will generate that again.
+        kept = text.rstrip() if self._chat else text
+        self._overlap = text[len(kept) :]
+        self._behind = self._tokens - self._generated_again()
         splices = []
         for name in _LIMITS:
             limit = members.get(name)
             if limit is not None and limit.raw not in _ABSENT:
                 plain = limit.raw.isdigit() and len(limit.raw) < _DIGITS_MAX
-                left = int(limit.raw) - self._tokens if plain else 0
+                left = int(limit.raw) - self._behind if plain else 0
                 if left <= 0:
                     return None
                 splices.append(Splice(limit.start, limit.end, b"%d" % left, "continuation"))
-        # Templates strip what a message ends with; the engine will generate that again.
-        kept = text.rstrip() if self._chat else text
-        self._overlap = text[len(kept) :]
         if kept:
             added = self._as_message(members, kept) if self._chat else _as_prompt(members, kept)
             if added is None:
                 return None
             splices += added
         return splices
+
+    def _generated_again(self) -> int:
+        """How many of the tokens that the client has are in the overlap with all they say."""
+        left, tokens = len(self._overlap), 0
+        for said in reversed(self._texts):
+            left -= len(said)
+            if left < 0:
+                break
+            tokens += 1
+        return tokens
 
     def _as_message(self, members: Mapping[str, Span], text: str) -> list[Splice] | None:
         messages = members.get("messages")

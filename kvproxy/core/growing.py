@@ -1,6 +1,6 @@
 """The list of a body that turns append to: its elements in the chain, and where to resume next."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, chain
 from operator import attrgetter
 
@@ -11,12 +11,13 @@ from kvproxy.core.blocks import FINE_TEXT_BYTES, extend
 from kvproxy.core.canonical import Canonicaliser, Edits, Whose
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.marks import Marks
+from kvproxy.core.parted import Elements, Parted, Stretch
 from kvproxy.core.resume import Begun, Point, ResumePoints, hash_first, hash_on, near
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Chain, Splice
 
 # The last elements of a list are read again next turn: clients move cache marks about in them.
-_REREAD_ELEMENTS = 3
+REREAD_ELEMENTS = 3
 # What growing took in advance of so few blocks is not worth giving back.
 _TRIMMED_BLOCKS = 64
 _START = attrgetter("start")
@@ -39,7 +40,7 @@ class Grown(Struct, frozen=True):
     marks: Marks
     before: int
     firsts: Sequence[int]
-    starts: Sequence[int]
+    starts: Callable[[int], int]
 
 
 class Growing:
@@ -56,56 +57,112 @@ class Growing:
         """A copy of `before`, of which the first element is part if it `led`, goes on."""
         grown, edits = before.copy(), self._canon.edits(reading.whose)
         firsts = self._add(reading.dialect, grown, edits, elements, led)
-        return _grown(grown, edits, elements, 0, firsts)
+        return _grown(grown, edits, 0, firsts, (elements,))
+
+    def begin(self, reading: Reading, start: Point, parts: Parted) -> Grown:
+        """As grow() with all that the list consists of."""
+        return self._settle(reading, start, None, (parts.opening, parts.middle), parts.last)
 
     def grow(
         self, reading: Reading, start: Point, begun: Begun | None, elements: Sequence[Span]
     ) -> Grown:
         """What is known at `start` goes on; files the point that the next turn resumes at."""
+        settled = max(len(elements) - REREAD_ELEMENTS, min(len(elements), 1))
+        if begun is not None and begun.filed is not start and len(elements) <= REREAD_ELEMENTS:
+            # What was filed stays so, and this is farther ahead of it.
+            settled = 0
+        known = (elements[:settled],) if settled else ()
+        return self._settle(reading, start, begun, known, elements[settled:])
+
+    def _settle(
+        self,
+        reading: Reading,
+        start: Point,
+        begun: Begun | None,
+        known: Sequence[Elements],
+        rest: Sequence[Span],
+    ) -> Grown:
+        """`known` is not read again next turn, the `rest` is."""
         grown, edits = start.chain.until(start.blocks), self._canon.edits(reading.whose)
         edits.splices, edits.marks = list(start.splices), start.marks
-        leads = start.lead is not None and not start.elements
-        settled = max(len(elements) - _REREAD_ELEMENTS, min(len(elements), 1))
-        if not settled or elements[settled - 1].end < self._points.smallest:
-            firsts = self._add(reading.dialect, grown, edits, elements, leads)
-            return _grown(grown, edits, elements, start.elements, firsts)
-        firsts = self._add(reading.dialect, grown, edits, elements[:settled], leads)
-        offset = elements[settled - 1].end
-        if begun is None:
-            hashed = hash_first(reading.body, offset, start.skip)
+        led = start.lead is not None and not start.elements
+        firsts: list[int] = []
+        for elements in known:
+            firsts += self._add(reading.dialect, grown, edits, elements, led and not firsts)
+        settled = begun.filed if begun is not None else None
+        if known:
+            settled = _here(start, grown, edits, len(firsts), known[-1])
+        firsts += self._add(reading.dialect, grown, edits, rest, led and not firsts)
+        if settled is not None and settled.offset >= self._points.smallest:
+            ahead = start if start is settled.ahead else None
+            if rest:
+                ahead = _here(start, grown, edits, len(firsts), rest)
+            self._file(reading, settled, ahead, grown, begun)
+        return _grown(grown, edits, start.elements, firsts, (*known, rest))
+
+    def _file(
+        self,
+        reading: Reading,
+        settled: Point,
+        ahead: Point | None,
+        grown: Chain,
+        begun: Begun | None,
+    ) -> None:
+        """Both begin as `grown` does; in place of the one where reading begun."""
+        body, skip, before = reading.body, settled.skip, begun and begun.filed
+        if settled is before:
+            assert begun is not None
+            settled = replace(settled, chain=grown)
         else:
-            hashed = hash_on(reading.body, offset, begun)
-        point = replace(
-            start,
-            offset=offset,
-            elements=start.elements + settled,
-            digest=hashed.digest(),
-            near=near(reading.body, offset, start.skip),
-            chain=grown,
-            blocks=len(grown),
-            splices=list(edits.splices),
-            marks=edits.marks,
-        )
-        self._points.file(reading.scope, reading.body, point, begun and begun.point)
-        firsts += self._add(reading.dialect, grown, edits, elements[settled:], False)
-        return _grown(grown, edits, elements, start.elements, firsts)
+            if begun is None:
+                hashed = hash_first(body, settled.offset, skip)
+            else:
+                hashed = hash_on(body, settled.offset, begun)
+            digest, digest_near = hashed.digest(), near(body, settled.offset, skip)
+            settled = replace(settled, digest=digest, near=digest_near)
+            begun = Begun(settled, hashed, settled)
+        if ahead is not None:
+            ahead = replace(ahead, digest=hash_on(body, ahead.offset, begun).digest())
+        self._points.file(reading.scope, body, replace(settled, ahead=ahead), before)
 
     def _add(
-        self, dialect: Dialect, grown: Chain, edits: Edits, elements: Sequence[Span], led: bool
+        self, dialect: Dialect, grown: Chain, edits: Edits, elements: Elements, led: bool
     ) -> list[int]:
         """Extend `grown` by the elements; the first segment of each."""
-        made = dialect.items(elements[1:] if led else elements, edits)
         if led:
-            made.insert(0, [])
+            assert not isinstance(elements, Stretch)
+            made = [[], *dialect.items(elements[1:], edits)]
+        else:
+            made = dialect.items(elements, edits)
         firsts = list(accumulate(map(len, made), initial=len(grown.items)))
         extend(grown, chain.from_iterable(made), self._block_bytes, FINE_TEXT_BYTES)
         return firsts[:-1]
 
 
+def _here(start: Point, grown: Chain, edits: Edits, count: int, read: Elements) -> Point:
+    """Where `count` elements behind `start` end, the last of which are those that were `read`."""
+    return replace(
+        start,
+        offset=read.end if isinstance(read, Stretch) else read[-1].end,
+        elements=start.elements + count,
+        chain=grown,
+        blocks=len(grown),
+        splices=list(edits.splices),
+        marks=edits.marks,
+        ahead=None,
+    )
+
+
 def _grown(
-    chain: Chain, edits: Edits, elements: Sequence[Span], before: int, firsts: Sequence[int]
+    grown: Chain, edits: Edits, before: int, firsts: Sequence[int], read: Sequence[Elements]
 ) -> Grown:
-    if len(chain.hashes) > _TRIMMED_BLOCKS:
-        chain.trim()
-    starts = list(map(_START, elements))
-    return Grown(chain, edits.splices, edits.marks, before, firsts, starts)
+    if len(grown.hashes) > _TRIMMED_BLOCKS:
+        grown.trim()
+    return Grown(grown, edits.splices, edits.marks, before, firsts, _starts(read))
+
+
+def _starts(read: Sequence[Elements]) -> Callable[[int], int]:
+    """Of each element; in a stretch they are found out when that is asked."""
+    if any(isinstance(elements, Stretch) for elements in read):
+        return lambda index: [span.start for elements in read for span in elements][index]
+    return list(map(_START, chain.from_iterable(read))).__getitem__

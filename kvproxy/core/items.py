@@ -3,6 +3,7 @@
 Digests are short: they tell a person what happened to a prompt, and decide nothing.
 """
 
+import re
 from enum import IntEnum
 
 from xxhash import xxh3_64_intdigest
@@ -35,18 +36,10 @@ KIND_MASK = (1 << _KIND_BITS) - 1
 _OF_BITS = {kind.value: kind for kind in Kind}
 # What dates, times, counters and hexadecimal ids are made of; names of days and months beside them.
 _DIGITS = b"0123456789abcdefABCDEF"
-# Under what they have in common, so that most of them need not be looked for one by one.
-_NAMES = {
-    b"day": (b"Monday", b"Tuesday", b"Wednesday", b"Thursday", b"Friday", b"Saturday", b"Sunday"),
-    b"uary": (b"January", b"February"),
-    b"March": (b"March",),
-    b"April": (b"April",),
-    b"May": (b"May",),
-    b"Ju": (b"June", b"July"),
-    b"August": (b"August",),
-    b"ember": (b"September", b"November", b"December"),
-    b"October": (b"October",),
-}
+_NAMES = re.compile(
+    b"Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday|January|February|March|April|May"
+    b"|June|July|August|September|October|November|December"
+)
 
 
 def item(data: bytes, text_start: int) -> int:
@@ -62,11 +55,7 @@ def item(data: bytes, text_start: int) -> int:
 
 def _loosened(text: bytes) -> bytes:
     """Runs at memory speed: a system text may be long, and one that changes is read every turn."""
-    for common, names in _NAMES.items():
-        if common in text:
-            for name in names:
-                text = text.replace(name, b"")
-    return text.translate(None, _DIGITS)
+    return _NAMES.sub(b"", text).translate(None, _DIGITS)
 
 
 def kind_of(packed: int) -> Kind:

@@ -1,7 +1,7 @@
 """Where in a body the segments of its prompt stand: JSON pointers and byte offsets for people."""
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -19,12 +19,13 @@ class Place(NamedTuple):
 class Layout(Struct, frozen=True):
     """`parts`: members before the growing list, with how many segments each has, in prompt order.
     Of the elements of that list that were read this time, behind `before` others, `firsts` are the
-    first segments and `starts` the byte offsets. `lead` is that of an element among the parts."""
+    first segments and `starts` tells the byte offset of each. `lead` is that of an element among
+    the parts."""
 
     parts: Sequence[tuple[str, int]]
     before: int
     firsts: Sequence[int]
-    starts: Sequence[int]
+    starts: Callable[[int], int]
     lead: int
 
     def place(self, segment: int, growing: str, members: Mapping[str, Span]) -> Place | None:
@@ -38,7 +39,7 @@ class Layout(Struct, frozen=True):
                 return Place(f"/{name}{index}", members[name].start)
             first += count
         at = bisect_right(self.firsts, segment) - 1
-        return Place(f"/{growing}/{self.before + at}", self.starts[at]) if at >= 0 else None
+        return Place(f"/{growing}/{self.before + at}", self.starts(at)) if at >= 0 else None
 
 
-NOWHERE = Layout((), 0, (), (), 0)
+NOWHERE = Layout((), 0, (), int, 0)

@@ -22,6 +22,8 @@ _KEY_BYTES = 512
 # same tools and system text, and forks. The newest are kept.
 _POINTS_PER_KEY = 64
 _NEAR_BYTES = 8 * 2**10
+# So many elements ahead, some are read again, to be known for good.
+_AHEAD_MAX = 16
 _OFFSET = attrgetter("offset")
 
 
@@ -35,7 +37,8 @@ class Point(Struct, frozen=True):
     found anew with the head. What lies in `skip` may differ: text of the head that changes by
     itself, which is read anew with it. `near` is a digest of the bytes right before the offset:
     comparing it first makes a wrong candidate cost next to nothing. `key` tells the conversation
-    apart where its model's name is split.
+    apart where its model's name is split. `ahead` is where all of the list had been read, for
+    bodies that change nothing in the last elements.
     """
 
     offset: int
@@ -51,13 +54,16 @@ class Point(Struct, frozen=True):
     splices: list[Splice]
     marks: Marks = NO_MARKS
     key: bytes = b""
+    ahead: "Point | None" = None
 
 
 class Begun(NamedTuple):
-    """A point found in a body, and the hash state there, so that the next one hashes on."""
+    """A point found in a body, and the hash state there, so that the next one hashes on. `filed` is
+    the point itself or that which it is ahead of."""
 
     point: Point
     hashed: xxh3_128
+    filed: Point
 
 
 class ResumePoints:
@@ -143,8 +149,14 @@ def near(body: bytes, offset: int, skip: tuple[int, int]) -> int:
 def _begun(body: bytes, point: Point) -> Begun | None:
     if len(body) < point.offset or point.near != near(body, point.offset, point.skip):
         return None
-    hashed = hash_first(body, point.offset, point.skip)
-    return Begun(point, hashed) if hashed.digest() == point.digest else None
+    begun = Begun(point, hash_first(body, point.offset, point.skip), point)
+    if begun.hashed.digest() != point.digest:
+        return None
+    ahead = point.ahead
+    if ahead is None or len(body) < ahead.offset or ahead.elements - point.elements > _AHEAD_MAX:
+        return begun
+    hashed = hash_on(body, ahead.offset, begun)
+    return Begun(ahead, hashed, point) if hashed.digest() == ahead.digest else begun
 
 
 def _key(scope: str, body: bytes, size_log2: int) -> tuple[str, int, int]:

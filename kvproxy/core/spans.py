@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import accumulate
 from operator import add, sub
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -32,6 +32,19 @@ class Span(msgspec.Struct, frozen=True, gc=False):
     raw: bytes
     start: int
     end: int
+
+
+class Located(Protocol):
+    """A value that knows its place, as a Span does, or finds it out when asked."""
+
+    @property
+    def raw(self) -> bytes: ...
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
 
 
 def object_spans(text: bytes, base: int = 0) -> dict[str, Span] | None:
@@ -134,40 +147,46 @@ def _begins(parts: Sequence[bytes], at: int, between: int) -> Iterator[int]:
     return accumulate(map(between.__add__, map(len, parts)), initial=at)
 
 
-def body_spans(text: bytes, growing: str) -> tuple[dict[str, Span], list[Span]] | None:
+def list_begins(text: bytes, name: str) -> int | None:
+    """Where the list may begin that is the member `name` of an object."""
+    at = text.find(b'"%b"' % name.encode())
+    colon = _COLON(text, at + len(name.encode()) + 2) if at >= 0 else None
+    return colon.end() if colon is not None and text.startswith(b"[", colon.end()) else None
+
+
+def body_spans(
+    text: bytes, growing: str, base: int = 0
+) -> tuple[dict[str, Span], list[Span]] | None:
     """As object_spans(text) and array_spans of its member `growing`, in one pass over that member,
     which is nearly all of a body. None where that does not go; nothing is said about why.
 
     The list is found by its name, and what remains with a 0 in its place is read as any object: if
     the 0 is its member `growing`, the name was the right one.
     """
-    name = growing.encode()
-    at = text.find(b'"%b"' % name)
-    colon = _COLON(text, at + len(name) + 2) if at >= 0 else None
-    opened = _LIST(text, colon.end()) if colon is not None else None
-    if colon is None or opened is None:
+    start = list_begins(text, growing)
+    opened = _LIST(text, start) if start is not None else None
+    if start is None or opened is None:
         return None
-    start = colon.end()
     try:
         raws = list(map(bytes, _decoder(growing).decode(text).list))
-        elements = _elements(text, raws, opened.end())
+        elements = _elements(text, raws, opened.end(), base)
         if elements is None:
             return None
-        ended = _END(text, elements[-1].end if elements else opened.end())
+        ended = _END(text, elements[-1].end - base if elements else opened.end())
         if ended is None:
             return None
         end = ended.end()
-        members = object_spans(text[:start] + b"0" + text[end:])
+        members = object_spans(text[:start] + b"0" + text[end:], base)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     stub = members.get(growing) if members is not None else None
-    if members is None or stub is None or stub.start != start or stub.raw != b"0":
+    if members is None or stub is None or stub.start != base + start or stub.raw != b"0":
         return None
     longer = end - start - 1
     for key, span in members.items():
-        if span.start > start:
+        if span.start > stub.start:
             members[key] = Span(span.raw, span.start + longer, span.end + longer)
-    members[growing] = Span(text[start:end], start, end)
+    members[growing] = Span(text[start:end], base + start, base + end)
     return members, elements
 
 

@@ -68,6 +68,8 @@ class Threads:
 
     def went(self, identity: Identity, thread: Thread, replica: str) -> None:
         """The turn of `thread` was answered by `replica`."""
+        if thread.replica == replica:
+            return
         threads = self._sessions.get((identity.tenant, identity.session)) or []
         for index, each in enumerate(threads):
             if each is thread:

@@ -9,10 +9,10 @@ from tests.benchmark.count import run
 
 # Bytecodes of CPython 3.11 (later versions run fewer), and calls of Python functions and of C.
 BUDGETS = {
-    "W1": (11_500, 390, 345),
-    "W2": (17_000, 510, 600),
+    "W1": (11_300, 390, 340),
+    "W2": (15_600, 490, 540),
     "W3": (300, 9, 12),
-    "W1-traced": (14_000, 485, 440),
+    "W1-traced": (13_900, 480, 430),
 }
 
 

@@ -31,9 +31,13 @@ def test_leaks_are_found_and_what_fills_is_none(
         assert (found.high <= FLAT_MIB_PER_H) is flat
 
 
+def test_of_few_answers_nothing_is_said() -> None:
+    assert slope(samples(600, 20.0), 17_000).flat is None
+
+
 def test_a_jump_is_no_proof_of_flatness() -> None:
     stepped = [(float(at), 90.0 + 2 * (at > 450)) for at in range(600)]
-    assert slope(stepped, 1).flat is False
+    assert slope(stepped, 30_000).flat is False
 
 
 def test_lines() -> None:

@@ -112,7 +112,8 @@ def compared(got: bytes, whole: bytes) -> None:
     print(f"\ncut at character {len(before)}; {alike} of {len(text(whole))} as uncut", end=", ")
     print(f"{len(after)} in all")
     if b": continued" in got:
-        assert len(after) > len(before)
+        # No token is lost at the seam: both end at the same limit, and this model's are characters.
+        assert len(after) == len(text(whole))
 
 
 @pytest.mark.parametrize("goes_on", [False, True], ids=["error event", "goes on"])

@@ -35,7 +35,7 @@ class Outcomes:
 
     def see(self, path: str, stream: bool, status: int, body: bytes) -> None:
         self.by_path[path] += 1
-        if status == 502 and TWICE_LOST.encode() in body:
+        if status in (502, 504) and TWICE_LOST.encode() in body:
             self.twice += 1
         elif status != 200:
             self.bad.append(f"{path} stream={stream}: {status} {body[:300]!r}")

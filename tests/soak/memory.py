@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 # The first part fills what is bounded; the rest is judged.
 WARM_SHARE = 0.5
+# Caches, the allocator's pools and pages of code have taken their shape after so many answers.
+_WARM_ANSWERS = 9_000
 # More than this is a leak: at 50 answers a second some 45 bytes of each.
 FLAT_MIB_PER_H = 8.0
 # Samples a second apart are alike, so stretches are compared; of shorter runs nothing is said.
@@ -30,7 +32,7 @@ class Line(NamedTuple):
 class Slope:
     """`low` and `high` are the ends of the 95 % interval, in MiB an hour like the slope itself;
     `answer_bytes` is the slope by what was answered meanwhile. `flat` is None where the run was
-    too short to tell."""
+    too short to tell, or had too few answers."""
 
     first_mib: float
     last_mib: float
@@ -41,7 +43,7 @@ class Slope:
     flat: bool | None
 
     def __str__(self) -> str:
-        verdict = {True: "FLAT", False: "NOT FLAT", None: "too short a run to tell"}[self.flat]
+        verdict = {True: "FLAT", False: "NOT FLAT", None: "not judged: too short a run"}[self.flat]
         return (
             f"memory {self.first_mib:.1f} -> {self.last_mib:.1f} MiB; after the first "
             f"{WARM_SHARE:.0%} {self.mib_per_h:+.1f} MiB/h, 95 % of {self.low:+.1f} to "
@@ -59,6 +61,7 @@ def slope(samples: Sequence[Sample], answers: int) -> Slope:
     line = fitted(points)
     rise, half = line.rise * 3600, _T * line.error * 3600
     long_enough = len(points) == _STRETCHES and _width_s(stretches[0]) >= _STRETCH_S_MIN
+    long_enough &= answers * WARM_SHARE >= _WARM_ANSWERS
     lasted_s = samples[-1][0] - samples[0][0]
     each = line.rise * lasted_s / answers * 2**20 if answers else 0.0
     flat = rise + half <= FLAT_MIB_PER_H if long_enough else None

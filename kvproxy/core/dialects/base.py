@@ -1,10 +1,13 @@
 """What a dialect must be able to say about a body it is given as spans of its members."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
 
 from kvproxy.core.canonical import Edits
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.parted import Elements
 from kvproxy.core.segments import Segment
 from kvproxy.core.spans import Span
 
@@ -44,6 +47,15 @@ class Dialect(ErrorShape, Protocol):
     def continues(self) -> str: ...
 
     @property
+    def begins(self) -> bytes:
+        """What an element of the growing list usually begins with, and nothing inside it; b"" where
+        there is no such."""
+
+    @property
+    def listing(self) -> "msgspec.json.Decoder[list[Any]] | None":
+        """Decodes several of those elements at once."""
+
+    @property
     def preamble(self) -> tuple[bytes, ...]: ...
 
     def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
@@ -52,5 +64,5 @@ class Dialect(ErrorShape, Protocol):
     def leads(self, element: Span) -> bool:
         """Whether this first element of the growing list is printed with the head."""
 
-    def items(self, elements: Sequence[Span], edits: Edits) -> list[list[Segment]]:
+    def items(self, elements: Elements, edits: Edits) -> list[list[Segment]]:
         """The segments of each of these elements of the growing list."""

@@ -25,8 +25,9 @@ from kvproxy.core.dialects.prompt import (
     unchanged_roles,
 )
 from kvproxy.core.dialects.tools import Tool, tools
+from kvproxy.core.parted import Elements, decoded
 from kvproxy.core.segments import Segment, plain
-from kvproxy.core.spans import Span
+from kvproxy.core.spans import Located, Span
 
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal", "thinking")
 
@@ -72,6 +73,7 @@ class _Role(msgspec.Struct):
 
 
 _MESSAGE = msgspec.json.Decoder(_Message)
+_MESSAGES = msgspec.json.Decoder(list[_Message])
 _TOOLS = msgspec.json.Decoder(list[_Tool])
 _ROLE = msgspec.json.Decoder(_Role)
 
@@ -91,6 +93,8 @@ class Chat(OpenAiErrors):
     )
     growing = "messages"
     continues = ""
+    begins = b'{"role"'
+    listing = _MESSAGES
     preamble = ()
 
     def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
@@ -106,9 +110,8 @@ class Chat(OpenAiErrors):
         except msgspec.ValidationError:
             return False
 
-    def items(self, elements: Sequence[Span], edits: Edits) -> list[list[Segment]]:
+    def items(self, elements: Elements, edits: Edits) -> list[list[Segment]]:
         unchanged = unchanged_roles(edits.cleaned)
-        said = map(_MESSAGE.decode, [element.raw for element in elements])
         try:
             return [
                 [
@@ -116,7 +119,7 @@ class Chat(OpenAiErrors):
                     if type(given.content) is str and given.role in unchanged and _is_bare(given)
                     else _segment(given, element, edits)
                 ]
-                for given, element in zip(said, elements, strict=True)
+                for given, element in decoded(elements, _MESSAGE, _MESSAGES)
             ]
         except msgspec.ValidationError as error:
             raise UnknownShapeError(f"message: {error}") from error
@@ -134,7 +137,7 @@ def _is_bare(given: _Message) -> bool:
     )
 
 
-def _segment(given: _Message, element: Span, edits: Edits) -> Segment:
+def _segment(given: _Message, element: Located, edits: Edits) -> Segment:
     if given.cache_control is not None:
         edits.mark(given.cache_control, lambda: element)
     calls: Sequence[Call] = ()
@@ -158,8 +161,9 @@ def _declared(member: Span) -> list[Tool] | None:
         return None
     return [
         Tool(
-            [tool.type, each.name, each.description, each.strict, each.defer_loading],
+            [tool.type, each.name, each.description],
             bytes(each.parameters),
+            [each.strict, each.defer_loading],
             (tool.cache_control, each.cache_control),
         )
         for tool in given
@@ -167,7 +171,7 @@ def _declared(member: Span) -> list[Tool] | None:
     ]
 
 
-def _content(given: _Message, element: Span, edits: Edits) -> list[bytes]:
+def _content(given: _Message, element: Located, edits: Edits) -> list[bytes]:
     """Texts of a message; a list with one text part is the same as the plain string."""
     content, where = given.content, text_where(given.role)
     if not content:
@@ -180,7 +184,7 @@ def _content(given: _Message, element: Span, edits: Edits) -> list[bytes]:
     return parts(content, _TEXT_PARTS, where, element, edits)
 
 
-def _call(call: _ToolCall, index: int, element: Span, edits: Edits) -> Call:
+def _call(call: _ToolCall, index: int, element: Located, edits: Edits) -> Call:
     """Arguments are JSON inside a string."""
     given = (call.function.arguments or "").encode()
     canonical, forward, why = arguments(given, edits)

@@ -1,6 +1,5 @@
 """/v1/completions: one prompt, a string or a list of token ids, that grows at its end."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -9,6 +8,7 @@ from kvproxy.core.canonical import Edits
 from kvproxy.core.dialects.base import UnknownShapeError
 from kvproxy.core.dialects.openai_shapes import OpenAiErrors
 from kvproxy.core.dialects.prompt import frame
+from kvproxy.core.parted import Elements
 from kvproxy.core.segments import Segment, segment
 from kvproxy.core.spans import Span
 
@@ -20,6 +20,8 @@ class Completions(OpenAiErrors):
     head_members = ("cache_salt", "prompt")
     growing = ""
     continues = ""
+    begins = b""
+    listing = None
     preamble = ()
 
     def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
@@ -34,7 +36,7 @@ class Completions(OpenAiErrors):
     def leads(self, element: Span) -> bool:
         return False
 
-    def items(self, elements: Sequence[Span], edits: Edits) -> list[list[Segment]]:
+    def items(self, elements: Elements, edits: Edits) -> list[list[Segment]]:
         raise AssertionError("a completion prompt is no list of messages")
 
 

@@ -27,8 +27,9 @@ from kvproxy.core.dialects.prompt import (
     text_where,
 )
 from kvproxy.core.dialects.tools import Tool, tools
+from kvproxy.core.parted import Elements, decoded
 from kvproxy.core.segments import Segment, segment
-from kvproxy.core.spans import Span
+from kvproxy.core.spans import Located, Span
 
 _NO_INPUT = msgspec.Raw(b"{}")
 
@@ -70,6 +71,7 @@ class _OutputConfig(msgspec.Struct):
 
 
 _MESSAGE = msgspec.json.Decoder(_Message)
+_MESSAGES = msgspec.json.Decoder(list[_Message])
 _SYSTEM = msgspec.json.Decoder(str | list[_Block])
 _TOOLS = msgspec.json.Decoder(list[_Tool])
 _THINKING = msgspec.json.Decoder(_Thinking)
@@ -88,6 +90,8 @@ class Messages(AnthropicErrors):
     )
     growing = "messages"
     continues = ""
+    begins = b'{"role"'
+    listing = _MESSAGES
     preamble = ()
 
     def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
@@ -103,15 +107,14 @@ class Messages(AnthropicErrors):
     def leads(self, element: Span) -> bool:
         return False
 
-    def items(self, elements: Sequence[Span], edits: Edits) -> list[list[Segment]]:
-        said = map(_MESSAGE.decode, [element.raw for element in elements])
+    def items(self, elements: Elements, edits: Edits) -> list[list[Segment]]:
         try:
-            return [_segments(*each, edits) for each in zip(said, elements, strict=True)]
+            return [_segments(*each, edits) for each in decoded(elements, _MESSAGE, _MESSAGES)]
         except msgspec.ValidationError as error:
             raise UnknownShapeError(f"message: {error}") from error
 
 
-def _segments(given: _Message, element: Span, edits: Edits) -> list[Segment]:
+def _segments(given: _Message, element: Located, edits: Edits) -> list[Segment]:
     texts = _texts(given.role, given.content, element, ("content",), edits)
     if isinstance(given.content, str) or given.role == "system":
         return _joined(given.role, texts)
@@ -129,7 +132,7 @@ def _joined(role: str, texts: Sequence[str | None]) -> list[Segment]:
 
 
 def _texts(
-    role: str, content: str | list[_Block], at: Span, path: Path, edits: Edits
+    role: str, content: str | list[_Block], at: Located, path: Path, edits: Edits
 ) -> list[str | None]:
     if isinstance(content, str):
         return cleaned(text_where(role), [content], at, path, edits)
@@ -162,8 +165,9 @@ def _declared(member: Span) -> list[Tool] | None:
         return None
     return [
         Tool(
-            ["function", each.name, each.description, each.strict, each.defer_loading],
+            ["function", each.name, each.description],
             bytes(each.input_schema),
+            [each.strict, each.defer_loading],
             (each.cache_control,),
         )
         for each in given
@@ -174,7 +178,7 @@ def _blocks(
     role: str,
     blocks: Sequence[_Block],
     texts: Sequence[str | None],
-    element: Span,
+    element: Located,
     edits: Edits,
 ) -> list[Segment]:
     """`texts` are those of the blocks as they are forwarded."""
@@ -208,7 +212,7 @@ def _result(block: _Block) -> Segment:
     return message("tool", contents, tool_call_id=block.tool_use_id)
 
 
-def _call(block: _Block, index: int, element: Span, edits: Edits) -> Call:
+def _call(block: _Block, index: int, element: Located, edits: Edits) -> Call:
     given = bytes(block.input)
     canonical, forward, why = arguments(given, edits)
     if forward != given:

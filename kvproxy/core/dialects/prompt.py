@@ -13,7 +13,7 @@ import msgspec
 from kvproxy.core.canonical import Edits
 from kvproxy.core.marks import NAME
 from kvproxy.core.segments import ROLES, Segment, plain, segment, sorted_json
-from kvproxy.core.spans import Span, array_spans, object_spans
+from kvproxy.core.spans import Located, Span, array_spans, object_spans
 from kvproxy.core.volatile import Where
 
 _ANY = msgspec.json.Decoder()
@@ -87,7 +87,7 @@ def arguments(given: bytes, edits: Edits) -> tuple[bytes, bytes, str]:
 
 
 def cleaned(
-    where: Where | None, texts: Sequence[str | None], at: Span, path: Path, edits: Edits
+    where: Where | None, texts: Sequence[str | None], at: Located, path: Path, edits: Edits
 ) -> list[str | None]:
     """`texts` without what changes by itself, "" for one that vanished.
 
@@ -123,7 +123,7 @@ def parts(
     content: Sequence[dict[str, Any]],
     kinds: Sequence[str],
     where: Where | None,
-    at: Span,
+    at: Located,
     edits: Edits,
 ) -> list[bytes]:
     """What counts of the parts in a message's content; `kinds` are the types that are text."""
@@ -152,7 +152,7 @@ def text_where(role: str) -> Where | None:
     return _WHERE.get(role)
 
 
-def place(value: Span, path: Path) -> Span | None:
+def place(value: Located, path: Path) -> Located | None:
     """Where the value at `path` lies inside `value`; None if that is laid out oddly."""
     for step in path:
         if isinstance(step, int):

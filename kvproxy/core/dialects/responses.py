@@ -5,7 +5,6 @@ beside a content are invisible to the model. Items behind a `previous_response_i
 replica keeps of that response.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +25,7 @@ from kvproxy.core.dialects.prompt import (
     text_where,
 )
 from kvproxy.core.dialects.tools import Tool, tools
+from kvproxy.core.parted import Elements
 from kvproxy.core.segments import Segment, segment
 from kvproxy.core.spans import Span
 from kvproxy.core.volatile import Where
@@ -83,6 +83,8 @@ class Responses(ResponsesErrors):
     )
     growing = "input"
     continues = "previous_response_id"
+    begins = b""
+    listing = None
     # Written before the engine is asked, and as long as the prompt: they repeat the instructions.
     preamble = (b"response.created", b"response.in_progress", b"response.queued")
 
@@ -110,7 +112,7 @@ class Responses(ResponsesErrors):
         text = element.raw.startswith(b'"')
         return not text and _item(element).role in ("system", "developer")
 
-    def items(self, elements: Sequence[Span], edits: Edits) -> list[list[Segment]]:
+    def items(self, elements: Elements, edits: Edits) -> list[list[Segment]]:
         return [_segments(element, edits) for element in elements]
 
 
@@ -181,8 +183,9 @@ def _declared(member: Span) -> list[Tool] | None:
         return None
     return [
         Tool(
-            ["function", each.name, each.description, each.strict, each.defer_loading],
+            ["function", each.name, each.description],
             bytes(each.parameters),
+            [each.strict, each.defer_loading],
         )
         for each in given
     ]

@@ -14,19 +14,21 @@ from kvproxy.core.canonical import Edits
 from kvproxy.core.dialects.base import UnknownShapeError
 from kvproxy.core.dialects.prompt import NOTHING, Path, place
 from kvproxy.core.segments import Segment, segment
-from kvproxy.core.spans import Span, array_spans
+from kvproxy.core.spans import Located, Span, array_spans
 
 _ANY = msgspec.json.Decoder()
 _ENCODE = msgspec.json.Encoder().encode
 
 
 class Tool(NamedTuple):
-    """`facts` in fixed order and the schema as it came; a tool without one counts as a whole.
-    `marks` are the cache marks of the tool and, where that is an object of its own, its function.
+    """`facts` in fixed order, the schema as it came, and facts `behind` it, as engines print them.
+    A tool without a schema counts as a whole. `marks` are the cache marks of the tool and, where
+    that is an object of its own, its function.
     """
 
     facts: list[Any]
     schema: bytes | None
+    behind: Sequence[object] = ()
     marks: Sequence[object] = ()
 
 
@@ -74,6 +76,8 @@ def _spell(member: Span, index: int, tool: Tool, edits: Edits) -> _Spelled:
     canonical, forward = edits.value(raw, _ANY.decode(raw))
     if tool.facts:
         canonical = _ENCODE(tool.facts) + canonical
+    if any(fact is not None for fact in tool.behind):
+        canonical += _ENCODE(tool.behind)
     return _Spelled(canonical, None if forward == raw else forward, tool.schema is None)
 
 
@@ -98,7 +102,7 @@ def _unmarked(raw: bytes, inner: Path, edits: Edits) -> bytes:
     return raw[: function.start] + edits.forwarded(function.raw) + raw[function.end :]
 
 
-def _place(span: Span, tool: _Spelled, path: Path) -> Span | None:
+def _place(span: Span, tool: _Spelled, path: Path) -> Located | None:
     return span if tool.whole else place(span, path)
 
 

@@ -192,3 +192,34 @@ def test_however_it_is_cut_the_client_gets_the_same_bytes(size: int) -> None:
     sent = b": hello\n\n" + ROLE + chunk("x" * 50) + chunk(finish="stop") + DONE
     parts = [made.feed(sent[at : at + size]) for at in range(0, len(sent), size)]
     assert b"".join(parts) + made.end() == sent
+
+
+@pytest.mark.parametrize(
+    ("said", "left", "kept"),
+    [
+        (["a", "b", "c"], 7, "abc"),
+        (["a", "b\n", "\n", " "], 8, "ab"),
+        (["a", "\n"], 9, "a"),
+        (["\n", "\n", "\n"], 10, None),
+    ],
+)
+def test_what_is_generated_again_does_not_count_twice(
+    said: list[str], left: int, kept: str | None
+) -> None:
+    body = CHAT | {"stream_options": {"include_usage": True}}
+    made = begun(ROLE, *map(chunk, said), body=body)
+    asked = made.resume(BROKE, orjson.dumps(body))
+    assert asked is not None
+    read = orjson.loads(asked)
+    assert read["max_tokens"] == left
+    last = read["messages"][-1]
+    assert (last["content"] if last["role"] == "assistant" else None) == kept
+    # The client has what it had and the rest once, and the sum of both is what was asked for.
+    text = "".join(said)
+    again = text[len(kept or "") :]
+    got = b"".join(made.feed(chunk(each)) for each in [*again, *"x" * (left - len(again))])
+    assert b"".join([*map(chunk, said), got]).count(b'"content":"x"') == left - len(again)
+    usage = {"prompt_tokens": 50, "completion_tokens": left, "total_tokens": 50 + left}
+    event = {"id": "two", "created": 2, "choices": [], "usage": usage}
+    told = orjson.loads(made.feed(b"data: " + orjson.dumps(event) + b"\n\n")[6:])
+    assert told["usage"]["completion_tokens"] == 10

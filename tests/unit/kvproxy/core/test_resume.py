@@ -88,6 +88,22 @@ def test_bounded_and_never_wrong(asked: list[tuple[int, int, bool]], max_points:
         assert all(0 < len(filed) <= 8 for filed in points._filed.values())
 
 
+def test_a_body_that_changed_nothing_is_known_farther() -> None:
+    points, body = ResumePoints(10), body_of(1, 3000)
+    ahead = replace(point_of(body, 1500), elements=3)
+    point = replace(point_of(body, 1000), ahead=ahead)
+    points.file("t", body, point, NOTHING)
+    other = body[:1400] + b"x" + body[1401:]
+    for asked, expected in ((body, ahead), (other, point), (body[:1499], point)):
+        begun = points.find("t", asked)
+        assert begun is not None
+        assert (begun.point, begun.filed) == (expected, point)
+        assert begun.hashed.digest() == expected.digest
+    far = replace(point, ahead=replace(ahead, elements=100))
+    points.file("t", body, far, point)
+    assert found_in(points, "t", body) is far
+
+
 def test_what_is_skipped_counts_for_nothing() -> None:
     points, skip = ResumePoints(10), (100, 140)
     body = body_of(1, 3000)
@@ -103,6 +119,6 @@ def test_what_is_skipped_counts_for_nothing() -> None:
 @given(st.binary(max_size=9000), st.integers(0, 9000), st.integers(0, 9000))
 def test_hashing_goes_on_where_it_left_off(body: bytes, first: int, second: int) -> None:
     first, second = sorted((min(first, len(body)), min(second, len(body))))
-    begun = Begun(replace(NOTHING, offset=first), hash_first(body, first, (0, 0)))
+    begun = Begun(replace(NOTHING, offset=first), hash_first(body, first, (0, 0)), NOTHING)
     on = [hash_on(body, second, begun).digest() for _ in range(2)]
     assert on == [hash_first(body, second, (0, 0)).digest()] * 2

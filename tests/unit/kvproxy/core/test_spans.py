@@ -142,6 +142,10 @@ def test_one_pass_finds_what_two_find(document: Written) -> None:
         return
     assert members is not None
     assert found == (members, array_spans(members["list"].raw, members["list"].start))
+    members = object_spans(text, 50)
+    assert members is not None
+    shifted = members, array_spans(members["list"].raw, members["list"].start)
+    assert body_spans(text, "list", 50) == shifted
 
 
 @pytest.mark.parametrize("text", [

@@ -71,6 +71,16 @@ def test_a_tool_of_unknown_shape_counts_as_a_whole() -> None:
     assert reader.read(one.replace(b"1", b"2"), known=False)[0] != segments
 
 
+def test_facts_behind_the_schema_change_nothing_before_it() -> None:
+    raw, edits = listed(("x", AB)), Reader().canon.edits(Whose(""))
+    made = [
+        tools(Span(raw, 0, len(raw)), [Tool(["x"], AB, behind)], ("s",), edits)[0].data
+        for behind in ([None, None], [False, None], [None, True])
+    ]
+    assert len(set(made)) == 3
+    assert all(data.startswith(made[0].partition(AB)[0] + AB) for data in made)
+
+
 def test_preserve_keeps_orders_apart() -> None:
     reader = Reader(Order.PRESERVE)
     segments, _ = reader.read(listed(("x", AB), ("y", AB)))

@@ -1,0 +1,142 @@
+"""A long body the first time it is read: in parts, so that its list is scanned once and not twice.
+
+Where an element begins is guessed from how the first one does, close to the list's start and to its
+end. What lies between is decoded as a whole; if all parts are JSON where they are used, then the
+guesses were right, since a text can be read as JSON in one way only.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from kvproxy.core.spans import Located, Span, array_spans, body_spans, list_begins, object_spans
+
+_SPACE = b" \t\r\n"
+T = TypeVar("T")
+
+
+class Stretch:
+    """Elements of a list that follow each other: [start, end) of `body`. Where each of them lies is
+    found out once somebody asks."""
+
+    def __init__(self, body: bytes, start: int, end: int) -> None:
+        self._body = body
+        self._spans: list[Span] | None = None
+        self._values: list[Any] | None = None
+        self.start = start
+        self.end = end
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self.spans)
+
+    @property
+    def spans(self) -> list[Span]:
+        if self._spans is None:
+            self._spans = array_spans(self.text, self.start - 1)
+            assert self._spans is not None, "it was decoded as a list"
+        return self._spans
+
+    def check(self, decoder: "msgspec.json.Decoder[list[Any]]") -> None:
+        """Raises msgspec.DecodeError."""
+        self._values = decoder.decode(self.text)
+
+    def take(self, decoder: "msgspec.json.Decoder[list[T]]") -> list[T]:
+        """The decoded ones, once: they are as large as the body. Raises msgspec.DecodeError."""
+        values, self._values = self._values, None
+        return values if values is not None else decoder.decode(self.text)
+
+    @property
+    def text(self) -> bytes:
+        """They alone as a list."""
+        return b"".join((b"[", memoryview(self._body)[self.start : self.end], b"]"))
+
+
+class _Later(Struct, frozen=True):
+    """One element of a stretch."""
+
+    stretch: Stretch
+    index: int
+
+    @property
+    def raw(self) -> bytes:
+        return self.stretch.spans[self.index].raw
+
+    @property
+    def start(self) -> int:
+        return self.stretch.spans[self.index].start
+
+    @property
+    def end(self) -> int:
+        return self.stretch.spans[self.index].end
+
+
+Elements = Sequence[Span] | Stretch
+
+
+def decoded(
+    elements: Elements, one: "msgspec.json.Decoder[T]", many: "msgspec.json.Decoder[list[T]]"
+) -> Iterable[tuple[T, Located]]:
+    """Each element with its place. Raises msgspec.DecodeError."""
+    if isinstance(elements, Stretch):
+        stretch = elements
+        return zip(stretch.take(many), (_Later(stretch, n) for n in count()), strict=False)
+    return zip(map(one.decode, [each.raw for each in elements]), elements, strict=True)
+
+
+class Parted(Struct, frozen=True):
+    """All members, and the list among them as its first elements, a stretch and the last ones."""
+
+    members: dict[str, Span]
+    opening: list[Span]
+    middle: Stretch
+    last: list[Span]
+
+
+def parted(body: bytes, growing: str, begins: bytes, last_elements: int) -> Parted | None:
+    """`begins` is what an element begins with, and nothing inside it. None where that does not go.
+
+    The middle is not looked at: what decodes it finds out whether it is JSON.
+    """
+    start = list_begins(body, growing)
+    if start is None or not begins:
+        return None
+    third = body.find(begins, body.find(begins, body.find(begins, start) + 1) + 1)
+    last = len(body)
+    for _ in range(last_elements):
+        last = body.rfind(begins, third + 1, last) if third > start else -1
+        if last < 0:
+            return None
+    opened, ended = _before_comma(body, third), _before_comma(body, last)
+    # The rest of the body as one whose list has another first element.
+    resumed = (b'{"%b": [0, ' if body[last - 1 : last] == b" " else b'{"%b":[0,') % growing.encode()
+    try:
+        before = object_spans(body[:start] + b"0}")
+        opening = array_spans(body[start:opened] + b"]", start)
+        behind = body_spans(resumed + body[last:], growing, last - len(resumed))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if not before or not opening or not behind or opened < 0 or ended < 0:
+        return None
+    others, elements = behind
+    if before.keys() & others.keys() != {growing} or before[growing].start != start:
+        return None
+    if len(elements) != 1 + last_elements:
+        return None
+    end = others.pop(growing).end
+    before[growing] = Span(body[start:end], start, end)
+    return Parted(before | others, opening, Stretch(body, third, ended), elements[1:])
+
+
+def _before_comma(body: bytes, at: int) -> int:
+    """Where the value ends before the comma before `at`, -1 if there is no such."""
+    at = _before_space(body, at) - 1
+    return _before_space(body, at) if at > 0 and body[at] == ord(",") else -1
+
+
+def _before_space(body: bytes, at: int) -> int:
+    while at > 0 and body[at - 1] in _SPACE:
+        at -= 1
+    return at
