@@ -138,8 +138,10 @@ class Holdings:
         """What the replica holds by its announcements, or by `history`."""
         events = self._by_events(replica, model, prompt_tokens, known)
         has_say = self._has_say(replica, events, history, known)
-        # What waits there evicts before this prompt's turn: history has counted that already.
-        has_say = has_say and not (replica.load.waiting and history.tokens < events.tokens)
+        # What waits there evicts before this prompt's turn, or has and it was not announced yet:
+        # history has counted that already.
+        busy = replica.load.waiting or self.chains.awaits(replica.id)
+        has_say = has_say and not (busy and history.tokens < events.tokens)
         rules = has_say and self.trust.trusts(replica.id, Source.EVENTS)
         chosen = events if rules else history
         return Match(
