@@ -106,7 +106,7 @@ class App:
         self.sources = Sources(settings, self.router, api_keys, self.probe.model_path, tls)
         self.warmth = Warmth(settings, self.router, api_keys, self._replica_changed, tls)
         self.spellings = spellings = Representatives(settings.canonical.representatives_max_bytes)
-        self.sharing = Sharing(settings, self.router, spellings)
+        self.sharing = Sharing(settings, self.router, spellings, self.sources.announced)
         self.metrics.add(self.sharing.took)
         for counted in (self.sources.counted, self.warmth.counted, self.sharing.counted):
             self.metrics.add(SourceCounters(counted))

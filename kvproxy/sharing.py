@@ -6,6 +6,8 @@ import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from kvproxy.adapters.kv_discovery import KvDiscovery
+from kvproxy.adapters.kv_event_feed import KvEventFeed
 from kvproxy.core.affinity import SessionKey
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.router import Router
@@ -16,6 +18,7 @@ from kvproxy.ops.tally import Spread
 from kvproxy.settings.model import Settings
 
 if TYPE_CHECKING:
+    from kvproxy.adapters.store.event_shares import EventShares
     from kvproxy.adapters.store.shared_store import SharedStore
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25)
@@ -24,16 +27,24 @@ _COMMITS = "Bindings sent to the store, by what it made of them"
 
 
 class Sharing:
-    """`store` is None for a proxy that is alone."""
+    """`store` is None for a proxy that is alone. `announced`: who listens to replicas, for itself
+    or a share of them."""
 
     def __init__(
-        self, settings: Settings, router: Router, representatives: Representatives
+        self,
+        settings: Settings,
+        router: Router,
+        representatives: Representatives,
+        announced: tuple[KvEventFeed, KvDiscovery] | None = None,
     ) -> None:
         self.took = Spread(
             "kvproxy_store_seconds", "Time that first turns waited for the store", _SECONDS
         )
         self.store = _store(settings, router, representatives, self.took)
+        self.shares: EventShares | None = None
         if self.store is not None:
+            if announced is not None and settings.events.shard_across_proxies:
+                self.shares = _shares(self.store, router, *announced)
             namespace = settings.store.namespace
 
             def key_of(identity: Identity) -> SessionKey:
@@ -44,8 +55,12 @@ class Sharing:
     async def start(self) -> None:
         if self.store is not None:
             await self.store.start()
+        if self.shares is not None:
+            self.shares.start()
 
     async def close(self) -> None:
+        if self.shares is not None:
+            await self.shares.close()
         if self.store is not None:
             await self.store.close()
 
@@ -77,8 +92,26 @@ class Sharing:
         yield Counted("kvproxy_store_messages", "Messages from peers", {}, heard.messages)
         refused = "Messages that no proxy of this version writes"
         yield Counted("kvproxy_store_refused_messages", refused, {}, heard.refused)
+        yield from self._counted_shares()
         respelled = "Spellings given up for those that another proxy saw first"
         yield Counted("kvproxy_store_respelled", respelled, {}, store.respelled)
+
+    def _counted_shares(self) -> Iterator[Counted]:
+        shares = self.shares
+        if shares is None:
+            return
+        name, text = "kvproxy_event_sources", "Sources of KV events, by who listens to them"
+        for by, count in {"this": shares.own, "another": shares.others}.items():
+            yield Counted(name, text, {"proxy": by}, count, gauge=True)
+        name, text = "kvproxy_event_digests", "Digests of KV events, by what became of them"
+        second = shares.second_hand
+        outcomes = {"told": shares.told, "heard": second.digests, "refused": shares.refused}
+        for outcome, count in outcomes.items():
+            yield Counted(name, text, {"outcome": outcome}, count)
+        text = "Bytes of digests told to other proxies"
+        yield Counted("kvproxy_event_digest_bytes", text, {}, shares.told_bytes)
+        text = "Times that a source was lost since digests of it were missed"
+        yield Counted("kvproxy_event_digest_gaps", text, {}, second.gaps)
 
 
 def _store(
@@ -113,3 +146,20 @@ def _store(
         took=lambda seconds: took.add((), seconds),
     )
     return store
+
+
+def _shares(
+    store: "SharedStore", router: Router, feed: KvEventFeed, discovery: KvDiscovery
+) -> "EventShares":
+    shares = importlib.import_module("kvproxy.adapters.store.event_shares")
+    made: EventShares = shares.EventShares(
+        store.origin,
+        store.link,
+        store.names.events,
+        feed=shares.Feed(feed.follow, feed.forget),
+        holdings=router.holdings,
+        peers=store.loads,
+        hears=lambda: store.hearing.hears,
+    )
+    discovery.through(made.follow, made.forget)
+    return made

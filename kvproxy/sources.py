@@ -76,6 +76,11 @@ class Sources:
             settings, router, self.lmcache, self._tokenise, self._hosts, local=self.local
         )
 
+    @property
+    def announced(self) -> tuple[KvEventFeed, KvDiscovery]:
+        """Who listens to replicas, and who finds out where."""
+        return self.feed, self.discovery
+
     async def start(self) -> None:
         """Returns when everybody was asked once."""
         if self._events:

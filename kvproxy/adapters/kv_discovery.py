@@ -54,6 +54,11 @@ class KvDiscovery:
         self._said: dict[str, str] = {}
         self._known: dict[str, list[KvSource]] = {}
 
+    def through(self, follow: Follow, forget: Forget) -> None:
+        """Somebody else is told about sources from now on; before start()."""
+        assert not self._tasks
+        self._follow, self._forget = follow, forget
+
     async def start(self) -> None:
         """Returns when every replica that is up was asked once."""
         self._session = aiohttp.ClientSession(

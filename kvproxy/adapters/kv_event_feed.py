@@ -188,7 +188,7 @@ class KvEventFeed:
                 )
                 return
             finally:
-                self._holdings.behind(stream.source.replica, stream.source.rank, so=False)
+                self._behind(stream, so=False)
 
     async def _replay_all(self, stream: _Stream) -> bool:
         """False if it must be asked again; raises TimeoutError if it broke off."""
@@ -212,7 +212,7 @@ class KvEventFeed:
                         raise TimeoutError
                     self._lose(stream, number)
                 if number == sequence.next:
-                    self._holdings.behind(stream.source.replica, stream.source.rank, so=True)
+                    self._behind(stream, so=True)
                     await self._apply(stream, number, batch)
         if begun and not proven:
             # It does not know of the last batch that came from it: it is another engine.
@@ -220,6 +220,9 @@ class KvEventFeed:
             return False
         stream.replica.kv_events = True
         return True
+
+    def _behind(self, stream: _Stream, *, so: bool) -> None:
+        self._holdings.standing.behind(stream.source.replica, stream.source.rank, so=so)
 
     def _restart(self, stream: _Stream, *, lost: bool = False) -> None:
         """Forget everything; an engine that did not just lose batches has an empty cache."""

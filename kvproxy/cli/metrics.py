@@ -27,6 +27,7 @@ _EVERYTHING = {
     "replicas": ["http://replica"],
     "lmcache": {"coordinator_url": "http://coordinator"},
     "store": {"url": "redis://store"},
+    "events": {"shard_across_proxies": True},
     "disagg": {"connector": "nixl"},
     "tracing": {"endpoint": "http://collector:4318"},
 }

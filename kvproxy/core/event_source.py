@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 from xxhash import xxh3_64_intdigest
 
+from kvproxy.core.kv_digest import Changes
 from kvproxy.core.kv_events import Cleared, Event, KvEventError, Removed, Stored
 from kvproxy.core.parked import Parked
 from kvproxy.core.tier_blocks import TierBlocks
@@ -59,10 +60,12 @@ def names_of(tokens: "array[int]", block_size: int) -> "array[int]":
 
 
 class EventSource:
-    """apply() is the only thing that changes it. `block_size` 0 until HBM blocks are seen."""
+    """apply() is the only thing that changes it. `block_size` 0 until HBM blocks are seen.
+    `changes`: what other proxies are to be told."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, changes: Changes | None = None) -> None:
         self._budget = budget
+        self._changes = changes
         self._parked = Parked()
         self.tiers: dict[Tier, TierBlocks] = {}
         self.block_size = 0
@@ -100,7 +103,8 @@ class EventSource:
             return None
         blocks = self.tiers.get(event.tier)
         if blocks is None:
-            blocks = self.tiers[event.tier] = TierBlocks(self._budget)
+            blocks = TierBlocks(self._budget, event.tier, self._changes)
+            self.tiers[event.tier] = blocks
         if not self._follows(event, blocks):
             self.counts.other_groups += len(event.hashes)
         elif self._budget.used + len(event.hashes) * _BLOCK_BYTES > self._budget.limit:
@@ -157,6 +161,8 @@ class EventSource:
             blocks.add(event.hashes, names, start, copies=event.parent != 0)
         self.counts.stored += len(names)
         if event.session and event.tier is Tier.HBM:
+            if self._changes is not None:
+                self._changes.made_by(event.session)
             return Grown(event.session, start, names)
         return None
 
@@ -227,6 +233,8 @@ class EventSource:
         blocks = self.tiers.pop(tier, None)
         if blocks is not None:
             blocks.release()
+            if self._changes is not None:
+                self._changes.emptied(tier)
         self._parked.drop(tier)
 
 

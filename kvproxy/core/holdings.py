@@ -14,9 +14,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kvproxy.core.echo_rate import EchoRate
+from kvproxy.core.event_source import Grown
 from kvproxy.core.kv_events import Event
 from kvproxy.core.loadable import Loadable, Told
 from kvproxy.core.prefix_index import PrefixIndex
+from kvproxy.core.rank_standing import RankStanding
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
@@ -71,8 +73,7 @@ class Holdings:
         self.loadable = Loadable(1) if loadable is None else loadable
         self.trust = Trust()
         self._naming: set[str] = set()
-        self._partial: set[tuple[str, int]] = set()
-        self._behind: set[tuple[str, int]] = set()
+        self.standing = RankStanding()
         self.echo_rate = EchoRate()
         self._silence = Silence()
 
@@ -137,8 +138,10 @@ class Holdings:
         """What the replica holds by its announcements, or by `history`."""
         events = self._by_events(replica, model, prompt_tokens, known)
         has_say = self._has_say(replica, events, history, known)
-        # What waits there evicts before this prompt's turn: history has counted that already.
-        has_say = has_say and not (replica.load.waiting and history.tokens < events.tokens)
+        # What waits there evicts before this prompt's turn, or has and it was not announced yet:
+        # history has counted that already.
+        busy = replica.load.waiting or self.chains.awaits(replica.id)
+        has_say = has_say and not (busy and history.tokens < events.tokens)
         rules = has_say and self.trust.trusts(replica.id, Source.EVENTS)
         chosen = events if rules else history
         return Match(
@@ -206,8 +209,11 @@ class Holdings:
 
     def apply(self, replica: str, rank: int, event: Event) -> None:
         """Raises KvEventError for an event that cannot be."""
+        self.grew(replica, rank, self.index.apply(replica, rank, event))
+
+    def grew(self, replica: str, rank: int, grown: Grown | None) -> None:
+        """A rank announced something; `grown` is what a request made."""
         self._silence.announced(replica)
-        grown = self.index.apply(replica, rank, event)
         if grown is not None:
             self._naming.add(replica)
             source = self.index.source(replica, rank)
@@ -217,20 +223,12 @@ class Holdings:
     def reset(self, replica: str, rank: int, *, complete: bool) -> None:
         """Forget what a rank announced; `complete` if all that it holds will be told again."""
         self.index.drop(replica, rank)
-        self._partial.discard((replica, rank))
-        if not complete:
-            self._partial.add((replica, rank))
-
-    def behind(self, replica: str, rank: int, *, so: bool) -> None:
-        """Whether what a rank announces now happened some time ago: it has no say until it is
-        caught up with."""
-        (self._behind.add if so else self._behind.discard)((replica, rank))
+        self.standing.reset(replica, rank, complete=complete)
 
     def forget(self, replica: str) -> None:
         """The replica is gone; another one may come under its name."""
         self.index.drop(replica)
-        self._partial = {(name, rank) for name, rank in self._partial if name != replica}
-        self._behind = {(name, rank) for name, rank in self._behind if name != replica}
+        self.standing.forget(replica)
         self._naming.discard(replica)
         self._silence.forget(replica)
         self.trust.forget(replica)
@@ -282,13 +280,13 @@ class Holdings:
     def _has_say(self, replica: Replica, events: Match, history: Match, known: Known) -> bool:
         """Whether the announcements can tell: not where some were missed, nor where history knows
         of more of the prompt than the anchor covers."""
-        if self._behind and any(name == replica.id for name, _ in self._behind):
+        if self.standing.any_behind(replica.id):
             return False
         if history.tokens <= events.tokens:
             return True
         covered = events.blocks == known.anchor.byte_blocks
         beyond = covered and history.blocks > known.anchor.byte_blocks
-        return not beyond and all(name != replica.id for name, _ in self._partial)
+        return not beyond and not self.standing.any_partial(replica.id)
 
     def _correct(
         self, replica: Replica, model: str, match: Match, chain: Chain, reported: int

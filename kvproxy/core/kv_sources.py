@@ -17,6 +17,10 @@ class KvSource(NamedTuple):
     topic: str
 
 
+# The replica, and the data-parallel rank of it.
+SourceKey = tuple[str, int]
+
+
 class SourceError(ValueError):
     """The page tells of events that we cannot listen to; the message says what to set."""
 

@@ -29,6 +29,10 @@ class PeerLoads:
         if loads.origin in self._by_proxy or len(self._by_proxy) < _PROXIES_MAX:
             self._by_proxy[loads.origin] = _Heard(now, loads.rows)
 
+    def alive(self, now: float) -> set[str]:
+        """Proxies that said something of late."""
+        return {p for p, heard in self._by_proxy.items() if now - heard.at <= self._expiry_s}
+
     def apply(self, replicas: Iterable[Replica], now: float) -> None:
         """Every replica's load counts its peers' share from now on."""
         for proxy in [p for p, heard in self._by_proxy.items() if now - heard.at > self._expiry_s]:

@@ -4,7 +4,7 @@ Every proxy that sees the same session and the same candidates chooses the same 
 to the others, and removing a replica moves only its own sessions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import log
 
 from xxhash import xxh3_64_intdigest
@@ -12,6 +12,11 @@ from xxhash import xxh3_64_intdigest
 from kvproxy.core.replica import Replica
 
 _U = 2.0**53
+
+
+def one_of(key: bytes, names: Collection[str]) -> str:
+    """The name that everybody picks for `key` who knows the same names."""
+    return max(names, key=lambda name: (xxh3_64_intdigest(name.encode() + b"\0" + key), name))
 
 
 def rendezvous(key: bytes, candidates: Sequence[Replica]) -> Replica:

@@ -9,7 +9,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kvproxy.core.event_source import EventSource, Grown
+from kvproxy.core.kv_digest import Changes
 from kvproxy.core.kv_events import Event
+from kvproxy.core.kv_sources import SourceKey
+from kvproxy.core.named_blocks import NamedSource
 from kvproxy.core.types import Tier
 from kvproxy.core.word_map import Budget
 
@@ -42,9 +45,10 @@ class PrefixIndex:
 
     def __init__(self, max_bytes: int) -> None:
         self.budget = Budget(max_bytes)
-        self._sources: dict[str, dict[int, EventSource]] = {}
+        self.changes: dict[SourceKey, Changes] = {}
+        self._sources: dict[str, dict[int, EventSource | NamedSource]] = {}
 
-    def __iter__(self) -> Iterator[tuple[str, int, EventSource]]:
+    def __iter__(self) -> Iterator[tuple[str, int, EventSource | NamedSource]]:
         for replica, ranks in self._sources.items():
             for rank, source in ranks.items():
                 yield replica, rank, source
@@ -59,8 +63,17 @@ class PrefixIndex:
         ranks = self._sources.setdefault(replica, {})
         source = ranks.get(rank)
         if source is None:
-            source = ranks[rank] = EventSource(self.budget)
+            source = EventSource(self.budget, self.changes.get((replica, rank)))
+            ranks[rank] = source
+        assert isinstance(source, EventSource)
         return source.apply(event)
+
+    def named(self, replica: str, rank: int, block_size: int) -> NamedSource:
+        """In place of what a rank announced: what another proxy will tell of it."""
+        self.drop(replica, rank)
+        source = NamedSource(self.budget, block_size)
+        self._sources.setdefault(replica, {})[rank] = source
+        return source
 
     def drop(self, replica: str, rank: int | None = None) -> None:
         """Forget what a rank, or a whole replica, announced."""
@@ -69,6 +82,8 @@ class PrefixIndex:
             source = ranks.pop(number, None)
             if source is not None:
                 source.release()
+            if (replica, number) in self.changes:
+                self.changes[replica, number].begin_anew()
         if not ranks:
             self._sources.pop(replica, None)
 
@@ -83,7 +98,7 @@ class PrefixIndex:
                     best, longest = held, blocks
         return best
 
-    def source(self, replica: str, rank: int) -> EventSource | None:
+    def source(self, replica: str, rank: int) -> EventSource | NamedSource | None:
         return self._sources.get(replica, {}).get(rank)
 
     def block_size(self, replica: str) -> int:
@@ -103,7 +118,7 @@ class PrefixIndex:
                 source.tiers[Tier.HBM].one_copy(blocks)
 
 
-def _held(rank: int, source: EventSource, chain: "array[int]") -> Held:
+def _held(rank: int, source: EventSource | NamedSource, chain: "array[int]") -> Held:
     tiers = source.tiers
     hbm = tiers[Tier.HBM].prefix(chain, 0) if Tier.HBM in tiers else 0
     if len(tiers) == (Tier.HBM in tiers):

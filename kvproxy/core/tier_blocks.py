@@ -6,8 +6,10 @@ and removes each physical copy of a block.
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from kvproxy.core.kv_digest import Changes
+from kvproxy.core.types import Tier
 from kvproxy.core.word_map import Budget, WordMap
 
 # Python's cost of an entry in a small dict of integers, for what is counted there.
@@ -16,11 +18,19 @@ _DICT_ENTRY_BYTES = 110
 
 class TierBlocks:
     """`stride`: blocks of the chain in one entry; tiers with coarse chunks know only their ends.
-    `group`: the one KV cache group that is followed, None until one is seen."""
+    `group`: the one KV cache group that is followed, None until one is seen. `changes` is told
+    what other proxies are to know."""
 
-    __slots__ = ("_aliases", "_budget", "_copies", "_ours", "_parents", "group", "stride")
+    __slots__ = (
+        *("_aliases", "_budget", "_copies", "_ours", "_parents"),
+        *("changes", "group", "stride", "tier"),
+    )
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(
+        self, budget: Budget, tier: Tier = Tier.HBM, changes: Changes | None = None
+    ) -> None:
+        self.tier = tier
+        self.changes = changes
         self._budget = budget
         self._ours = WordMap(budget)
         self._parents = WordMap(budget)
@@ -45,6 +55,8 @@ class TierBlocks:
     ) -> None:
         """Blocks that follow each other behind `parent`. Those held already are further copies if
         `copies`, else they are just told again."""
+        if self.changes is not None:
+            self.changes.added(self.tier, self.stride, parent, names)
         there = self._ours.add(engines, names)
         parents = array("Q", (parent,))
         parents.extend(names[:-1])
@@ -66,7 +78,10 @@ class TierBlocks:
         if self._copies:
             engines = [e for e in engines if not self._remove_copy(self._ours.get(e))]
         names = self._ours.pop(engines)
-        self._parents.pop([ours for ours in names if ours and not self._remove_alias(ours)])
+        gone = [ours for ours in names if ours and not self._remove_alias(ours)]
+        self._parents.pop(gone)
+        if self.changes is not None:
+            self.changes.gone(self.tier, gone)
         return [engine for engine, ours in zip(engines, names, strict=True) if not ours]
 
     def _add_copy(self, ours: int) -> None:
@@ -112,16 +127,11 @@ class TierBlocks:
 
     def path(self, ours: int, root: int, blocks_max: int) -> "array[int] | None":
         """The chain that ends with `ours`, from its start; None if a link is missing."""
-        found = array("Q")
-        while ours != root:
-            if len(found) == blocks_max:
-                return None
-            found.append(ours)
-            ours = self._parents.get(ours)
-            if not ours:
-                return None
-        found.reverse()
-        return found
+        return path_to(ours, root, self._parents.get, blocks_max)
+
+    def shard(self, number: int) -> tuple[list[int], list[int]]:
+        """Names and parents of a part of the blocks, by WordMap.shards."""
+        return self._parents.shard(number)
 
     def contents(self) -> dict[int, tuple[int, int]]:
         """engine -> (ours, copies): O(blocks), for checks."""
@@ -135,3 +145,20 @@ class TierBlocks:
     def _forget_copies(self, ours: int) -> None:
         del self._copies[ours]
         self._budget.used -= _DICT_ENTRY_BYTES
+
+
+def path_to(
+    ours: int, root: int, parent: Callable[[int], int], blocks_max: int
+) -> "array[int] | None":
+    """The chain from `root` that ends with `ours`; None if `parent`, 0 where it does not know,
+    misses a link."""
+    found = array("Q")
+    while ours != root:
+        if len(found) == blocks_max:
+            return None
+        found.append(ours)
+        ours = parent(ours)
+        if not ours:
+            return None
+    found.reverse()
+    return found

@@ -7,7 +7,7 @@ looks for the deepest anchor of its own byte chain.
 """
 
 from array import array
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -35,15 +35,17 @@ class Anchor(NamedTuple):
 
 
 class _Open:
-    """A request that is being answered, or whose last blocks were not announced yet."""
+    """A request that is being answered, or whose last blocks were not announced yet; `heard` once
+    any was, or it ended."""
 
-    __slots__ = ("at", "block_size", "chain", "prompt_tokens", "replica")
+    __slots__ = ("at", "block_size", "chain", "heard", "prompt_tokens", "replica")
 
     def __init__(self, replica: str, chain: Chain, block_size: int) -> None:
         self.replica = replica
         self.chain = chain
         self.block_size = block_size
         self.at: Position | None = None
+        self.heard = False
         self.prompt_tokens = 0
 
 
@@ -55,6 +57,7 @@ class TokenChains:
         self._runs = TokenRuns()
         self._anchors: OrderedDict[int, Anchor] = OrderedDict()
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._unheard: Counter[str] = Counter()
         self.made = 0
         self.missed = 0
 
@@ -76,10 +79,16 @@ class TokenChains:
                 return found
         return None
 
+    def awaits(self, replica: str) -> bool:
+        """Whether a request is under way there of which nothing was announced: what it makes and
+        what it takes is still to be told."""
+        return replica in self._unheard
+
     def opened(self, request_id: str, replica: str, chain: Chain) -> None:
         """A request was sent with its id as session."""
         self._close(request_id)
         self._open[request_id] = _Open(replica, chain, 0)
+        self._unheard[replica] += 1
         if len(self._open) > _OPEN_MAX:
             self._close(next(iter(self._open), ""))
 
@@ -88,6 +97,7 @@ class TokenChains:
         request = self._open.get(grown.session)
         if request is None or request.replica != replica:
             return
+        self._hear(request)
         request.block_size = block_size
         base = self._base(request, grown.parent, path)
         if base is None:
@@ -106,6 +116,7 @@ class TokenChains:
         request = self._open.get(request_id)
         if request is None:
             return
+        self._hear(request)
         if not prompt_tokens:
             self._close(request_id)
             return
@@ -177,8 +188,18 @@ class TokenChains:
 
     def _close(self, request_id: str) -> None:
         request = self._open.pop(request_id, None)
-        if request is not None and request.at is not None:
+        if request is None:
+            return
+        self._hear(request)
+        if request.at is not None:
             self._runs.release(request.at)
+
+    def _hear(self, request: _Open) -> None:
+        if not request.heard:
+            request.heard = True
+            self._unheard[request.replica] -= 1
+            if not self._unheard[request.replica]:
+                del self._unheard[request.replica]
 
 
 def _first_run(at: Position) -> Position:

@@ -8,7 +8,7 @@ when it grows, so no single call takes long however large the map is.
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 
-_SHARDS = 256
+SHARDS = 256
 _SLOTS_MIN = 4
 _WORD_BYTES = 8
 _ARRAY_BYTES = 80
@@ -31,8 +31,8 @@ class WordMap:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._tables = [array("Q", bytes(2 * _SLOTS_MIN * _WORD_BYTES)) for _ in range(_SHARDS)]
-        self._counts = array("I", bytes(4 * _SHARDS))
+        self._tables = [array("Q", bytes(2 * _SLOTS_MIN * _WORD_BYTES)) for _ in range(SHARDS)]
+        self._counts = array("I", bytes(4 * SHARDS))
         self._size = 0
         budget.used += self.bytes
 
@@ -135,6 +135,12 @@ class WordMap:
             for at in range(0, len(table), 2):
                 if table[at]:
                     yield table[at], table[at + 1]
+
+    def shard(self, number: int) -> tuple[list[int], list[int]]:
+        """Keys and values of one of SHARDS parts."""
+        table = self._tables[number]
+        keys = [at for at in range(0, len(table), 2) if table[at]]
+        return [table[at] for at in keys], [table[at + 1] for at in keys]
 
     def release(self) -> None:
         """Give the bytes back to the budget; the map is not used afterwards."""

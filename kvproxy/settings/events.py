@@ -3,8 +3,9 @@
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-from kvproxy.settings.kinds import Count, Seconds
+from kvproxy.settings.kinds import Count, Seconds, Switch
 
 
 def _word(value: object) -> object:
@@ -25,10 +26,16 @@ class EventsSettings(BaseModel):
         description="auto listens to replicas that publish events, on also warns about those that "
         "do not, off relies on what was sent where. Events make predictions exact under eviction.",
     )
+    shard_across_proxies: Switch = Field(
+        default=False,
+        description="Listen to a share of the replicas only, and learn of the others through "
+        "`store.url` from the proxies that listen there. Turn it on, on all proxies alike, where "
+        "listening to all takes a tenth of a core or more: 16 replicas that prefill all the time.",
+    )
     index_max_bytes: Count = Field(
         default=512 * 2**20,
         ge=2**20,
-        description="Memory for announced blocks, up to 100 bytes a block and replica. Raise it "
+        description="Memory for announced blocks, up to 110 bytes a block and replica. Raise it "
         "when kvproxy_index_unused_blocks with reason refused grows.",
     )
     anchors_max_bytes: Count = Field(
@@ -54,3 +61,11 @@ class EventsSettings(BaseModel):
         description="Longest silence of a replica while it repeats events. Raise it when busy "
         "engines answer late.",
     )
+
+
+def check_shards(events: EventsSettings, *, shared: bool) -> None:
+    """Raises where shares of the replicas could not be told to anybody."""
+    if events.shard_across_proxies and not shared:
+        context = {"at": ("events", "shard_across_proxies")}
+        message = "needs store.url: proxies tell each other through it"
+        raise PydanticCustomError("shards_alone", message, context)

@@ -26,7 +26,7 @@ from kvproxy.settings.decisions import DecisionsSettings
 from kvproxy.settings.disagg import DisaggSettings
 from kvproxy.settings.discovery import DiscoverySettings
 from kvproxy.settings.epp import EppSettings
-from kvproxy.settings.events import EventsSettings
+from kvproxy.settings.events import EventsSettings, check_shards
 from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Switch
 from kvproxy.settings.lmcache import LmcacheSettings
 from kvproxy.settings.pools import ModelSettings, PolicyName, check_models, from_mapping
@@ -282,4 +282,5 @@ class Settings(Section):
             and store.share_spellings,
         }
         check_alone(self.server.workers, needs)
+        check_shards(self.events, shared=bool(store.url))
         return self

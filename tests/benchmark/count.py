@@ -32,8 +32,8 @@ def small(number: int) -> bytes:
 
 
 def large(number: int, turn: int) -> bytes:
-    """As W2: some 400 KB that grow by 8 KB a turn."""
-    messages = [{"role": "system", "content": "You are an agent. " * 400}]
+    """As W2: some 400 KB that grow by 8 KB a turn. Nothing is shared: first turns find nothing."""
+    messages = [{"role": "system", "content": f"You are agent {number}. " * 400}]
     for index in range(90 + 2 * turn):
         role = "assistant" if index % 2 else "user"
         messages.append({"role": role, "content": f"{number} {index} {LINE * 170}"})

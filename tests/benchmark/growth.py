@@ -18,9 +18,12 @@ from typing import NamedTuple
 
 from kvproxy.core.bindings import Bindings
 from kvproxy.core.heard import Heard
+from kvproxy.core.kv_digest import Digest, digest_bytes, told_from
 from kvproxy.core.kv_events import decode_batch
+from kvproxy.core.kv_outlet import Outlet
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.router import Router
+from kvproxy.core.second_hand import SecondHand
 from kvproxy.core.shared_words import (
     Bound,
     Told,
@@ -162,6 +165,60 @@ def decoded_per_cpu_s() -> float:
     return 2 * EVENT_BLOCKS * 150 / (time.process_time() - began)
 
 
+class Shared(NamedTuple):
+    """Of listening for others too: processor seconds to tell, and for another proxy to hear, of a
+    block stored or removed, and bytes through the store."""
+
+    tell_s: float
+    hear_s: float
+    bytes: float
+
+
+def shared_events() -> Shared:
+    """Digests as often as 20 times a second where a replica prefills 10k tokens/s."""
+    batches = stream(600, 300)
+    first, second = make_router(1).holdings, make_router(1).holdings
+    outlet, heard = Outlet("first", ("r", 0), first), SecondHand(second)
+    tell_s = hear_s = told_bytes = blocks = 0.0
+    for number, payload in enumerate(batches):
+        for event in decode_batch(payload).events:
+            first.apply("r", 0, event)
+        began = time.process_time()
+        digest = outlet.take(10**6, float(number))
+        assert digest is not None
+        data = digest_bytes(digest)
+        told = time.process_time()
+        read = told_from(data)
+        assert isinstance(read, Digest)
+        heard.hear(read)
+        if number >= 350:
+            tell_s += told - began
+            hear_s += time.process_time() - told
+            told_bytes += len(data)
+            blocks += 2 * EVENT_BLOCKS
+    return Shared(tell_s / blocks, hear_s / blocks, told_bytes / blocks)
+
+
+def report_shards(show: Callable[[str], None], listen_s: float) -> None:
+    """What proxies save that listen to a share each and tell the others (events.shard_across_…)."""
+    shared = shared_events()
+    show(
+        f"shards: telling takes {1e6 * shared.tell_s:.2f} us a block and hearing of it "
+        f"{1e6 * shared.hear_s:.2f}, listening {1e6 * listen_s:.2f}; "
+        f"{shared.bytes * BLOCKS_PER_REPLICA_S / 1000:.0f} kB/s a replica through the store, "
+        "once in and once out for each proxy"
+    )
+    for proxies in (2, 4, 8, 16):
+        own = (listen_s + shared.tell_s) / proxies
+        all_s = (own + shared.hear_s * (proxies - 1) / proxies) * BLOCKS_PER_REPLICA_S
+        alone_s = listen_s * BLOCKS_PER_REPLICA_S
+        show(
+            f"  {proxies:2} proxies: {100 * all_s:.2f} % of a core each for a replica, "
+            f"{alone_s / all_s:.1f} times less; {0.1 / alone_s:,.0f} replicas take a tenth of a "
+            f"core without shards, {0.1 / all_s:,.0f} with them; a whole one at {1 / all_s:,.0f}"
+        )
+
+
 def words_per_cpu_s() -> float:
     """Bindings of other proxies that one core hears."""
     random_ = Random(1)
@@ -204,6 +261,7 @@ def report_events(show: Callable[[str], None]) -> float:
     words = words_per_cpu_s()
     show(f"peers: {words:,.0f} bindings a CPU second heard; 1 % of a core at {words / 100:,.0f} "
          "turns/s of the whole fleet")  # fmt: skip
+    report_shards(show, 1 / blocks)
     return 1 / share
 
 

@@ -6,12 +6,16 @@ that do not. Then four again, while the store is killed for some seconds and aft
 
 import argparse
 import asyncio
+import contextlib
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
+
+import orjson
 
 from loadgen.run import run_load
 from loadgen.run_values import Progress, RunResult, RunSettings
@@ -58,12 +62,12 @@ def emulate() -> list[str]:
     return ["emulate", *(str(part) for flag in flags.items() for part in flag)]
 
 
-def serve(replicas: list[str], store: str) -> list[str]:
-    """What is told in seconds is scaled as the engines are."""
+def serve(replicas: list[str], store: str, decisions: Path) -> list[str]:
+    """What is told in seconds is scaled as the engines are; `decisions`: where they are logged."""
     flags = {"--port": 0, "--log-level": "error", "--score-prefill-tok-s": PREFILL_TOK_S * SCALE}
     flags |= {"--score-move-margin-s": 2.0 / SCALE, "--admission-backlog-s": 1.0 / SCALE}
     flags |= {"--admission-small-prefill-s": 1.0 / SCALE, "--store-url": store}
-    flags |= {"--admission-large-prefill-burst-s": 10.0 / SCALE}
+    flags |= {"--admission-large-prefill-burst-s": 10.0 / SCALE, "--decisions-path": decisions}
     plain = [str(part) for flag in flags.items() for part in flag if flag[1] != ""]
     return ["serve", "--no-log-access", *plain, *(p for r in replicas for p in ("--replica", r))]
 
@@ -71,11 +75,30 @@ def serve(replicas: list[str], store: str) -> list[str]:
 _CUT = frozenset({"stream_disconnect", "truncated"})
 
 
+# The terms of each, by request id.
+Decisions = dict[str, dict[str, float]]
+
+
+def decisions_of(folder: Path) -> Decisions:
+    found: Decisions = {}
+    for path in folder.glob("*.jsonl"):
+        for line in path.read_bytes().splitlines():
+            # The last one of a proxy that was killed may not be whole.
+            with contextlib.suppress(orjson.JSONDecodeError):
+                told = orjson.loads(line)
+                if "terms" in told:
+                    found[told["id"]] = told["terms"]
+    return found
+
+
 class Run:
     """One replay and what the proxies said at its end."""
 
-    def __init__(self, name: str, result: RunResult, proxies: list[Child]) -> None:
+    def __init__(
+        self, name: str, result: RunResult, proxies: list[Child], decisions: Decisions
+    ) -> None:
         self.name = name
+        self.decisions = decisions
         self.samples = [sample for sample in result.samples if sample.error != "cancelled"]
         # No client can ask again for an answer of which it has seen the beginning.
         self.cut = sum(sample.error in _CUT for sample in self.samples)
@@ -95,17 +118,26 @@ class Run:
         cached = sum(s.cached_tokens or 0 for s in told)
         return 100 * cached / sum(s.prompt_tokens or 0 for s in told)
 
-    def moves(self, since: float = 0.0) -> int:
+    def moved(self, since: float = 0.0) -> list[Sample]:
         """Turns, meant to leave at `since` or later, that went to another replica than the turn
         before in their conversation and agent."""
         turns: defaultdict[tuple[str, str], list[Sample]] = defaultdict(list)
         for sample in sorted(self.samples, key=lambda sample: sample.t_intended):
             if sample.ok:
                 turns[sample.conversation, sample.agent].append(sample)
-        return sum(
-            before.replica != after.replica and after.t_intended >= since
+        return [
+            after
             for talk in turns.values()
             for before, after in pairwise(talk)
+            if before.replica != after.replica and after.t_intended >= since
+        ]
+
+    def re_homed(self, since: float = 0.0) -> int:
+        """Of them, those that went where they went since nobody knew where they lived. Who moves a
+        conversation from a home that he knows charges it for that."""
+        return sum(
+            "move_s" not in self.decisions.get(sample.request_id, {})
+            for sample in self.moved(since)
         )
 
     def line(self) -> str:
@@ -117,7 +149,7 @@ class Run:
             f"{self.name:34} {len(self.samples)} requests, {self.failed} failed, "
             f"{self.cut} cut in mid answer, "
             f"hit rate {self.hit_rate:.2f} %, TTFT mean {sum(ttft) / len(ttft):.2f} s, "
-            f"{self.moves()} moves{store}"
+            f"{len(self.moved())} moves, {self.re_homed()} from a home unknown{store}"
         )
 
     def plot(self, marks: dict[str, float]) -> None:
@@ -147,8 +179,12 @@ async def replay(
     marks: dict[str, float] = {}
     async with AsyncExitStack() as stack:
         address = store.url if store is not None else ""
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         fleet = [
-            await stack.enter_async_context(child(serve(replicas, address))) for _ in range(proxies)
+            await stack.enter_async_context(
+                child(serve(replicas, address, logs / f"{number}.jsonl"))
+            )
+            for number in range(proxies)
         ]
         run = RunSettings(
             url=fleet[0].url,
@@ -170,7 +206,9 @@ async def replay(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        return Run(name, result, fleet), marks
+        # What was decided last is written within a moment.
+        await asyncio.sleep(2.0)
+        return Run(name, result, fleet, decisions_of(logs)), marks
 
 
 async def disturb(
@@ -200,6 +238,8 @@ def check(one: Run, four: Run, hurt: Run, marks: dict[str, float], points: float
         wrong.append(f"four proxies hit {one.hit_rate - four.hit_rate:.2f} points less than one")
     wrong += [f"{run.name}: {run.failed} failed" for run in (one, four, hurt) if run.failed]
     wrong += [f"{run.name}: {run.cut} cut" for run in (one, four) if run.cut]
+    if hurt.re_homed(marks.get("a proxy killed", 0.0)):
+        wrong.append("conversations were re-homed when a proxy was lost")
     wrong += [f"it never came to pass: {name}" for name in WANTED if name not in marks]
     return wrong
 
@@ -238,8 +278,9 @@ async def main() -> int:
     print(hurt.line())
     hurt.plot(marks)
     lost_at = marks.get("a proxy killed", 0.0)
-    print(f"  moves after the proxy was lost: {hurt.moves(lost_at)}, undisturbed: "
-          f"{four.moves(lost_at)} in as long a time")  # fmt: skip
+    print(f"  after the proxy was lost {hurt.re_homed(lost_at)} conversations were re-homed, and "
+          f"{len(hurt.moved(lost_at))} moved in all; undisturbed "
+          f"{len(four.moved(lost_at))} moved in as long a time")  # fmt: skip
     wrong = check(one, four, hurt, marks, asked.points)
     for line in wrong:
         print(f"WRONG: {line}")

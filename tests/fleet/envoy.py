@@ -1,8 +1,8 @@
 """A real Envoy in front of `kvproxy epp`: `make test-envoy`.
 
 The same conversations through `kvproxy serve` and through Envoy, which must end on the same
-replicas; what the picker adds to Envoy's own time at 400 KB; and what happens when the picker is
-gone.
+replicas where both have the same evidence; what the picker adds to Envoy's own time at 400 KB; and
+what happens when the picker is gone.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from loadgen.schedule import Timing
 from loadgen.traces.load import load_traces
 from loadgen.traces.synth import write_traces
 from loadgen.versus.arms import forget
+from tests.fleet.decided import Decided, compared
 from tests.fleet.processes import child
 
 SKIP = 75
@@ -35,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "deploy" / "envoy" / "epp.yaml"
 REPLICAS = 4
 BODY_BYTES = 400_000
+MODES = ("BUFFERED", "FULL_DUPLEX_STREAMED")
 
 
 def free_port() -> int:
@@ -117,8 +119,8 @@ async def _answers(url: str, process: asyncio.subprocess.Process, said: Any) -> 
     raise RuntimeError(said.read()[-3000:].decode(errors="replace"))
 
 
-async def decisions(url: str, folder: Path, requests: int, replicas: list[str]) -> list[str]:
-    """Replicas of one user's requests, in order."""
+async def decisions(url: str, folder: Path, requests: int, replicas: list[str]) -> list[Decided]:
+    """Of one user's requests, in order."""
     for replica in replicas:
         await forget(replica)
     timing = Timing(think_cap_s=1.0, time_scale=20.0)
@@ -127,21 +129,17 @@ async def decisions(url: str, folder: Path, requests: int, replicas: list[str]) 
     )
     result = await run_load(run, load_traces(folder, 60_000))
     assert all(sample.ok for sample in result.samples), [s.error_detail for s in result.samples]
-    return [sample.replica for sample in result.samples]
+    return [Decided((s.conversation, s.agent), s.replica) for s in result.samples]
 
 
-# Times are measured and so never the same twice: where nothing else tells replicas apart, `seconds`
-# does not even agree with itself. What is the same in both must be so where times do not count.
 POLICIES = ("sticky_least_loaded", "session_hash", "seconds")
 
 
-def agreement(some: list[str], others: list[str]) -> int:
-    return sum(a == b for a, b in zip(some, others, strict=True))
-
-
-async def served_by(replicas: list[str], traces: Path, requests: int) -> dict[str, list[str]]:
+async def served_by(
+    replicas: list[str], traces: Path, requests: int, policies: Sequence[str] = POLICIES
+) -> dict[str, list[Decided]]:
     found = {}
-    for policy in POLICIES:
+    for policy in policies:
         async with child([*flags("serve", replicas), "--policy", policy]) as serve:
             found[policy] = await decisions(serve.url, traces, requests, replicas)
     return found
@@ -149,7 +147,7 @@ async def served_by(replicas: list[str], traces: Path, requests: int) -> dict[st
 
 async def picked_by(
     policy: str, binary: Path, mode: str, *, replicas: list[str], traces: Path, requests: int
-) -> list[str]:
+) -> list[Decided]:
     command = [*flags("epp", replicas), "--epp-port", "0", "--policy", policy]
     async with child(command, 2) as picker:
         address, port = picker.urls[0].removeprefix("picker "), free_port()
@@ -202,9 +200,37 @@ async def statuses(url: str, count: int) -> list[int]:
     return found
 
 
-def emulate() -> list[str]:
+def emulate(*more: str) -> list[str]:
     return ["emulate", "--replicas", str(REPLICAS), "--port", "0", "--time-scale", "20",
-            "--hbm-tokens", "2M", "--model", MODEL["model"]]  # fmt: skip
+            "--hbm-tokens", "2M", "--model", MODEL["model"], *more]  # fmt: skip
+
+
+# An engine that does not tell cached tokens teaches no prefill rates, and so leaves `seconds` the
+# same evidence in every run. Those that are learned are measured, never the same twice, and decide
+# where nothing else tells replicas apart: `kvproxy serve` does not agree with itself then.
+SILENT = ("--fault", "no-token-details")
+
+
+async def equal_decisions(
+    binary: Path, mode: str, traces: Path, requests: int, stack: AsyncExitStack
+) -> list[str]:
+    """What is wrong with the picker's decisions."""
+    wrong = []
+    enter = stack.enter_async_context
+    taught = (await enter(child(emulate(), REPLICAS))).urls
+    silent = (await enter(child(emulate(*SILENT), REPLICAS))).urls
+    for name, replicas in (("rates as set", silent), ("rates learned", taught)):
+        of: Any = {"replicas": replicas, "traces": traces, "requests": requests}
+        policies = POLICIES if replicas is silent else ("seconds",)
+        served, again = [await served_by(**of, policies=policies) for _ in range(2)]
+        for policy, found in served.items():
+            by_envoy = await picked_by(policy, binary, mode, **of)
+            there, here = compared(found, by_envoy), compared(found, again[policy])
+            print(f"{mode}, {policy}, {name}: {there}; `kvproxy serve` twice: {here}",
+                  flush=True)  # fmt: skip
+            if replicas is silent and there.same != len(found):
+                wrong.append(f"{mode}, {policy}: {len(found) - there.same} decisions differ")
+    return wrong
 
 
 def flags(command: str, replicas: list[str]) -> list[str]:
@@ -244,31 +270,20 @@ async def main() -> int:
     wrong = []
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        replicas = (await enter(child(emulate(), REPLICAS))).urls
         traces = asked.folder / "traces"
         write_traces(20, 3, traces)
-        of: Any = {"replicas": replicas, "traces": traces, "requests": asked.requests}
-        served = [await served_by(**of) for _ in range(2)]
+        for mode in MODES:
+            async with AsyncExitStack() as fleets:
+                wrong += await equal_decisions(binary, mode, traces, asked.requests, fleets)
+        replicas = (await enter(child(emulate(), REPLICAS))).urls
         pickers, urls = [], dict[str, str]()
-        for mode in ("NONE", "BUFFERED", "FULL_DUPLEX_STREAMED"):
+        for mode in ("NONE", *MODES):
             port = free_port()
             picker = await enter(child([*flags("epp", replicas), "--epp-port", "0"], 2))
             pickers.append(picker)
             address = picker.urls[0].removeprefix("picker ")
             tree = example(replicas, address, mode=mode, allow=True, port=port)
             urls[mode] = await enter(envoy(binary, tree, port))
-            if mode == "NONE":
-                continue
-            for policy, found in served[0].items():
-                by_envoy = await picked_by(
-                    policy, binary, mode, replicas=replicas, traces=traces, requests=asked.requests
-                )
-                same = agreement(found, by_envoy)
-                again = agreement(found, served[1][policy])
-                print(f"{mode}, {policy}: {same} of {len(found)} decisions as `kvproxy serve`; "
-                      f"it agrees with itself on {again}")  # fmt: skip
-                if policy != "seconds" and same != len(found):
-                    wrong.append(f"{mode}, {policy}: {len(found) - same} decisions differ")
         alone, *others = (await latency(urls, asked.rounds)).items()
         print(f"Envoy alone, {BODY_BYTES // 1000} kB: {1000 * alone[1]:.1f} ms")
         for name, seconds in others:

@@ -7,7 +7,7 @@ import tempfile
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
 
-READY_S = 60.0
+READY_S = 240.0
 
 
 class Child:

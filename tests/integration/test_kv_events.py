@@ -48,8 +48,8 @@ class Run:
         )
 
 
-async def replay(url: str, *, seed: int = 1) -> Run:
-    """Conversations that only grow, a few turns at a time."""
+async def replay(*proxies: str, seed: int = 1, conversations: int = CONVERSATIONS) -> Run:
+    """Conversations that only grow, a few turns at a time, each turn through the next proxy."""
     run, random = Run(), Random(seed)
     slots = asyncio.Semaphore(AT_A_TIME)
 
@@ -60,20 +60,23 @@ async def replay(url: str, *, seed: int = 1) -> Run:
 
     async def converse(number: int, client: aiohttp.ClientSession) -> None:
         messages = [system, {"role": "user", "content": text(2500)}]
-        for _ in range(TURNS):
+        for step in range(TURNS):
+            url = proxies[(number + step) % len(proxies)]
             async with slots:
-                await turn(number, messages, client)
+                await turn(number, messages, client, url)
             messages += [
                 {"role": "assistant", "content": text(150)},
                 {"role": "user", "content": text(200)},
             ]
 
     async def turn(
-        number: int, messages: list[dict[str, str]], client: aiohttp.ClientSession
+        number: int, messages: list[dict[str, str]], client: aiohttp.ClientSession, url: str
     ) -> None:
         body = {"model": "m", "max_tokens": 20, "messages": messages}
         headers = {"x-session-id": f"conversation {number}", "x-kvproxy-decision": "1"}
-        async with client.post(url, json=body, headers=headers) as response:
+        async with client.post(
+            f"{url}/v1/chat/completions", json=body, headers=headers
+        ) as response:
             assert response.status == 200, await response.text()
             usage = orjson.loads(await response.read())["usage"]
             decision = orjson.loads(response.headers["x-kvproxy-decision"])
@@ -84,7 +87,7 @@ async def replay(url: str, *, seed: int = 1) -> Run:
         run.prompt += usage["prompt_tokens"]
 
     async with aiohttp.ClientSession() as client:
-        await asyncio.gather(*(converse(number, client) for number in range(CONVERSATIONS)))
+        await asyncio.gather(*(converse(number, client) for number in range(conversations)))
     return run
 
 
@@ -99,7 +102,7 @@ async def under(events: str, engine: EmulatorSettings = ENGINE) -> Run:
         async with proxied(fleet.urls, events={"enabled": events}, **SECTIONS) as (app, url):
             if events == "on":
                 await eventually(lambda: listening(app))
-            run = await replay(f"{url}/v1/chat/completions")
+            run = await replay(url)
             await settled(app)
     finally:
         await fleet.stop()

@@ -202,7 +202,7 @@ def test_with_replays_that_lose_some_nothing_held_is_wrong(
     truth = feed.engine.truth.held(Tier.HBM)
     wrong = {key: copies for key, copies in feed.held().items() if copies > truth.get(key, 0)}
     assert not wrong
-    assert not feed._holdings._behind
+    assert not feed._holdings.standing._behind
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x00", b"\x93\x01\x02\x03", b"\xff" * 100])

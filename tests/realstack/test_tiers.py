@@ -10,6 +10,7 @@ import pytest
 
 from kvproxy.app import App
 from kvproxy.core.lmcache import Holdings
+from kvproxy.core.types import Tier
 from tests.support.proxies import Running, eventually, settled
 from tests.support.realstack.dialogue import library_text
 from tests.support.realstack.engine import MODEL, Engine
@@ -17,6 +18,7 @@ from tests.support.realstack.fleet import Tiered
 from tests.support.realstack.lmcache import CHUNK_TOKENS, DRAM_GB
 from tests.support.realstack.patience import WITHIN_S, patient
 from tests.support.realstack.places import default_places
+from tests.support.wire import ask, post
 
 pytestmark = [
     pytest.mark.realstack,
@@ -98,6 +100,12 @@ def _told_tokens(app: App) -> int:
     return sum(sum(tiers.values()) for each in told for tiers in each.by_replica.values())
 
 
+def _in_hbm(app: App) -> int:
+    """Blocks that engines have announced to hold there."""
+    index = app.router.holdings.index
+    return sum(len(source.tiers.get(Tier.HBM, ())) for _, _, source in index)
+
+
 async def test_a_conversation_goes_on_where_dram_holds_it_after_a_reset(tiered: Tiered) -> None:
     """Under other session ids, so that nothing but what is held tells where to go."""
     async with (
@@ -116,6 +124,10 @@ async def test_a_conversation_goes_on_where_dram_holds_it_after_a_reset(tiered: 
 
         for engine in tiered.engines:
             await engine.reset_cache()
+            # What an idle engine has to announce goes out with its next step.
+            step = json.dumps({"model": MODEL, "prompt": "x", "max_tokens": 1}).encode()
+            assert (await ask(engine.url, post(step, "/v1/completions"))).status == 200
+        await eventually(lambda: not _in_hbm(app), WITHIN_S)
         for replica in app.router.replicas:
             replica.hbm.clear()
         print()

@@ -71,6 +71,10 @@ class Names(NamedTuple):
         return self._key("told")
 
     @property
+    def events(self) -> bytes:
+        return self._key("events")
+
+    @property
     def spellings(self) -> bytes:
         return self._key("spellings")
 

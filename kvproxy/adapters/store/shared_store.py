@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvproxy.adapters.store.hearing import Hearing
-from kvproxy.adapters.store.link import FAILURES, Address, Command, Link
+from kvproxy.adapters.store.link import FAILURES, Address, Command, Link, end
 from kvproxy.adapters.store.scripts import ACQUIRE, Names, sha
 from kvproxy.adapters.store.writer import HEARTBEAT_S, Terms, Writer
 from kvproxy.core import peer_knowledge
@@ -77,7 +77,7 @@ class SharedStore:
     ) -> None:
         self.origin = origin
         self._limits = limits
-        self._names = names = Names(limits.namespace)
+        self.names = names = Names(limits.namespace)
         self._router = router
         self._representatives = representatives
         self._took = took
@@ -155,7 +155,7 @@ class SharedStore:
 
     def _acquire(self, key: bytes, bound: Bound) -> Command:
         values = (bound.origin, bound_bytes(bound), _HOLD_MS)
-        return ("EVALSHA", _ACQUIRE, 1, self._names.binding(key), *values)
+        return ("EVALSHA", _ACQUIRE, 1, self.names.binding(key), *values)
 
     def _told(self, message: Word) -> None:
         now = time.monotonic()
@@ -222,7 +222,5 @@ class SharedStore:
                     await self.hearing.caught_up.wait()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await self.link.close()

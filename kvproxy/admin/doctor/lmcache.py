@@ -100,7 +100,9 @@ async def find_probe(
                 found = wire.read_lookup(page.body, chunk)
                 facts.chunk_tokens, facts.chunk_bytes = chunk, found.chunk_bytes
                 tokens = {name: sum(tiers.values()) for name, tiers in found.holdings.items()}
-                facts.probe_chunks = {name: n // chunk for name, n in tokens.items() if n}
-        if facts.probe_chunks:
-            return
+                chunks = {name: n // chunk for name, n in tokens.items() if n}
+                if chunks:
+                    # Of a model's names LMCache knows one; the others find nothing.
+                    facts.probe_chunks = chunks
+                    return
         await asyncio.sleep(_LOOKUP_EVERY_S)

@@ -124,7 +124,7 @@ async def test_a_replay_that_breaks_off_is_asked_to_go_on(monkeypatch: pytest.Mo
             publisher.publish([stored(key)])
         async with listening(publisher) as heard:
             await heard.holds(*range(1, 11))
-            await eventually(lambda: not heard.holdings._behind)
+            await eventually(lambda: not heard.holdings.standing._behind)
             assert heard.counts.cut >= 2
             assert heard.counts.resyncs == heard.counts.restarts == 0
 

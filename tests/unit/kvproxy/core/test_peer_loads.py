@@ -15,6 +15,7 @@ def test_loads_of_all_proxies_add_up_and_lapse() -> None:
     peers.apply(replicas, 4.0)
     assert replicas[0].load.queue_s(4.0) == 2.0
     assert len(peers) == 1
+    assert (peers.alive(4.0), peers.alive(9.0)) == ({"b"}, set())
     peers.apply(replicas, 9.0)
     assert replicas[0].load.queue_s(9.0) == 0.0
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.pick import rendezvous
+from kvproxy.core.pick import one_of, rendezvous
 from tests.support.makers import make_replica
 
 KEYS = [f"session {index}".encode() for index in range(4000)]
@@ -49,3 +49,13 @@ def test_a_joining_replica_takes_only_its_share() -> None:
 def test_choosing_among_none_is_a_bug() -> None:
     with pytest.raises(AssertionError):
         rendezvous(b"", [])
+
+
+def test_everybody_picks_the_same_name_and_only_those_of_one_that_goes_move() -> None:
+    names = [f"proxy-{number}" for number in range(5)]
+    picked = {key: one_of(key, set(names)) for key in KEYS}
+    assert picked == {key: one_of(key, names[::-1]) for key in KEYS}
+    counts = Counter(picked.values())
+    assert all(abs(counts[name] - 800) < 120 for name in names)
+    without = {key: one_of(key, names[1:]) for key in KEYS}
+    assert all(without[key] == picked[key] for key in KEYS if picked[key] != names[0])

@@ -121,3 +121,20 @@ def test_names_are_those_of_announced_blocks() -> None:
     grown = source.apply(stored([7, 8, 9], tokens=tokens, size=SIZE, session="s"))
     assert grown is not None
     assert grown.hashes == names_of(array("I", [*tokens, 1]), SIZE)
+
+
+def test_a_request_is_awaited_until_it_is_announced_or_ends() -> None:
+    chains, chain = TokenChains(2**20), make_chain("one")
+    for name, replica in (("a", "r"), ("b", "r"), ("c", "s")):
+        chains.opened(name, replica, chain)
+    grow(chains, "a", root(SIZE), 1)
+    grow(chains, "a", 1, 2)
+    assert chains.awaits("r")
+    assert chains.awaits("s")
+    chains.finished("b", SIZE)
+    chains.finished("b", SIZE)
+    chains.finished("c", 0)
+    assert not chains.awaits("r")
+    assert not chains.awaits("s")
+    chains.opened("a", "r", chain)
+    assert chains.awaits("r")

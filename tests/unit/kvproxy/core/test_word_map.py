@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.word_map import Budget, WordMap
+from kvproxy.core.word_map import SHARDS, Budget, WordMap
 
 # Few shards and slots, so that keys collide and probes wrap around.
 KEYS = st.builds(lambda low, high: (low | high << 8) or 1, st.integers(0, 1), st.integers(0, 40))
@@ -30,6 +30,14 @@ def test_prefix_by_bisection(held: int, asked: int) -> None:
     chain = [key * 2654435761 + 1 for key in range(40)]
     words.add(chain[:held], chain[:held])
     assert words.prefix(chain[:asked]) == min(held, asked)
+
+
+def test_shards_are_all_of_it() -> None:
+    words = WordMap(Budget(0))
+    pairs = {key * 0x9E3779B97F4A7C15 % 2**64 or 1: key + 1 for key in range(3000)}
+    words.add(list(pairs), list(pairs.values()))
+    found = [words.shard(number) for number in range(SHARDS)]
+    assert {k: v for keys, values in found for k, v in zip(keys, values, strict=True)} == pairs
 
 
 def test_bytes_are_accounted_for_and_given_back() -> None:

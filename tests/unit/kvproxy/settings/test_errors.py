@@ -63,7 +63,7 @@ def test_origin_is_that_of_the_nearest_group() -> None:
         (("hbm_tokens",), "did you mean replicas[].hbm_tokens?"),
         (("log", "grace_s"), "did you mean server.grace_s?"),
         (("replicas", 0, "apikey"), "did you mean replicas.0.api_key?"),
-        (("blocks", "zzzzz"), "known here: block_bytes"),
+        (("blocks", "zzzzz"), "known here: block_bytes, heads_max_bytes, responses_max_bytes"),
     ],
 )
 def test_unknown_keys_get_the_nearest_known_one(path: Path, suggestion: str) -> None:

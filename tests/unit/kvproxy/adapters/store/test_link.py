@@ -1,8 +1,10 @@
+import asyncio
+import contextlib
 import logging
 
 import pytest
 
-from kvproxy.adapters.store.link import FAILURES, Address, Link
+from kvproxy.adapters.store.link import FAILURES, Address, Link, end
 from tests.support.valkey import valkey
 
 
@@ -48,3 +50,16 @@ async def test_a_wrong_password_is_told() -> None:
         with pytest.raises(FAILURES, match=r"(?i)password"):
             await link.open()
         await link.close()
+
+
+async def test_tasks_that_take_the_end_for_a_fault_end_all_the_same() -> None:
+    async def stubborn() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    tasks = [asyncio.create_task(stubborn()), asyncio.create_task(asyncio.sleep(0))]
+    await asyncio.sleep(0.01)
+    await end(tasks)
+    assert all(task.done() for task in tasks)
+    await end(tasks)

@@ -4,7 +4,7 @@ import time
 import pytest
 from redis.asyncio import Redis
 
-from kvproxy.adapters.store.link import Address, Link
+from kvproxy.adapters.store.link import Address, Link, end
 from kvproxy.adapters.store.scripts import Names
 from kvproxy.adapters.store.writer import Terms, Writer, prefix_bytes, prefix_from
 from kvproxy.core.bindings import Bindings
@@ -37,8 +37,7 @@ class Telling:
         await asyncio.sleep(0.01)
 
     async def close(self) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
+        await end([self.task])
         await self.link.close()
 
 

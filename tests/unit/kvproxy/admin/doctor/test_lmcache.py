@@ -1,9 +1,14 @@
+from types import SimpleNamespace
+from typing import cast
+
 import aiohttp
 import pytest
 
 from kvproxy.admin.doctor import lmcache
 from kvproxy.admin.doctor.asking import Asker
-from kvproxy.admin.doctor.facts import ServerFacts
+from kvproxy.admin.doctor.facts import LmcacheFacts, ServerFacts
+from kvproxy.core.lmcache import Lookup
+from kvproxy.core.types import Tier
 from loadgen.emulator import EmulatorSettings, Fleet
 
 TIERED = EmulatorSettings(lmcache=True, dram_tokens=256_000)
@@ -24,6 +29,28 @@ async def test_a_coordinator_and_its_servers() -> None:
             assert facts.probe_chunks == {}
     finally:
         await fleet.stop()
+
+
+class _Directory:
+    """Says of every question what was asked."""
+
+    async def post(self, url: str, path: str, body: bytes) -> SimpleNamespace:
+        return SimpleNamespace(body=body)
+
+
+@pytest.mark.parametrize("models", [["/models/m", "served"], ["served", "/models/m"]])
+async def test_a_model_is_known_by_one_of_its_names(
+    models: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(body: bytes, chunk: int) -> Lookup:
+        held = {"node-0": {Tier.DRAM: 2 * chunk}} if b"/models/m" in body else {}
+        return Lookup(held, 1024, None)
+
+    monkeypatch.setattr(lmcache.wire, "read_lookup", read)
+    facts = LmcacheFacts("http://coordinator")
+    asker = cast(Asker, _Directory())
+    await lmcache.find_probe(asker, facts, list(range(512)), models, 1)
+    assert facts.probe_chunks == {"node-0": 2}
 
 
 async def test_nobody_there() -> None:
