@@ -30,10 +30,7 @@ class HeaderRules:
     beginnings: tuple[bytes, ...] = ()
     only: frozenset[bytes] | None = None
     only_beginnings: tuple[bytes, ...] = ()
-
-    @property
-    def sifts(self) -> bool:
-        return bool(self.beginnings) or self.only is not None
+    sifts: bool = False
 
     def sifted(self, headers: _Headers) -> _Headers:
         return [pair for pair in headers if self._passes(LOWERED[pair[0]])]
@@ -60,9 +57,9 @@ def header_rules(
     names, beginnings = _split(drop)
     dropped = frozenset(name.encode() for name in without) | names
     if not (passing := tuple(only)):
-        return HeaderRules(dropped, beginnings)
+        return HeaderRules(dropped, beginnings, sifts=bool(beginnings))
     let, let_beginnings = _split((*passing, *NEEDED))
-    return HeaderRules(dropped, beginnings, let, let_beginnings)
+    return HeaderRules(dropped, beginnings, let, let_beginnings, sifts=True)
 
 
 def _split(rules: Iterable[str]) -> tuple[frozenset[bytes], tuple[bytes, ...]]:
