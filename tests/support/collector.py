@@ -1,4 +1,4 @@
-"""An OTLP/HTTP collector that keeps what it is told, read with OpenTelemetry's own schema."""
+"""An OTLP/HTTP collector that keeps what it is told."""
 
 import asyncio
 import ssl
@@ -6,13 +6,12 @@ from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from google.protobuf.json_format import ParseDict
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as ProtoSpan
 
+from kvproxy.adapters.tracing.schema import SPAN_KIND_SERVER, ExportTraceServiceRequest
 from tests.support.proxies import eventually
 from tests.support.wire import RawHeaders, read_body, read_headers
 
@@ -52,7 +51,7 @@ class Collector:
         """By trace id, once that many requests are told of; their own spans come first."""
         await eventually(lambda: len(self.roots()) >= count, within_s)
         found: dict[str, list[Seen]] = {}
-        for span in sorted(self.spans, key=lambda s: s.kind != ProtoSpan.SPAN_KIND_SERVER):
+        for span in sorted(self.spans, key=lambda s: s.kind != SPAN_KIND_SERVER):
             found.setdefault(span.trace_id, []).append(span)
         return found
 
@@ -62,7 +61,7 @@ class Collector:
         return spans
 
     def roots(self) -> list[Seen]:
-        return [span for span in self.spans if span.kind == ProtoSpan.SPAN_KIND_SERVER]
+        return [span for span in self.spans if span.kind == SPAN_KIND_SERVER]
 
     def take(self, headers: RawHeaders, path: str, body: bytes) -> None:
         header = {name.decode().lower(): value.decode() for name, value in headers}
@@ -124,7 +123,7 @@ async def collecting(tls: ssl.SSLContext | None = None) -> AsyncIterator[Collect
         await asyncio.sleep(0)
 
 
-def _seen(span: ProtoSpan) -> Seen:
+def _seen(span: Any) -> Seen:
     return Seen(
         span.name,
         span.trace_id.hex(),
@@ -141,11 +140,11 @@ def _seen(span: ProtoSpan) -> Seen:
     )
 
 
-def _values(pairs: "list[KeyValue]") -> dict[str, Value]:
+def _values(pairs: Any) -> dict[str, Value]:
     return {pair.key: _value(pair.value) for pair in pairs}
 
 
-def _value(value: AnyValue) -> Value:
+def _value(value: Any) -> Value:
     kind = value.WhichOneof("value")
     found: Value = getattr(value, kind or "string_value")
     return found

@@ -1,24 +1,26 @@
-"""OTLP in protobuf, by OpenTelemetry's own schema. Needs the extra `kvproxy[otel]`."""
+"""OTLP in protobuf. Needs the extra `kvproxy[otel]`."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+
+from kvproxy.adapters.tracing.outbox import Speaker, Taken, Told
+from kvproxy.adapters.tracing.schema import (
+    SPAN_KIND_CLIENT,
+    SPAN_KIND_INTERNAL,
+    SPAN_KIND_SERVER,
+    STATUS_CODE_ERROR,
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
-from opentelemetry.proto.trace.v1.trace_pb2 import Status
-
-from kvproxy.adapters.tracing.outbox import Speaker, Taken, Told
 from kvproxy.core.trace import Kind, Span, Value
 
 CONTENT_TYPE = "application/x-protobuf"
 _KINDS = {
-    Kind.SERVER: SpanMessage.SPAN_KIND_SERVER,
-    Kind.CLIENT: SpanMessage.SPAN_KIND_CLIENT,
-    Kind.INTERNAL: SpanMessage.SPAN_KIND_INTERNAL,
+    Kind.SERVER: SPAN_KIND_SERVER,
+    Kind.CLIENT: SPAN_KIND_CLIENT,
+    Kind.INTERNAL: SPAN_KIND_INTERNAL,
 }
 # Of `Span.flags`: sampled, and that it is known whether the parent is another program's.
 _SAMPLED, _HAS_REMOTE, _REMOTE = 0x001, 0x100, 0x200
@@ -59,7 +61,7 @@ class ProtobufBatch:
         for event in span.events:
             message.events.add(name=event.name, time_unix_nano=event.at_ns(epoch_ns))
         if span.failed:
-            message.status.code, message.status.message = Status.STATUS_CODE_ERROR, span.error
+            message.status.code, message.status.message = STATUS_CODE_ERROR, span.error
 
 
 def taken(body: bytes) -> Taken:

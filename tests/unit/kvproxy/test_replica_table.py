@@ -168,7 +168,9 @@ async def test_a_waiting_request_finds_another_one() -> None:
         one.script = lambda received: [Mark.HOLD]
         first = asyncio.create_task(ask(url, post(CHAT)))
         await eventually(lambda: bool(one.received))
-        app.router.replicas[0].load.waiting_s = 1e9
+        load = app.router.replicas[0].load
+        (hold,) = load.waiting.values()
+        load.revise(hold, 1e9)
         waiting = asyncio.create_task(ask(url, post(CHAT.replace(b"hello", b"bye"))))
         await eventually(lambda: app.admission.length == 1)
         app.table.add(at(two))

@@ -1,4 +1,4 @@
-"""The JSON spelling says what the protobuf one says, read by the schema's own library."""
+"""The JSON spelling says what the protobuf one says, read by protobuf's own library."""
 
 from base64 import b64encode
 from typing import Any
@@ -8,11 +8,11 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from kvproxy.adapters.tracing.as_json import JsonBatch, taken
 from kvproxy.adapters.tracing.as_protobuf import ProtobufBatch
 from kvproxy.adapters.tracing.outbox import Speaker, Taken, Told
+from kvproxy.adapters.tracing.schema import ExportTraceServiceRequest
 from kvproxy.core.trace import Event, Kind, Span
 
 SPEAKER = Speaker({"service.name": "edge", "process.pid": 7}, "1.2")
@@ -42,14 +42,13 @@ SPANS = st.builds(
 )
 
 
-def read(body: bytes) -> ExportTraceServiceRequest:
+def read(body: bytes) -> Any:
     """Protobuf's own JSON has ids in base64."""
     told: dict[str, Any] = orjson.loads(body)
     for span in told["resourceSpans"][0]["scopeSpans"][0]["spans"]:
         for name in ("traceId", "spanId", "parentSpanId"):
             span[name] = b64encode(bytes.fromhex(span[name])).decode()
-    request: ExportTraceServiceRequest = ParseDict(told, ExportTraceServiceRequest())
-    return request
+    return ParseDict(told, ExportTraceServiceRequest())
 
 
 @given(st.lists(st.lists(SPANS, max_size=3), min_size=1, max_size=3))

@@ -1,13 +1,14 @@
-"""Spans as OpenTelemetry's schema has them; `test_as_json` holds the other spelling to this one."""
+"""Spans in protobuf; `test_as_json` holds the other spelling to this one."""
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
+from typing import Any
 
 from kvproxy.adapters.tracing.as_protobuf import ProtobufBatch, taken
 from kvproxy.adapters.tracing.outbox import Speaker, Taken, Told
+from kvproxy.adapters.tracing.schema import (
+    SPAN_KIND_SERVER,
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from kvproxy.core.trace import Event, Kind, Span
 
 TRACE, SPAN, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
@@ -31,7 +32,7 @@ WHOLE = Span(
 BARE = Span("accept", Kind.INTERNAL, TRACE, "1" * 16, "", 2.0, 1.0, {}, error="400")
 
 
-def written(*spans: Span) -> ExportTraceServiceRequest:
+def written(*spans: Span) -> Any:
     batch = ProtobufBatch(SPEAKER)
     for span in spans:
         batch.add(Told([span], EPOCH_NS))
@@ -46,7 +47,7 @@ def test_all_of_a_span_arrives() -> None:
     assert (of_scope.scope.name, of_scope.scope.version) == ("kvproxy", "1.2")
     assert (span.trace_id.hex(), span.span_id.hex()) == (TRACE, SPAN)
     assert (span.parent_span_id.hex(), span.trace_state) == (PARENT, "v=1")
-    assert (span.name, span.kind, span.flags) == ("POST /x", SpanMessage.SPAN_KIND_SERVER, 0x301)
+    assert (span.name, span.kind, span.flags) == ("POST /x", SPAN_KIND_SERVER, 0x301)
     assert span.start_time_unix_nano == EPOCH_NS + 1_500_000_000
     assert span.end_time_unix_nano == EPOCH_NS + 2_250_000_000
     assert [(e.name, e.time_unix_nano) for e in span.events] == [
