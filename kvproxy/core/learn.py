@@ -12,6 +12,8 @@ _WINDOW = 31
 _S_PER_TOK_MIN = 1e-9
 # Shorter prefills measure latency, not throughput.
 _MISS_TOKENS_MIN = 512
+# Of prompts that looked cold some were cached all the same: those are the fast ones.
+_SLOW_QUARTER = 4
 # A slope needs contexts that differ by this much, or it is the noise's.
 _CONTEXT_RATIO_MIN = 2.0
 
@@ -28,6 +30,7 @@ class PrefillRate:
         self.base_s = base_s
         self._long: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
         self._short: deque[float] = deque(maxlen=_WINDOW)
+        self._guessed: deque[float] = deque(maxlen=_WINDOW)
         self.s_per_tok = 1.0 / prior_tok_s
         self.s_per_tok2 = prior_s_per_tok2
 
@@ -51,6 +54,18 @@ class PrefillRate:
             s_per_tok = (ttft_s - self.base_s) / miss_tokens
             self._long.append((context, max(_S_PER_TOK_MIN, s_per_tok)))
             self._fit()
+
+    def guess(self, prompt_tokens: float, ttft_s: float, alone: bool) -> None:
+        """Of a prompt that looked cold to us, from an engine that does not say what was cached.
+        Counts until one does say, and against a prior that nobody measured, which may be off by
+        orders of magnitude: one with a slope was measured."""
+        if self._long or self.s_per_tok2 or not alone:
+            return
+        if ttft_s <= 0 or prompt_tokens < _MISS_TOKENS_MIN:
+            return
+        self._guessed.append(max(_S_PER_TOK_MIN, ttft_s / prompt_tokens))
+        slowest = sorted(self._guessed, reverse=True)
+        self.s_per_tok = slowest[len(slowest) // _SLOW_QUARTER]
 
     def _fit(self) -> None:
         """Slope between the medians of the outer thirds, intercept as the median residual."""

@@ -10,6 +10,8 @@ from kvproxy.core.ruler import Ruler
 from kvproxy.core.types import Learned, Usage
 
 Teach = Callable[[Learned], None]
+# A prompt of which more is believed to be cached says little about the rest.
+_COLD_SHARE = 0.125
 
 
 def learn(
@@ -21,6 +23,7 @@ def learn(
     ruler.learn(chain, len(chain.hashes), usage.prompt_tokens, model)
     cached = usage.cached_tokens
     if cached is None or placing.remote is not None:
+        unsaid(placement, usage.prompt_tokens)
         return
     if cached and match.blocks < len(chain.hashes) and match.source == "history":
         learn_end(ruler, replica, chain, match, cached=cached, model=model)
@@ -37,3 +40,14 @@ def learn(
     if teach is not None and chain.hashes:
         clean_s = ttft_s if hold.alone else 0.0
         teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
+
+
+def unsaid(placement: Placement, prompt_tokens: int) -> None:
+    """An engine that does not say what it found in its cache still took its time."""
+    placing, hold = placement.placing, placement.hold
+    began = hold.first_token_at
+    if began is not None and placing.remote is None:
+        match = placing.match
+        if match.tokens <= _COLD_SHARE * prompt_tokens:
+            miss = prompt_tokens - match.tokens
+            placement.replica.rate.guess(miss, began - hold.at, hold.alone)

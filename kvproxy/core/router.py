@@ -14,7 +14,7 @@ from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
 from kvproxy.core.kept_answers import answer_kept, answer_room, keep_answer, whole
 from kvproxy.core.kept_prompts import pin_prompt, write_through
-from kvproxy.core.lessons import Teach, learn
+from kvproxy.core.lessons import Teach, learn, unsaid
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.pins import Pins
 from kvproxy.core.placement import Decided, Lookup, Placement, Placing
@@ -281,6 +281,7 @@ class Router:
         of the prediction, if that can be told."""
         placing, replica, holdings = placement.placing, placement.replica, self.holdings
         if usage is None:
+            unsaid(placement, placing.prompt_tokens)
             self._settle(placement, None, now)
             holdings.chains.finished(placing.request_id, 0)
             return None

@@ -28,6 +28,26 @@ def test_the_median_of_recent_figures_shrugs_at_outliers() -> None:
     assert rate.prefill_s(1000) == pytest.approx(0.5)
 
 
+def test_engines_that_say_nothing_are_guessed_by_their_slow_answers() -> None:
+    rate = PrefillRate(10_000, 0.1)
+    for _ in range(10):
+        rate.guess(100_000, 2.0, True)
+        # Cached after all, not alone, and too short to tell.
+        rate.guess(100_000, 0.05, True)
+        rate.guess(100_000, 50.0, False)
+        rate.guess(400, 50.0, True)
+    assert rate.prefill_s(50_000) == pytest.approx(1.0)
+    rate.observe(100_000, 4.1, True)
+    rate.guess(100_000, 2.0, True)
+    assert rate.prefill_s(50_000) == pytest.approx(2.0), "what is said counts alone"
+
+
+def test_a_measured_prior_stays_where_nothing_is_said() -> None:
+    rate = PrefillRate(10_000, 0.1, 1e-9)
+    rate.guess(100_000, 2.0, True)
+    assert rate.s_per_tok == 1e-4
+
+
 def test_old_figures_are_forgotten() -> None:
     rate = PrefillRate(10_000, 0.0)
     for _ in range(20):

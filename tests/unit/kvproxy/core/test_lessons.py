@@ -37,14 +37,26 @@ def test_others_are_not_told_a_time_that_was_shared() -> None:
     assert told == [Learned("r0", CHAIN.end, 3200, 3200, 0.0)]
 
 
-def test_without_a_figure_of_what_was_cached_only_counts_are_learned() -> None:
+def test_without_a_figure_of_what_was_cached_counts_are_learned_and_times_guessed() -> None:
     router = make_router(1)
     told: list[Learned] = []
     placement = begun(router)
     learn(router.ruler, router.holdings.echo_rate, placement, Usage(3200, 5, None), told.append)
+    assert router.replicas[0].rate.s_per_tok == 2.0 / 3200, "a guess: all of it looked cold"
+    router.replicas[0].rate.s_per_tok = 1e-4
     there = Remote(make_replica("p"), Match.NONE, 0.5, 3200, pulls=False)
     fetched = replace(placement, placing=replace(placement.placing, remote=there))
     learn(router.ruler, router.holdings.echo_rate, fetched, Usage(3300, 5, 3200), told.append)
     assert router.ruler.tokens_at(CHAIN, len(CHAIN), "m") == 3300
     assert router.replicas[0].rate.s_per_tok == 1e-4, "as it was"
     assert told == []
+
+
+def test_what_is_believed_to_be_cached_gives_no_guess() -> None:
+    router = make_router(1)
+    placement = begun(router)
+    router.finish(placement, None, 13.0)
+    guessed = router.replicas[0].rate.s_per_tok
+    assert guessed == 2.0 / placement.placing.prompt_tokens
+    router.finish(begun(router, 0.1), None, 13.0)
+    assert router.replicas[0].rate.s_per_tok == guessed

@@ -248,14 +248,15 @@ def test_a_hit_far_off_is_an_anchor_where_chains_part_alone(parting: bool, learn
     assert (router.ruler.tokens_at(chain, 40, "m") == far + 8) == learned
 
 
-def test_engines_without_usage_teach_nothing() -> None:
+def test_engines_without_usage_teach_no_counts_and_a_guessed_rate() -> None:
     router = make_router(1)
     chain = make_chain(*[TURN] * 200)
     placement = router.place(SESSION, chain, 0.0)
     router.first_token(placement, 2.0)
-    before = router.replicas[0].rate.s_per_tok
+    before = router.ruler.tokens_at(chain, len(chain), "m")
     router.finish(placement, None, 3.0)
-    assert router.replicas[0].rate.s_per_tok == before
+    assert router.ruler.tokens_at(chain, len(chain), "m") == before
+    assert router.replicas[0].rate.s_per_tok == 2.0 / placement.placing.prompt_tokens
 
 
 def test_what_is_marked_to_be_kept_is_dearer_to_push_out() -> None:
