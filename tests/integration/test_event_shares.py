@@ -27,7 +27,8 @@ def knows_all(app: App) -> bool:
 def held(app: App) -> dict[str, int]:
     """Blocks that are known to be announced, by replica."""
     return {
-        replica: len(source.tiers[Tier.HBM]) for replica, _, source in app.router.holdings.index
+        replica: len(source.tiers.get(Tier.HBM, ()))
+        for replica, _, source in app.router.holdings.index
     }
 
 
@@ -51,6 +52,7 @@ async def hopping(conversations: int, *, sharded: bool) -> Run:
             print(f"sharded {sharded}: {run}")
             for app in apps:
                 await settled(app)
+            await eventually(lambda: any(held(apps[0]).values()), 30.0)
             await eventually(lambda: all(held(app) == held(apps[0]) for app in apps), 30.0)
             assert held(apps[0])
             return run
