@@ -90,8 +90,9 @@ class App:
         self.api_keys = api_keys = api_keys_of(settings)
         self._certificates = Certificates(settings)
         tls = self._certificates.upstream
-        self._upstream = build_upstream(settings, api_keys, self.access.closed, tls)
         self.tracing = build_tracing(settings, self.metrics)
+        closed, traced = self.access.closed, self.tracing is not None
+        self._upstream = build_upstream(settings, api_keys, closed, tls, traced=traced)
         self.probe = ReplicaProbe(
             self.router.replicas,
             interval_s=settings.probe.interval_s,
@@ -245,7 +246,8 @@ class App:
         done = self.table.settle(running.replicas, running.upstream.api_key)
         name_pools(running, self.router.pools)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
-        self._upstream.headers = request_headers(running, self.access.closed)
+        traced = self.tracing is not None
+        self._upstream.headers = request_headers(running, self.access.closed, traced=traced)
         self.server.edge = edge_of(running)
         if any(key.startswith("admission.") for key in found.live):
             self.admission.limit(admission_limits(running, self.router))

@@ -146,20 +146,28 @@ def build_disagg(settings: Settings) -> Disagg | None:
 
 
 def build_upstream(
-    settings: Settings, api_keys: Mapping[str, str], closed: bool, tls: ssl.SSLContext
+    settings: Settings,
+    api_keys: Mapping[str, str],
+    closed: bool,
+    tls: ssl.SSLContext,
+    *,
+    traced: bool,
 ) -> Http1Upstream:
     upstream = settings.upstream
     limits = UpstreamLimits(
         upstream.connect_timeout_s, upstream.idle_timeout_s, upstream.keepalive_s
     )
-    return Http1Upstream(limits, api_keys, request_headers(settings, closed), tls=tls)
+    headers = request_headers(settings, closed, traced=traced)
+    return Http1Upstream(limits, api_keys, headers, tls=tls)
 
 
-def request_headers(settings: Settings, closed: bool) -> HeaderRules:
+def request_headers(settings: Settings, closed: bool, *, traced: bool) -> HeaderRules:
     """Those that replicas see; where keys are asked for (`closed`) they end here."""
     upstream = settings.upstream
     without = CREDENTIALS if closed else ()
-    return header_rules(upstream.drop_headers, upstream.allow_headers, without)
+    # A leg's own trace stands among the client's headers.
+    own = ("traceparent", "tracestate") if traced and upstream.allow_headers else ()
+    return header_rules(upstream.drop_headers, (*upstream.allow_headers, *own), without)
 
 
 def build_access(settings: Settings) -> Access:

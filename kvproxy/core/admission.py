@@ -93,7 +93,7 @@ class Admission:
         assert replica is not None
         if replica.life.health is not Health.READY or limits.wait_max_s <= 0:
             return None
-        if replica.load.queue_s(now) >= limits.backlog_s:
+        if replica.load.queue_s(now) >= limits.backlog_s * replica.share(now):
             return None
         if limits.backlog_s != inf and prefill_s > limits.allowance.small_s:
             allowance = self._allowance(replica, now)

@@ -109,7 +109,9 @@ class Edits:
             return
         self.marks = self.marks.and_(found)
         span = place() if self.strips_marks else None
-        if span is None or any(s.start <= span.start and span.end <= s.end for s in self.splices):
+        # What contains a mark was spliced right before the marks in it were looked at.
+        last = self.splices[-1] if self.splices else None
+        if span is None or (last and last.start <= span.start and span.end <= last.end):
             return
         within = member_range(span.raw, NAME)
         if within is not None:

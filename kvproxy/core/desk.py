@@ -219,6 +219,8 @@ class Desk:
             Score.FREE._replace(prefill_s=adopted.prefill_s),
         )
         placement = self._router.reserve(placing, now)
+        # When it was sent is not known here: no time can be learned from it.
+        placement.hold.alone = False
         if adopted.began:
             self._router.first_token(placement, now)
         claims[adopted.n] = Holding(placement, "", None, adopted=True)

@@ -12,6 +12,9 @@ from kvproxy.core.types import Learned, Usage
 Teach = Callable[[Learned], None]
 # A prompt of which more is believed to be cached says little about the rest.
 _COLD_SHARE = 0.125
+# What ends sooner behind its first byte, in seconds, was no stream: an error, or a whole answer,
+# whose first byte came after its last token.
+_STREAM_S = 0.01
 
 
 def learn(
@@ -23,7 +26,6 @@ def learn(
     ruler.learn(chain, len(chain.hashes), usage.prompt_tokens, model)
     cached = usage.cached_tokens
     if cached is None or placing.remote is not None:
-        unsaid(placement, usage.prompt_tokens)
         return
     if cached and match.blocks < len(chain.hashes) and match.source == "history":
         learn_end(ruler, replica, chain, match, cached=cached, model=model)
@@ -42,11 +44,11 @@ def learn(
         teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
 
 
-def unsaid(placement: Placement, prompt_tokens: int) -> None:
+def unsaid(placement: Placement, prompt_tokens: int, ended_at: float) -> None:
     """An engine that does not say what it found in its cache still took its time."""
     placing, hold = placement.placing, placement.hold
     began = hold.first_token_at
-    if began is not None and placing.remote is None:
+    if began is not None and ended_at - began >= _STREAM_S and placing.remote is None:
         match = placing.match
         if match.tokens <= _COLD_SHARE * prompt_tokens:
             miss = prompt_tokens - match.tokens

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from kvproxy.core.event_source import Counts, Grown, root
 from kvproxy.core.kv_digest import Added, Change, Emptied, Gone, Held, words
+from kvproxy.core.shared_words import WordError
 from kvproxy.core.tier_blocks import path_to
 from kvproxy.core.types import Tier
 from kvproxy.core.word_map import Budget
@@ -93,7 +94,10 @@ class NamedSource:
             if change.session and change.tier is Tier.HBM:
                 return Grown(change.session, change.parent, array("Q", names))
         elif isinstance(change, Held):
-            self._add(change.tier, change.stride, words(change.names), words(change.parents))
+            names, parents = words(change.names), words(change.parents)
+            if len(names) != len(parents):
+                raise WordError("names and parents differ in number")
+            self._add(change.tier, change.stride, names, parents)
         elif isinstance(change, Gone) and change.tier in self.tiers:
             self.tiers[change.tier].remove(words(change.names))
         elif isinstance(change, Emptied) and change.tier in self.tiers:

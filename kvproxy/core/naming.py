@@ -17,7 +17,7 @@ from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import identify
 from kvproxy.core.lru import ByteLru
-from kvproxy.core.members import continued, text_of
+from kvproxy.core.members import continued, present, text_of
 from kvproxy.core.passing import model_in_form, model_of
 from kvproxy.core.pools import Pools
 from kvproxy.core.spans import Span, object_spans
@@ -65,7 +65,9 @@ class Naming:
             before = self._goes_on(dialect, whose, members)
             if before in pools.models(sent) and pools.takes(before):
                 return Named(sent, before)
-            told = _session(whose, members).encode() or self._beginning(dialect, whose, elements)
+            told = _session(whose, members).encode() or self._beginning(
+                dialect, whose, members, elements
+            )
             key = whose.tenant.encode() + b"\0" + told
             return Named(sent, pools.serve(sent, lambda: key), key)
         return Named(sent, pools.serve(sent))
@@ -95,15 +97,22 @@ class Naming:
         previous = continued(dialect, members)
         return (self._responses.get((whose.tenant, previous)) or "") if previous else ""
 
-    def _beginning(self, dialect: Dialect, whose: Whose, elements: Sequence[Span]) -> bytes:
-        """A digest of the first block of the first message that is not the system's."""
+    def _beginning(
+        self, dialect: Dialect, whose: Whose, members: Members, elements: Sequence[Span]
+    ) -> bytes:
+        """A digest of the first block of the first message that is not the system's; of the prompt
+        where there are no messages."""
         chain, edits = Chain(), self._canon.edits(whose)
         try:
+            if not dialect.growing:
+                for name, span in present(dialect, members, None)[-1:]:
+                    extend(chain, dialect.part(name, span, edits), _BEGINNING_BYTES)
+                return chain.hashes[0].to_bytes(8, "big") if len(chain) else b""
             told = [e for e in elements[:2] if not dialect.leads(e)] or elements[:1]
             for segments in dialect.items(told[:1], edits):
                 extend(chain, segments, _BEGINNING_BYTES)
         except UnknownShapeError:
-            return elements[0].raw[:_BEGINNING_BYTES]
+            return elements[0].raw[:_BEGINNING_BYTES] if elements else b""
         return chain.hashes[0].to_bytes(8, "big") if len(chain) else b""
 
 
@@ -124,7 +133,10 @@ def passing(
         place = model_in_form(body)
         assert place is not None, "the model was read there"
         return named, body[: place[0]] + named.model.encode() + body[place[1] :]
-    members = object_spans(body)
+    try:
+        members = object_spans(body)
+    except (msgspec.DecodeError, RecursionError):
+        members = None
     if members is None:
         _refuse(sent)
     [splice] = named.splices(members)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from kvproxy.core.spans import Located, Span, array_spans, body_spans, list_begins, object_spans
+from kvproxy.core.spans import Located, Span, array_spans, list_begins, object_spans, rest_spans
 
 _SPACE = b" \t\r\n"
 T = TypeVar("T")
@@ -110,15 +110,15 @@ def parted(body: bytes, growing: str, begins: bytes, last_elements: int) -> Part
         if last < 0:
             return None
     opened, ended = _before_comma(body, third), _before_comma(body, last)
-    # The rest of the body as one whose list has another first element.
-    resumed = (b'{"%b": [0, ' if body[last - 1 : last] == b" " else b'{"%b":[0,') % growing.encode()
+    if opened < 0 or ended < 0:
+        return None
     try:
         before = object_spans(body[:start] + b"0}")
         opening = array_spans(body[start:opened] + b"]", start)
-        behind = body_spans(resumed + body[last:], growing, last - len(resumed))
+        behind = rest_spans(body, ended, growing)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if not before or not opening or not behind or opened < 0 or ended < 0:
+    if not before or not opening or not behind:
         return None
     others, elements = behind
     if before.keys() & others.keys() != {growing} or before[growing].start != start:

@@ -281,17 +281,20 @@ class Router:
         of the prediction, if that can be told."""
         placing, replica, holdings = placement.placing, placement.replica, self.holdings
         if usage is None:
-            unsaid(placement, placing.prompt_tokens)
+            unsaid(placement, placing.prompt_tokens, now)
             self._settle(placement, None, now)
             holdings.chains.finished(placing.request_id, 0)
             return None
+        if usage.cached_tokens is None:
+            unsaid(placement, usage.prompt_tokens, now)
         learn(self.ruler, holdings.echo_rate, placement, usage, self.teach)
         if placing.chain.hashes:
             replica.hbm.correct(placement.end, whole(usage.prompt_tokens, replica.block_size))
         self._settle(placement, usage, now)
         holdings.chains.finished(placing.request_id, usage.prompt_tokens)
-        if placing.remote is not None:
-            # What was fetched is reported as cached too: it says nothing of what was held.
+        if placing.remote is not None or self._by_id.get(replica.id) is not replica:
+            # What was fetched is reported as cached too: it says nothing of what was held. And of
+            # a replica that was removed meanwhile nothing is kept.
             return None
         reported, match = usage.cached_tokens, placing.match
         if reported is None:

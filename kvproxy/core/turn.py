@@ -24,7 +24,7 @@ from kvproxy.core.naming import Named, Naming
 from kvproxy.core.parted import Parted, parted
 from kvproxy.core.pools import Pools
 from kvproxy.core.resume import Begun, Point, ResumePoints
-from kvproxy.core.spans import Span, body_spans, object_spans
+from kvproxy.core.spans import Span, body_spans, object_spans, rest_spans
 from kvproxy.core.types import Chain, Splice
 
 # Smaller bodies are read faster in two simple passes.
@@ -210,11 +210,7 @@ class TurnReader:
     def _resume(self, reading: Reading, begun: Begun) -> Turn | None:
         """None where the point does not carry over after all: then everything is read."""
         point, body = begun.point, reading.body
-        # Written with spaces where the body has them: what is written evenly is found fastest.
-        evenly = b'{"%b": [0' if body[point.offset : point.offset + 2] == b", " else b'{"%b":[0'
-        opening = evenly % reading.dialect.growing.encode()
-        base = point.offset - len(opening)
-        found = body_spans(opening + body[point.offset :], reading.dialect.growing, base)
+        found = rest_spans(body, point.offset, reading.dialect.growing)
         if found is None:
             return None
         tail, elements = found

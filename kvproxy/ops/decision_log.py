@@ -105,16 +105,20 @@ class DecisionLog:
         written = 0
         try:
             for one in batch:
-                file = self._opened()
-                file.write(self._lines.line(one))
-                written += 1
+                self._opened().write(self._lines.line(one))
             if self._file is not None:
                 self._file.flush()
+            # Only now: until then lines are in a buffer.
+            written = len(batch)
             self._ill = False
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - a thread that dies would do so silently
             if not self._ill:
                 log.warning("decisions are not written to %s: %s", self._path, error)
             self._ill = True
+            if self._file is not None:
+                # What is left in its buffer fails once more.
+                with suppress(OSError):
+                    self._file.close()
             self._file = None
         self._counts["written"] += written
         self._counts["failed"] += len(batch) - written

@@ -87,8 +87,8 @@ def from_mapping(value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
     entries = []
     for name, entry in value.items():
-        plain = isinstance(entry, str | list | tuple)
-        entries.append({"name": name, **({"serves": entry} if plain else entry or {})})
+        fields = entry or {} if isinstance(entry, dict | None) else {"serves": entry}
+        entries.append({"name": name, **fields})
     return tuple(entries)
 
 

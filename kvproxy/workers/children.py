@@ -24,6 +24,8 @@ from kvproxy.workers.worker import WorkerApp
 # How long a process without a supervisor may take to end, beyond twice the grace of its answers:
 # the placement process waits for workers that drain.
 _MARGIN_S = 20.0
+# What the system takes.
+_ALARM_MAX_S = 2**31 - 1
 
 
 def place(settings: Settings, folder: Path, load: Load | None, life: socket.socket) -> int:
@@ -64,8 +66,8 @@ async def _live(make: Callable[[], App], life: socket.socket, grace_s: float) ->
         # At the end of file the socket stays readable.
         loop.remove_reader(life)
         loop.remove_signal_handler(signal.SIGTERM)
-        signal.alarm(math.ceil(2 * grace_s + _MARGIN_S))
         stop.set()
+        signal.alarm(math.ceil(min(2 * grace_s + _MARGIN_S, _ALARM_MAX_S)))
 
     # Nobody writes to it: it becomes readable when the supervisor is no more.
     loop.add_reader(life, orphaned)

@@ -156,7 +156,8 @@ class WorkerApp(App):
         take_over = self._certificates.read_again(running)
         name_pools(running, self.router.pools)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
-        self._upstream.headers = request_headers(running, self.access.closed)
+        traced = self.tracing is not None
+        self._upstream.headers = request_headers(running, self.access.closed, traced=traced)
         self.server.edge = edge_of(running)
         set_level(running.log.level)
         take_over()

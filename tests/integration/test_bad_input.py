@@ -40,7 +40,10 @@ def logged() -> Iterator[io.StringIO]:
 async def running(logged: io.StringIO) -> AsyncIterator[Running]:
     """Afterwards a good request is answered, nothing is held and no log knows the prompt."""
     engine = EmulatorSettings(model="emu", time_scale=50.0)
-    async with emulated(engine, n=2) as urls, proxied(urls, log={"access": True}) as running:
+    async with (
+        emulated(engine, n=2) as urls,
+        proxied(urls, log={"access": True}, probe={"timeout_s": 30}) as running,
+    ):
         yield running
         assert (await ask(running.url, post(GOOD))).status == 200
         await settled(running.app)

@@ -125,7 +125,10 @@ async def test_nothing_waits_for_the_collector(ending: Ending, goes_on: bool) ->
         "server": {"max_body_bytes": 1000},
         # Nobody asks how the replica is meanwhile: what asking leaves is the client library's.
         "probe": {"interval_s": 1000},
-        "upstream": {"idle_timeout_s": 0.2, "continue_streams": goes_on},
+        "upstream": {
+            "idle_timeout_s": 0.2 if ending is silent else 30,
+            "continue_streams": goes_on,
+        },
     }
     async with recording() as [replica], proxied([replica.url], **sections) as proxy:
         # What is made once, at the first request, is no garbage.

@@ -111,6 +111,14 @@ async def test_a_trace_goes_on_from_the_client_to_the_replica() -> None:
     assert collector.resource["service.name"] == "kvproxy"
 
 
+async def test_the_trace_of_a_leg_arrives_whatever_else_is_let_pass() -> None:
+    async with traced(upstream={"allow_headers": ["x-c"]}) as ([replica], collector, (_, url)):
+        assert (await ask(url, post(CHAT, traceparent=PARENT, x_other="1"))).status == 200
+        [forward] = named(await collector.trace(), "forward")
+    assert told(replica.received[0]) == [f"00-{TRACE}-{forward.span_id}-01"]
+    assert told(replica.received[0], b"x-other") == []
+
+
 async def test_nobody_sends_a_trace_so_one_begins() -> None:
     async with traced() as ([replica], collector, (_, url)):
         assert (await ask(url, post(CHAT, tracestate="a=1"))).status == 200
@@ -303,7 +311,7 @@ async def test_a_collector_is_told_nothing_before_it_is_known_who_it_is(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     trusted = write_ca(authority if known else trustme.CA(), tmp_path)
-    tracing = {"tls_ca": trusted, "timeout_s": 0.2}
+    tracing = {"tls_ca": trusted, "timeout_s": 5.0}
     async with collecting(context) as collector, recording(1, models=("m",)) as [replica]:
         asked = {"endpoint": collector.url} | tracing
         async with proxied([replica.url], probe=SLOW_PROBE, tracing=asked) as (app, url):

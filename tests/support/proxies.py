@@ -17,12 +17,19 @@ class Running(NamedTuple):
 
 @asynccontextmanager
 async def proxied(urls: Sequence[object], **sections: Any) -> AsyncIterator[Running]:
-    """`sections` are parts of the settings; the port is free and nothing is logged."""
+    """`sections` are parts of the settings; the port is free and nothing is logged. No task of the
+    proxy's dies unseen."""
     server = {"port": 0} | sections.pop("server", {})
     log = {"access": False} | sections.pop("log", {})
     tree = {"replicas": list(urls), "server": server, "log": log, **sections}
-    async with serving(Settings.model_validate(tree)) as (app, url):
-        yield Running(app, url)
+    loop, died = asyncio.get_running_loop(), list[dict[str, Any]]()
+    loop.set_exception_handler(lambda _, context: died.append(context))
+    try:
+        async with serving(Settings.model_validate(tree)) as (app, url):
+            yield Running(app, url)
+    finally:
+        loop.set_exception_handler(None)
+    assert not died, "nobody saw these: " + repr(died)
 
 
 async def eventually(check: Callable[[], bool | Awaitable[bool]], within_s: float = 10.0) -> None:

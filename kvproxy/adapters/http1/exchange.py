@@ -150,7 +150,7 @@ class ClientExchange:
         self._events = self._chunked and b"content-encoding" not in named
         self._events &= named.get(b"content-type", b"").lower().startswith(b"text/event-stream")
         self.last = self._unframed or self._wire.closing or not self._incoming.whole
-        self.last |= not self._incoming.keep_alive
+        self.last |= not self._incoming.keep_alive or self._incoming.refusal is not None
         if "origin" in self.header:
             headers += self._edge.allows(self.header)
         if self._chunked:

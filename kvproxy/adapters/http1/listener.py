@@ -163,9 +163,11 @@ class HttpServer:
             own = exchange.method in ("GET", "HEAD")
             route = self._routes.get(exchange.path) if own else None
             if exchange.method == "OPTIONS" and _PREFLIGHT in exchange.header:
+                await exchange.accept()
                 exchange.answer(204, b"", self.edge.preflight(exchange.header))
             elif route is not None:
                 self._guard(exchange.path, exchange.header)
+                await exchange.accept()
                 page = await route(exchange.target.partition("?")[2])
                 exchange.answer(page.status, page.body, _kind(page))
             elif self._command is not None and exchange.path.startswith(_COMMANDS):

@@ -30,6 +30,8 @@ _TICK_S = 0.05
 _RETRY_S = 0.5
 # Others are heard for so long before shares are believed.
 _SETTLE_S = 2.5 * HEARTBEAT_S
+# After an outage those known before it are missed only now.
+_RETURN_S = 5 * HEARTBEAT_S
 # Of what is held, at once; changes are told whatever they are.
 _HELD_BLOCKS = 16_384
 log = logging.getLogger("kvproxy.store")
@@ -64,6 +66,7 @@ class EventShares:
         self._peers = peers
         self._hears = hears
         self._heard_since: float | None = None
+        self._known: set[str] = set()
         self._sources: dict[KvSource, Replica] = {}
         self._owners: dict[KvSource, str] = {}
         self._by_key: dict[SourceKey, KvSource] = {}
@@ -87,10 +90,10 @@ class EventShares:
 
     async def forget(self, source: KvSource) -> None:
         if self._sources.pop(source, None) is not None:
-            await self._hand_over(source, self._owners.pop(source, ""))
             key = (source.replica, source.rank)
             if self._by_key.get(key) == source:
                 del self._by_key[key]
+            await self._hand_over(source, self._owners.pop(source, ""))
             self.second_hand.forget(key)
 
     def start(self) -> None:
@@ -108,7 +111,13 @@ class EventShares:
             elif self._heard_since is None:
                 self._heard_since = now
             elif now - self._heard_since >= _SETTLE_S:
-                await self._divide({self.origin, *self._peers.alive(now)})
+                alive = self._peers.alive(now)
+                if now - self._heard_since < _RETURN_S:
+                    # Those who were there before the store went away are given time to come back.
+                    alive |= self._known
+                else:
+                    self._known = alive
+                await self._divide({self.origin, *alive})
                 await self._ask()
             await asyncio.sleep(HEARTBEAT_S)
 
@@ -118,7 +127,11 @@ class EventShares:
             was = self._owners.get(source, "")
             if owner == was or source not in self._sources:
                 continue
+            # Nobody's meanwhile: it may be forgotten before this goes on.
+            self._owners.pop(source, None)
             await self._hand_over(source, was)
+            if source not in self._sources:
+                continue
             key = (source.replica, source.rank)
             self.second_hand.forget(key)
             self._owners[source] = owner

@@ -114,13 +114,13 @@ class Outbox:
 
     async def _send_some(self) -> None:
         batch, waiting = self._batch(), self._waiting
-        while waiting and self._under_way < BATCH_SPANS:
-            told = waiting.popleft()
-            self._under_way += len(told.spans)
-            batch.add(told)
-            # Others first: they answer requests.
-            await asyncio.sleep(0)
         try:
+            while waiting and self._under_way < BATCH_SPANS:
+                told = waiting.popleft()
+                self._under_way += len(told.spans)
+                batch.add(told)
+                # Others first: they answer requests.
+                await asyncio.sleep(0)
             taken = await self._post(batch.body())
         except Exception as error:  # noqa: BLE001 - a task that dies would do so silently
             taken = Taken(None, f"{type(error).__name__}: {error}")

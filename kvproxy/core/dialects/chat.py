@@ -5,7 +5,8 @@ content, tool calls and tool_call_id. Message key order, unknown members, nulls,
 white space in argument strings are invisible to the model, so they are invisible here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,13 +15,13 @@ from kvproxy.core.canonical import Edits
 from kvproxy.core.dialects.base import UnknownShapeError
 from kvproxy.core.dialects.openai_shapes import OpenAiErrors
 from kvproxy.core.dialects.prompt import (
+    Among,
     Call,
     arguments,
     cleaned,
     frame,
     message,
     parts,
-    place,
     text_where,
     unchanged_roles,
 )
@@ -142,8 +143,11 @@ def _segment(given: _Message, element: Located, edits: Edits) -> Segment:
         edits.mark(given.cache_control, lambda: element)
     calls: Sequence[Call] = ()
     if given.tool_calls:
-        made = enumerate(given.tool_calls)
-        calls = [_call(call, index, element, edits) for index, call in made]
+        inside = Among(element, ("tool_calls",))
+        calls = [
+            _call(call, partial(inside.place, index, "function", "arguments"), edits)
+            for index, call in enumerate(given.tool_calls)
+        ]
     return message(
         given.role,
         _content(given, element, edits),
@@ -184,12 +188,12 @@ def _content(given: _Message, element: Located, edits: Edits) -> list[bytes]:
     return parts(content, _TEXT_PARTS, where, element, edits)
 
 
-def _call(call: _ToolCall, index: int, element: Located, edits: Edits) -> Call:
+def _call(call: _ToolCall, where: Callable[[], Located | None], edits: Edits) -> Call:
     """Arguments are JSON inside a string."""
     given = (call.function.arguments or "").encode()
     canonical, forward, why = arguments(given, edits)
     if forward != given:
-        span = place(element, ("tool_calls", index, "function", "arguments"))
+        span = where()
         if span is not None:
             edits.replace(span, msgspec.json.encode(forward.decode()), why)
     return Call(call.id, call.function.name, canonical)

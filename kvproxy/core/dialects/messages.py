@@ -5,7 +5,7 @@ before the rest of it; thinking becomes reasoning. Signatures, redacted thinking
 members the engine does not know are invisible to the model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from kvproxy.core.dialects.anthropic_shapes import AnthropicErrors
 from kvproxy.core.dialects.base import UnknownShapeError
 from kvproxy.core.dialects.prompt import (
     NOTHING,
+    Among,
     Call,
     Path,
     arguments,
@@ -23,7 +24,6 @@ from kvproxy.core.dialects.prompt import (
     frame,
     media,
     message,
-    place,
     text_where,
 )
 from kvproxy.core.dialects.tools import Tool, tools
@@ -137,9 +137,10 @@ def _texts(
     if isinstance(content, str):
         return cleaned(text_where(role), [content], at, path, edits)
     texts = cleaned(text_where(role), [block.text for block in content], at, path, edits)
+    inside = Among(at, path)
     for index, block in enumerate(content):
         if block.cache_control is not None:
-            edits.mark(block.cache_control, partial(place, at, (*path, index)))
+            edits.mark(block.cache_control, partial(inside.place, index))
     return texts
 
 
@@ -186,13 +187,14 @@ def _blocks(
     calls: list[Call] = []
     results: list[Segment] = []
     thinking = ""
+    inside = Among(element, ("content",))
     for index, block in enumerate(blocks):
         if block.type == "text":
             contents += [text.encode()] if (text := texts[index]) else []
         elif block.type == "thinking":
             thinking += block.thinking or ""
         elif block.type == "tool_use":
-            calls.append(_call(block, index, element, edits))
+            calls.append(_call(block, partial(inside.place, index, "input"), edits))
         elif block.type == "tool_result" and role == "user":
             results.append(_result(block))
         elif block.type not in ("redacted_thinking", "tool_reference"):
@@ -212,11 +214,11 @@ def _result(block: _Block) -> Segment:
     return message("tool", contents, tool_call_id=block.tool_use_id)
 
 
-def _call(block: _Block, index: int, element: Located, edits: Edits) -> Call:
+def _call(block: _Block, where: Callable[[], Located | None], edits: Edits) -> Call:
     given = bytes(block.input)
     canonical, forward, why = arguments(given, edits)
     if forward != given:
-        span = place(element, ("content", index, "input"))
+        span = where()
         if span is not None:
             edits.replace(span, forward, why)
     return Call(block.id, block.name or "", canonical)

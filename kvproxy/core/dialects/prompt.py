@@ -131,9 +131,10 @@ def parts(
     texts = cleaned(
         where, [t if isinstance(t, str) else None for t in given], at, ("content",), edits
     )
+    inside = Among(at, ("content",))
     for index, part in enumerate(content):
         if NAME in part:
-            edits.mark(part[NAME], partial(place, at, ("content", index)))
+            edits.mark(part[NAME], partial(inside.place, index))
     return [
         media(part) if text is None else text.encode()
         for part, text, before in zip(content, texts, given, strict=True)
@@ -150,6 +151,25 @@ def unchanged_roles(cleaned: frozenset[Where]) -> frozenset[str]:
 def text_where(role: str) -> Where | None:
     """Which rules for volatile text apply to a message of this role."""
     return _WHERE.get(role)
+
+
+class Among:
+    """place() of many in the list at `path`, which is taken apart once, when first asked."""
+
+    __slots__ = ("_path", "_spans", "_value")
+
+    def __init__(self, value: Located, path: Path) -> None:
+        self._value, self._path = value, path
+        self._spans: list[Span] | None = None
+
+    def place(self, index: int, *inner: str | int) -> Located | None:
+        if self._spans is None:
+            found = place(self._value, self._path)
+            listed = array_spans(found.raw, found.start) if found is not None else None
+            if listed is None:
+                return None
+            self._spans = listed
+        return place(self._spans[index], inner)
 
 
 def place(value: Located, path: Path) -> Located | None:

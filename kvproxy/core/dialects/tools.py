@@ -12,7 +12,7 @@ import msgspec
 
 from kvproxy.core.canonical import Edits
 from kvproxy.core.dialects.base import UnknownShapeError
-from kvproxy.core.dialects.prompt import NOTHING, Path, place
+from kvproxy.core.dialects.prompt import NOTHING, Among, Path, place
 from kvproxy.core.segments import Segment, segment
 from kvproxy.core.spans import Located, Span, array_spans
 
@@ -48,8 +48,11 @@ def tools(member: Span, declared: Sequence[Tool] | None, path: Path, edits: Edit
     if member.raw in NOTHING:
         return []
     if declared is None:
-        declared = [Tool([], None) for _ in _elements(member)]
-    spelled = [_spell(member, index, tool, edits) for index, tool in enumerate(declared)]
+        wholes = [span.raw for span in _elements(member)]
+        declared = [Tool([], None)] * len(wholes)
+    else:
+        wholes = [tool.schema or b"null" for tool in declared]
+    spelled = [_spell(raw, tool, edits) for raw, tool in zip(wholes, declared, strict=True)]
     order = edits.listing([tool.canonical for tool in spelled])
     if order != list(range(len(order))):
         parts = [_unmarked(part, path[:-1], edits) for part in _respelled(member, spelled, path)]
@@ -65,14 +68,14 @@ def tools(member: Span, declared: Sequence[Tool] | None, path: Path, edits: Edit
 
 
 def _mark(member: Span, declared: Sequence[Tool], inner: Path, edits: Edits) -> None:
+    inside = Among(member, ())
     for index, tool in enumerate(declared):
         for depth, control in enumerate(tool.marks):
             if control is not None:
-                edits.mark(control, partial(place, member, (index, *inner[:depth])))
+                edits.mark(control, partial(inside.place, index, *inner[:depth]))
 
 
-def _spell(member: Span, index: int, tool: Tool, edits: Edits) -> _Spelled:
-    raw = tool.schema if tool.schema is not None else _elements(member)[index].raw
+def _spell(raw: bytes, tool: Tool, edits: Edits) -> _Spelled:
     canonical, forward = edits.value(raw, _ANY.decode(raw))
     if tool.facts:
         canonical = _ENCODE(tool.facts) + canonical

@@ -346,3 +346,15 @@ def test_who_waits_for_a_replica_that_was_removed_goes_elsewhere() -> None:
     assert waiting == admission.waiting(router.replicas[0])
     serve(router, placed, 1.0)
     assert admission.length == 4
+
+
+def test_one_that_is_eased_in_is_passed_by_as_it_is_polled() -> None:
+    router = make_router([make_replica("r0")])
+    [replica] = router.replicas
+    admission = Admission(router, LIMITS)
+    replica.load.reserve("r0", 0.5 * LIMITS.backlog_s, 0.0)
+    assert admission.pass_by(ticket("a", 10), 0.0) is not None
+    replica.eased_until, replica.eased_s = 100.0, 100.0
+    assert admission.pass_by(ticket("b", 10), 0.0) is None
+    enter(admission, "b", 10)
+    assert admission.poll(0.0) == []

@@ -1,5 +1,6 @@
 """What is learned of hits in the middle of a prompt is in test_router.py."""
 
+import pytest
 from msgspec.structs import replace
 
 from kvproxy.core.disagg.choice import Remote
@@ -37,13 +38,11 @@ def test_others_are_not_told_a_time_that_was_shared() -> None:
     assert told == [Learned("r0", CHAIN.end, 3200, 3200, 0.0)]
 
 
-def test_without_a_figure_of_what_was_cached_counts_are_learned_and_times_guessed() -> None:
+def test_without_a_figure_of_what_was_cached_only_counts_are_learned() -> None:
     router = make_router(1)
     told: list[Learned] = []
     placement = begun(router)
     learn(router.ruler, router.holdings.echo_rate, placement, Usage(3200, 5, None), told.append)
-    assert router.replicas[0].rate.s_per_tok == 2.0 / 3200, "a guess: all of it looked cold"
-    router.replicas[0].rate.s_per_tok = 1e-4
     there = Remote(make_replica("p"), Match.NONE, 0.5, 3200, pulls=False)
     fetched = replace(placement, placing=replace(placement.placing, remote=there))
     learn(router.ruler, router.holdings.echo_rate, fetched, Usage(3300, 5, 3200), told.append)
@@ -60,3 +59,21 @@ def test_what_is_believed_to_be_cached_gives_no_guess() -> None:
     assert guessed == 2.0 / placement.placing.prompt_tokens
     router.finish(begun(router, 0.1), None, 13.0)
     assert router.replicas[0].rate.s_per_tok == guessed
+
+
+@pytest.mark.parametrize("usage", [None, Usage(3000, 5, None)])
+def test_a_stream_of_what_looked_cold_gives_a_guess(usage: Usage | None) -> None:
+    router = make_router(1)
+    placement = begun(router)
+    router.finish(placement, usage, 12.5)
+    prompt = usage.prompt_tokens if usage is not None else placement.placing.prompt_tokens
+    assert router.replicas[0].rate.s_per_tok == 2.0 / prompt
+
+
+@pytest.mark.parametrize("ttft_s", [0.005, 20.0])
+def test_errors_and_whole_answers_give_no_guess(ttft_s: float) -> None:
+    """Their first byte is their last: it came at once, or after all was generated."""
+    router = make_router(1)
+    for _ in range(5):
+        router.finish(begun(router, ttft_s), None, 10.0 + ttft_s)
+    assert router.replicas[0].rate.s_per_tok == 1e-4, "as it was"

@@ -1,9 +1,12 @@
 from array import array
 from random import Random
 
+import pytest
+
 from kvproxy.core.event_source import Grown, root
 from kvproxy.core.kv_digest import Added, Emptied, Gone, Held, packed
 from kvproxy.core.named_blocks import NamedBlocks, NamedSource
+from kvproxy.core.shared_words import WordError
 from kvproxy.core.types import Tier
 from kvproxy.core.word_map import Budget
 
@@ -67,3 +70,11 @@ def test_a_source_tells_what_a_request_made() -> None:
     assert source.path(9) == chain
     source.release()
     assert source.path(9) is None
+
+
+def test_names_without_parents_are_refused_whole() -> None:
+    budget = Budget(10**6)
+    source = NamedSource(budget, 16)
+    with pytest.raises(WordError):
+        source.tell(Held(Tier.HBM, 1, packed([1, 2, 3]), packed([START, 1])))
+    assert (budget.used, source.tiers) == (0, {})

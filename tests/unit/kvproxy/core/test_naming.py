@@ -170,3 +170,19 @@ def test_what_passes_is_renamed_in_place(body: bytes, kind: str, renamed: bytes)
 def test_what_passes_unread_is_refused_if_it_would_have_to_change() -> None:
     with pytest.raises(ProxyError, match="once each"):
         passing(make_pools(), b'{"model":"one","model":"one"}', "application/json", "", str)
+
+
+def test_completions_are_split_by_their_prompt() -> None:
+    made, dialect = reader(make_pools()), Completions()
+    went = {}
+    for number in range(40):
+        body = json.dumps({"model": "two", "prompt": f"{number} prompt " * 30}).encode()
+        went[number] = made.read(dialect, "", body).model
+        assert made.read(dialect, "", body).model == went[number]
+    assert set(went.values()) == {"a", "b"}
+    assert made.read(dialect, "", b'{"model":"two"}').model in ("a", "b")
+
+
+def test_a_passing_body_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(ProxyError, match="served under another name"):
+        passing(make_pools(), b'{"model":"one","\xff":1}', "application/json", "", lambda _: None)

@@ -5,6 +5,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kvproxy.ops.decision_log import DecisionLog, LogLimits
 from kvproxy.proxy import Record
 from tests.support.fake_ports import World, stream
@@ -103,3 +105,12 @@ async def test_a_sample_has_whole_conversations(tmp_path: Path) -> None:
     by_session = [line["session"] for line in lines]
     assert 0 < len(set(by_session)) < 24
     assert all(by_session.count(session) == 2 for session in by_session)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+async def test_what_no_disk_took_is_not_counted_as_written() -> None:
+    log = log_to(Path("/dev/full"))
+    for record in await recorded(5):
+        log.add(record)
+    log.close()
+    assert counts(log) == {"written": 0, "dropped": 0, "failed": 5}

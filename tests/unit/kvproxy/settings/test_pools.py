@@ -57,6 +57,8 @@ def test_weights_survive_their_text(weight: float, share: float) -> None:
     [
         ([{"name": "a", "serves": "x"}, {"name": "a", "serves": "y"}], "also that of models.0"),
         ({"a": ["x", "x"]}, "listed twice"),
+        ({"a": 5}, "models.0.serves"),
+        ({"a": True}, "models.0.serves"),
         ({"a": {"serves": "x", "policy": "random"}, "b": "x"}, "another policy in models.0"),
         ({"a": []}, "at least 1"),
         ({"a": "x=y"}, "pattern"),

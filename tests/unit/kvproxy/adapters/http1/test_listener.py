@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from kvproxy.adapters.http1.listener import Handler
+from kvproxy.adapters.http1.states import State
 from kvproxy.core.errors import ProxyError
 from kvproxy.proxy import Exchange
 from tests.support.listeners import JSON, echo, listening, placement
@@ -140,10 +141,13 @@ async def test_connections_beyond_the_limit_are_told_so() -> None:
 @pytest.mark.parametrize("begun", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost:"])
 async def test_who_only_keeps_connections_open_keeps_nobody_out(begun: bytes) -> None:
     async with listening(echo, max_connections=3) as (server, url), AsyncExitStack() as stack:
-        held = [await stack.enter_async_context(connected(url)) for _ in range(3)]
-        for _, writer in held:
-            writer.write(begun)
-        await eventually(lambda: len(server.connections) == 3)
+        held = []
+        for count in range(1, 4):
+            held.append(await stack.enter_async_context(connected(url)))
+            held[-1][1].write(begun)
+            reached = State.HEAD if begun else State.IDLE
+            # One after the other, or nobody knows which is the longest idle.
+            await eventually(lambda: [c.state for c in server.connections] == [reached] * count)  # noqa: B023
         # Every newcomer is served, and no more are open than may be.
         for _ in range(5):
             async with connected(url) as (reader, writer):
@@ -264,3 +268,22 @@ async def test_draining_cuts_what_does_not_end() -> None:
         answer = await read_answer(reader)
         assert answer.complete
         assert b"shutting down" in answer.body
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"14\r\n" + b"x" * 20 + b"\r\n0\r\n\r\n",
+        b"GET /own HTTP/1.1\r\n\r\n",
+        b"GET /own HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+    ],
+)
+async def test_what_is_refused_and_whole_leaves_no_connection_behind(raw: bytes) -> None:
+    async with listening(echo, max_body=10, max_connections=1) as (server, url):
+        async with connected(url) as (reader, writer):
+            writer.write(raw)
+            assert (await read_answer(reader)).status in (400, 413)
+            assert await reader.read() == b""
+        await eventually(lambda: not server.connections)
+        assert (await ask(url, post(b"one"))).body == b"one"

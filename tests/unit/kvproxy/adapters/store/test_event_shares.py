@@ -4,6 +4,7 @@ import asyncio
 from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -151,3 +152,32 @@ async def test_sources_that_go_are_forgotten_and_nonsense_is_counted() -> None:
             assert proxy.held() == [0] + [2] * (REPLICAS - 1)
         await fleet[0].store.link.send([("PUBLISH", fleet[0].store.names.events, b"nonsense")])
         await eventually(lambda: fleet[1].shares.refused == 1, 30.0)
+
+
+async def test_a_source_that_goes_while_it_changes_hands_is_forgotten_whole() -> None:
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def forget(source: KvSource) -> None:
+        began.set()
+        await go_on.wait()
+
+    store = Proxy("p0", Valkey(Path())).store
+    shares = EventShares(
+        "p0",
+        store.link,
+        b"",
+        feed=Feed(lambda source, replica: None, forget),
+        holdings=make_router(1).holdings,
+        peers=store.loads,
+        hears=lambda: True,
+    )
+    [replica] = make_router(1).replicas
+    shares.follow(SOURCES[0], replica)
+    await shares._divide({"p0"})
+    assert shares.own == 1
+    dividing = asyncio.create_task(shares._divide({"p1"}))
+    await began.wait()
+    await shares.forget(SOURCES[0])
+    go_on.set()
+    await dividing
+    assert (shares.own, shares.others, shares._owners, shares._by_key) == (0, 0, {}, {})

@@ -183,3 +183,22 @@ async def test_whatever_is_raised_the_next_message_goes_out() -> None:
         await eventually(lambda: outbox._task is None)
     assert taker.counts["failed"] == 2
     await outbox.close(1)
+
+
+async def test_a_span_that_cannot_be_spelled_does_not_end_the_others() -> None:
+    taker = Taker()
+
+    class Chokes(Written):
+        def add(self, told: Told) -> None:
+            if len(told.spans) == 3:
+                raise ValueError("out of range")
+            super().add(told)
+
+    outbox = Outbox(Chokes, taker.post, taker.count, 10, "x")
+    for spans in (3, 2):
+        outbox.put(told(spans))
+        outbox._wake.set()
+        await eventually(lambda: outbox._task is None)
+    assert taker.counts["failed"] == 3
+    assert taker.counts["sent"] == 2
+    await outbox.close(1)

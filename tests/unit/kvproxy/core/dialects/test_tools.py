@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -97,3 +98,17 @@ def test_no_tools(raw: bytes) -> None:
 def test_no_list(raw: bytes) -> None:
     with pytest.raises(UnknownShapeError):
         Reader().read(raw, known=False)
+
+
+def test_tools_of_unknown_shape_are_taken_apart_a_few_times_whatever_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def counted(*given: Any) -> Any:
+        calls.append(given)
+        return array_spans(*given)
+
+    monkeypatch.setattr("kvproxy.core.dialects.tools.array_spans", counted)
+    Reader().read(b"[" + b",".join([b"1"] * 500) + b"]", known=False)
+    assert len(calls) < 10
