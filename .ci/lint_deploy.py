@@ -4,9 +4,7 @@ Tools come from the package index into out/deploy-tools, promtool from Debian. A
 had is skipped out loud, and then the exit status is 75; a finding is 1.
 """
 
-import contextlib
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,6 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.support import debian  # noqa: E402
+
 DEPLOY = ROOT / "deploy"
 TOOLS = ROOT / "out" / "deploy-tools"
 PACKAGES = (
@@ -84,17 +86,10 @@ def promtool() -> Path:
         return tool("promtool")
     except MissingToolError:
         pass
-    kept = TOOLS / "prometheus" / "usr" / "bin" / "promtool"
-    if not kept.exists():
-        # Unpacked, not installed: the package would start a server.
-        TOOLS.mkdir(parents=True, exist_ok=True)
-        get = ["apt-get", "download", "prometheus"]
-        try:
-            subprocess.run(get, cwd=TOOLS, check=True, capture_output=True, timeout=300)
-            package = next(TOOLS.glob("prometheus_*.deb"))
-            subprocess.run(["dpkg", "-x", package, TOOLS / "prometheus"], check=True)
-        except (OSError, subprocess.SubprocessError, StopIteration) as error:
-            raise MissingToolError("promtool") from error
+    # Unpacked, not installed: the package would start a server.
+    kept = debian.unpacked("prometheus", "promtool", TOOLS)
+    if kept is None:
+        raise MissingToolError("promtool")
     return kept
 
 
@@ -173,12 +168,7 @@ def docker_compose() -> Path:
     try:
         return tool("docker-compose")
     except MissingToolError:
-        install = ["install", "-y", "--no-install-recommends", "docker-compose"]
-        root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        apt = [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
-        for arguments in (["update"], install):
-            with contextlib.suppress(OSError):
-                subprocess.run([*apt, *arguments], capture_output=True, check=False, timeout=300)
+        debian.apt_get("install", "-y", "--no-install-recommends", "docker-compose")
         return tool("docker-compose")
 
 
