@@ -37,9 +37,9 @@ class TokensSettings(BaseModel):
     )
     ask_templates: bool = Field(
         default=False,
-        description="true asks each replica's /tokenize, as it comes, what its chat template prints "
-        "of names, ids of tool calls, earlier reasoning and a developer's role, and of template "
-        "arguments when a request first has them: what none prints is no difference between two "
-        "prompts. Worth it where clients change such things between turns. Not with several "
-        "workers.",
+        description="true asks each replica's /tokenize, as it comes, what its chat template "
+        "prints of names, ids of tool calls, earlier reasoning and a developer's role, and of "
+        "template arguments when a request first has them: what none prints is no difference "
+        "between two prompts. Worth it where clients change such things between turns. Not with "
+        "several workers.",
     )
