@@ -118,8 +118,9 @@ def _run() -> None:
         told = json.dumps(taken())
         with file.open("a") as out:
             out.write(told + "\n")
-        # What was there before is of no interest, and following it would take its time.
-        tracemalloc.start(_FRAMES)
+        if "KVPROXY_CENSUS_TRACED" in os.environ:
+            # What was there before is of no interest, and following it would take its time.
+            tracemalloc.start(_FRAMES)
 
     signal.signal(signal.SIGUSR1, write)
     main()
