@@ -32,6 +32,7 @@ fuzz: setup  ## bodies that nobody would write through everything that reads one
 COUNT := 1000000
 SECONDS := 600
 test-soak: setup  ## steady load while replicas die, hang and come back; SECONDS=600
+	@$(BIN)/python -m tests.soak.objects
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS) $(SOAK)
 
 test-capacity: setup  ## what ramps find, on engines whose capacity is known (minutes)
