@@ -55,7 +55,7 @@ def message(
         if reasoning and not edits.prints(Trait.REASONING):
             reasoning = None
         if (calls or tool_call_id is not None) and not edits.prints(Trait.IDS):
-            tool_call_id, calls = None, [call._replace(id=None) for call in calls]
+            tool_call_id, calls = None, [Call(None, call.name, call.arguments) for call in calls]
     bare = name is None and tool_call_id is None and not reasoning and not calls
     if bare and len(contents) == 1 and role in ROLES:
         return plain(role, contents[0])
