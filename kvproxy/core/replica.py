@@ -61,10 +61,10 @@ class Replica:
         self.make_room()
 
     def make_room(self) -> None:
-        """Answers under way take blocks too: as many as on average are kept free for each, so that
-        what will be evicted for them counts as evicted already. Half a block of those is the
-        prompt's."""
-        answers = self.load.in_flight * max(0.0, self.answer_tokens - self.block_size / 2)
+        """Answers under way take blocks too. One met at any time has grown to half its length on
+        average, so half as many as they took lately are kept free for each: what was evicted for
+        them counts as evicted. Half a block of those is the prompt's."""
+        answers = self.load.in_flight * max(0.0, (self.answer_tokens - self.block_size) / 2)
         room = self.hbm_tokens - round(answers)
         self.hbm.resize(max(0, room))
 
