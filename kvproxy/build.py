@@ -63,6 +63,7 @@ class ReplicaMaker:
             peer=self._peer(replica),
             life=LifeCycle(LifeLimits(probe.unhealthy_after, probe.cool_max_s)),
             dram=self._dram(replica.id),
+            saves_answers=self._settings.lmcache.save_decode,
         )
 
     def _peer(self, replica: ReplicaSettings) -> Peer | None:

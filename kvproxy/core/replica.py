@@ -25,7 +25,8 @@ class Replica:
     """One engine process. `hbm` models its prefix cache, in tokens; `models` empty = serves any;
     `kv_events`: its announcements are listened to; `peer`: where
     its KV can be fetched from, None if it cannot. `dram` models a second tier, in tokens too, that
-    stores all it computes; replicas of one cache instance may share one. `held_tokens`: prompts of
+    stores all it computes, and what it generates if it `saves_answers`; replicas of one cache
+    instance may share one. `held_tokens`: prompts of
     the requests under way, by which the router keeps it. `emptied_at`: when its cache was last
     seen to have lost everything."""
 
@@ -47,6 +48,7 @@ class Replica:
     answer_tokens: float = 0.0
     held_tokens: int = 0
     dram: PrefixTree | None = None
+    saves_answers: bool = False
     process_began: float | None = None
     emptied_at: float = -inf
     progress: Progress = field(default_factory=Progress)

@@ -1,6 +1,8 @@
 from collections.abc import Sequence
 from math import inf
 
+import pytest
+
 from kvproxy.core.life_cycle import Evidence, Health
 from kvproxy.core.replica import Replica
 from tests.support.makers import make_chain, make_replica
@@ -64,3 +66,16 @@ def test_one_that_just_came_is_eased_in() -> None:
     assert [replica.share(now) for now in (100.0, 105.0, 110.0)] == [0.1, 0.5, 1.0]
     replica.ease(200.0, 0.0)
     assert replica.share(200.0) == 1.0
+
+
+def test_half_of_the_answers_under_way_is_kept_free() -> None:
+    replica = make_replica(hbm_tokens=1000)
+    for _ in range(60):
+        replica.answered(216)
+    holds = [replica.load.reserve(replica.id, 0.0, 0.0) for _ in range(2)]
+    replica.make_room()
+    assert replica.hbm.capacity == pytest.approx(1000 - 2 * (216 - 16) / 2, abs=1)
+    for hold in holds:
+        replica.load.release(hold, 1.0)
+    replica.make_room()
+    assert replica.hbm.capacity == 1000
