@@ -26,7 +26,7 @@ class Replica:
     `kv_events`: its announcements are listened to; `peer`: where
     its KV can be fetched from, None if it cannot. `dram` models a second tier, in tokens too, that
     stores all it computes, and what it generates if it `saves_answers`; replicas of one cache
-    instance may share one. `held_tokens`: prompts of
+    instance may share one, which then outlives them. `held_tokens`: prompts of
     the requests under way, by which the router keeps it. `emptied_at`: when its cache was last
     seen to have lost everything."""
 
@@ -49,6 +49,7 @@ class Replica:
     held_tokens: int = 0
     dram: PrefixTree | None = None
     saves_answers: bool = False
+    dram_shared: bool = False
     process_began: float | None = None
     emptied_at: float = -inf
     progress: Progress = field(default_factory=Progress)
@@ -61,6 +62,13 @@ class Replica:
     def fit(self, hbm_tokens: int) -> None:
         self.hbm_tokens = hbm_tokens
         self.make_room()
+
+    def gone(self) -> None:
+        """Nothing is placed here any more. What was believed of its caches is taken apart: it
+        refers to itself, and only the collector would find it."""
+        self.fit(0)
+        if self.dram is not None and not self.dram_shared:
+            self.dram.resize(0)
 
     def make_room(self) -> None:
         """Answers under way take blocks too. One met at any time has grown to half its length on
