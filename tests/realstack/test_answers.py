@@ -42,7 +42,7 @@ def _normal(body: bytes) -> bytes:
     return _DRAWN.sub(lambda match: next(filter(None, match.groups())), body)
 
 
-def _same(case: Case, through: WireAnswer, direct: WireAnswer) -> bool:
+def is_same(case: Case, through: WireAnswer, direct: WireAnswer) -> bool:
     """Byte for byte, but that tokens may share chunks of a stream in another way."""
     ours, theirs = _normal(through.body), _normal(direct.body)
     return told(ours) == told(theirs) if case.body.get("stream") else ours == theirs
@@ -62,14 +62,14 @@ async def test_answers_are_the_engines_own(engines: list[Engine], case: Case) ->
     async with patient([engine.url]) as (app, url):
         direct, through = await _ask(engine.url, case), await _ask(url, case)
         again = _STREAMS_AT_MOST if case.body.get("stream") else 0
-        while again and not _same(case, through, direct):
+        while again and not is_same(case, through, direct):
             direct, through = await _ask(engine.url, case), await _ask(url, case)
             again -= 1
         await settled(app)
     assert (direct.status == 200) == (case in ANSWERED), direct.body[:500]
     assert (through.complete, direct.complete) == (True, True)
     assert through.status == direct.status
-    assert _same(case, through, direct), (through.body, direct.body)
+    assert is_same(case, through, direct), (through.body, direct.body)
     assert _headers(through.headers) == _headers(direct.headers)
     assert through.header(b"x-kvproxy-replica") == engine.url.removeprefix("http://").encode()
 
