@@ -79,6 +79,9 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = math.inf
         self._server.left(self)
         if self._exchange is not None:
+            # Who is gone takes nothing: no chunk may come before the end is noticed.
+            self.congested = True
+            self._press()
             self._server.cancel(self._exchange)
 
     def pause_writing(self) -> None:
@@ -106,6 +109,10 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(data[0])
         else:
             self._transport.writelines(data)
+
+    @property
+    def writes(self) -> Callable[[bytes], object]:
+        return self._transport.write
 
     def tunnel(self, sink: Callable[[bytes], None]) -> None:
         if self.state is not State.ANSWER or self._transport.is_closing():

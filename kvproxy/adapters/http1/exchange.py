@@ -9,6 +9,7 @@ from typing import Protocol
 from kvproxy.adapters.http1.edge import FORWARDED, NOBODY, Edge, unclaimed
 from kvproxy.adapters.http1.heads import answer_head
 from kvproxy.adapters.http1.incoming import Incoming
+from kvproxy.core.answer import PILED_BYTES, PILED_MAX, AnswerWatch
 from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
@@ -16,6 +17,7 @@ from kvproxy.core.headers import LOWERED, end_to_end
 from kvproxy.core.router import Placement
 from kvproxy.core.upgrade import WEBSOCKET, asks_for_websocket
 from kvproxy.proxy import Headers
+from kvproxy.relaying import Feed
 
 # A request id is repeated to replicas, clients and logs: anything else would be a way in.
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
@@ -35,6 +37,10 @@ class Wire(Protocol):
     def closing(self) -> bool: ...
 
     def write(self, *data: bytes) -> None: ...
+
+    @property
+    def writes(self) -> Callable[[bytes], object]:
+        """What write() ends in: for as long as nobody was told that the client is gone."""
 
     def tunnel(self, sink: Callable[[bytes], None]) -> None:
         """What the client sends from now on, and what it has sent ahead, goes to `sink`."""
@@ -80,6 +86,7 @@ class ClientExchange:
         self._unframed = False
         self._events = False
         self._sent_last = b""
+        self._watch: AnswerWatch | None = None
 
     @property
     def congested(self) -> bool:
@@ -179,6 +186,27 @@ class ClientExchange:
         else:
             self._wire.write(b"%x\r\n" % len(chunk), chunk, b"\r\n")
 
+    def streaming(self, watch: AnswerWatch) -> Feed | None:
+        """Takes what is sent in chunks from here on: one function of few steps, which touches
+        little, for chunks come one by one and find cold caches."""
+        if not self._chunked:
+            return None
+        self._watch = watch
+        pile, keep, settle, write = watch.pile, watch.pile.append, watch.settle, self._wire.writes
+
+        def stream(chunk: bytes) -> None:
+            size = len(chunk)
+            if size > PILED_BYTES:
+                watch.feed(chunk)
+                self.send(chunk)
+                return
+            keep(chunk)
+            if len(pile) >= PILED_MAX:
+                settle()
+            write(b"%x\r\n%b\r\n" % (size, chunk))
+
+        return stream
+
     def end(self) -> None:
         assert not self.ended
         self.ended = True
@@ -201,7 +229,8 @@ class ClientExchange:
             dialect = dialect_of(self.method, self.path)
             if dialect is not None and self._events:
                 # An event that was cut in two is ended first, or it would swallow this one.
-                whole = not self._sent_last or self._sent_last.endswith((b"\n\n", b"\r\n\r\n"))
+                last = self._sent_last if self._watch is None else self._watch.end()
+                whole = not last or last.endswith((b"\n\n", b"\r\n\r\n"))
                 self.send((b"" if whole else b"\n\n") + dialect.stream_error(error))
                 self.end()
             elif self._unframed:

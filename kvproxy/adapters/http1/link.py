@@ -12,6 +12,7 @@ from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import LOWERED
 from kvproxy.proxy import Exchange, Headers
+from kvproxy.relaying import Feed
 
 # How long a replica may take to read the end of a tunnel.
 _FLUSH_S = 1.0
@@ -23,6 +24,10 @@ class Phase(Enum):
     ANSWER = "answer"  # inside its body
     DONE = "done"
     BROKEN = "broken"
+
+
+# Looking a member up in its class costs more than all else that is asked about a chunk.
+_ASKED, _ANSWER = Phase.ASKED, Phase.ANSWER
 
 
 class Link(asyncio.Protocol):
@@ -41,7 +46,7 @@ class Link(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._failure: ProxyError | None = None
-        self._feed: Callable[[bytes], None] | None = None
+        self._feed: Feed | None = None
         self._paused = False
         self._used = -1
         self._heard = False
@@ -53,6 +58,7 @@ class Link(asyncio.Protocol):
         self._tunnels = self.tunnelled = False
         self._hold_back: Callable[[bool], None] | None = None
         self._parts: list[bytes] = []
+        self._take: Callable[[bytes], object]
         # llhttp adds to the parts without a call of ours.
         self.on_body = self._parts.append
 
@@ -80,8 +86,9 @@ class Link(asyncio.Protocol):
         if self._failure is not None and not self.status:
             raise self._failure.anew()
 
-    async def relay(self, feed: Callable[[bytes], None], exchange: Exchange) -> None:
-        """Gives the body to `feed` as it arrives, no faster than the client takes it.
+    async def relay(self, feed: Feed, exchange: Exchange) -> None:
+        """Gives the body to `feed`, or to what that names for the rest, as it arrives and no faster
+        than the client takes it.
 
         Raises ProxyError upstream_broke, upstream_timeout.
         """
@@ -116,7 +123,7 @@ class Link(asyncio.Protocol):
         self._parts.clear()
         if self._method == "HEAD":
             # It waits for a body that does not come.
-            self._parser = httptools.HttpResponseParser(self)
+            self._read_anew()
         return True
 
     def give_up(self) -> None:
@@ -163,30 +170,32 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._parser = httptools.HttpResponseParser(self)
+        self._read_anew()
         self._deadlines.members.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.phase is not Phase.ASKED and self.phase is not Phase.ANSWER:
-            # Nobody asked for this.
-            self.close()
-            return
-        self._heard = True
+        if self.phase is not _ANSWER:
+            if self.phase is not _ASKED:
+                # Nobody asked for this.
+                self.close()
+                return
+            self._heard = True
         self.deadline = self._loop.time() + self._idle_timeout_s
         # Its words alone: the error itself would refer to this call, and this call to it.
         fault: str | None = None
         try:
-            if self.tunnelled:
-                self._parts.append(data)
-            else:
-                self._parser.feed_data(data)
+            self._take(data)
         except httptools.HttpParserUpgrade as switched:
             fault = None if self.tunnelled else str(switched)
             if self.tunnelled and len(data) > switched.args[0]:
                 self._parts.append(data[switched.args[0] :])
         except httptools.HttpParserError as error:
             fault = str(error)
-        self._pass_on()
+        parts, feed = self._parts, self._feed
+        if feed is None or len(parts) != 1:
+            self._pass_on()
+        elif (following := feed(parts.pop())) is not None:
+            self._feed = following
         if self._over:
             self._keeps &= fault is None
             self._end(Phase.DONE)
@@ -203,7 +212,7 @@ class Link(asyncio.Protocol):
             self.stale = self._used > 0 and not self._heard
             self._fail("upstream_lost", "closed the connection without an answer")
         # It refers back to this object: only the collector would find both.
-        del self._parser
+        del self._parser, self._take
 
     def expired(self) -> None:
         """Called when the deadline has passed."""
@@ -224,6 +233,8 @@ class Link(asyncio.Protocol):
         if self.phase is not Phase.ASKED:
             return
         self.tunnelled = status == 101 and self._tunnels and self._parser.should_upgrade()
+        if self.tunnelled:
+            self._take = self._parts.append
         if status < 200 and not self.tunnelled:
             # Interim answers belong to this hop.
             self._received = []
@@ -241,12 +252,16 @@ class Link(asyncio.Protocol):
 
     # How an answer is waited for and passed on.
 
+    def _read_anew(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._take = self._parser.feed_data
+
     def _pass_on(self) -> None:
         parts, feed = self._parts, self._feed
         if parts and feed is not None:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
-            feed(data)
+            self._feed = feed(data) or feed
 
     def _press(self, full: bool) -> None:
         """Read on or not, as the client takes what comes."""
