@@ -37,7 +37,7 @@ from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
 from kvproxy.passing_on import pass_on
 from kvproxy.patience import Patience, patience_with
-from kvproxy.relaying import Feed, feeding, relay
+from kvproxy.relaying import Feed, Stream, feeding, relay
 
 Headers = Sequence[tuple[bytes, bytes]]
 # Whether what was just read has to be read again, since another process spelled it first.
@@ -89,8 +89,8 @@ class Exchange(Protocol):
 
     def send(self, chunk: bytes) -> None: ...
 
-    def streaming(self, watch: AnswerWatch) -> Feed | None:
-        """What gives the rest of an answer to `watch` and sends it; None if only send() does."""
+    def streaming(self, watch: AnswerWatch) -> Stream | None:
+        """How the rest of an answer may be sent beside send(), if it may."""
 
     def end(self) -> None: ...
 

@@ -32,7 +32,7 @@ _FIGURE = re.compile(rb'"(' + b"|".join(_ROLES) + rb')"\s*:\s*(\d{1,15})(?!\d)')
 _EVENT = re.compile(rb"(?:\A|\n)event: ?([\w.]+)\r?\n")
 _EVENT_BYTES = 64
 _OPENING_BYTES = 4096
-# So many chunks pile up, none of them larger: whoever adds to the pile keeps to both.
+# So many chunks pile up at most, none of them larger: whoever adds to the pile settles it then.
 PILED_MAX = 32
 PILED_BYTES = 4096
 
@@ -40,7 +40,7 @@ PILED_BYTES = 4096
 class AnswerWatch:
     """`preamble` are the events that a stream of this dialect sends before anything is computed;
     `tap` keeps what the answer generated. Once it has `started`, chunks may be put on the `pile`
-    instead of being fed: a chunk more than a list's append costs is a chunk that comes later."""
+    instead of being fed."""
 
     def __init__(self, preamble: Sequence[bytes] = (), tap: Tap | None = None) -> None:
         self._tap = tap

@@ -9,7 +9,7 @@ from typing import Protocol
 from kvproxy.adapters.http1.edge import FORWARDED, NOBODY, Edge, unclaimed
 from kvproxy.adapters.http1.heads import answer_head
 from kvproxy.adapters.http1.incoming import Incoming
-from kvproxy.core.answer import PILED_BYTES, PILED_MAX, AnswerWatch
+from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
@@ -17,7 +17,7 @@ from kvproxy.core.headers import LOWERED, end_to_end
 from kvproxy.core.router import Placement
 from kvproxy.core.upgrade import WEBSOCKET, asks_for_websocket
 from kvproxy.proxy import Headers
-from kvproxy.relaying import Feed
+from kvproxy.relaying import Stream
 
 # A request id is repeated to replicas, clients and logs: anything else would be a way in.
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
@@ -186,26 +186,11 @@ class ClientExchange:
         else:
             self._wire.write(b"%x\r\n" % len(chunk), chunk, b"\r\n")
 
-    def streaming(self, watch: AnswerWatch) -> Feed | None:
-        """Takes what is sent in chunks from here on: one function of few steps, which touches
-        little, for chunks come one by one and find cold caches."""
+    def streaming(self, watch: AnswerWatch) -> Stream | None:
         if not self._chunked:
             return None
         self._watch = watch
-        pile, keep, settle, write = watch.pile, watch.pile.append, watch.settle, self._wire.writes
-
-        def stream(chunk: bytes) -> None:
-            size = len(chunk)
-            if size > PILED_BYTES:
-                watch.feed(chunk)
-                self.send(chunk)
-                return
-            keep(chunk)
-            if len(pile) >= PILED_MAX:
-                settle()
-            write(b"%x\r\n%b\r\n" % (size, chunk))
-
-        return stream
+        return Stream(watch, self.send, self._wire.writes)
 
     def end(self) -> None:
         assert not self.ended

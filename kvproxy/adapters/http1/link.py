@@ -9,6 +9,7 @@ from typing import cast
 import httptools
 
 from kvproxy.adapters.http1.deadlines import Deadlines
+from kvproxy.adapters.http1.passage import Passage
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import LOWERED
 from kvproxy.proxy import Exchange, Headers
@@ -26,28 +27,20 @@ class Phase(Enum):
     BROKEN = "broken"
 
 
-# Looking a member up in its class costs more than all else that is asked about a chunk.
-_ASKED, _ANSWER = Phase.ASKED, Phase.ANSWER
-
-
-class Link(asyncio.Protocol):
+class Link(Passage):
     """`stale`: the replica closed it before it knew of the request, as far as can be told."""
 
     def __init__(self, replica: str, idle_timeout_s: float, deadlines: Deadlines) -> None:
+        super().__init__(idle_timeout_s)
         self.replica = replica
         self.phase = Phase.IDLE
-        self.deadline = math.inf
         self.idle_since = 0.0
         self.stale = False
         self.status = 0
         self.headers: Headers = ()
-        self._idle_timeout_s = idle_timeout_s
         self._deadlines = deadlines
-        self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._failure: ProxyError | None = None
-        self._feed: Feed | None = None
-        self._paused = False
         self._used = -1
         self._heard = False
         self._method = ""
@@ -57,8 +50,6 @@ class Link(asyncio.Protocol):
         self._over = False
         self._tunnels = self.tunnelled = False
         self._hold_back: Callable[[bool], None] | None = None
-        self._parts: list[bytes] = []
-        self._take: Callable[[bytes], object]
         # llhttp adds to the parts without a call of ours.
         self.on_body = self._parts.append
 
@@ -87,8 +78,8 @@ class Link(asyncio.Protocol):
             raise self._failure.anew()
 
     async def relay(self, feed: Feed, exchange: Exchange) -> None:
-        """Gives the body to `feed`, or to what that names for the rest, as it arrives and no faster
-        than the client takes it.
+        """Gives the body to `feed` as it arrives, no faster than the client takes it; from where
+        that says so, it is a stream.
 
         Raises ProxyError upstream_broke, upstream_timeout.
         """
@@ -106,6 +97,7 @@ class Link(asyncio.Protocol):
                 await self._waiter
         finally:
             exchange.press = self._feed = self._hold_back = None
+            self._ebb()
             if self._paused:
                 self._press(False)
         if self._failure is not None:
@@ -136,10 +128,6 @@ class Link(asyncio.Protocol):
         if self.phase is Phase.ASKED or self.phase is Phase.ANSWER:
             code = "upstream_broke" if self.phase is Phase.ANSWER else "upstream_lost"
             self._fail(code, "was removed")
-
-    @property
-    def closing(self) -> bool:
-        return self._transport.is_closing()
 
     def close(self) -> None:
         """At once: an engine that still works on an answer stops."""
@@ -173,13 +161,12 @@ class Link(asyncio.Protocol):
         self._read_anew()
         self._deadlines.members.add(self)
 
-    def data_received(self, data: bytes) -> None:
-        if self.phase is not _ANSWER:
-            if self.phase is not _ASKED:
-                # Nobody asked for this.
-                self.close()
-                return
-            self._heard = True
+    def _hear(self, data: bytes) -> None:
+        if self.phase is not Phase.ASKED and self.phase is not Phase.ANSWER:
+            # Nobody asked for this.
+            self.close()
+            return
+        self._heard = True
         self.deadline = self._loop.time() + self._idle_timeout_s
         # Its words alone: the error itself would refer to this call, and this call to it.
         fault: str | None = None
@@ -191,11 +178,10 @@ class Link(asyncio.Protocol):
                 self._parts.append(data[switched.args[0] :])
         except httptools.HttpParserError as error:
             fault = str(error)
-        parts, feed = self._parts, self._feed
-        if feed is None or len(parts) != 1:
-            self._pass_on()
-        elif (following := feed(parts.pop())) is not None:
-            self._feed = following
+        self._pass_on()
+        self._look_for_end(fault)
+
+    def _look_for_end(self, fault: str | None) -> None:
         if self._over:
             self._keeps &= fault is None
             self._end(Phase.DONE)
@@ -216,7 +202,8 @@ class Link(asyncio.Protocol):
 
     def expired(self) -> None:
         """Called when the deadline has passed."""
-        self._fail("upstream_timeout", f"sent nothing for {self._idle_timeout_s:g} s")
+        if self._is_silent():
+            self._fail("upstream_timeout", f"sent nothing for {self._idle_timeout_s:g} s")
 
     # What llhttp calls.
 
@@ -249,31 +236,12 @@ class Link(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._over |= self.phase is Phase.ANSWER and not self.tunnelled
-
-    # How an answer is waited for and passed on.
+        # What comes behind it is no part of a stream.
+        self._write = None
 
     def _read_anew(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._take = self._parser.feed_data
-
-    def _pass_on(self) -> None:
-        parts, feed = self._parts, self._feed
-        if parts and feed is not None:
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.clear()
-            self._feed = feed(data) or feed
-
-    def _press(self, full: bool) -> None:
-        """Read on or not, as the client takes what comes."""
-        if full == self._paused or self.closing:
-            return
-        self._paused = full
-        if full:
-            self._transport.pause_reading()
-            self.deadline = math.inf
-        else:
-            self._transport.resume_reading()
-            self.deadline = self._loop.time() + self._idle_timeout_s
 
     def _fail(self, code: str, what: str) -> None:
         self._failure = ProxyError(code, f"Replica {self.replica} {what}.", retry_after_s=1.0)
@@ -283,6 +251,7 @@ class Link(asyncio.Protocol):
     def _end(self, phase: Phase) -> None:
         self.phase = phase
         self.deadline = math.inf
+        self._write = None
         self._wake()
 
     def _wake(self) -> None:

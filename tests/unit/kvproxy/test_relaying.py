@@ -8,7 +8,7 @@ import pytest
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.token_ids import TokenIds
-from kvproxy.relaying import Feed, feeding, refused, relay
+from kvproxy.relaying import Stream, feeding, refused, relay
 from tests.support.fake_ports import FakeAnswer, FakeExchange, Steps
 from tests.support.listeners import placement
 
@@ -35,21 +35,21 @@ async def test_head_and_body_go_to_the_client(headers: Any, ids: bool) -> None:
 
 
 class Chunked(FakeExchange):
-    """Takes the rest of a stream the short way."""
+    """Others may write the rest of a stream."""
 
-    def streaming(self, watch: AnswerWatch) -> Feed:
-        return lambda chunk: self.sent.append(b"short " + chunk)
+    def streaming(self, watch: AnswerWatch) -> Stream:
+        return Stream(watch, self.send, self.sent.append)
 
 
-def test_from_the_first_token_on_chunks_go_the_short_way() -> None:
-    exchange, firsts = Chunked(Steps()), list[str]()
+def test_from_the_first_token_on_it_is_a_stream() -> None:
+    exchange, firsts, watch = Chunked(Steps()), list[str](), AnswerWatch()
     record = SimpleNamespace(exchange=exchange, flow=None)
-    feed = feeding(record, AnswerWatch(), lambda: firsts.append("first"))
+    feed = feeding(record, watch, lambda: firsts.append("first"))
     assert feed(b": waiting\n\n") is None
-    following = feed(b"data: 1\n\n")
-    assert following is not None
-    following(b"data: 2\n\n")
-    assert exchange.sent == [b": waiting\n\n", b"data: 1\n\n", b"short data: 2\n\n"]
+    stream = feed(b"data: 1\n\n")
+    assert stream is not None
+    assert (stream.watch, exchange.sent) == (watch, [b": waiting\n\n", b"data: 1\n\n"])
+    assert feed(b"data: 2\n\n") is None
     assert firsts == ["first"]
 
 

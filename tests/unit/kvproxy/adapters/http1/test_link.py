@@ -5,13 +5,10 @@ import math
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.adapters.http1.link import Link, Phase
 from kvproxy.core.errors import ProxyError
-from kvproxy.relaying import Feed
 from tests.support.fake_ports import FakeExchange, Steps
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -118,52 +115,6 @@ async def test_parts_are_passed_on_in_the_call_they_arrive_in() -> None:
     assert parts == [b"ab", b"cd"]
     link.data_received(b"0\r\n\r\n")
     await relaying
-
-
-async def test_a_feed_may_name_what_takes_the_rest() -> None:
-    link, _ = await asked()
-    link.data_received(CHUNKED + b"2\r\nab\r\n")
-    first, rest = list[bytes](), list[bytes]()
-
-    def begin(part: bytes) -> Feed | None:
-        first.append(part)
-        return rest.append if b"c" in part else None
-
-    relaying = asyncio.create_task(link.relay(begin, FakeExchange(Steps())))
-    await asyncio.sleep(0)
-    for raw in (b"1\r\nx\r\n", b"1\r\nc\r\n", b"1\r\nd\r\n", b"1\r\ne\r\n1\r\nf\r\n0\r\n\r\n"):
-        link.data_received(raw)
-    await relaying
-    assert (first, rest) == ([b"ab", b"x", b"c"], [b"d", b"ef"])
-    assert link.rest()
-    link.ask("GET", b"", b"")
-    link.data_received(LENGTH + b"next")
-    assert await body_of(link) == b"next"
-
-
-@given(st.lists(st.binary(min_size=1, max_size=40), max_size=20), st.lists(st.integers(1, 60)))
-@pytest.mark.parametrize("fault", [b"", b"x\r\n", b"-1\r\n", b"5 \r\nhello\r\n", b"1\nc\n"])
-async def test_a_body_is_the_same_however_it_is_cut(
-    fault: bytes, parts: list[bytes], steps: list[int]
-) -> None:
-    """And where its framing is none, all before that is passed on, and then the end is told."""
-    link, _ = await asked()
-    link.data_received(CHUNKED)
-    got: list[bytes] = []
-    relaying = asyncio.create_task(link.relay(got.append, FakeExchange(Steps())))
-    await asyncio.sleep(0)
-    raw = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + (fault or b"0\r\n\r\n")
-    for step in [*steps, len(raw)]:
-        if raw and not relaying.done() and link.phase is Phase.ANSWER:
-            link.data_received(raw[:step])
-        raw = raw[step:]
-    if fault:
-        with pytest.raises(ProxyError, match="not HTTP"):
-            await relaying
-    else:
-        await relaying
-    assert b"".join(got) == b"".join(parts)
-    assert link.rest() is (not fault)
 
 
 async def test_the_end_of_the_connection_ends_what_has_no_other_end() -> None:
