@@ -1,8 +1,8 @@
 """What a chunk takes that finds cold caches: `python -m tests.benchmark.cold [KB...]`.
 
 64 streams of a whole proxy without sockets get a chunk in turn, and before each one so many KB of
-memory are written over, as whatever else a machine does would. Hot loops do not show this, and it is
-what chunks that come one by one cost.
+memory are written over, as whatever else a machine does would. Hot loops do not show this, and it
+is what chunks cost that come one by one.
 """
 
 import asyncio
