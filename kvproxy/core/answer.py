@@ -81,9 +81,11 @@ class AnswerWatch:
 
     def taken(self) -> bytes:
         """What the tap kept; it keeps no more."""
+        if self._tap is None:
+            return b""
         self.settle()
         tap, self._tap = self._tap, None
-        return tap.taken() if tap is not None else b""
+        return tap.taken()
 
     def end(self) -> bytes:
         """The last bytes that went by, of which there may be none."""
@@ -114,7 +116,8 @@ class AnswerWatch:
         In a stream of vLLM only the last usage is split so: its first holds them all, and is what
         remains where an old engine's last says nothing of the prompt.
         """
-        found = _figures(self.end())
+        self.settle()
+        found = _figures(b"".join(self._tail))
         prompt, completion = found.get("prompt"), found.get("completion", 0)
         if prompt is None:
             prompt = _figures(self.opening).get("prompt") if found else None

@@ -26,6 +26,7 @@ from kvproxy.core.sent import NOTHING_HELD, Same, in_hbm, in_tiers, whole_blocks
 from kvproxy.core.silence import Silence
 from kvproxy.core.token_chain import Anchor, TokenChains
 from kvproxy.core.trust import Change, Source, Trust, is_wrong
+from kvproxy.core.turn_begins import OpenPrompts, Turned
 from kvproxy.core.types import Chain, Tier
 
 
@@ -76,6 +77,7 @@ class Holdings:
         self.standing = RankStanding()
         self.echo_rate = EchoRate()
         self._silence = Silence()
+        self._prompts = OpenPrompts()
 
     def facts(self, chain: Chain) -> Facts:
         return Facts(self._known(chain), self.loadable.find(chain))
@@ -156,10 +158,17 @@ class Holdings:
             echo=events.echo,
         )
 
-    def opened(self, request_id: str, replica: Replica, chain: Chain) -> None:
+    def opened(self, request_id: str, replica: Replica, chain: Chain, model: str) -> None:
         """The request goes to `replica` with its id as session."""
         if replica.kv_events and request_id and len(chain):
             self.chains.opened(request_id, replica.id, chain)
+            self._prompts.opened(request_id, chain, model)
+
+    def finished(self, request_id: str, replica: Replica, prompt_tokens: int) -> None:
+        """It ended; its answer told how long the prompt was, or nothing did: 0."""
+        self.chains.finished(request_id, prompt_tokens)
+        size = self.index.block_size(replica.id)
+        self._turned(self._prompts.finished(request_id, prompt_tokens, size or 1))
 
     def answered(
         self, replica: Replica, model: str, match: Match, chain: Chain, reported: int
@@ -219,6 +228,7 @@ class Holdings:
             source = self.index.source(replica, rank)
             assert source is not None
             self.chains.grown(replica, grown, source.block_size, source.path)
+            self._turned(self._prompts.grown(grown, source.block_size))
 
     def reset(self, replica: str, rank: int, *, complete: bool) -> None:
         """Forget what a rank announced; `complete` if all that it holds will be told again."""
@@ -232,6 +242,10 @@ class Holdings:
         self._naming.discard(replica)
         self._silence.forget(replica)
         self.trust.forget(replica)
+
+    def _turned(self, turned: Turned | None) -> None:
+        if turned is not None:
+            self._ruler.turned(turned)
 
     def _by_events(self, replica: Replica, model: str, prompt_tokens: int, known: Known) -> Match:
         anchor, size = known.anchor, known.anchor.block_size

@@ -97,7 +97,8 @@ class Link(Passage):
                 await self._waiter
         finally:
             exchange.press = self._feed = self._hold_back = None
-            self._ebb()
+            if self._stream is not None:
+                self._ebb(self._stream)
             if self._paused:
                 self._press(False)
         if self._failure is not None:

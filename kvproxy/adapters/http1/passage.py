@@ -101,12 +101,11 @@ class Passage(asyncio.Protocol):
         if not self._paused:
             self._await_more()
 
-    def _ebb(self) -> None:
-        """It is none any more, or never was."""
-        stream, self._stream, self._write = self._stream, None, None
-        if stream is not None:
-            stream.watch.settle()
-            stream.watch.pile = []
+    def _ebb(self, stream: Stream) -> None:
+        """It is none any more."""
+        stream.watch.settle()
+        stream.watch.pile = []
+        self._stream = self._write = None
 
     def _press(self, full: bool) -> None:
         """Read on or not, as the client takes what comes."""

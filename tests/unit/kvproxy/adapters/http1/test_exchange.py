@@ -6,6 +6,7 @@ import pytest
 
 from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
+from kvproxy.adapters.http1.known import KnownHeads
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.errors import ProxyError
 from kvproxy.proxy import Headers
@@ -29,6 +30,9 @@ class Paper:
 
     writes = write
 
+    def write_soon(self, data: bytes) -> None:
+        self.write(data)
+
     def close(self) -> None:
         self.ended = "closed"
 
@@ -37,7 +41,7 @@ class Paper:
 
 
 def exchange(raw: bytes) -> tuple[ClientExchange, Paper]:
-    incoming, paper = Incoming(LIMITS), Paper()
+    incoming, paper = Incoming(LIMITS, KnownHeads()), Paper()
     incoming.feed(raw)
     return ClientExchange(incoming, paper), paper
 
@@ -102,7 +106,7 @@ def test_targets_lead_to_a_path_here(target: str, path: str) -> None:
 
 
 async def test_a_body_is_joined_once_and_asked_for_if_that_is_wanted() -> None:
-    incoming, paper = Incoming(LIMITS), Paper()
+    incoming, paper = Incoming(LIMITS, KnownHeads()), Paper()
     incoming.feed(asked()[:-2] + b"expect: 100-continue\r\ncontent-length: 4\r\n\r\n")
     found = ClientExchange(incoming, paper)
     accepting = asyncio.create_task(found.accept())
