@@ -130,7 +130,7 @@ class TurnReader:
             if parts is not None:
                 # What is no JSON, or not understood, is told by reading it the other way.
                 with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                    parts.middle.check(listing)
+                    parts.check(name, listing)
                     return self._read_members(reading, parts.members, parts.opening, parts)
         fused = body_spans(body, name) if name and len(body) > _FUSED_BYTES else None
         members = fused[0] if fused is not None else object_spans(body)
