@@ -6,13 +6,16 @@ is what different conversations share, and they part in the middle of a system t
 are finer.
 """
 
-from collections.abc import Callable, Iterable
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from itertools import repeat
 from struct import Struct
 
 from xxhash import xxh3_64_intdigest
 
-from kvproxy.core.items import item
+from kvproxy.core.items import items_of
 from kvproxy.core.segments import Segment
 from kvproxy.core.types import Chain
 
@@ -20,6 +23,8 @@ from kvproxy.core.types import Chain
 FINE_TEXT_BYTES = 32 * 2**10
 _FINER = 8
 _SLICED_AT_ONCE = 64
+# So many segments can be counted in two bytes.
+_SHORT_MAX = 0xFFFF
 
 
 def extend(
@@ -30,6 +35,7 @@ def extend(
     Blocks are of `block_bytes`, finer where they begin within the first `fine_text_bytes` of text.
     """
     assert block_bytes > 0
+    segments = list(segments)
     fine_bytes = max(1, block_bytes // _FINER)
     text = chain.text_bytes[-1] if chain.text_bytes else 0
     number = len(chain.items)
@@ -39,34 +45,42 @@ def extend(
     links = [chain.end]
     seeds = iter(links)
     for segment in segments:
-        data, before, at = segment.data, text - segment.text_start, 0
-        last = text + segment.text_bytes
-        rest = len(data) - 1
-        fine = fine_text_bytes - before if text < fine_text_bytes else 0
-        while rest - at >= (cut_bytes := fine_bytes if at < fine else block_bytes):
-            count = min((rest - at) // cut_bytes, _SLICED_AT_ONCE)
-            if at < fine:
-                count = min(count, -((at - fine) // fine_bytes))
-            pieces = _slicer(cut_bytes, count)(data, at)
-            links += map(xxh3_64_intdigest, pieces, seeds)
-            first = before + at + cut_bytes
-            at += count * cut_bytes
-            cuts = range(first, before + at + 1, cut_bytes)
-            if first < text or before + at > last:
-                # No text before it begins, no more where it has ended.
-                texts += [min(max(text, cut), last) for cut in cuts]
-            else:
-                texts += cuts
+        data, last = segment.data, text + segment.text_bytes
+        # Where it begins, counted in the text of the whole prompt.
+        begin = text - segment.text_start
+        fine = fine_text_bytes - begin if text < fine_text_bytes else 0
+        done, size = 0, len(data) - 1
+        cut_bytes = fine_bytes if fine else block_bytes
+        while (count := (size - done) // cut_bytes) > 0:
+            count = min(count, _SLICED_AT_ONCE)
+            if done < fine:
+                count = min(count, -((done - fine) // fine_bytes))
+            links += map(xxh3_64_intdigest, _slicer(cut_bytes, count)(data, done), seeds)
+            first = begin + done + cut_bytes
+            done += count * cut_bytes
+            end = begin + done
+            cuts = range(first, end + 1, cut_bytes)
+            texts += cuts if text <= first and end <= last else _within(cuts, text, last)
             numbers += [number] * count
-        links.append(xxh3_64_intdigest(data[at:], next(seeds)))
+            if done >= fine:
+                cut_bytes = block_bytes
+        links.append(xxh3_64_intdigest(data[done:], next(seeds)))
         number += 1
         texts.append(last)
         numbers.append(number)
-        chain.items.append(item(data, segment.text_start))
         text = last
     chain.hashes.fromlist(links[1:])
     chain.text_bytes.fromlist(texts)
+    if number > _SHORT_MAX and chain.segments.typecode == "H":
+        chain.segments = array("I", chain.segments)
     chain.segments.fromlist(numbers)
+    chain.items.fromlist(items_of(segments))
+
+
+def _within(cuts: Sequence[int], text: int, last: int) -> list[int]:
+    """No text before it begins, no more where it has ended."""
+    low, high = bisect_left(cuts, text), bisect_right(cuts, last)
+    return [*repeat(text, low), *cuts[low:high], *repeat(last, len(cuts) - high)]
 
 
 @lru_cache(1024)

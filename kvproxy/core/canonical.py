@@ -16,6 +16,7 @@ from kvproxy.core.representatives import Representatives
 from kvproxy.core.segments import sorted_json
 from kvproxy.core.spans import Located
 from kvproxy.core.types import Splice
+from kvproxy.core.unprinted import Unprinted
 from kvproxy.core.volatile import Volatile, Where
 
 _ANY = msgspec.json.Decoder()
@@ -49,12 +50,14 @@ class Canonicaliser:
         *,
         strips_marks: bool = False,
         echoes: bool = False,
+        unprinted: Unprinted | None = None,
     ) -> None:
         self.order = order
         self.strips_marks = strips_marks
         self.echoes = echoes and order is Order.FIRST_SEEN
         self.representatives = representatives
         self.volatile = volatile or Volatile()
+        self.unprinted = Unprinted() if unprinted is None else unprinted
         # Whose texts may change on their way.
         self.cleaned = frozenset(where for where in Where if self.volatile.touches(where))
 
@@ -63,7 +66,8 @@ class Canonicaliser:
         frozen."""
         session = whose.session if self.volatile.freezes else ""
         edition = self.representatives.edition(whose.tenant)
-        return f"{dialect}\0{whose.tenant}\0{session}\0{edition}"
+        printed = self.unprinted.edition
+        return f"{dialect}\0{whose.tenant}\0{session}\0{edition}\0{printed}"
 
     def edits(self, whose: Whose) -> "Edits":
         return Edits(self, whose)
@@ -91,6 +95,7 @@ class Edits:
     def __init__(self, canon: Canonicaliser, whose: Whose) -> None:
         self._canon = canon
         self._whose = whose
+        self.prints = canon.unprinted.prints
         self.cleaned = canon.cleaned
         self.marks = NO_MARKS
         self.splices: list[Splice] = []
@@ -132,13 +137,14 @@ class Edits:
     def arguments(self, raw: bytes, parsed: object) -> tuple[bytes, bytes, str]:
         """(canonical form, bytes to forward, kind of the splice that this needs) of what a tool is
         called with."""
-        if self._canon.echoes:
-            canonical, kept = sorted_json(parsed), self._canon.representatives
-            if kept.known(self._whose.tenant, ARGUMENTS + canonical) is not None:
-                first = kept.known(self._whose.tenant, canonical)
-                if first is not None:
-                    return canonical, first, "echo"
-        return *self.value(raw, parsed), "argument_order"
+        if not self._canon.echoes:
+            return *self.value(raw, parsed), "argument_order"
+        canonical, kept = sorted_json(parsed), self._canon.representatives
+        if kept.known(self._whose.tenant, ARGUMENTS + canonical) is not None:
+            first = kept.known(self._whose.tenant, canonical)
+            if first is not None:
+                return canonical, first, "echo"
+        return canonical, self._first(canonical, raw, parsed), "argument_order"
 
     def _said(self, text: str) -> str:
         """A text that is JSON as a replica generated it, if one did."""
@@ -162,14 +168,18 @@ class Edits:
         canonical = sorted_json(parsed)
         if order is Order.SORTED:
             return canonical, raw if is_sorted(parsed) else canonical
+        return canonical, self._first(canonical, raw, parsed)
+
+    def _first(self, canonical: bytes, raw: bytes, parsed: object) -> bytes:
+        """The bytes to forward where the first ones seen count."""
         if b"," not in raw:
             # No object in it has two keys, so there is but one order.
-            return canonical, raw
+            return raw
         first = self._canon.representatives.intern(self._whose.tenant, canonical, raw)
         if first == raw or msgspec.json.encode(_ANY.decode(first)) == msgspec.json.encode(parsed):
             # White space and escapes never reach the prompt.
-            return canonical, raw
-        return canonical, first
+            return raw
+        return first
 
     def listing(self, canonicals: list[bytes]) -> list[int]:
         """The order in which to forward list elements that have these canonical forms."""

@@ -26,14 +26,20 @@ from kvproxy.core.sent import NOTHING_HELD, Same, in_hbm, in_tiers, whole_blocks
 from kvproxy.core.silence import Silence
 from kvproxy.core.token_chain import Anchor, TokenChains
 from kvproxy.core.trust import Change, Source, Trust, is_wrong
+from kvproxy.core.turn_begins import OpenPrompts, Turned
 from kvproxy.core.types import Chain, Tier
 
 
 class Known(NamedTuple):
-    """The deepest anchor of a prompt, and the token blocks up to it and of the answer behind."""
+    """The deepest anchor of a prompt, and the token blocks up to it and of the answer behind.
+
+    `ends` has the number of blocks that the replica looked up last had of them, if not all: mostly
+    those of the text that many prompts begin with, so the next is likely to have as many.
+    """
 
     anchor: Anchor
     blocks: "array[int]"
+    ends: list[int]
 
 
 class Facts(NamedTuple):
@@ -76,6 +82,7 @@ class Holdings:
         self.standing = RankStanding()
         self.echo_rate = EchoRate()
         self._silence = Silence()
+        self._prompts = OpenPrompts()
 
     def facts(self, chain: Chain) -> Facts:
         return Facts(self._known(chain), self.loadable.find(chain))
@@ -97,7 +104,10 @@ class Holdings:
 
     def _known(self, chain: Chain) -> Known | None:
         anchor = self.chains.anchor(chain)
-        return None if anchor is None else Known(anchor, anchor.at.chain(anchor.answer_end))
+        if anchor is None:
+            return None
+        blocks = anchor.at.chain(anchor.answer_end)
+        return Known(anchor, blocks, [len(blocks)])
 
     def matches(
         self,
@@ -156,10 +166,17 @@ class Holdings:
             echo=events.echo,
         )
 
-    def opened(self, request_id: str, replica: Replica, chain: Chain) -> None:
+    def opened(self, request_id: str, replica: Replica, chain: Chain, model: str) -> None:
         """The request goes to `replica` with its id as session."""
         if replica.kv_events and request_id and len(chain):
             self.chains.opened(request_id, replica.id, chain)
+            self._prompts.opened(request_id, chain, model)
+
+    def finished(self, request_id: str, replica: Replica, prompt_tokens: int) -> None:
+        """It ended; its answer told how long the prompt was, or nothing did: 0."""
+        self.chains.finished(request_id, prompt_tokens)
+        size = self.index.block_size(replica.id)
+        self._turned(self._prompts.finished(request_id, prompt_tokens, size or 1))
 
     def answered(
         self, replica: Replica, model: str, match: Match, chain: Chain, reported: int
@@ -219,6 +236,7 @@ class Holdings:
             source = self.index.source(replica, rank)
             assert source is not None
             self.chains.grown(replica, grown, source.block_size, source.path)
+            self._turned(self._prompts.grown(grown, source.block_size))
 
     def reset(self, replica: str, rank: int, *, complete: bool) -> None:
         """Forget what a rank announced; `complete` if all that it holds will be told again."""
@@ -233,9 +251,15 @@ class Holdings:
         self._silence.forget(replica)
         self.trust.forget(replica)
 
+    def _turned(self, turned: Turned | None) -> None:
+        if turned is not None:
+            self._ruler.turned(turned)
+
     def _by_events(self, replica: Replica, model: str, prompt_tokens: int, known: Known) -> Match:
         anchor, size = known.anchor, known.anchor.block_size
-        held = self.index.look_up(replica.id, known.blocks, size)
+        held = self.index.look_up(replica.id, known.blocks, size, known.ends[0])
+        if held.hbm < len(known.blocks):
+            known.ends[0] = held.hbm
         anchored = anchor.at.length
         echo = held.blocks * size if held.blocks > anchored else 0
         if echo and not self.echo_rate.found_again(model):

@@ -1,12 +1,12 @@
 """A long body the first time it is read: in parts, so that its list is scanned once and not twice.
 
 Where an element begins is guessed from how the first one does, close to the list's start and to its
-end. What lies between is decoded as a whole; if all parts are JSON where they are used, then the
-guesses were right, since a text can be read as JSON in one way only.
+end. The list is decoded as a whole; if all parts are JSON where they are used, then the guesses
+were right, since a text can be read as JSON in one way only.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
+from itertools import count, repeat
 from typing import Any, TypeVar
 
 import msgspec
@@ -39,9 +39,9 @@ class Stretch:
             assert self._spans is not None, "it was decoded as a list"
         return self._spans
 
-    def check(self, decoder: "msgspec.json.Decoder[list[Any]]") -> None:
-        """Raises msgspec.DecodeError."""
-        self._values = decoder.decode(self.text)
+    def keep(self, values: list[Any]) -> None:
+        """What they are, decoded, for whoever takes them."""
+        self._values = values
 
     def take(self, decoder: "msgspec.json.Decoder[list[T]]") -> list[T]:
         """The decoded ones, once: they are as large as the body. Raises msgspec.DecodeError."""
@@ -54,7 +54,7 @@ class Stretch:
         return b"".join((b"[", memoryview(self._body)[self.start : self.end], b"]"))
 
 
-class _Later(Struct, frozen=True):
+class _Later(Struct, frozen=True, gc=False):
     """One element of a stretch."""
 
     stretch: Stretch
@@ -81,8 +81,8 @@ def decoded(
 ) -> Iterable[tuple[T, Located]]:
     """Each element with its place. Raises msgspec.DecodeError."""
     if isinstance(elements, Stretch):
-        stretch = elements
-        return zip(stretch.take(many), (_Later(stretch, n) for n in count()), strict=False)
+        later = map(_Later, repeat(elements), count())
+        return zip(elements.take(many), later, strict=False)
     return zip(map(one.decode, [each.raw for each in elements]), elements, strict=True)
 
 
@@ -94,11 +94,22 @@ class Parted(Struct, frozen=True):
     middle: Stretch
     last: list[Span]
 
+    def check(self, growing: str, decoder: "msgspec.json.Decoder[list[Any]]") -> None:
+        """Decodes the list as a whole, without another copy of it, and keeps the middle. Raises
+        msgspec.DecodeError: the guesses were wrong, or it is no JSON.
+
+        If it is JSON from its bracket to the one that the end was read up to, then so many elements
+        as were read of its end stand there: the first quotation mark behind where they begin is the
+        one of their first key, which no text can end with, and they close one list and no more.
+        """
+        values = decoder.decode(self.members[growing].raw)
+        self.middle.keep(values[len(self.opening) : len(values) - len(self.last)])
+
 
 def parted(body: bytes, growing: str, begins: bytes, last_elements: int) -> Parted | None:
     """`begins` is what an element begins with, and nothing inside it. None where that does not go.
 
-    The middle is not looked at: what decodes it finds out whether it is JSON.
+    The middle is not looked at: check() finds out whether it is JSON.
     """
     start = list_begins(body, growing)
     if start is None or not begins:

@@ -12,7 +12,7 @@ from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.eligible import eligible, usable
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
-from kvproxy.core.kept_answers import answer_kept, answer_room, keep_answer, whole
+from kvproxy.core.kept_answers import answer_room, keep, whole
 from kvproxy.core.kept_prompts import pin_prompt, write_through
 from kvproxy.core.lessons import Teach, learn, unsaid
 from kvproxy.core.life_cycle import Health
@@ -182,11 +182,11 @@ class Router:
         self.held.add(tokens, now)
         replica.held_tokens += tokens
         if replica.dram is not None:
-            write_through(self.ruler, replica.dram, identity.model, chain, now)
+            write_through(self.ruler, replica.dram, identity.model, chain, now, echo_rate=echo_rate)
         if identity.session:
             self._bind(identity, replica, tokens, now)
         if replica.kv_events:
-            self.holdings.opened(placing.request_id, replica, chain)
+            self.holdings.opened(placing.request_id, replica, chain, identity.model)
         leg = placing.prefill_leg() if placing.remote is not None else None
         prefill = self.reserve(leg, now) if leg is not None else None
         policy = self.policy_of(identity.model)
@@ -252,6 +252,7 @@ class Router:
         self.affinity.forget_replica(replica.id)
         self.pins.forget_replica(replica.id)
         self.holdings.forget(replica.id)
+        replica.gone()
 
     def replica(self, name: str) -> Replica | None:
         """None if there is none of that id any more."""
@@ -283,7 +284,7 @@ class Router:
         if usage is None:
             unsaid(placement, placing.prompt_tokens, now)
             self._settle(placement, None, now)
-            holdings.chains.finished(placing.request_id, 0)
+            holdings.finished(placing.request_id, replica, 0)
             return None
         if usage.cached_tokens is None:
             unsaid(placement, usage.prompt_tokens, now)
@@ -291,7 +292,7 @@ class Router:
         if placing.chain.hashes:
             replica.hbm.correct(placement.end, whole(usage.prompt_tokens, replica.block_size))
         self._settle(placement, usage, now)
-        holdings.chains.finished(placing.request_id, usage.prompt_tokens)
+        holdings.finished(placing.request_id, replica, usage.prompt_tokens)
         if placing.remote is not None or self._by_id.get(replica.id) is not replica:
             # What was fetched is reported as cached too: it says nothing of what was held. And of
             # a replica that was removed meanwhile nothing is kept.
@@ -306,7 +307,7 @@ class Router:
         if placement.prefill is not None and not placement.prefill.hold.released:
             # It was given up before its first leg was sent: nobody else knows of that claim.
             self.abort(placement.prefill, now)
-        self.holdings.chains.finished(placement.placing.request_id, 0)
+        self.holdings.finished(placement.placing.request_id, placement.replica, 0)
         self._settle(placement, None, now)
 
     def _settle(self, placement: Placement, usage: Usage | None, now: float) -> None:
@@ -317,9 +318,7 @@ class Router:
         replica.held_tokens -= placing.prompt_tokens
         chain, retention_s = placing.chain, placing.identity.retention_s
         if usage is not None and chain.hashes:
-            kept = answer_kept(usage, replica.block_size)
-            if kept:
-                keep_answer(replica.hbm, chain.end, kept, now, retention_s)
+            keep(replica, chain.end, usage, now, retention_s)
             replica.answered(answer_room(usage, replica.block_size))
         replica.hbm.release(placement.end, now, retention_s)
 

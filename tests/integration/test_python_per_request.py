@@ -9,10 +9,10 @@ from tests.benchmark.count import run
 
 # Bytecodes of CPython 3.11 (later versions run fewer), and calls of Python functions and of C.
 BUDGETS = {
-    "W1": (11_300, 390, 340),
-    "W2": (15_300, 480, 535),
-    "W3": (300, 9, 12),
-    "W1-traced": (13_900, 480, 430),
+    "W1": (9_900, 350, 290),
+    "W2": (13_900, 450, 480),
+    "W3": (76, 1.3, 3.7),
+    "W1-traced": (12_700, 445, 385),
 }
 
 

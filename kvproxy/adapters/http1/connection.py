@@ -14,6 +14,7 @@ from typing import Protocol, cast
 from kvproxy.adapters.http1.edge import Edge
 from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
+from kvproxy.adapters.http1.known import KnownHeads
 from kvproxy.adapters.http1.states import Event, State, after
 from kvproxy.core.errors import ProxyError
 
@@ -27,6 +28,7 @@ class Serving(Protocol):
     """What a connection needs of the server."""
 
     limits: Limits
+    heads: KnownHeads
     draining: bool
     edge: Edge
 
@@ -48,8 +50,9 @@ class ClientConnection(asyncio.Protocol):
         self.state = State.IDLE
         self.deadline = math.inf
         self._exchange: ClientExchange | None = None
-        self._incoming = Incoming(server.limits)
+        self._incoming = Incoming(server.limits, server.heads)
         self._ahead = b""
+        self._held = b""
         self._trusted = False
         self._sink: Callable[[bytes], None] | None = None
         self.congested = False
@@ -74,11 +77,14 @@ class ClientConnection(asyncio.Protocol):
             self._read(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._move(Event.LOST)
+        self.state = after(self.state, Event.LOST)
         self._incoming.abandon()
         self.deadline = math.inf
         self._server.left(self)
         if self._exchange is not None:
+            # Who is gone takes nothing: no chunk may come before the end is noticed.
+            self.congested = True
+            self._press()
             self._server.cancel(self._exchange)
 
     def pause_writing(self) -> None:
@@ -88,10 +94,13 @@ class ClientConnection(asyncio.Protocol):
         self._press()
 
     def resume_writing(self) -> None:
+        self.congested = False
         if self.state is State.ANSWER:
             self.deadline = math.inf
-        self.congested = False
-        self._press()
+            self._press()
+        elif self.state is State.IDLE:
+            self._transport.resume_reading()
+            self._go_on()
 
     # What the server and the exchange call.
 
@@ -102,10 +111,20 @@ class ClientConnection(asyncio.Protocol):
     def write(self, *data: bytes) -> None:
         if self.state is State.CLOSED or self._transport.is_closing():
             return
+        if self._held:
+            data, self._held = (self._held, *data), b""
         if len(data) == 1:
             self._transport.write(data[0])
         else:
             self._transport.writelines(data)
+
+    def write_soon(self, data: bytes) -> None:
+        self._held += data
+        self._loop.call_soon(self._flush)
+
+    @property
+    def writes(self) -> Callable[[bytes], object]:
+        return self._transport.write
 
     def tunnel(self, sink: Callable[[bytes], None]) -> None:
         if self.state is not State.ANSWER or self._transport.is_closing():
@@ -124,9 +143,12 @@ class ClientConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def close(self) -> None:
+        self._flush()
         self._transport.close()
 
     def reset(self) -> None:
+        if self.state is State.CLOSED:
+            return
         connected = self._transport.get_extra_info("socket")
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
@@ -136,12 +158,12 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = self._sink = None
         if self.state is State.CLOSED:
             return
-        if not exchange.ended:
-            self._transport.close()
+        if not exchange.ended or self._transport.is_closing():
+            self._cut()
         elif exchange.last or self._server.draining:
             self._end()
         else:
-            self._move(Event.ANSWERED)
+            self.state = after(self.state, Event.ANSWERED)
             self._next()
 
     @property
@@ -155,7 +177,7 @@ class ClientConnection(asyncio.Protocol):
     def hurry(self) -> None:
         """No further request is wanted."""
         if self.state is State.IDLE:
-            self._transport.close()
+            self.close()
 
     def expired(self) -> None:
         """Called when the deadline has passed."""
@@ -173,7 +195,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         if self.state is State.IDLE:
-            self._move(Event.BYTES)
+            self.state = after(self.state, Event.BYTES)
             self._allow(self._limits.body_timeout_s)
         incoming = self._incoming
         try:
@@ -181,19 +203,20 @@ class ClientConnection(asyncio.Protocol):
         except ProxyError as error:
             incoming.refusal = error.anew()
         if self.state is State.HEAD:
-            if not incoming.head_read:
+            if incoming.head is None:
                 if incoming.refusal is not None:
                     self._refuse_head(incoming.refusal)
                 return
-            self._move(Event.HEAD_READ)
+            self.state = after(self.state, Event.HEAD_READ)
             edge, trusted = self._server.edge, self._trusted
             self._exchange = ClientExchange(incoming, self, edge, trusted=trusted)
             self._server.begin(self._exchange, self)
         if incoming.refusal is not None:
             self._refuse_body(incoming.refusal)
         elif incoming.whole:
-            self._move(Event.BODY_READ)
-            self.deadline = math.inf
+            self.state = after(self.state, Event.BODY_READ)
+            if not self.congested:
+                self.deadline = math.inf
             assert self._exchange is not None
             self._exchange.body_settled()
             if self._ahead:
@@ -212,23 +235,43 @@ class ClientConnection(asyncio.Protocol):
         self._exchange.body_settled()
 
     def _next(self) -> None:
-        self._incoming = Incoming(self._limits)
+        self._incoming = Incoming(self._limits, self._server.heads)
+        if self.congested:
+            # Who asks and does not take what is answered would fill our memory.
+            self._transport.pause_reading()
+            self._allow(self._limits.body_timeout_s)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
         self._allow(self._limits.keepalive_timeout_s)
         if self._ahead:
             ahead, self._ahead = self._ahead, b""
             self._transport.resume_reading()
             self._read(ahead)
 
+    def _cut(self) -> None:
+        """What was sent of an answer still goes out, but is not waited for without end."""
+        self.state = after(self.state, Event.ANSWERED_LAST)
+        self.close()
+        self._allow(self._limits.body_timeout_s)
+
     def _end(self) -> None:
         """The client sees the end of our side, and is heard a little longer: closing while its
         bytes arrive would reset the connection under the answer."""
-        self._move(Event.ANSWERED_LAST)
+        self.state = after(self.state, Event.ANSWERED_LAST)
+        self._flush()
+        unsent = self._transport.get_write_buffer_size()
+        self._allow(self._limits.body_timeout_s if unsent else _LINGER_S)
         if self._transport.can_write_eof():
             self._transport.write_eof()
             self._transport.resume_reading()
-            self._allow(_LINGER_S)
         else:
             self._transport.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            self.write()
 
     def _press(self) -> None:
         if self._exchange is not None and self._exchange.press is not None:
@@ -236,9 +279,6 @@ class ClientConnection(asyncio.Protocol):
 
     def _allow(self, patience_s: float) -> None:
         self.deadline = self._loop.time() + patience_s
-
-    def _move(self, event: Event) -> None:
-        self.state = after(self.state, event)
 
 
 def _address(transport: asyncio.BaseTransport) -> str:

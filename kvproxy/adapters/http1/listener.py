@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import inspect
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,6 +15,7 @@ from kvproxy.adapters.http1.edge import NOBODY, Edge
 from kvproxy.adapters.http1.exchange import ClientExchange, error_headers
 from kvproxy.adapters.http1.heads import answer_head
 from kvproxy.adapters.http1.incoming import Limits
+from kvproxy.adapters.http1.known import KnownHeads
 from kvproxy.core.errors import ProxyError, openai_body
 from kvproxy.proxy import Exchange
 
@@ -27,6 +29,7 @@ _BACKLOG = 4096
 _FLUSH_S = 1.0
 # What shakes hands is no connection yet that is counted.
 _HANDSHAKE_MAX_S = 10.0
+_UNBEGUN = inspect.CORO_CREATED
 # Looking for connections that can give way looks at all of them, so it is done for many at once.
 _GIVE_WAY_SHARE = 0.01
 
@@ -88,6 +91,7 @@ class HttpServer:
         self._guard = guard
         self._routes = routes
         self.limits = limits
+        self.heads = KnownHeads()
         self.deadlines = Deadlines(min(limits.body_timeout_s, limits.keepalive_timeout_s))
         self.connections: set[ClientConnection] = set()
         self.draining = False
@@ -155,8 +159,13 @@ class HttpServer:
 
     def cancel(self, exchange: ClientExchange) -> None:
         task = self._running.get(exchange)
-        if task is not None:
-            task.cancel()
+        if task is None:
+            return
+        task.cancel()
+        coroutine = task.get_coro()
+        if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == _UNBEGUN:
+            # It will not run, not even to its end.
+            del self._running[exchange]
 
     async def _run(self, exchange: ClientExchange, connection: ClientConnection) -> None:
         try:
