@@ -89,15 +89,17 @@ class Admission:
         self._aim(ticket, now)
         if limits.ttft_slo_s != inf:
             self._refuse_late(ticket)
-        replica, prefill_s = ticket.replica, ticket.score.prefill_s
+        replica, score = ticket.replica, ticket.score
         assert replica is not None
         if replica.life.health is not Health.READY or limits.wait_max_s <= 0:
             return None
-        if replica.load.queue_s(now) >= limits.backlog_s * replica.share(now):
+        # What was scored just now; the score of what is computed elsewhere has no queue in it.
+        queue_s = score.queue_s if ticket.answering is None else replica.load.queue_s(now)
+        if queue_s >= limits.backlog_s * replica.share(now):
             return None
-        if limits.backlog_s != inf and prefill_s > limits.allowance.small_s:
+        if limits.backlog_s != inf and score.prefill_s > limits.allowance.small_s:
             allowance = self._allowance(replica, now)
-            if not allowance.permits(prefill_s, replica.pinned, now):
+            if not allowance.permits(score.prefill_s, replica.pinned, now):
                 return None
         return self._place(ticket, replica, now)
 
@@ -154,10 +156,9 @@ class Admission:
 
     def _place(self, ticket: Ticket, replica: Replica, now: float) -> Placement:
         self._shares.charge(ticket.identity.tenant, ticket.score.prefill_s)
-        if self._limits.backlog_s != inf:
-            miss = max(1, ticket.prompt_tokens - ticket.match.tokens)
-            full = replica.hbm.size + miss > replica.hbm_tokens
-            harm_s = full and pushed_out_s(replica, miss, now, self._router.returns.chance)
+        miss = max(1, ticket.prompt_tokens - ticket.match.tokens)
+        if self._limits.backlog_s != inf and replica.hbm.size + miss > replica.hbm_tokens:
+            harm_s = pushed_out_s(replica, miss, now, self._router.returns.chance)
             if harm_s:
                 self._allowance(replica, now).spend(harm_s, now)
         return self._router.reserve(_placing(ticket, now), now)
@@ -221,10 +222,10 @@ class Admission:
         """Where its work is: the turn may be answered elsewhere than where it is computed."""
         router, identity, chain = self._router, ticket.identity, ticket.chain
         lookup = router.look_up(identity, chain, now, ticket.exclude)
-        candidates, matches, tokens = lookup.candidates, lookup.matches, lookup.prompt_tokens
+        candidates, matches, tokens = lookup.candidates, lookup.matches, lookup.prompt.tokens
         asked = router.asked(lookup, now, lines)
         index, cost = router.choose(identity, chain, lookup, asked)
-        found = router.elsewhere(identity, chain, lookup, asked, Choice(index, cost, None))
+        found = router.elsewhere(identity, lookup, asked, Choice(index, cost, None))
         if found is None:
             return Decided(candidates[index], matches[index], tokens, cost)
         remote, at = found.remote, found.candidate

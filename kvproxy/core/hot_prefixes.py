@@ -58,6 +58,8 @@ class HotPrefixes:
     def used(self, turn: Turn, path: str, body: bytes, now: float) -> None:
         """A prompt was answered; `body` is what was forwarded."""
         chain = turn.chain
+        if not chain.text_bytes or chain.text_bytes[-1] < _TEXT_BYTES_MIN:
+            return
         segments = sum(count for _, count in turn.layout.parts)
         # The first block that completes the head, unless it goes beyond.
         blocks = bisect_left(chain.segments, segments)

@@ -39,13 +39,16 @@ class ByteLru(Generic[K, V]):
 
     def put(self, key: K, value: V, size_bytes: int) -> None:
         """Keep `value`; one that is larger than everything allowed is not kept."""
-        self.pop(key)
+        entries = self._entries
+        before = entries.pop(key, None)
+        if before is not None:
+            self.size_bytes -= before[1]
         if size_bytes > self._max_bytes:
             return
-        self._entries[key] = (value, size_bytes)
+        entries[key] = (value, size_bytes)
         self.size_bytes += size_bytes
         while self.size_bytes > self._max_bytes:
-            _, (_, freed) = self._entries.popitem(last=False)
+            _, (_, freed) = entries.popitem(last=False)
             self.size_bytes -= freed
             self.evicted += 1
 

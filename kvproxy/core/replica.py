@@ -64,9 +64,12 @@ class Replica:
         """Answers under way take blocks too: as many as on average are kept free for each, so that
         what will be evicted for them counts as evicted already. Half a block of those is the
         prompt's."""
-        answers = self.load.in_flight * max(0.0, self.answer_tokens - self.block_size / 2)
-        room = self.hbm_tokens - round(answers)
-        self.hbm.resize(max(0, room))
+        room, hbm = self.hbm_tokens, self.hbm
+        answer_tokens = self.answer_tokens - self.block_size / 2
+        if answer_tokens > 0:
+            room = max(0, room - round(self.load.in_flight * answer_tokens))
+        if room != hbm.capacity or hbm.size > room:
+            hbm.resize(room)
 
     def answered(self, tokens: int) -> None:
         """An answer of so many tokens has ended."""

@@ -77,7 +77,10 @@ class Threads:
 
 
 def _step(threads: list[Thread], agent: str, chain: Chain) -> Step:
-    best = _nearest([thread for thread in threads if thread.agent == agent], chain)
+    if len(threads) == 1 and threads[0].agent == agent:
+        best: Thread | None = threads[0]
+    else:
+        best = _nearest([thread for thread in threads if thread.agent == agent], chain)
     broke = compare(best.chain, chain) if best is not None else None
     if best is not None and broke is not None and broke.cause is Cause.GROWN:
         return Step(_next(best, chain), best, broke)
