@@ -50,10 +50,8 @@ class Diagnosis:
         self._ruler = ruler
         self._threads = Threads(max_bytes)
         self.sessions = self._threads.__len__
-
-    def follow(self, identity: Identity, chain: Chain) -> Step | None:
-        """Before the turn is placed: where it belongs in its session."""
-        return self._threads.follow(identity, chain)
+        # Before the turn is placed: where it belongs in its session.
+        self.follow = self._threads.follow
 
     def went(self, identity: Identity, step: Step | None, replica: str) -> None:
         """The turn was answered by `replica`."""

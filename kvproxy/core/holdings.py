@@ -100,9 +100,7 @@ class Holdings:
             found.append(match)
         return found
 
-    def _with_events(
-        self, replica: Replica, prompt: Prompt, history: Match, known: Known
-    ) -> Match:
+    def _with_events(self, replica: Replica, prompt: Prompt, history: Match, known: Known) -> Match:
         """What the replica holds by its announcements, or by `history`."""
         events = self._by_events(replica, prompt, known)
         has_say = self._has_say(replica, events, history, known)

@@ -183,11 +183,17 @@ class Router:
         if replica.dram is not None:
             write_through(self.ruler, replica.dram, identity.model, chain, now)
         if identity.session:
-            self._bind(identity, replica, tokens, now)
+            key, retention_s = self.key_of(identity), identity.retention_s
+            before = self.bind(key, replica.id, tokens, now, retention_s)
+            if before is None:
+                self.returns.began(retention_s)
+            else:
+                self.returns.returned(now - before.last_use, before.retention_s)
         if replica.kv_events:
             self.holdings.opened(placing.request_id, replica, chain)
-        leg = placing.prefill_leg() if placing.remote is not None else None
-        prefill = self.reserve(leg, now) if leg is not None else None
+        prefill = None
+        if placing.remote is not None and (leg := placing.prefill_leg()) is not None:
+            prefill = self.reserve(leg, now)
         policy = self.policy_of(identity.model)
         return Placement(placing, replica, policy, hold, end, now, prefill, answer)
 
@@ -205,14 +211,6 @@ class Router:
         prefillers = list(zip(able, held, strict=True))
         choice = disagg.choose(asked, lookup.candidates, lookup.matches, prefillers, whole)
         return choice if choice.remote is not None else None
-
-    def _bind(self, identity: Identity, replica: Replica, tokens: int, now: float) -> None:
-        key, retention_s = self.key_of(identity), identity.retention_s
-        before = self.bind(key, replica.id, tokens, now, retention_s)
-        if before is None:
-            self.returns.began(retention_s)
-        else:
-            self.returns.returned(now - before.last_use, before.retention_s)
 
     def bind(
         self, key: SessionKey, replica: str, tokens: int, now: float, retention_s: float = 0.0
@@ -313,11 +311,11 @@ class Router:
         replica.make_room()
         self.held.add(-placing.prompt_tokens, now)
         replica.held_tokens -= placing.prompt_tokens
-        chain, retention_s = placing.chain, placing.identity.retention_s
-        if usage is not None and chain.hashes:
+        hashes, retention_s = placing.chain.hashes, placing.identity.retention_s
+        if usage is not None and hashes:
             kept = answer_kept(usage, replica.block_size)
             if kept:
-                keep_answer(replica.hbm, chain.end, kept, now, retention_s)
+                keep_answer(replica.hbm, hashes[-1], kept, now, retention_s)
             replica.answered(answer_room(usage, replica.block_size))
         replica.hbm.release(placement.end, now, retention_s)
 

@@ -8,7 +8,7 @@ new conversation brings KV that will want to stay). The part of a prefix that ev
 is in no term of any of them, so it attracts nobody.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import ClassVar, NamedTuple, Protocol
@@ -125,45 +125,22 @@ class Asked(Struct, frozen=True):
 
 def cheapest(asked: Asked, candidates: Sequence[Replica], matches: Sequence[Match]) -> list[int]:
     """Indexes of the candidates whose terms have the smallest sum, as `argmin` of `score` of all
-    would find them. Most terms are looked at for every replica of a decision, and those that take
-    longer to find only where the others leave it a chance."""
-    prompt_tokens, lines, bar = asked.prompt_tokens, asked.lines, inf
-    costs_s = _most_terms(asked, candidates, matches)
+    would find them.
+
+    This runs for every replica of a decision, so terms are added from the cheapest to find to the
+    dearest, and a candidate is left once its sum so far cannot win. The home comes first: hardly
+    anybody else comes near it.
+    """
+    weights, prompt_tokens, home = asked.weights, asked.prompt_tokens, asked.home
+    crowding, delay, now = weights.crowding, weights.delay, asked.now
+    committed = asked.committed.get
     found: list[tuple[int, float]] = []
-    # The best so far comes first: hardly anybody else comes near it.
-    first = costs_s.index(min(costs_s))
-    for index in (first, *range(first), *range(first + 1, len(costs_s))):
-        total_s = costs_s[index]
-        if total_s > bar:
-            continue
-        replica, match = candidates[index], matches[index]
-        miss = max(1, prompt_tokens - match.tokens)
-        if match.dram or match.disk:
-            miss, _ = _miss_and_load(asked, replica, match)
-        if lines and (line := lines.get(replica.id)) is not None:
-            total_s += line.ahead_s(replica.rate.prefill_s(miss, prompt_tokens))
-        if total_s <= bar and replica.hbm.size + miss > replica.hbm_tokens:
-            total_s += pushed_out_s(replica, miss, asked.now, asked.victim_worth)
-        if total_s <= bar:
-            found.append((index, total_s))
-            bar = min(bar, total_s + TIE_S)
-    return sorted([index for index, total_s in found if total_s <= bar])
-
-
-def _most_terms(
-    asked: Asked, candidates: Sequence[Replica], matches: Sequence[Match]
-) -> list[float]:
-    """Sums of what is quickly told of each candidate; this runs for every replica of a decision."""
-    weights, prompt_tokens, home, now = asked.weights, asked.prompt_tokens, asked.home, asked.now
-    crowding, delay, committed = weights.crowding, weights.delay, asked.committed.get
-    costs_s: list[float] = []
-    enough_s = _enough_s(asked, candidates, matches)
-    last, miss, load_s, slower = None, 0, 0.0, False
-    for replica, match in zip(candidates, matches, strict=True):
-        rate = replica.rate
+    bar, last, miss, load_s, slower = inf, None, 0, 0.0, False
+    for index, replica, match in _home_first(candidates, matches, home):
         if match is not last:
-            last, slower = match, bool(match.dram or match.disk)
-            miss, load_s = max(1, prompt_tokens - match.tokens), 0.0
+            last, slower, load_s = match, bool(match.dram or match.disk), 0.0
+            miss = max(1, prompt_tokens - match.tokens)
+        rate = replica.rate
         if slower:
             miss, load_s = _miss_and_load(asked, replica, match)
         # rate.prefill_s, spelt out where it is a product.
@@ -175,9 +152,8 @@ def _most_terms(
             total_s += crowding * (rate.prefill_s(there) if bent else there * s_per_tok)
         elif home != replica.id:
             total_s += weights.move_margin_s
-        if total_s > enough_s:
-            costs_s.append(total_s)
-            continue
+            if total_s > bar:
+                continue
         load = replica.load
         if load.decoding:
             total_s += delay * prefill_s * load.decoding
@@ -186,17 +162,35 @@ def _most_terms(
         total_s += left_s if left_s > load.behind_s else load.behind_s  # noqa: FURB136
         if load.declines_until > now:
             total_s += load.declines_until - now
-        costs_s.append(total_s)
-    return costs_s
+        if total_s <= bar:
+            total_s = _all_of_it(asked, replica, miss, prefill_s, total_s)
+            found.append((index, total_s))
+            bar = min(bar, total_s + TIE_S)
+    return sorted([index for index, total_s in found if total_s <= bar])
 
 
-def _enough_s(asked: Asked, candidates: Sequence[Replica], matches: Sequence[Match]) -> float:
-    """Of whoever costs that much nothing more need be known: the home costs less."""
-    if asked.home is None:
-        return inf
-    at = [replica.id for replica in candidates].index(asked.home)
-    # Other sums of the same terms may differ in their last bits.
-    return score(asked, candidates[at], matches[at]).total_s + 2 * TIE_S
+def _all_of_it(
+    asked: Asked, replica: Replica, miss: int, prefill_s: float, total_s: float
+) -> float:
+    """`total_s` and what is longest to find: who waits there, and what would be pushed out."""
+    lines = asked.lines
+    if lines and (line := lines.get(replica.id)) is not None:
+        total_s += line.ahead_s(prefill_s)
+    excess = replica.hbm.size + miss - replica.hbm_tokens
+    if excess <= 0:
+        return total_s
+    return total_s + pushed_out_s(replica, min(miss, excess), asked.now, asked.victim_worth)
+
+
+def _home_first(
+    candidates: Sequence[Replica], matches: Sequence[Match], home: str | None
+) -> Iterable[tuple[int, Replica, Match]]:
+    everybody = zip(range(len(candidates)), candidates, matches, strict=True)
+    if home is None or candidates[0].id == home:
+        return everybody
+    listed = list(everybody)
+    listed.insert(0, listed.pop([replica.id for replica in candidates].index(home)))
+    return listed
 
 
 def score(asked: Asked, replica: Replica, match: Match) -> Score:
@@ -214,8 +208,9 @@ def score(asked: Asked, replica: Replica, match: Match) -> Score:
     queue_s = load.queue_s(asked.now)
     if asked.lines and (line := asked.lines.get(replica.id)) is not None:
         queue_s += line.ahead_s(prefill_s)
-    if replica.hbm.size + miss > replica.hbm_tokens:
-        eviction_s = pushed_out_s(replica, miss, asked.now, asked.victim_worth)
+    excess = replica.hbm.size + miss - replica.hbm_tokens
+    if excess > 0:
+        eviction_s = pushed_out_s(replica, min(miss, excess), asked.now, asked.victim_worth)
     return Score(
         queue_s,
         prefill_s,
@@ -243,15 +238,13 @@ def _miss_and_load(asked: Asked, replica: Replica, match: Match) -> tuple[int, f
     return miss, load_s
 
 
-def pushed_out_s(replica: Replica, miss: int, now: float, victim_worth: Worth) -> float:
-    """Expected recompute of the prefixes that `miss` new tokens push out of the cache."""
-    cache = replica.hbm
-    excess = cache.size + miss - replica.hbm_tokens
-    victim = cache.next_victim() if excess > 0 else None
+def pushed_out_s(replica: Replica, tokens: int, now: float, victim_worth: Worth) -> float:
+    """Expected recompute of the prefixes whose `tokens` have to leave the cache."""
+    victim = replica.hbm.next_victim()
     if victim is None:
         return 0.0
-    lost_s = replica.rate.prefill_s(min(miss, excess))
-    return victim_worth(now - victim.used_at, victim.retention_s) * lost_s
+    worth = victim_worth(now - victim.used_at, victim.retention_s)
+    return worth * replica.rate.prefill_s(tokens)
 
 
 def argmin(totals: Sequence[float]) -> list[int]:

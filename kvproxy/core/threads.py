@@ -57,7 +57,7 @@ class Threads:
         if not identity.session or not len(chain.hashes):
             return None
         key = (identity.tenant, identity.session)
-        threads = self._sessions.get(key) or []
+        threads = self._sessions.pop(key) or []
         step = _step(threads, identity.agent, chain)
         kept = [step.thread]
         if threads and (len(threads) > 1 or threads[0].number != step.thread.number):

@@ -9,10 +9,10 @@ from tests.benchmark.count import run
 
 # Bytecodes of CPython 3.11 (later versions run fewer), and calls of Python functions and of C.
 BUDGETS = {
-    "W1": (11_300, 390, 340),
-    "W2": (15_300, 480, 535),
+    "W1": (10_700, 365, 325),
+    "W2": (14_800, 460, 515),
     "W3": (300, 9, 12),
-    "W1-traced": (13_900, 480, 430),
+    "W1-traced": (13_300, 450, 415),
 }
 
 
