@@ -89,10 +89,9 @@ class App:
         self.access = build_access(settings)
         self.api_keys = api_keys = api_keys_of(settings)
         self._certificates = Certificates(settings)
-        tls = self._certificates.upstream
-        self.tracing = build_tracing(settings, self.metrics)
-        closed, traced = self.access.closed, self.tracing is not None
-        self._upstream = build_upstream(settings, api_keys, closed, tls, traced=traced)
+        tls, closed = self._certificates.upstream, self.access.closed
+        self.tracing = tracing = build_tracing(settings, self.metrics)
+        self._upstream = build_upstream(settings, api_keys, closed, tls, traced=bool(tracing))
         self.probe = ReplicaProbe(
             self.router.replicas,
             interval_s=settings.probe.interval_s,

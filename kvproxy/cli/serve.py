@@ -46,6 +46,7 @@ def serve(context: click.Context, /, config: Path | None, print_config: bool, **
     several = loaded.settings.server.workers > 1
     app = importlib.import_module("kvproxy.workers.supervise" if several else "kvproxy.process")
     flags = flags_of(context)
+    importlib.import_module("kvproxy.ops.allocator").settle()
     # What was imported stays, and requests make next to nothing that refers to itself: the default
     # thresholds would have the collector look again and again at what lives on.
     gc.freeze()

@@ -2,6 +2,7 @@
 cannot be sent any more, its words can."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import orjson
 
@@ -24,9 +25,15 @@ class Said:
 
 def is_stream(status: int, headers: Sequence[tuple[bytes, bytes]]) -> bool:
     """Whether these bytes can go on in an event stream that began as one, unencoded."""
+    return status == 200 and _announced(tuple(headers))
+
+
+# The answers of one engine mostly begin alike.
+@lru_cache(256)
+def _announced(headers: tuple[tuple[bytes, bytes], ...]) -> bool:
     named = {name.lower(): value.lower() for name, value in headers}
     events = named.get(b"content-type", b"").startswith(b"text/event-stream")
-    return status == 200 and events and named.get(b"content-encoding", b"identity") == b"identity"
+    return events and named.get(b"content-encoding", b"identity") == b"identity"
 
 
 def refusal(replica: str, status: int, said: bytes) -> ProxyError:

@@ -48,7 +48,10 @@ class Tally(Collector):
         return count
 
     def add(self, labels: Labels, amount: float = 1) -> None:
-        self.of(*labels).so_far += amount
+        count = self._counts.get(labels)
+        if count is None:
+            count = self.of(*labels)
+        count.so_far += amount
 
     def total(self, which: Callable[[Labels], bool] = lambda _: True) -> float:
         """The sum over label values that `which` picks."""

@@ -11,6 +11,7 @@ from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.adapters.http1.edge import NOBODY
 from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
+from kvproxy.adapters.http1.known import KnownHeads
 from kvproxy.adapters.http1.link import Link
 from kvproxy.core.answer import AnswerWatch
 from tests.support.listeners import placement
@@ -55,6 +56,7 @@ class Keeps:
 
 class Server:
     limits = LIMITS
+    heads = KnownHeads()
     draining = False
     edge = NOBODY
     exchange: ClientExchange
@@ -84,7 +86,7 @@ def test_a_request_is_read_within_budget() -> None:
         keeps.parts.clear()
         parser.feed_data(REQUEST)
 
-    times = least_s(lambda: Incoming(LIMITS).feed(REQUEST)) / least_s(alone)
+    times = least_s(lambda: Incoming(LIMITS, KnownHeads()).feed(REQUEST)) / least_s(alone)
     print(f"a request: {times:.1f} times llhttp")
     assert times <= HEAD_TIMES
 

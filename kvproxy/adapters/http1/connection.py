@@ -14,6 +14,7 @@ from typing import Protocol, cast
 from kvproxy.adapters.http1.edge import Edge
 from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
+from kvproxy.adapters.http1.known import KnownHeads
 from kvproxy.adapters.http1.states import Event, State, after
 from kvproxy.core.errors import ProxyError
 
@@ -27,6 +28,7 @@ class Serving(Protocol):
     """What a connection needs of the server."""
 
     limits: Limits
+    heads: KnownHeads
     draining: bool
     edge: Edge
 
@@ -48,8 +50,9 @@ class ClientConnection(asyncio.Protocol):
         self.state = State.IDLE
         self.deadline = math.inf
         self._exchange: ClientExchange | None = None
-        self._incoming = Incoming(server.limits)
+        self._incoming = Incoming(server.limits, server.heads)
         self._ahead = b""
+        self._held = b""
         self._trusted = False
         self._sink: Callable[[bytes], None] | None = None
         self.congested = False
@@ -74,7 +77,7 @@ class ClientConnection(asyncio.Protocol):
             self._read(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._move(Event.LOST)
+        self.state = after(self.state, Event.LOST)
         self._incoming.abandon()
         self.deadline = math.inf
         self._server.left(self)
@@ -102,10 +105,16 @@ class ClientConnection(asyncio.Protocol):
     def write(self, *data: bytes) -> None:
         if self.state is State.CLOSED or self._transport.is_closing():
             return
+        if self._held:
+            data, self._held = (self._held, *data), b""
         if len(data) == 1:
             self._transport.write(data[0])
         else:
             self._transport.writelines(data)
+
+    def write_soon(self, data: bytes) -> None:
+        self._held += data
+        self._loop.call_soon(self._flush)
 
     def tunnel(self, sink: Callable[[bytes], None]) -> None:
         if self.state is not State.ANSWER or self._transport.is_closing():
@@ -124,6 +133,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def close(self) -> None:
+        self._flush()
         self._transport.close()
 
     def reset(self) -> None:
@@ -137,11 +147,11 @@ class ClientConnection(asyncio.Protocol):
         if self.state is State.CLOSED:
             return
         if not exchange.ended:
-            self._transport.close()
+            self.close()
         elif exchange.last or self._server.draining:
             self._end()
         else:
-            self._move(Event.ANSWERED)
+            self.state = after(self.state, Event.ANSWERED)
             self._next()
 
     @property
@@ -155,7 +165,7 @@ class ClientConnection(asyncio.Protocol):
     def hurry(self) -> None:
         """No further request is wanted."""
         if self.state is State.IDLE:
-            self._transport.close()
+            self.close()
 
     def expired(self) -> None:
         """Called when the deadline has passed."""
@@ -173,7 +183,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         if self.state is State.IDLE:
-            self._move(Event.BYTES)
+            self.state = after(self.state, Event.BYTES)
             self._allow(self._limits.body_timeout_s)
         incoming = self._incoming
         try:
@@ -181,18 +191,18 @@ class ClientConnection(asyncio.Protocol):
         except ProxyError as error:
             incoming.refusal = error.anew()
         if self.state is State.HEAD:
-            if not incoming.head_read:
+            if incoming.head is None:
                 if incoming.refusal is not None:
                     self._refuse_head(incoming.refusal)
                 return
-            self._move(Event.HEAD_READ)
+            self.state = after(self.state, Event.HEAD_READ)
             edge, trusted = self._server.edge, self._trusted
             self._exchange = ClientExchange(incoming, self, edge, trusted=trusted)
             self._server.begin(self._exchange, self)
         if incoming.refusal is not None:
             self._refuse_body(incoming.refusal)
         elif incoming.whole:
-            self._move(Event.BODY_READ)
+            self.state = after(self.state, Event.BODY_READ)
             self.deadline = math.inf
             assert self._exchange is not None
             self._exchange.body_settled()
@@ -212,7 +222,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange.body_settled()
 
     def _next(self) -> None:
-        self._incoming = Incoming(self._limits)
+        self._incoming = Incoming(self._limits, self._server.heads)
         self._allow(self._limits.keepalive_timeout_s)
         if self._ahead:
             ahead, self._ahead = self._ahead, b""
@@ -222,7 +232,8 @@ class ClientConnection(asyncio.Protocol):
     def _end(self) -> None:
         """The client sees the end of our side, and is heard a little longer: closing while its
         bytes arrive would reset the connection under the answer."""
-        self._move(Event.ANSWERED_LAST)
+        self.state = after(self.state, Event.ANSWERED_LAST)
+        self._flush()
         if self._transport.can_write_eof():
             self._transport.write_eof()
             self._transport.resume_reading()
@@ -230,15 +241,16 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._transport.close()
 
+    def _flush(self) -> None:
+        if self._held:
+            self.write()
+
     def _press(self) -> None:
         if self._exchange is not None and self._exchange.press is not None:
             self._exchange.press(self.congested)
 
     def _allow(self, patience_s: float) -> None:
         self.deadline = self._loop.time() + patience_s
-
-    def _move(self, event: Event) -> None:
-        self.state = after(self.state, event)
 
 
 def _address(transport: asyncio.BaseTransport) -> str:

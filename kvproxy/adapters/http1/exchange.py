@@ -2,25 +2,22 @@
 
 import asyncio
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
-from kvproxy.adapters.http1.edge import FORWARDED, NOBODY, Edge, unclaimed
-from kvproxy.adapters.http1.heads import answer_head
+from kvproxy.adapters.http1.edge import NOBODY, Edge, unclaimed
+from kvproxy.adapters.http1.heads import Block, answer_head, block, sent_on
 from kvproxy.adapters.http1.incoming import Incoming
 from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
-from kvproxy.core.headers import LOWERED, end_to_end
+from kvproxy.core.headers import end_to_end
 from kvproxy.core.router import Placement
-from kvproxy.core.upgrade import WEBSOCKET, asks_for_websocket
+from kvproxy.core.upgrade import WEBSOCKET
 from kvproxy.proxy import Headers
 
-# A request id is repeated to replicas, clients and logs: anything else would be a way in.
-_REQUEST_ID = re.compile(r"[!-~]{1,256}")
 _JSON = (b"content-type", b"application/json")
-_EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
+_EVENTS = block([(b"content-type", b"text/event-stream; charset=utf-8")])
 _WAITING = b": waiting\n\n"
 # Beyond this a chunk and its framing are cheaper written as three than copied into one.
 _COPY_MAX_BYTES = 16 * 2**10
@@ -36,6 +33,10 @@ class Wire(Protocol):
 
     def write(self, *data: bytes) -> None: ...
 
+    def write_soon(self, data: bytes) -> None:
+        """With what is written next, or else in the loop's next turn: each call is one of the
+        system's, and an answer's head and its first bytes mostly are there together."""
+
     def tunnel(self, sink: Callable[[bytes], None]) -> None:
         """What the client sends from now on, and what it has sent ahead, goes to `sink`."""
 
@@ -50,36 +51,31 @@ class Wire(Protocol):
 
 
 class ClientExchange:
+    press: Callable[[bool], None] | None = None
+    started = False
+    held = False
+    ended = False
+    last = False
+    _body: asyncio.Future[None] | None = None
+    _chunked = False
+    _unframed = False
+    _events = False
+    _sent_last = b""
+
     def __init__(
         self, incoming: Incoming, wire: Wire, edge: Edge = NOBODY, *, trusted: bool = False
     ) -> None:
         self._incoming = incoming
         self._wire = wire
         self._edge = edge
-        self.method = incoming.method
-        self.target = _origin_form(incoming.target.decode("latin-1"))
-        self.path = self.target.partition("?")[0]
-        self.raw_headers: Headers = incoming.headers
-        self.header: Mapping[str, str] = incoming.header
-        if not trusted and not FORWARDED.isdisjoint(incoming.header):
-            self.raw_headers = unclaimed(incoming.headers)
-        given = incoming.header.get("x-request-id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
-        self.press: Callable[[bool], None] | None = None
-        self.tunnels = (
-            "upgrade" in incoming.header
-            and not incoming.http10
-            and asks_for_websocket(self.method, incoming.headers, incoming.header)
-        )
-        self.started = False
-        self.held = False
-        self.ended = False
-        self.last = False
-        self._body: asyncio.Future[None] | None = None
-        self._chunked = False
-        self._unframed = False
-        self._events = False
-        self._sent_last = b""
+        head = self._head = incoming.head or incoming.begun()
+        self.method = head.method
+        self.target = head.target
+        self.path = head.path
+        self.header = head.header
+        self.raw_headers = unclaimed(head.headers) if head.claims and not trusted else head.headers
+        self.request_id = head.request_id or os.urandom(16).hex()
+        self.tunnels = head.tunnels
 
     @property
     def congested(self) -> bool:
@@ -100,8 +96,7 @@ class ClientExchange:
             await self._body
         if incoming.refusal is not None:
             raise incoming.refusal.anew()
-        # The one time that a body is joined.
-        return incoming.parts[0] if len(incoming.parts) == 1 else b"".join(incoming.parts)
+        return incoming.body()
 
     def body_settled(self) -> None:
         """The body is whole, or never will be."""
@@ -114,11 +109,11 @@ class ClientExchange:
         Nothing for clients of HTTP/1.0, who could not tell an error from an end, and for those who
         take nothing.
         """
-        if self._incoming.http10 or self._wire.congested:
+        if self._head.http10 or self._wire.congested:
             return
         if not self.held:
             self.held = True
-            self._start(200, [_EVENTS, (b"x-request-id", self.request_id.encode())])
+            self._start(200, _EVENTS, [(b"x-request-id", self.request_id.encode())])
         self.send(_WAITING)
 
     def start(self, status: int, headers: Headers, placement: Placement) -> None:
@@ -135,36 +130,34 @@ class ClientExchange:
             own = [pair for pair in own if pair[0] not in edge.unsaid]
         if edge.answers.sifts:
             headers = edge.answers.sifted(headers)
-        self._start(status, [*end_to_end(headers, edge.answers.without), *own])
-
-    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        assert not self.started
         if status == 101:
-            self._switch(headers)
-            return
-        named = {LOWERED[name]: value for name, value in headers}
-        bare = self.method == "HEAD" or status in (204, 304)
-        framed = b"content-length" in named or bare
-        self._chunked = not framed and not self._incoming.http10
-        self._unframed = not framed and self._incoming.http10
-        self._events = self._chunked and b"content-encoding" not in named
-        self._events &= named.get(b"content-type", b"").lower().startswith(b"text/event-stream")
-        self.last = self._unframed or self._wire.closing or not self._incoming.whole
-        self.last |= not self._incoming.keep_alive or self._incoming.refusal is not None
+            self._switch([*end_to_end(headers, edge.answers.without), *own])
+        else:
+            self._start(status, sent_on(tuple(headers), edge.answers.without), own)
+
+    def _start(self, status: int, theirs: Block, own: list[tuple[bytes, bytes]]) -> None:
+        assert not self.started
+        framed = theirs.sized or self.method == "HEAD" or status in (204, 304)
+        http10 = self._head.http10
+        if not framed:
+            self._chunked, self._unframed = not http10, http10
+            self._events = theirs.events and not http10
+        self.last = self._unframed or self._wire.closing or not self._head.keep_alive
+        self.last |= not self._incoming.whole or self._incoming.refusal is not None
         if "origin" in self.header:
-            headers += self._edge.allows(self.header)
+            own += self._edge.allows(self.header)
         if self._chunked:
-            headers.append((b"transfer-encoding", b"chunked"))
+            own.append((b"transfer-encoding", b"chunked"))
         if self.last:
-            headers.append((b"connection", b"close"))
-        elif self._incoming.http10:
-            headers.append((b"connection", b"keep-alive"))
+            own.append((b"connection", b"close"))
+        elif http10:
+            own.append((b"connection", b"keep-alive"))
         self.started = True
-        self._wire.write(answer_head(status, headers))
+        self._wire.write_soon(answer_head(status, own, theirs.lines))
 
     def _switch(self, headers: list[tuple[bytes, bytes]]) -> None:
         """From here on there are no messages any more, only bytes."""
-        assert self.tunnels
+        assert self.tunnels and not self.started
         kept = [pair for pair in headers if pair[0].lower() != b"content-length"]
         self.started = self.last = True
         self._wire.write(answer_head(101, [*kept, *WEBSOCKET]))
@@ -187,7 +180,7 @@ class ClientExchange:
 
     def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """A whole answer of our own."""
-        self._start(status, [*headers, (b"content-length", b"%d" % len(body))])
+        self._start(status, block([*headers, (b"content-length", b"%d" % len(body))]), [])
         if self.method != "HEAD":
             self._wire.write(body)
         self.ended = True
@@ -224,13 +217,3 @@ def error_headers(error: ProxyError, request_id: str) -> list[tuple[bytes, bytes
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
     return headers
-
-
-def _origin_form(target: str) -> str:
-    """Path and query of a request target; clients of forward proxies send whole URLs."""
-    if target.startswith("/"):
-        return target
-    _, _, after_scheme = target.partition("://")
-    slash = re.search(r"[/?]", after_scheme)
-    found = after_scheme[slash.start() :] if slash else ""
-    return found if found.startswith("/") else "/" + found

@@ -5,13 +5,19 @@ message: heads and chunked bodies end at an empty line, so they are fed up to th
 of stated length is counted and kept as it was received.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 import httptools
 
+from kvproxy.adapters.http1.edge import FORWARDED
+from kvproxy.adapters.http1.known import Head, KnownHeads
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import LOWERED, by_name
+from kvproxy.core.upgrade import asks_for_websocket
 
+# A request id is repeated to replicas, clients and logs: anything else would be a way in.
+_REQUEST_ID = re.compile(r"[!-~]{1,256}")
 _EMPTY_LINE = b"\r\n\r\n"
 # As many as vLLM takes (h11_max_header_count).
 _HEADERS_MAX = 256
@@ -29,28 +35,27 @@ class Limits:
 
 
 class Incoming:
-    """`head_read` and `whole` tell how far it is; `refusal` why its body will not be taken."""
+    """`head` is there once it is read, and `whole` tells of the body; `refusal` why that will not
+    be taken."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.header: dict[str, str] = {}
-        self.method = ""
-        self.target = b""
-        self.keep_alive = False
-        self.http10 = False
-        self.head_read = False
-        self.whole = False
-        self.refusal: ProxyError | None = None
-        self.parts: list[bytes] = []
+    head: Head | None = None
+    whole = False
+    refusal: ProxyError | None = None
+    # It refers back to this object: dropped at the end, or only the collector would find both.
+    _parser: httptools.HttpRequestParser | None = None
+    _target = b""
+    _lasting = False
+    # What is still to come of a body of stated length; -1 where none is stated.
+    _left = -1
+    _size = 0
+    # Bytes fed since the last one of a body: heads, chunk extensions and trailers are bounded.
+    _overhead = 0
+    _seam = b""
+
+    def __init__(self, limits: Limits, known: KnownHeads) -> None:
+        self.parts: list[bytes | memoryview] = []
         self._limits = limits
-        # It refers back to this object: dropped at the end, or only the collector would find both.
-        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
-        # What is still to come of a body of stated length; -1 where none is stated.
-        self._left = -1
-        self._size = 0
-        # Bytes fed since the last one of a body: heads, chunk extensions and trailers are bounded.
-        self._overhead = 0
-        self._seam = b""
+        self._known = known
 
     def abandon(self) -> None:
         """Nothing more of it will come."""
@@ -61,41 +66,84 @@ class Incoming:
 
         Raises ProxyError bad_request, head_too_large, body_too_large: nothing can be read after it.
         """
-        while data and not self.whole:
+        at, size = 0, len(data)
+        while at < size and not self.whole:
             if self._left < 0:
-                end = self._end(data)
-                self._parse(data, end)
+                end = self._end(data, at)
+                self._read(data, at, end)
             else:
-                end = min(self._left, len(data))
-                self.parts.append(data if end == len(data) else data[:end])
-                self._left -= end
+                end = min(at + self._left, size)
+                # What is cut out of a part is copied when the body is joined, not before.
+                self.parts.append(data if end - at == size else memoryview(data)[at:end])
+                self._left -= end - at
                 self.whole = not self._left
-            data = b"" if end == len(data) else data[end:]
+            at = end
         if self.whole:
             self._parser = None
-        return data
+        return data[at:]
 
-    def _end(self, data: bytes) -> int:
+    def body(self) -> bytes:
+        """Of a whole request, once. It is joined here and nowhere else, and not copied where it
+        came alone; the parts are let go."""
+        parts, self.parts = self.parts, []
+        if len(parts) == 1 and isinstance(parts[0], bytes):
+            return parts[0]
+        return b"".join(parts)
+
+    def begun(self) -> Head:
+        """What is known of a request whose head will not be read."""
+        target = _origin_form(self._target.decode("latin-1"))
+        return Head("", target, target.partition("?")[0], (), {}, "", keep_alive=False)
+
+    def _read(self, data: bytes, at: int, end: int) -> None:
+        """A head, or what there is of it, or chunks."""
+        if self._parser is not None:
+            self._parse(data, at, end)
+        elif end > self._limits.max_header_bytes or not self._recall(data, end):
+            self._begin(data, end)
+        if self.refusal is not None:
+            raise self.refusal.anew()
+
+    def _recall(self, data: bytes, end: int) -> bool:
+        """Whether this is a head that was read before: then it need not be read."""
+        found = self._known.find(data, end)
+        if found is None:
+            return False
+        self.head, self._left = found
+        self.whole = not self._left
+        if self._left > self._limits.max_body_bytes:
+            self.refusal = self._too_large()
+        return True
+
+    def _begin(self, data: bytes, end: int) -> None:
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._parser = httptools.HttpRequestParser(self)
+        self._parse(data, 0, end)
+        if self._lasting and self.head is not None and self.refusal is None:
+            self._known.add(data, end, self.head)
+
+    def _end(self, data: bytes, at: int) -> int:
         """Where the next empty line ends, which may have begun in what was fed before."""
         seam, self._seam = self._seam, b""
         if seam:
             across = (seam + data[:3]).find(_EMPTY_LINE)
             if across >= 0:
                 return across + len(_EMPTY_LINE) - len(seam)
-        found = data.find(_EMPTY_LINE)
+        found = data.find(_EMPTY_LINE, at)
         if found >= 0:
             return found + len(_EMPTY_LINE)
-        self._seam = (seam + data[-3:])[-3:]
+        self._seam = (seam + data[max(at, len(data) - 3) :])[-3:]
         return len(data)
 
-    def _parse(self, data: bytes, end: int) -> None:
+    def _parse(self, data: bytes, at: int, end: int) -> None:
         assert self._parser is not None
-        self._overhead += end
+        self._overhead += end - at
         try:
-            self._parser.feed_data(data if end == len(data) else memoryview(data)[:end])
+            self._parser.feed_data(data if end - at == len(data) else memoryview(data)[at:end])
         except httptools.HttpParserUpgrade:
             # Upgrades are not taken: the request is answered as if it had not asked.
-            self.keep_alive = False
+            assert self.head is not None
+            self.head = replace(self.head, keep_alive=False)
         except httptools.HttpParserCallbackError as error:
             raise error.__context__ or error from error
         except httptools.HttpParserError as error:
@@ -103,31 +151,49 @@ class Incoming:
         if self._overhead > self._limits.max_header_bytes:
             limit = f"{self._limits.max_header_bytes} bytes (server.max_header_bytes)"
             raise ProxyError("head_too_large", f"The request's head is larger than {limit}.")
-        if self.refusal is not None:
-            raise self.refusal.anew()
 
     # What llhttp calls.
 
     def on_url(self, url: bytes) -> None:
-        self.target += url
+        self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers belong to this hop.
-        if not self.head_read:
-            self.headers.append((name, value))
+        if self.head is None:
+            self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        self.head_read = True
-        parser = self._parser
+        parser, header = self._parser, by_name(self._headers)
         assert parser is not None
-        self.method = parser.get_method().decode()
-        self.keep_alive = parser.should_keep_alive()
-        self.header = by_name(self.headers)
-        version = parser.get_http_version()
-        self.http10 = version == "1.0"
-        self.refusal = self._fault(version, upgrade=parser.should_upgrade())
-        if "content-length" in self.header and self.refusal is None:
-            self._left = int(self.header["content-length"])
+        version, upgrade = parser.get_http_version(), parser.should_upgrade()
+        self.refusal = self._fault(header, version, upgrade=upgrade)
+        if "content-length" in header and self.refusal is None:
+            self._left = int(header["content-length"])
+        self._lasting = self._left >= 0 and "upgrade" not in header and not upgrade
+        self.head = self._said(parser, header, http10=version == "1.0")
+
+    def _said(
+        self, parser: httptools.HttpRequestParser, header: dict[str, str], *, http10: bool
+    ) -> Head:
+        method = parser.get_method().decode()
+        asked = "upgrade" in header and not http10
+        tunnels = asked and asks_for_websocket(method, self._headers, header)
+        header.pop("content-length", None)
+        headers = [pair for pair in self._headers if LOWERED[pair[0]] != b"content-length"]
+        target = _origin_form(self._target.decode("latin-1"))
+        given = header.get("x-request-id", "")
+        return Head(
+            method,
+            target,
+            target.partition("?")[0],
+            tuple(headers) if self._lasting else headers,
+            header,
+            given if _REQUEST_ID.fullmatch(given) else "",
+            keep_alive=parser.should_keep_alive(),
+            http10=http10,
+            claims=not FORWARDED.isdisjoint(header),
+            tunnels=tunnels,
+        )
 
     def on_body(self, part: bytes) -> None:
         self._overhead = 0
@@ -139,30 +205,30 @@ class Incoming:
     def on_message_complete(self) -> None:
         self.whole = self._left <= 0
 
-    def _fault(self, version: str, *, upgrade: bool) -> ProxyError | None:
+    def _fault(self, header: dict[str, str], version: str, *, upgrade: bool) -> ProxyError | None:
         """What llhttp lets pass and a proxy must not: two servers might read it differently."""
-        header = self.header
+        http10 = version == "1.0"
         coding = header.get("transfer-encoding", "chunked").lower()
         if version not in ("1.0", "1.1"):
             return _bad(f"Version {version} is not supported")
-        if len(header) < len(self.headers) and self._repeats(b"host", b"content-type"):
+        if len(header) < len(self._headers) and self._repeats(b"host", b"content-type"):
             return _bad("Host and Content-Type must not be repeated")
-        if "host" not in header and not self.http10:
+        if "host" not in header and not http10:
             return _bad("There is no Host header")
-        if coding != "chunked" or (self.http10 and "transfer-encoding" in header):
+        if coding != "chunked" or (http10 and "transfer-encoding" in header):
             return _bad("The only transfer coding is chunked, of HTTP/1.1")
         if upgrade and "transfer-encoding" in header:
             return _bad("A request for another protocol cannot be chunked")
-        if not self.target.startswith((b"/", b"http://", b"https://")) and self.target != b"*":
+        if not self._target.startswith((b"/", b"http://", b"https://")) and self._target != b"*":
             return _bad("The target must be a path")
-        if len(self.headers) > _HEADERS_MAX:
+        if len(self._headers) > _HEADERS_MAX:
             return ProxyError("head_too_large", f"There are more than {_HEADERS_MAX} headers.")
         if int(header.get("content-length", "0")) > self._limits.max_body_bytes:
             return self._too_large()
         return None
 
     def _repeats(self, *names: bytes) -> bool:
-        given = [LOWERED[name] for name, _ in self.headers]
+        given = [LOWERED[name] for name, _ in self._headers]
         return any(given.count(name) > 1 for name in names)
 
     def _too_large(self) -> ProxyError:
@@ -172,3 +238,13 @@ class Incoming:
 
 def _bad(why: str) -> ProxyError:
     return ProxyError("bad_request", f"The request is not proper HTTP/1.1: {why}.")
+
+
+def _origin_form(target: str) -> str:
+    """Path and query of a request target; clients of forward proxies send whole URLs."""
+    if target.startswith("/"):
+        return target
+    _, _, after_scheme = target.partition("://")
+    slash = re.search(r"[/?]", after_scheme)
+    found = after_scheme[slash.start() :] if slash else ""
+    return found if found.startswith("/") else "/" + found

@@ -32,9 +32,13 @@ NEXT: dict[State, dict[Event, State]] = {
 }
 
 
+# The connection may be lost at any time.
+_AFTER = {(state, event): then for state, row in NEXT.items() for event, then in row.items()}
+_AFTER |= {(state, Event.LOST): State.CLOSED for state in State}
+
+
 def after(state: State, event: Event) -> State:
-    """The connection may be lost at any time; anything else only where the table says so."""
-    if event is Event.LOST:
-        return State.CLOSED
-    assert event in NEXT[state], f"{event} while {state}"
-    return NEXT[state][event]
+    try:
+        return _AFTER[state, event]
+    except KeyError:
+        raise AssertionError(f"{event} while {state}") from None

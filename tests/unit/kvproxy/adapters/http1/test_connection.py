@@ -2,13 +2,17 @@
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 import pytest
 
+from kvproxy.adapters.http1.connection import ClientConnection
 from kvproxy.adapters.http1.states import State
 from kvproxy.proxy import Exchange
 from tests.support.listeners import JSON, echo, listening, placement
 from tests.support.proxies import eventually
+from tests.support.unplugged import Wire
 from tests.support.wire import connected, post, read_answer, request
 
 CHUNKS = request("POST", "/", [("transfer-encoding", "chunked")]) + b"3\r\none\r\n0\r\n\r\n"
@@ -161,3 +165,52 @@ async def test_what_is_no_request_is_refused_in_words() -> None:
         assert (answer.status, answer.header(b"x-kvproxy-error-code")) == (400, b"bad_request")
         assert b"secret" not in answer.body
         assert server.in_flight == 0
+
+
+class Calls(Wire):
+    """What each call writes."""
+
+    def write(self, data: object) -> None:
+        self.writelines([data])
+
+    def writelines(self, list_of_data: Iterable[object]) -> None:
+        super().writelines([b"|", *list_of_data])
+
+    def close(self) -> None:
+        self.writelines([b"closed"])
+
+
+@asynccontextmanager
+async def writing() -> AsyncIterator[tuple[ClientConnection, Calls]]:
+    async with listening(echo) as (server, _):
+        connection, wire = ClientConnection(server), Calls()
+        connection.connection_made(wire)
+        yield connection, wire
+        connection.connection_lost(None)
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_a_head_goes_out_with_what_is_there_of_its_body_and_waits_for_nothing(
+    turns: int,
+) -> None:
+    async with writing() as (connection, wire):
+        connection.write_soon(b"head")
+        assert wire.written == []
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        connection.write(b"one")
+        connection.write(b"two", b"three")
+        await asyncio.sleep(0)
+        said = b"".join(wire.written)
+        assert said == (b"|head|one|twothree" if turns else b"|headone|twothree")
+
+
+async def test_what_is_held_is_sent_before_the_end_and_never_behind_it() -> None:
+    async with writing() as (connection, wire):
+        connection.write_soon(b"head")
+        connection.close()
+        assert b"".join(wire.written) == b"|head|closed"
+        connection.write_soon(b"late")
+        connection.connection_lost(None)
+        await asyncio.sleep(0)
+        assert b"".join(wire.written) == b"|head|closed"

@@ -6,6 +6,7 @@ import pytest
 
 from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
+from kvproxy.adapters.http1.known import KnownHeads
 from kvproxy.core.errors import ProxyError
 from kvproxy.proxy import Headers
 from tests.support.listeners import placement
@@ -26,6 +27,9 @@ class Paper:
     def write(self, *data: bytes) -> None:
         self.written += b"".join(data)
 
+    def write_soon(self, data: bytes) -> None:
+        self.write(data)
+
     def close(self) -> None:
         self.ended = "closed"
 
@@ -34,7 +38,7 @@ class Paper:
 
 
 def exchange(raw: bytes) -> tuple[ClientExchange, Paper]:
-    incoming, paper = Incoming(LIMITS), Paper()
+    incoming, paper = Incoming(LIMITS, KnownHeads()), Paper()
     incoming.feed(raw)
     return ClientExchange(incoming, paper), paper
 
@@ -99,7 +103,7 @@ def test_targets_lead_to_a_path_here(target: str, path: str) -> None:
 
 
 async def test_a_body_is_joined_once_and_asked_for_if_that_is_wanted() -> None:
-    incoming, paper = Incoming(LIMITS), Paper()
+    incoming, paper = Incoming(LIMITS, KnownHeads()), Paper()
     incoming.feed(asked()[:-2] + b"expect: 100-continue\r\ncontent-length: 4\r\n\r\n")
     found = ClientExchange(incoming, paper)
     accepting = asyncio.create_task(found.accept())

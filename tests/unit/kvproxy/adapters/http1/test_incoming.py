@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvproxy.adapters.http1.incoming import Incoming, Limits
+from kvproxy.adapters.http1.known import Head, KnownHeads
 from kvproxy.core.errors import ProxyError
 
 LIMITS = Limits(1000, 2000, 1.0, 1.0, 1)
@@ -28,16 +29,24 @@ STREAMS = [
 ]
 
 
-def read(pieces: list[bytes], limits: Limits = LIMITS) -> list[Incoming]:
-    """All requests in the pieces; the last may not be whole."""
-    found = [Incoming(limits)]
+def read(
+    pieces: list[bytes], limits: Limits = LIMITS, known: KnownHeads | None = None
+) -> list[Incoming]:
+    """All requests in the pieces; the last may not be whole. Without `known`, none is."""
+    known = KnownHeads(0) if known is None else known
+    found = [Incoming(limits, known)]
     for piece in pieces:
         rest = found[-1].feed(piece)
         while found[-1].whole:
-            found.append(Incoming(limits))
+            found.append(Incoming(limits, known))
             rest = found[-1].feed(rest)
         assert rest == b""
     return found
+
+
+def said(request: Incoming) -> Head:
+    assert request.head is not None
+    return request.head
 
 
 def cut(data: bytes, borders: list[int]) -> list[bytes]:
@@ -48,12 +57,15 @@ def cut(data: bytes, borders: list[int]) -> list[bytes]:
 @given(st.sampled_from(STREAMS), st.lists(st.integers(0, 10**6), max_size=20))
 def test_cut_anywhere(stream: tuple[bytes, list[bytes]], borders: list[int]) -> None:
     data, bodies = stream
-    *requests, rest = read(cut(data, borders))
-    assert [b"".join(request.parts) for request in requests] == bodies
-    assert not rest.head_read
-    for request, body in zip(requests, bodies, strict=True):
-        assert (request.method, request.target) == (("POST", b"/v1/x?y") if body else ("GET", b"/"))
-        assert b"trailer" not in {name.lower() for name, _ in request.headers}
+    known = KnownHeads()
+    for pieces in ([data], cut(data, borders)):
+        *requests, rest = read(pieces, LIMITS, known)
+        assert [b"".join(request.parts) for request in requests] == bodies
+        assert rest.head is None
+        for request, body in zip(requests, bodies, strict=True):
+            head = said(request)
+            assert (head.method, head.target) == (("POST", "/v1/x?y") if body else ("GET", "/"))
+            assert b"trailer" not in {name.lower() for name, _ in head.headers}
 
 
 def test_byte_by_byte() -> None:
@@ -63,10 +75,10 @@ def test_byte_by_byte() -> None:
 
 
 def test_heads_are_kept_as_they_came() -> None:
-    request, _ = read([PLAIN])
-    assert request.headers == [(b"Host", b"a"), (b"X-Odd", b"\xe9"), (b"Content-Length", b"5")]
-    assert request.header == {"host": "a", "x-odd": "é", "content-length": "5"}
-    assert request.keep_alive
+    head = said(read([PLAIN])[0])
+    assert head.headers == ((b"Host", b"a"), (b"X-Odd", b"\xe9"))
+    assert head.header == {"host": "a", "x-odd": "é"}
+    assert head.keep_alive
 
 
 @pytest.mark.parametrize(
@@ -79,24 +91,37 @@ def test_heads_are_kept_as_they_came() -> None:
 )
 def test_who_wants_the_connection_kept(head: bytes, keeps: bool) -> None:
     request, _ = read([head])
-    assert request.keep_alive is keeps
-    assert request.http10 is (b"1.0" in head)
+    assert said(request).keep_alive is keeps
+    assert said(request).http10 is (b"1.0" in head)
 
 
 def test_a_body_of_stated_length_is_not_copied() -> None:
-    incoming = Incoming(Limits(2**20, 2000, 1.0, 1.0, 1))
+    incoming = Incoming(Limits(2**20, 2000, 1.0, 1.0, 1), KnownHeads())
     incoming.feed(HEAD + b"content-length: 200000\r\n\r\n")
     parts = [bytes(100_000), bytes(100_000)]
     for part in parts:
         incoming.feed(part)
     assert incoming.whole
     assert [id(part) for part in incoming.parts] == [id(part) for part in parts]
+    assert incoming.body() == bytes(200_000)
+    assert incoming.parts == []
+
+
+@pytest.mark.parametrize("pieces", [[b"hello"], [b"he", b"llo"], []])
+def test_a_body_that_came_alone_is_the_very_part(pieces: list[bytes]) -> None:
+    incoming = Incoming(LIMITS, KnownHeads())
+    incoming.feed(HEAD + b"content-length: %d\r\n\r\n" % len(b"".join(pieces)))
+    for piece in pieces:
+        incoming.feed(piece)
+    body = incoming.body()
+    assert body == b"".join(pieces)
+    assert (body is pieces[0]) if len(pieces) == 1 else isinstance(body, bytes)
 
 
 def test_an_upgrade_is_read_as_any_request_and_ends_the_connection() -> None:
     upgrade = HEAD + b"connection: upgrade\r\nupgrade: h2c\r\ncontent-length: 5\r\n\r\nhello"
     request, _ = read([upgrade])
-    assert (request.parts, request.keep_alive) == ([b"hello"], False)
+    assert (request.parts, said(request).keep_alive) == ([b"hello"], False)
 
 
 SMUGGLED = {
@@ -161,7 +186,7 @@ def test_what_two_servers_might_read_differently_is_refused(raw: bytes) -> None:
 
 
 def test_nothing_behind_a_request_is_looked_at() -> None:
-    incoming = Incoming(LIMITS)
+    incoming = Incoming(LIMITS, KnownHeads())
     assert incoming.feed(PLAIN + b"\0garbage") == b"\0garbage"
     assert incoming.whole
 
@@ -202,3 +227,65 @@ def test_bodies_are_bounded(raw: bytes) -> None:
         read([raw])
     assert raised.value.code == "body_too_large"
     assert read([raw.replace(b"1001", b"1000")[:100]])
+
+
+GOOD = HEAD + b"Content-Length: 5\r\nX-Last: 1\r\n\r\nhello"
+
+
+def outcome(raw: bytes, known: KnownHeads) -> object:
+    """All that can be told of what was read, or why it was not."""
+    try:
+        found = read([raw], LIMITS, known)
+    except ProxyError as error:
+        return error.code, error.message
+    heads = [
+        (head.method, head.target, tuple(head.headers), head.header, head.keep_alive, head.http10)
+        for head in (request.head for request in found)
+        if head is not None
+    ]
+    return heads, [(request.parts, request.whole) for request in found]
+
+
+@pytest.mark.parametrize("tail", SMUGGLED.values())
+def test_what_is_refused_is_refused_behind_heads_that_are_known_too(tail: bytes) -> None:
+    known = KnownHeads()
+    read([GOOD], LIMITS, known)
+    assert len(known) == 1
+    for raw in (HEAD + tail, HEAD + b"Content-Length: 5\r\n" + tail, GOOD + HEAD + tail):
+        assert outcome(raw, known) == outcome(raw, KnownHeads(0))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, len(GOOD)),
+            st.integers(0, 3),
+            st.sampled_from(
+                [b"", b"\r", b"\n", b"\r\n", b" ", b"0", b"7", b"99", b"5\r\n", b":", b"x"]
+            )
+            | st.binary(max_size=3),
+        ),
+        max_size=3,
+    )
+)
+def test_a_known_head_says_what_llhttp_would_have_said(
+    edits: list[tuple[int, int, bytes]],
+) -> None:
+    known = KnownHeads()
+    read([GOOD], LIMITS, known)
+    raw = GOOD
+    for at, gone, new in edits:
+        raw = raw[:at] + new + raw[at + gone :]
+    for _ in range(2):
+        assert outcome(raw, known) == outcome(raw, KnownHeads(0))
+
+
+def test_a_known_head_is_bound_by_the_limits_too() -> None:
+    known = KnownHeads()
+    read([GOOD], LIMITS, known)
+    assert read([GOOD.replace(b" 5", b" 1000")], LIMITS, known)[0].head is not None
+    with pytest.raises(ProxyError, match="max_body_bytes"):
+        read([GOOD.replace(b" 5", b" 1001")], LIMITS, known)
+    size = GOOD.find(b"\r\n\r\n") + 4
+    with pytest.raises(ProxyError, match="max_header_bytes"):
+        read([GOOD.replace(b" 5", b" 0005")], Limits(1000, size, 1.0, 1.0, 1), known)

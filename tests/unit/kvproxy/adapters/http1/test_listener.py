@@ -147,7 +147,8 @@ async def test_who_only_keeps_connections_open_keeps_nobody_out(begun: bytes) ->
             held[-1][1].write(begun)
             reached = State.HEAD if begun else State.IDLE
             # One after the other, or nobody knows which is the longest idle.
-            await eventually(lambda: [c.state for c in server.connections] == [reached] * count)  # noqa: B023
+            states = [reached] * count
+            await eventually(lambda s=states: [c.state for c in server.connections] == s)
         # Every newcomer is served, and no more are open than may be.
         for _ in range(5):
             async with connected(url) as (reader, writer):
