@@ -57,13 +57,14 @@ class Affinity:
         homes[key] = Home(replica, now, prompt_tokens, retention_s)
         if before is None:
             sessions[replica] += 1
+            if len(homes) > self.max_sessions:
+                self._expire(now)
         elif before.replica != replica:
             sessions[before.replica] -= 1
             sessions[replica] += 1
-        if now > self._due or len(homes) > self.max_sessions:
+        if now > self._due:
             self._expire(now)
-        elif now + self._idle_s < self._due:
-            self._due = now + self._idle_s
+        self._due = min(self._due, now + self._idle_s)
         return before if before is not None and self._lives(before, now) else None
 
     def forget(self, key: SessionKey) -> None:

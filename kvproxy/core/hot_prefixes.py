@@ -60,7 +60,7 @@ class HotPrefixes:
         chain = turn.chain
         if not chain.text_bytes or chain.text_bytes[-1] < _TEXT_BYTES_MIN:
             return
-        segments = sum(count for _, count in turn.layout.parts)
+        segments = sum([count for _, count in turn.layout.parts])
         # The first block that completes the head, unless it goes beyond.
         blocks = bisect_left(chain.segments, segments)
         blocks += chain.segments[blocks : blocks + 1].count(segments)

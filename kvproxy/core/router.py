@@ -60,7 +60,7 @@ class Router:
         self.affinity = affinity
         self.ruler = ruler
         self.holdings = holdings or Holdings(ruler, PrefixIndex(2**26), TokenChains(2**24))
-        self.working_set = WorkingSet(affinity.max_sessions)
+        self.working_set = WorkingSet(affinity.max_sessions, living_s=_LIVE_S)
         self.returns = Returns()
         self.held = HeldTokens()
         self.disagg: Disagg | None = None
@@ -91,7 +91,7 @@ class Router:
         if home is not None and self._by_id.get(home) not in lookup.candidates:
             home = None
         # Only a new conversation asks for it.
-        committed = self.working_set.by_replica(_LIVE_S, now) if home is None else _NOTHING
+        committed = self.working_set.by_replica(now) if home is None else _NOTHING
         chance = self.returns.chance
         return Asked(lookup.prompt.tokens, home, self._weights, now, chance, committed, lines)
 
