@@ -24,11 +24,13 @@ _PATH_BLOCKS_MAX = 2**20
 
 
 class Grown(NamedTuple):
-    """Blocks that a request made: `hashes` behind `parent` (the root if they start a chain)."""
+    """Blocks that a request made: `hashes` behind `parent` (the root if they start a chain), and
+    the `tokens` in them where those are told."""
 
     session: str
     parent: int
     hashes: "array[int]"
+    tokens: Sequence[int] = ()
 
 
 class Counts:
@@ -163,7 +165,7 @@ class EventSource:
         if event.session and event.tier is Tier.HBM:
             if self._changes is not None:
                 self._changes.made_by(event.session)
-            return Grown(event.session, start, names)
+            return Grown(event.session, start, names, event.tokens)
         return None
 
     def _add_still_there(

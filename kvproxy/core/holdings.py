@@ -25,6 +25,7 @@ from kvproxy.core.sent import NOTHING_HELD, Known, Prompt, in_hbm, in_tiers, who
 from kvproxy.core.silence import Silence
 from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.trust import Change, Source, Trust, is_wrong
+from kvproxy.core.turn_begins import OpenPrompts, Turned
 from kvproxy.core.types import Chain, Tier
 
 
@@ -61,11 +62,12 @@ class Holdings:
         self.standing = RankStanding()
         self.echo_rate = EchoRate()
         self._silence = Silence()
+        self._prompts = OpenPrompts()
 
     def prompt(self, model: str, chain: Chain) -> Prompt:
         """To look for it, as it is known now."""
-        told, tokens = self.loadable.find(chain), self._ruler.tokens_at(chain, len(chain), model)
-        repeats = self.echo_rate.found_again(model)
+        tokens = self._ruler.tokens_at(chain, len(chain.hashes), model)
+        told, repeats = self.loadable.find(chain), self.echo_rate.found_again(model)
         return Prompt(model, chain, round(tokens), repeats, self._known(chain), told)
 
     def match(self, replica: Replica, prompt: Prompt) -> Match:
@@ -122,10 +124,17 @@ class Holdings:
             echo=events.echo,
         )
 
-    def opened(self, request_id: str, replica: Replica, chain: Chain) -> None:
+    def opened(self, request_id: str, replica: Replica, chain: Chain, model: str) -> None:
         """The request goes to `replica` with its id as session."""
         if replica.kv_events and request_id and len(chain):
             self.chains.opened(request_id, replica.id, chain)
+            self._prompts.opened(request_id, chain, model)
+
+    def finished(self, request_id: str, replica: Replica, prompt_tokens: int) -> None:
+        """It ended; its answer told how long the prompt was, or nothing did: 0."""
+        self.chains.finished(request_id, prompt_tokens)
+        size = self.index.block_size(replica.id)
+        self._turned(self._prompts.finished(request_id, prompt_tokens, size or 1))
 
     def answered(
         self, replica: Replica, model: str, match: Match, chain: Chain, reported: int
@@ -185,6 +194,7 @@ class Holdings:
             source = self.index.source(replica, rank)
             assert source is not None
             self.chains.grown(replica, grown, source.block_size, source.path)
+            self._turned(self._prompts.grown(grown, source.block_size))
 
     def reset(self, replica: str, rank: int, *, complete: bool) -> None:
         """Forget what a rank announced; `complete` if all that it holds will be told again."""
@@ -198,6 +208,10 @@ class Holdings:
         self._naming.discard(replica)
         self._silence.forget(replica)
         self.trust.forget(replica)
+
+    def _turned(self, turned: Turned | None) -> None:
+        if turned is not None:
+            self._ruler.turned(turned)
 
     def _by_events(self, replica: Replica, prompt: Prompt, known: Known) -> Match:
         anchor, size = known.anchor, known.anchor.block_size

@@ -190,7 +190,7 @@ class Router:
             else:
                 self.returns.returned(now - before.last_use, before.retention_s)
         if replica.kv_events:
-            self.holdings.opened(placing.request_id, replica, chain)
+            self.holdings.opened(placing.request_id, replica, chain, identity.model)
         prefill = None
         if placing.remote is not None and (leg := placing.prefill_leg()) is not None:
             prefill = self.reserve(leg, now)
@@ -279,7 +279,7 @@ class Router:
         if usage is None:
             unsaid(placement, placing.prompt_tokens, now)
             self._settle(placement, None, now)
-            holdings.chains.finished(placing.request_id, 0)
+            holdings.finished(placing.request_id, replica, 0)
             return None
         if usage.cached_tokens is None:
             unsaid(placement, usage.prompt_tokens, now)
@@ -287,7 +287,7 @@ class Router:
         if placing.chain.hashes:
             replica.hbm.correct(placement.end, whole(usage.prompt_tokens, replica.block_size))
         self._settle(placement, usage, now)
-        holdings.chains.finished(placing.request_id, usage.prompt_tokens)
+        holdings.finished(placing.request_id, replica, usage.prompt_tokens)
         if placing.remote is not None or self._by_id.get(replica.id) is not replica:
             # What was fetched is reported as cached too: it says nothing of what was held. And of
             # a replica that was removed meanwhile nothing is kept.
@@ -302,7 +302,7 @@ class Router:
         if placement.prefill is not None and not placement.prefill.hold.released:
             # It was given up before its first leg was sent: nobody else knows of that claim.
             self.abort(placement.prefill, now)
-        self.holdings.chains.finished(placement.placing.request_id, 0)
+        self.holdings.finished(placement.placing.request_id, placement.replica, 0)
         self._settle(placement, None, now)
 
     def _settle(self, placement: Placement, usage: Usage | None, now: float) -> None:

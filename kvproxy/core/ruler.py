@@ -19,12 +19,15 @@ from itertools import accumulate, islice
 
 from kvproxy.core.blocks import FINE_TEXT_BYTES
 from kvproxy.core.slopes import Slopes, measure
+from kvproxy.core.turn_begins import Begin, Turned, turn_begins
 from kvproxy.core.types import Chain
 
 # Anchors lie at segment ends of recent turns: farther back a fit from the start is as good.
 _LOOK_BACK_BLOCKS = 512
 # Every so many blocks of an opening is marked: between marks an estimate is off by a token or two.
 _MARK_BLOCKS = 4
+# So many turns of a prompt teach rates: more say little that is new.
+_TURNS_MAX = 16
 
 
 class Ruler:
@@ -133,6 +136,26 @@ class Ruler:
         if self._is_exact(chain.end):
             self._mark(chain, len(chain), slopes)
 
+    def turned(self, turned: Turned) -> None:
+        """Its engine announced all tokens of this prompt, whose count is known: where its turns
+        begin is looked for. What a template puts between them is off by a few tokens."""
+        chain, slopes = turned.chain, self._slopes_of(turned.model)
+        if not self._is_exact(chain.end):
+            return
+        begins = turn_begins(turned, lambda *part: slopes.tokens(measure(*part)))[:_TURNS_MAX]
+        if not begins or chain.hashes[begins[0].blocks - 1] in self._hits:
+            return
+        start, tokens = 0, 0.0
+        for begin in (*begins, Begin(len(chain), int(self._anchors[chain.end]))):
+            slopes.learn(measure(chain, start, begin.blocks), begin.tokens - tokens)
+            start, tokens = begin
+        for blocks, count in begins:
+            key = chain.hashes[blocks - 1]
+            self._keep(key, count)
+            self._marks.discard(key)
+            self._hits.add(key)
+        self._mark(chain, len(chain), slopes, anew=True)
+
     def told(self, end: int, tokens: float) -> None:
         """Another proxy learned how many tokens the chain that ends with `end` has."""
         self._keep(end, tokens)
@@ -169,13 +192,13 @@ class Ruler:
         ended = chain.segments
         return ended[blocks - 1] != (ended[blocks - 2] if blocks > 1 else 0)
 
-    def _mark(self, chain: Chain, end: int, slopes: Slopes) -> None:
+    def _mark(self, chain: Chain, end: int, slopes: Slopes, *, anew: bool = False) -> None:
         """The tokens up to block `end` are known: marks of the opening between the places where
-        they are. Those that it has stay once rates are settled."""
+        they are. Those that it has stay once rates are settled, unless `anew`."""
         anchors, marks, hashes = self._anchors, self._marks, chain.hashes
         fine = bisect_right(chain.text_bytes, FINE_TEXT_BYTES, 0, end - 1)
         start, known, places = 0, 0.0, []
-        if slopes.settled:
+        if slopes.settled and not anew:
             start, known = self._nearest(chain, fine)
         else:
             found = filter(anchors.__contains__, hashes[:fine])

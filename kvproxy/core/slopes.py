@@ -44,7 +44,7 @@ def measure(chain: Chain, start: int, end: int) -> Measure:
         return found
     text, ended, items = chain.text_bytes, chain.segments, chain.items
     at, segment = (text[start - 1], ended[start - 1]) if start else (0, 0)
-    last, before = ended[end - 1], _kind(chain, segment - 1) if segment else Kind.FRAME
+    last, before = ended[end - 1], _kind_before(chain, start)
     parts = tools = openings = 0
     while segment < last:
         start = bisect_left(ended, segment + 1, start, end)
@@ -59,9 +59,26 @@ def measure(chain: Chain, start: int, end: int) -> Measure:
         at, before = until, kind
         segment += 1
     found[_PART], found[_TOOL], found[_FIRST_TOOL] = parts, tools, openings
-    if text[end - 1] > at:
-        found[_kind(chain, segment)] += text[end - 1] - at
+    if _inside(ended, end):
+        kind = _kind(chain, segment)
+        found[kind] += text[end - 1] - at
+        # What introduces the list stands before the first of it.
+        found[_FIRST_TOOL] += kind == _TOOL_KIND != before
     return found
+
+
+def _kind_before(chain: Chain, start: int) -> int:
+    """Of the segment before the one of which block `start` is; inside of one it is its own."""
+    if not start:
+        return Kind.FRAME
+    ended = chain.segments
+    segment = ended[start - 1]
+    return _kind(chain, segment if _inside(ended, start) else segment - 1)
+
+
+def _inside(ended: Sequence[int], blocks: int) -> bool:
+    """Whether the segment that the first `blocks` blocks end in goes on behind them."""
+    return ended[blocks - 1] == (ended[blocks - 2] if blocks > 1 else 0)
 
 
 def _kind(chain: Chain, segment: int) -> int:
@@ -92,19 +109,19 @@ class Slopes:
         as block `end`. They never fall."""
         text, ended, items, rates = chain.text_bytes, chain.segments, chain.items, self.rates
         at, segment = (text[start - 1], ended[start - 1]) if start else (0, 0)
-        before = _kind(chain, segment - 1) if segment else Kind.FRAME
+        before = _kind_before(chain, start)
         found: list[float] = []
         # A segment at a time: within one, tokens grow evenly.
         while start < end:
             kind = items[segment] & KIND_MASK if segment < len(items) else 0
             last, rate = bisect_left(ended, segment + 1, start, end), rates[kind]
+            if kind == _TOOL_KIND != before:
+                tokens += rates[_FIRST_TOOL]
             stop, base = min(last + 1, end), tokens - at * rate
             found += [base + upto * rate for upto in text[start:stop]]
             at, tokens = text[stop - 1], found[-1]
             if last < end:
                 tokens += rates[_TOOL if kind == _TOOL_KIND else _PART]
-                if kind == _TOOL_KIND != before:
-                    tokens += rates[_FIRST_TOOL]
                 found[-1], segment = tokens, ended[last]
             start, before = stop, kind
         return found

@@ -43,9 +43,10 @@ def test_extra_keys_are_part_of_the_name() -> None:
 def test_a_named_session_learns_what_it_added() -> None:
     blocks = source()
     grown = blocks.apply(stored([1, 2], session="a"))
-    assert grown == Grown("a", root(4), array("Q", [ours(blocks, 1), ours(blocks, 2)]))
+    names = array("Q", [ours(blocks, 1), ours(blocks, 2)])
+    assert grown == Grown("a", root(4), names, [1, 2, 3, 4, 2, 3, 4, 5])
     grown = blocks.apply(stored([3], 2, session="b"))
-    assert grown == Grown("b", ours(blocks, 2), array("Q", [ours(blocks, 3)]))
+    assert grown == Grown("b", ours(blocks, 2), array("Q", [ours(blocks, 3)]), [3, 4, 5, 6])
     assert blocks.apply(stored([4], 3)) is None
     assert blocks.path(ours(blocks, 4)) == array("Q", [ours(blocks, key) for key in (1, 2, 3, 4)])
 

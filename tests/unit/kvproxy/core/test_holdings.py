@@ -40,7 +40,7 @@ class World:
         end, held = self.replica.hbm.pin(chain.hashes)
         ends = self.ruler.token_ends(chain, held, "m", end.end)
         self.replica.hbm.release(self.replica.hbm.extend(end, chain.hashes[held:], ends))
-        self.holdings.opened(request, self.replica, chain)
+        self.holdings.opened(request, self.replica, chain, "m")
 
     def match(self, chain: Chain = CHAIN, replica: Replica | None = None) -> Match:
         prompt = self.holdings.prompt("m", chain)

@@ -1,8 +1,13 @@
+from bisect import bisect_left
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvproxy.core.blocks import extend
 from kvproxy.core.ruler import Ruler
+from kvproxy.core.segments import segment
+from kvproxy.core.turn_begins import Turned
 from kvproxy.core.types import Chain
 from tests.support.makers import BLOCK_BYTES, make_chain
 
@@ -247,3 +252,44 @@ def test_most_counts_of_what_is_well_known_are_passed_over_but_none_of_a_new_ope
         chain = make_chain(b"n" * 800, root=9 + number)
         ruler.learn(chain, len(chain), 204.0, "m")
     assert ruler._slopes["m"]._learned == learned + 20
+
+
+def opening(name: str, *, cut: int | None = None) -> Chain:
+    """A system text, a user's and a long result; `cut`: it goes on otherwise from there."""
+    system = f"{name} {'s' * 4000}".encode()
+    if cut is not None:
+        system = system[:cut] + b"x" * (len(system) - cut)
+    parts = [("system", system), ("user", b"u" * 200), ("tool", b"r" * 3000)]
+    chain = Chain()
+    extend(chain, [segment(role, [text]) for role, text in parts], BLOCK_BYTES, 1 << 15)
+    return chain
+
+
+def opening_tokens(size: int, rates: tuple[float, float]) -> list[int]:
+    """A prompt of which each turn begins with 7: its system text is far from its result."""
+    texts = (round(rates[0] * size), 50, round(rates[1] * 3000))
+    return [token for tokens in texts for token in (7, *range(100, 100 + tokens))] + [7, 8]
+
+
+@pytest.mark.parametrize("rates", [(0.17, 0.42), (0.36, 0.2), (0.3, 0.3)])
+def test_turns_that_are_told_place_a_cut_in_the_first_prompt_there_is(
+    rates: tuple[float, float],
+) -> None:
+    ruler, chain = Ruler(1000), opening("one")
+    system = chain.text_bytes[bisect_left(chain.segments, 1)]
+    tokens = opening_tokens(system, rates)
+    ruler.learn(chain, len(chain), len(tokens), "m")
+    ruler.turned(Turned(chain, "m", [[i for i, token in enumerate(tokens) if token == 7]]))
+    other = opening("one", cut=3000)
+    blocks = sum(one == two for one, two in zip(chain.hashes, other.hashes, strict=False))
+    assert 0 < blocks < len(chain)
+    true = rates[0] * chain.text_bytes[blocks - 1]
+    assert abs(ruler.tokens_at(other, blocks, "m") - true) < 12
+    assert ruler.tokens_at(chain, len(chain), "m") == len(tokens)
+
+
+def test_turns_of_a_prompt_that_nobody_counted_say_nothing() -> None:
+    ruler, chain = Ruler(1000), opening("one")
+    ruler.turned(Turned(chain, "m", [[0, 1000, 1051]]))
+    untold = Ruler(1000)
+    assert ruler.tokens_at(chain, 10, "m") == untold.tokens_at(chain, 10, "m")
