@@ -132,13 +132,14 @@ class Edits:
     def arguments(self, raw: bytes, parsed: object) -> tuple[bytes, bytes, str]:
         """(canonical form, bytes to forward, kind of the splice that this needs) of what a tool is
         called with."""
-        if self._canon.echoes:
-            canonical, kept = sorted_json(parsed), self._canon.representatives
-            if kept.known(self._whose.tenant, ARGUMENTS + canonical) is not None:
-                first = kept.known(self._whose.tenant, canonical)
-                if first is not None:
-                    return canonical, first, "echo"
-        return *self.value(raw, parsed), "argument_order"
+        if not self._canon.echoes:
+            return *self.value(raw, parsed), "argument_order"
+        canonical, kept = sorted_json(parsed), self._canon.representatives
+        if kept.known(self._whose.tenant, ARGUMENTS + canonical) is not None:
+            first = kept.known(self._whose.tenant, canonical)
+            if first is not None:
+                return canonical, first, "echo"
+        return canonical, self._first(canonical, raw, parsed), "argument_order"
 
     def _said(self, text: str) -> str:
         """A text that is JSON as a replica generated it, if one did."""
@@ -162,14 +163,18 @@ class Edits:
         canonical = sorted_json(parsed)
         if order is Order.SORTED:
             return canonical, raw if is_sorted(parsed) else canonical
+        return canonical, self._first(canonical, raw, parsed)
+
+    def _first(self, canonical: bytes, raw: bytes, parsed: object) -> bytes:
+        """The bytes to forward where the first ones seen count."""
         if b"," not in raw:
             # No object in it has two keys, so there is but one order.
-            return canonical, raw
+            return raw
         first = self._canon.representatives.intern(self._whose.tenant, canonical, raw)
         if first == raw or msgspec.json.encode(_ANY.decode(first)) == msgspec.json.encode(parsed):
             # White space and escapes never reach the prompt.
-            return canonical, raw
-        return canonical, first
+            return raw
+        return first
 
     def listing(self, canonicals: list[bytes]) -> list[int]:
         """The order in which to forward list elements that have these canonical forms."""

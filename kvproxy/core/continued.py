@@ -9,7 +9,7 @@ from kvproxy.core.dialects.prompt import message
 from kvproxy.core.lru import ByteLru
 from kvproxy.core.types import Chain
 
-_BLOCK_BYTES, _ITEM_BYTES, _ENTRY_BYTES = 16, 8, 900
+_BLOCK_BYTES, _ITEM_BYTES, _ENTRY_BYTES = 14, 8, 900
 # What an answer counts for, as its text is not kept.
 _ANSWER_BYTES_PER_TOKEN = 4
 

@@ -147,7 +147,7 @@ def _here(start: Point, grown: Chain, edits: Edits, count: int, read: Elements) 
         elements=start.elements + count,
         chain=grown,
         blocks=len(grown),
-        splices=list(edits.splices),
+        splices=tuple(edits.splices),
         marks=edits.marks,
         ahead=None,
     )

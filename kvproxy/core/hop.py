@@ -315,7 +315,7 @@ def unpack(packed: Packed) -> Chain:
             packed.root,
             array("Q", packed.hashes),
             array("I", packed.text_bytes),
-            array("I", packed.segments),
+            array("I" if 2 * len(packed.segments) == len(packed.hashes) else "H", packed.segments),
             array("Q", packed.items),
         )
     except ValueError as error:

@@ -4,9 +4,12 @@ Digests are short: they tell a person what happened to a prompt, and decide noth
 """
 
 import re
+from collections.abc import Sequence
 from enum import IntEnum
 
 from xxhash import xxh3_64_intdigest
+
+from kvproxy.core.segments import Segment
 
 
 class Kind(IntEnum):
@@ -42,15 +45,23 @@ _NAMES = re.compile(
 )
 
 
-def item(data: bytes, text_start: int) -> int:
-    """`data` of a segment whose text begins at `text_start`."""
-    kind = _KINDS.get(data[: text_start - 1], _FRAME)
-    exact = xxh3_64_intdigest(data) & _EXACT_MASK
-    if kind != _SYSTEM:
-        return exact | kind
-    # Lengths at the end change with the text.
-    loose = xxh3_64_intdigest(_loosened(data[: data.rindex(b"\0")])) >> (64 - _LOOSE_BITS)
-    return exact | loose << _KIND_BITS | kind
+def items_of(segments: Sequence[Segment]) -> list[int]:
+    """One of each segment."""
+    kinds = [_KINDS.get(each.data[: each.text_start - 1], _FRAME) for each in segments]
+    items = [
+        xxh3_64_intdigest(each.data) & _EXACT_MASK | kind
+        for each, kind in zip(segments, kinds, strict=True)
+    ]
+    if _SYSTEM in kinds:
+        for index, (each, kind) in enumerate(zip(segments, kinds, strict=True)):
+            if kind == _SYSTEM:
+                items[index] |= _loose(each.data) << _KIND_BITS
+    return items
+
+
+def _loose(data: bytes) -> int:
+    """A digest that overlooks what looks volatile; lengths at the end change with the text."""
+    return xxh3_64_intdigest(_loosened(data[: data.rindex(b"\0")])) >> (64 - _LOOSE_BITS)
 
 
 def _loosened(text: bytes) -> bytes:

@@ -6,7 +6,7 @@ guesses were right, since a text can be read as JSON in one way only.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count
+from itertools import count, repeat
 from typing import Any, TypeVar
 
 import msgspec
@@ -54,7 +54,7 @@ class Stretch:
         return b"".join((b"[", memoryview(self._body)[self.start : self.end], b"]"))
 
 
-class _Later(Struct, frozen=True):
+class _Later(Struct, frozen=True, gc=False):
     """One element of a stretch."""
 
     stretch: Stretch
@@ -81,8 +81,8 @@ def decoded(
 ) -> Iterable[tuple[T, Located]]:
     """Each element with its place. Raises msgspec.DecodeError."""
     if isinstance(elements, Stretch):
-        stretch = elements
-        return zip(stretch.take(many), (_Later(stretch, n) for n in count()), strict=False)
+        later = map(_Later, repeat(elements), count())
+        return zip(elements.take(many), later, strict=False)
     return zip(map(one.decode, [each.raw for each in elements]), elements, strict=True)
 
 

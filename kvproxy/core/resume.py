@@ -7,6 +7,7 @@ session id: each is filed under a hash of the bytes that end at its largest powe
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ class Point(Struct, frozen=True):
     head: bytes
     chain: Chain
     blocks: int
-    splices: list[Splice]
+    splices: Sequence[Splice]
     marks: Marks = NO_MARKS
     key: bytes = b""
     ahead: "Point | None" = None

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-_SORTED = msgspec.json.Encoder(order="sorted")
+# Compact JSON with sorted keys; numbers keep their form (1 and 1.0 differ), text is exact.
+sorted_json = msgspec.json.Encoder(order="sorted").encode
 
 # What a segment of a usual role begins with.
 ROLES = {
-    role: _SORTED.encode(role) + b"\0"
+    role: sorted_json(role) + b"\0"
     for role in ("system", "developer", "tools", "user", "assistant", "tool")
 }
 
@@ -30,11 +31,6 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     text_bytes: int
 
 
-def sorted_json(value: object) -> bytes:
-    """Compact JSON with sorted keys; numbers keep their form (1 and 1.0 differ), text is exact."""
-    return _SORTED.encode(value)
-
-
 def plain(role: str, text: bytes) -> Segment:
     """segment(role, [text], [1, None, None]), which most messages are, for one of ROLES."""
     head, size = ROLES[role], len(text)
@@ -43,9 +39,9 @@ def plain(role: str, text: bytes) -> Segment:
 
 def segment(opening: object, texts: Sequence[bytes], closing: object = None) -> Segment:
     """`opening` is known before the text (a role), `closing` is everything else that matters."""
-    lengths = [len(text) for text in texts]
+    head = ROLES.get(opening) if isinstance(opening, str) else None
+    if head is None:
+        head = sorted_json(opening) + b"\0"
     text = b"\0".join(texts)
-    role = ROLES.get(opening) if isinstance(opening, str) else None
-    head = role or sorted_json(opening) + b"\0"
-    data = b"".join((head, text, b"\0", sorted_json([closing, lengths])))
-    return Segment(data, len(head), len(text))
+    end = sorted_json([closing, list(map(len, texts))])
+    return Segment(b"".join((head, text, b"\0", end)), len(head), len(text))

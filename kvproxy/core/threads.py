@@ -14,7 +14,7 @@ from kvproxy.core.lru import ByteLru
 from kvproxy.core.types import Chain, Identity
 
 _THREADS_MAX = 16
-_BLOCK_BYTES, _ITEM_BYTES, _THREAD_BYTES, _SESSION_BYTES = 16, 8, 550, 450
+_BLOCK_BYTES, _ITEM_BYTES, _THREAD_BYTES, _SESSION_BYTES = 14, 8, 550, 450
 
 _SessionKey = tuple[str, str]
 

@@ -173,7 +173,7 @@ class TurnReader:
             place = (lead.start, lead.end) if lead is not None else None
             blocks = len(chain)
             start = Point(
-                *(0, 0, b"", head.skip, 0, before, place, head.meaning, chain, blocks, []),
+                *(0, 0, b"", head.skip, 0, before, place, head.meaning, chain, blocks, ()),
                 key=named.key,
             )
             if parts is not None:

@@ -49,16 +49,17 @@ class Chain(Struct, gc=False):
     """The byte chain of a prompt: parallel arrays, one entry a block.
 
     `hashes[i]` covers everything up to and including block i. `text_bytes[i]` and `segments[i]`
-    are cumulative measures up to the end of block i, from which tokens are estimated. `root` seeds
-    the first hash. `items` has one entry a segment: what it is and digests of it (core/items), so
-    that two prompts can be compared part by part without their bytes.
+    are cumulative measures up to the end of block i, from which tokens are estimated; segments take
+    two bytes each as long as they fit, since chains are most of what a conversation takes. `root`
+    seeds the first hash. `items` has one entry a segment: what it is and digests of it
+    (core/items), so that two prompts can be compared part by part without their bytes.
     """
 
     root: int = 0
 
     hashes: "array[int]" = field(default_factory=lambda: array("Q"))
     text_bytes: "array[int]" = field(default_factory=lambda: array("I"))
-    segments: "array[int]" = field(default_factory=lambda: array("I"))
+    segments: "array[int]" = field(default_factory=lambda: array("H"))
     items: "array[int]" = field(default_factory=lambda: array("Q"))
 
     def __len__(self) -> int:

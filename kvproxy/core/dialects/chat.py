@@ -5,8 +5,7 @@ content, tool calls and tool_call_id. Message key order, unknown members, nulls,
 white space in argument strings are invisible to the model, so they are invisible here.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -143,11 +142,7 @@ def _segment(given: _Message, element: Located, edits: Edits) -> Segment:
         edits.mark(given.cache_control, lambda: element)
     calls: Sequence[Call] = ()
     if given.tool_calls:
-        inside = Among(element, ("tool_calls",))
-        calls = [
-            _call(call, partial(inside.place, index, "function", "arguments"), edits)
-            for index, call in enumerate(given.tool_calls)
-        ]
+        calls = _calls(given.tool_calls, element, edits)
     return message(
         given.role,
         _content(given, element, edits),
@@ -188,12 +183,18 @@ def _content(given: _Message, element: Located, edits: Edits) -> list[bytes]:
     return parts(content, _TEXT_PARTS, where, element, edits)
 
 
-def _call(call: _ToolCall, where: Callable[[], Located | None], edits: Edits) -> Call:
+def _calls(calls: Sequence[_ToolCall], element: Located, edits: Edits) -> list[Call]:
     """Arguments are JSON inside a string."""
-    given = (call.function.arguments or "").encode()
-    canonical, forward, why = arguments(given, edits)
-    if forward != given:
-        span = where()
-        if span is not None:
-            edits.replace(span, msgspec.json.encode(forward.decode()), why)
-    return Call(call.id, call.function.name, canonical)
+    found = []
+    inside: Among | None = None
+    for index, call in enumerate(calls):
+        function = call.function
+        given = (function.arguments or "").encode()
+        canonical, forward, why = arguments(given, edits)
+        if forward != given:
+            inside = inside or Among(element, ("tool_calls",))
+            span = inside.place(index, "function", "arguments")
+            if span is not None:
+                edits.replace(span, msgspec.json.encode(forward.decode()), why)
+        found.append(Call(call.id, function.name, canonical))
+    return found

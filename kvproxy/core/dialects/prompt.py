@@ -6,7 +6,7 @@ conversation has the same chain whether it is sent as chat messages, Anthropic b
 
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -29,7 +29,7 @@ _WHERE = {
 Path = tuple[str | int, ...]
 
 
-class Call(NamedTuple):
+class Call(msgspec.Struct, frozen=True, gc=False):
     """A tool call; `arguments` in canonical form."""
 
     id: str | None
@@ -57,7 +57,7 @@ def message(
     if calls:
         closing.append([call.id for call in calls])
         for call in calls:
-            texts += [call.name.encode(), call.arguments]
+            texts += (call.name.encode(), call.arguments)
     return segment(role, texts, closing)
 
 

@@ -6,7 +6,7 @@ themselves in the client's. So only those two are ever spliced; what else a tool
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -20,7 +20,7 @@ _ANY = msgspec.json.Decoder()
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class Tool(NamedTuple):
+class Tool(msgspec.Struct, frozen=True):
     """`facts` in fixed order, the schema as it came, and facts `behind` it, as engines print them.
     A tool without a schema counts as a whole. `marks` are the cache marks of the tool and, where
     that is an object of its own, its function.
@@ -32,7 +32,7 @@ class Tool(NamedTuple):
     marks: Sequence[object] = ()
 
 
-class _Spelled(NamedTuple):
+class _Spelled(msgspec.Struct, frozen=True, gc=False):
     """`new` replaces the schema, or the whole tool where `whole`; None leaves it as it is."""
 
     canonical: bytes
@@ -79,7 +79,7 @@ def _spell(raw: bytes, tool: Tool, edits: Edits) -> _Spelled:
     canonical, forward = edits.value(raw, _ANY.decode(raw))
     if tool.facts:
         canonical = _ENCODE(tool.facts) + canonical
-    if any(fact is not None for fact in tool.behind):
+    if tool.behind.count(None) < len(tool.behind):
         canonical += _ENCODE(tool.behind)
     return _Spelled(canonical, None if forward == raw else forward, tool.schema is None)
 

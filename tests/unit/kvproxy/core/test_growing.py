@@ -11,6 +11,8 @@ from kvproxy.core.representatives import Representatives
 from kvproxy.core.resume import Point, ResumePoints
 from kvproxy.core.spans import Span, array_spans
 from kvproxy.core.types import Chain
+from tests.support.makers import make_reader
+from tests.support.memory import taken
 
 BLOCK_BYTES = 64
 NOTHING = Point(0, 0, b"", (0, 0), 0, {}, None, b"", Chain(), 0, [])
@@ -124,3 +126,26 @@ def test_a_list_in_parts_is_the_same_list() -> None:
     found = lists.points.find("scope", raw)
     assert found is not None
     assert (found.filed.elements, found.filed.offset) == (9, parts.middle.end)
+
+
+def conversation(number: int, messages: int) -> bytes:
+    """4 kB a message, of some 400 kB with a hundred of them; conversations begin alike."""
+    said = [{"role": "system", "content": "be brief " * 400}]
+    for index in range(messages):
+        role = "assistant" if index % 2 else "user"
+        said.append({"role": role, "content": f"{number} {index} ".ljust(4000, "x")})
+    return json.dumps({"model": "m", "messages": said}).encode()
+
+
+def test_a_conversation_of_400_kb_takes_12_kb() -> None:
+    """After any number of turns, on top of what all of them share."""
+    reader, count = make_reader(block_bytes=1024), 8
+
+    def have(first: int) -> None:
+        for number in range(first, first + count):
+            for messages in (90, 92, 98):
+                assert len(reader.read(Chat(), "", conversation(number, messages)).chain)
+
+    have(0)
+    _, bytes_ = taken(lambda: have(count))
+    assert bytes_ / count < 12_000

@@ -1,12 +1,13 @@
 import pytest
 
-from kvproxy.core.items import Kind, item, kind_of, loosely_equal
+from kvproxy.core.items import Kind, items_of, kind_of, loosely_equal
 from kvproxy.core.segments import segment
 
 
 def packed(opening: object, text: str) -> int:
     made = segment(opening, [text.encode()])
-    return item(made.data, made.text_start)
+    [item] = items_of([made])
+    return item
 
 
 @pytest.mark.parametrize(
