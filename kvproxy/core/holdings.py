@@ -74,7 +74,7 @@ class Holdings:
         """All sources are asked, also one that is not trusted: so it can win trust back."""
         sent = in_hbm if replica.dram is None else in_tiers
         match = sent(self._ruler, replica, prompt)
-        if not self.trust.trusts(replica.id, Source.HISTORY):
+        if self.trust.distrusted and not self.trust.trusts(replica.id, Source.HISTORY):
             match = Match(0, 0, by_history=match.tokens)
         if prompt.known is not None and replica.kv_events:
             match = self._with_events(replica, prompt, match, prompt.known)
@@ -133,8 +133,9 @@ class Holdings:
     def finished(self, request_id: str, replica: Replica, prompt_tokens: int) -> None:
         """It ended; its answer told how long the prompt was, or nothing did: 0."""
         self.chains.finished(request_id, prompt_tokens)
-        size = self.index.block_size(replica.id)
-        self._turned(self._prompts.finished(request_id, prompt_tokens, size or 1))
+        if replica.kv_events:
+            size = self.index.block_size(replica.id)
+            self._turned(self._prompts.finished(request_id, prompt_tokens, size or 1))
 
     def answered(
         self, replica: Replica, model: str, match: Match, chain: Chain, reported: int
