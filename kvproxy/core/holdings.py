@@ -83,7 +83,10 @@ class Holdings:
 
     def _known(self, chain: Chain) -> Known | None:
         anchor = self.chains.anchor(chain)
-        return None if anchor is None else Known(anchor, anchor.at.chain(anchor.answer_end))
+        if anchor is None:
+            return None
+        blocks = anchor.at.chain(anchor.answer_end)
+        return Known(anchor, blocks, [len(blocks)])
 
     def matches(self, replicas: Sequence[Replica], prompt: Prompt) -> list[Match]:
         """match() of each. Most replicas hold nothing of most prompts: nobody asks those."""
@@ -216,7 +219,9 @@ class Holdings:
 
     def _by_events(self, replica: Replica, prompt: Prompt, known: Known) -> Match:
         anchor, size = known.anchor, known.anchor.block_size
-        held = self.index.look_up(replica.id, known.blocks, size)
+        held = self.index.look_up(replica.id, known.blocks, size, known.ends[0])
+        if held.hbm < len(known.blocks):
+            known.ends[0] = held.hbm
         anchored = anchor.at.length
         echo = held.blocks * size if held.blocks > anchored else 0
         if echo and not prompt.repeats:

@@ -13,7 +13,7 @@ from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.eligible import eligible, usable
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
-from kvproxy.core.kept_answers import answer_kept, answer_room, keep_answer, whole
+from kvproxy.core.kept_answers import answer_room, keep, whole
 from kvproxy.core.kept_prompts import pin_prompt, write_through
 from kvproxy.core.lessons import Teach, learn, unsaid
 from kvproxy.core.life_cycle import Health
@@ -181,7 +181,7 @@ class Router:
         self.held.add(tokens, now)
         replica.held_tokens += tokens
         if replica.dram is not None:
-            write_through(self.ruler, replica.dram, identity.model, chain, now)
+            write_through(self.ruler, replica.dram, identity.model, chain, now, echo_rate=echo_rate)
         if identity.session:
             key, retention_s = self.key_of(identity), identity.retention_s
             before = self.bind(key, replica.id, tokens, now, retention_s)
@@ -314,9 +314,7 @@ class Router:
         replica.held_tokens -= placing.prompt_tokens
         hashes, retention_s = placing.chain.hashes, placing.identity.retention_s
         if usage is not None and hashes:
-            kept = answer_kept(usage, replica.block_size)
-            if kept:
-                keep_answer(replica.hbm, hashes[-1], kept, now, retention_s)
+            keep(replica, hashes[-1], usage, now, retention_s)
             replica.answered(answer_room(usage, replica.block_size))
         replica.hbm.release(placement.end, now, retention_s)
 

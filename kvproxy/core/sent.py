@@ -21,10 +21,15 @@ NOTHING_HELD = Match(0, 0, by_history=0)
 
 
 class Known(NamedTuple):
-    """The deepest anchor of a prompt, and the token blocks up to it and of the answer behind."""
+    """The deepest anchor of a prompt, and the token blocks up to it and of the answer behind.
+
+    `ends` has the number of blocks that the replica looked up last had of them, if not all: mostly
+    those of the text that many prompts begin with, so the next is likely to have as many.
+    """
 
     anchor: Anchor
     blocks: "array[int]"
+    ends: list[int]
 
 
 class Prompt(Struct, frozen=True):
@@ -68,11 +73,16 @@ def in_tiers(ruler: Ruler, replica: Replica, prompt: Prompt) -> Match:
     match, chain = in_hbm(ruler, replica, prompt), prompt.chain
     if replica.dram is None:
         return match
-    stored = replica.dram.match(chain.hashes)
-    if stored <= match.blocks:
+    hashes = chain.hashes
+    stored, answer = replica.dram.match(hashes), 0
+    if prompt.repeats and 0 < stored < len(hashes):
+        answer = kept_behind(replica.dram, hashes[stored - 1])
+    if stored < match.blocks or (stored == match.blocks and not answer):
         return match
-    reach = int(ruler.tokens_at(chain, stored, prompt.model))
-    tokens = max(match.tokens, whole_blocks(reach, prompt.tokens, _CHUNK_TOKENS))
+    held = int(ruler.tokens_at(chain, stored, prompt.model))
+    if answer:
+        held = whole(held, replica.block_size) + answer
+    tokens = max(match.tokens, whole_blocks(held, prompt.tokens, _CHUNK_TOKENS))
     dram = tokens - match.tokens
     return Match(stored if dram else match.blocks, tokens, dram=dram, by_history=tokens)
 

@@ -1,5 +1,6 @@
 import pytest
 
+from kvproxy.core.kept_answers import keep_answer
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
@@ -52,6 +53,23 @@ def test_a_second_tier_adds_what_it_holds_beyond_hbm() -> None:
     short = Match(10, alone.tokens, by_history=alone.tokens)
     no_chunk = Prompt("m", CHAIN, 255)
     assert in_tiers(ruler, replica, no_chunk) == short, "no chunk of it is whole"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_second_tier_has_the_answer_too_if_engines_find_those_again(again: bool) -> None:
+    """The prompt of the turn before is in both, its answer in one."""
+    replica, ruler = make_replica(), Ruler(10)
+    prompt = Prompt("m", CHAIN, 2000, repeats=again)
+    replica.dram = PrefixTree(10_000)
+    holding(replica.hbm, 20)
+    holding(replica.dram, 20)
+    keep_answer(replica.dram, CHAIN.hashes[19], 512, 0.0, 0.0)
+    match = in_tiers(ruler, replica, prompt)
+    alone = in_hbm(ruler, replica, prompt)
+    assert match.blocks == alone.blocks == 20
+    assert match.hbm == alone.tokens
+    held = int(ruler.tokens_at(CHAIN, 20, "m")) // 16 * 16 + 512
+    assert match.tokens == (held // 256 * 256 if again else alone.tokens)
 
 
 @pytest.mark.parametrize(
