@@ -153,7 +153,8 @@ class App:
         return self._upstream if self.tracing is None else self.tracing.sending(self._upstream)
 
     def _reader(self) -> Reader:
-        return build_reader(self.settings, self.spellings, pools=self.router.pools)
+        unprinted, pools = self.sources.unprinted, self.router.pools
+        return build_reader(self.settings, self.spellings, pools=pools, unprinted=unprinted)
 
     def _commands(self, *, trusted: bool) -> Command:
         find, reload, pools = self.live.conversations.find, self.reloader.reload, self.router.pools

@@ -35,6 +35,7 @@ from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Weights
 from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.turn import TurnReader
+from kvproxy.core.unprinted import Unprinted
 from kvproxy.core.volatile import BILLING_LINE, Action, Frozen, Rule, Volatile, Where
 from kvproxy.ops.decision_log import DecisionLog, LogLimits
 from kvproxy.ops.metrics import Metrics
@@ -218,9 +219,10 @@ def build_reader(
     kept: Representatives | None = None,
     frozen: Frozen | None = None,
     pools: Pools | None = None,
+    unprinted: Unprinted | None = None,
 ) -> Reader:
     """`kept` and `frozen` are first-seen values where those are not this process's alone; `pools`
-    says what names stand for."""
+    says what names stand for, `unprinted` what templates do not print."""
     asked = settings.canonical
     if kept is None:
         kept = Representatives(asked.representatives_max_bytes)
@@ -234,14 +236,19 @@ def build_reader(
     if asked.billing_line:
         rules.insert(0, BILLING_LINE)
     block_bytes, points = settings.blocks.block_bytes, settings.identify.max_sessions
-    preserving = Canonicaliser(Order.PRESERVE, Representatives(0))
+    preserving = Canonicaliser(Order.PRESERVE, Representatives(0), unprinted=unprinted)
     memory = ReadingMemory(settings.blocks.heads_max_bytes, settings.blocks.responses_max_bytes)
     plain = TurnReader(preserving, block_bytes, points, pools=pools, memory=memory)
     if not asked.enabled:
         return plain
     strips = asked.cache_control == "strip"
     acting = Canonicaliser(
-        Order(asked.order), kept, Volatile(rules, frozen), strips_marks=strips, echoes=asked.echo
+        Order(asked.order),
+        kept,
+        Volatile(rules, frozen),
+        strips_marks=strips,
+        echoes=asked.echo,
+        unprinted=unprinted,
     )
     reader = TurnReader(
         acting, block_bytes, points, asked.echo_max_bytes, pools=pools, memory=memory

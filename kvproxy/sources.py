@@ -15,6 +15,7 @@ from kvproxy.adapters.kv_discovery import KvDiscovery
 from kvproxy.adapters.kv_event_feed import FeedLimits, KvEventFeed
 from kvproxy.adapters.lmcache import LmcacheDirectory, LmcacheLimits
 from kvproxy.adapters.prompt_watch import Prompt, PromptWatch, Request, Tokenised
+from kvproxy.adapters.template_watch import TemplateWatch
 from kvproxy.adapters.tokenise import Tokenise
 from kvproxy.core.kv_sources import KvSource, of_ranks
 from kvproxy.core.replica import Replica
@@ -22,6 +23,7 @@ from kvproxy.core.router import Placing, Router
 from kvproxy.core.token_ids import FIELD, PATHS, can_ask
 from kvproxy.core.tokenise import salt_of
 from kvproxy.core.types import Chain
+from kvproxy.core.unprinted import Unprinted
 from kvproxy.ops.source_counters import Counted
 from kvproxy.proxy import Record
 from kvproxy.settings.model import Settings
@@ -71,6 +73,13 @@ class Sources:
         self._tokenise = Tokenise(settings.lmcache.timeout_s, api_keys, tls)
         self.local = _local(settings)
         self.fields = _fields(settings, router, api_keys)
+        self.unprinted = Unprinted(asking=settings.tokens.ask_templates)
+        self._templates = TemplateWatch(
+            router.replicas,
+            self.unprinted,
+            self._tokenise.tokens,
+            interval_s=settings.probe.interval_s,
+        )
         self._hosts = {replica.id: _host(replica) for replica in router.replicas}
         self.prompts = _prompts(
             settings, router, self.lmcache, self._tokenise, self._hosts, local=self.local
@@ -91,9 +100,11 @@ class Sources:
         if self.fields is not None:
             await self.fields.start()
         self.prompts.start()
+        await self._templates.start()
 
     async def close(self) -> None:
         await self.prompts.close()
+        await self._templates.close()
         await self._tokenise.close()
         if self.local is not None:
             self.local.close()

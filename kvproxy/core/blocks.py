@@ -10,7 +10,6 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from itertools import chain as chained
 from itertools import repeat
 from struct import Struct
 
@@ -24,6 +23,7 @@ from kvproxy.core.types import Chain
 FINE_TEXT_BYTES = 32 * 2**10
 _FINER = 8
 _SLICED_AT_ONCE = 64
+# So many segments can be counted in two bytes.
 _SHORT_MAX = 0xFFFF
 
 
@@ -46,22 +46,25 @@ def extend(
     seeds = iter(links)
     for segment in segments:
         data, last = segment.data, text + segment.text_bytes
-        # Where it begins, and below where it was cut, counted in the text of the whole prompt.
-        at = text - segment.text_start
-        if text < fine_text_bytes:
-            cuts = _fine_cuts(at, len(data), block_bytes, fine_bytes, fine_text_bytes)
-        else:
-            cuts = ((block_bytes, (len(data) - 1) // block_bytes),)
-        rest = 0
-        for cut_bytes, count in cuts:
-            if count > 0:
-                links += map(xxh3_64_intdigest, _pieces(data, rest, cut_bytes, count), seeds)
-                first, at = at + cut_bytes, at + count * cut_bytes
-                rest += count * cut_bytes
-                cut = range(first, at + 1, cut_bytes)
-                texts += cut if text <= first and at <= last else _within(cut, text, last)
-                numbers += [number] * count
-        links.append(xxh3_64_intdigest(data[rest:], next(seeds)))
+        # Where it begins, counted in the text of the whole prompt.
+        begin = text - segment.text_start
+        fine = fine_text_bytes - begin if text < fine_text_bytes else 0
+        done, size = 0, len(data) - 1
+        cut_bytes = fine_bytes if fine else block_bytes
+        while (count := (size - done) // cut_bytes) > 0:
+            count = min(count, _SLICED_AT_ONCE)
+            if done < fine:
+                count = min(count, -((done - fine) // fine_bytes))
+            links += map(xxh3_64_intdigest, _slicer(cut_bytes, count)(data, done), seeds)
+            first = begin + done + cut_bytes
+            done += count * cut_bytes
+            end = begin + done
+            cuts = range(first, end + 1, cut_bytes)
+            texts += cuts if text <= first and end <= last else _within(cuts, text, last)
+            numbers += [number] * count
+            if done >= fine:
+                cut_bytes = block_bytes
+        links.append(xxh3_64_intdigest(data[done:], next(seeds)))
         number += 1
         texts.append(last)
         numbers.append(number)
@@ -74,36 +77,15 @@ def extend(
     chain.items.fromlist(items_of(segments))
 
 
-def _fine_cuts(
-    begin: int, size: int, block_bytes: int, fine_bytes: int, fine_text_bytes: int
-) -> tuple[tuple[int, int], ...]:
-    """(bytes of each, how many) blocks of a segment that begins among the fine ones, but for its
-    last block."""
-    if begin + size <= fine_text_bytes:
-        return ((fine_bytes, (size - 1) // fine_bytes),)
-    # Those that begin before they end.
-    fine = min((size - 1) // fine_bytes, -((begin - fine_text_bytes) // fine_bytes))
-    return (fine_bytes, fine), (block_bytes, (size - 1 - fine * fine_bytes) // block_bytes)
-
-
 def _within(cuts: Sequence[int], text: int, last: int) -> list[int]:
     """No text before it begins, no more where it has ended."""
     low, high = bisect_left(cuts, text), bisect_right(cuts, last)
     return [*repeat(text, low), *cuts[low:high], *repeat(last, len(cuts) - high)]
 
 
-def _pieces(data: bytes, at: int, size: int, count: int) -> Iterable[bytes]:
-    """All at once, three times as fast as one by one."""
-    if count <= _SLICED_AT_ONCE:
-        return _slicer(size, count)(data, at)
-    return chained.from_iterable(
-        _slicer(size, min(_SLICED_AT_ONCE, count - done))(data, at + done * size)
-        for done in range(0, count, _SLICED_AT_ONCE)
-    )
-
-
 @lru_cache(1024)
 def _slicer(size: int, count: int) -> Callable[[bytes, int], tuple[bytes, ...]]:
+    """Slices all at once, three times as fast as one by one."""
     return Struct(f"{size}s" * count).unpack_from
 
 

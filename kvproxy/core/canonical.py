@@ -16,6 +16,7 @@ from kvproxy.core.representatives import Representatives
 from kvproxy.core.segments import sorted_json
 from kvproxy.core.spans import Located
 from kvproxy.core.types import Splice
+from kvproxy.core.unprinted import Unprinted
 from kvproxy.core.volatile import Volatile, Where
 
 _ANY = msgspec.json.Decoder()
@@ -49,12 +50,14 @@ class Canonicaliser:
         *,
         strips_marks: bool = False,
         echoes: bool = False,
+        unprinted: Unprinted | None = None,
     ) -> None:
         self.order = order
         self.strips_marks = strips_marks
         self.echoes = echoes and order is Order.FIRST_SEEN
         self.representatives = representatives
         self.volatile = volatile or Volatile()
+        self.unprinted = Unprinted() if unprinted is None else unprinted
         # Whose texts may change on their way.
         self.cleaned = frozenset(where for where in Where if self.volatile.touches(where))
 
@@ -63,7 +66,8 @@ class Canonicaliser:
         frozen."""
         session = whose.session if self.volatile.freezes else ""
         edition = self.representatives.edition(whose.tenant)
-        return f"{dialect}\0{whose.tenant}\0{session}\0{edition}"
+        printed = self.unprinted.edition
+        return f"{dialect}\0{whose.tenant}\0{session}\0{edition}\0{printed}"
 
     def edits(self, whose: Whose) -> "Edits":
         return Edits(self, whose)
@@ -91,6 +95,7 @@ class Edits:
     def __init__(self, canon: Canonicaliser, whose: Whose) -> None:
         self._canon = canon
         self._whose = whose
+        self.prints = canon.unprinted.prints
         self.cleaned = canon.cleaned
         self.marks = NO_MARKS
         self.splices: list[Splice] = []

@@ -76,7 +76,7 @@ def continuation_of(turn: Turn) -> "Continuation | None":
         if name not in _PLAIN and span.raw not in _ABSENT and not is_one:
             return None
     options = members.get("stream_options")
-    wanted = orjson.loads(options.raw) if options is not None else None
+    wanted = _value(options.raw) if options is not None else None
     if wanted and (not isinstance(wanted, dict) or not wanted.keys() <= {"include_usage"}):
         return None
     return Continuation(turn.dialect.name, bool(wanted and wanted.get("include_usage")))
@@ -184,7 +184,7 @@ class Continuation:
         said = array_spans(messages.raw, messages.start) if messages is not None else None
         if not said or messages is None:
             return None
-        last = orjson.loads(said[-1].raw)
+        last = _value(said[-1].raw)
         if not isinstance(last, dict) or last.get("role") == "assistant":
             return None
         new = b"," + orjson.dumps({"role": "assistant", "content": text})
@@ -275,3 +275,11 @@ def _as_prompt(members: Mapping[str, Span], text: str) -> list[Splice] | None:
         return None
     new = orjson.dumps(text)[1:]
     return [Splice(prompt.end - 1, prompt.end, new, "continuation")]
+
+
+def _value(raw: bytes) -> Any:
+    """Texts that nobody looked at may be no UTF-8; such a value stands for itself."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return raw

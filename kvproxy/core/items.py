@@ -47,15 +47,13 @@ _NAMES = re.compile(
 
 def items_of(segments: Sequence[Segment]) -> list[int]:
     """One of each segment."""
-    kinds = [_KINDS.get(each.data[: each.text_start - 1], _FRAME) for each in segments]
-    items = [
-        xxh3_64_intdigest(each.data) & _EXACT_MASK | kind
-        for each, kind in zip(segments, kinds, strict=True)
-    ]
-    if _SYSTEM in kinds:
-        for index, (each, kind) in enumerate(zip(segments, kinds, strict=True)):
-            if kind == _SYSTEM:
-                items[index] |= _loose(each.data) << _KIND_BITS
+    items = []
+    for each in segments:
+        data = each.data
+        kind = _KINDS.get(data[: each.text_start - 1], _FRAME)
+        if kind == _SYSTEM:
+            kind |= _loose(data) << _KIND_BITS
+        items.append(xxh3_64_intdigest(data) & _EXACT_MASK | kind)
     return items
 
 

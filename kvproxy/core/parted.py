@@ -1,8 +1,8 @@
 """A long body the first time it is read: in parts, so that its list is scanned once and not twice.
 
 Where an element begins is guessed from how the first one does, close to the list's start and to its
-end. What lies between is decoded as a whole; if all parts are JSON where they are used, then the
-guesses were right, since a text can be read as JSON in one way only.
+end. The list is decoded as a whole; if all parts are JSON where they are used, then the guesses
+were right, since a text can be read as JSON in one way only.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,9 +39,9 @@ class Stretch:
             assert self._spans is not None, "it was decoded as a list"
         return self._spans
 
-    def check(self, decoder: "msgspec.json.Decoder[list[Any]]") -> None:
-        """Raises msgspec.DecodeError."""
-        self._values = decoder.decode(self.text)
+    def keep(self, values: list[Any]) -> None:
+        """What they are, decoded, for whoever takes them."""
+        self._values = values
 
     def take(self, decoder: "msgspec.json.Decoder[list[T]]") -> list[T]:
         """The decoded ones, once: they are as large as the body. Raises msgspec.DecodeError."""
@@ -94,11 +94,22 @@ class Parted(Struct, frozen=True):
     middle: Stretch
     last: list[Span]
 
+    def check(self, growing: str, decoder: "msgspec.json.Decoder[list[Any]]") -> None:
+        """Decodes the list as a whole, without another copy of it, and keeps the middle. Raises
+        msgspec.DecodeError: the guesses were wrong, or it is no JSON.
+
+        If it is JSON from its bracket to the one that the end was read up to, then so many elements
+        as were read of its end stand there: the first quotation mark behind where they begin is the
+        one of their first key, which no text can end with, and they close one list and no more.
+        """
+        values = decoder.decode(self.members[growing].raw)
+        self.middle.keep(values[len(self.opening) : len(values) - len(self.last)])
+
 
 def parted(body: bytes, growing: str, begins: bytes, last_elements: int) -> Parted | None:
     """`begins` is what an element begins with, and nothing inside it. None where that does not go.
 
-    The middle is not looked at: what decodes it finds out whether it is JSON.
+    The middle is not looked at: check() finds out whether it is JSON.
     """
     start = list_begins(body, growing)
     if start is None or not begins:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
+from msgspec.structs import replace
 
 from kvproxy.core.canonical import ARGUMENTS, TEXT, Canonicaliser, Whose
 from kvproxy.core.continued import Continued
@@ -19,7 +20,7 @@ from kvproxy.core.growing import REREAD_ELEMENTS, Growing, Grown, Reading
 from kvproxy.core.heads import READING_MEMORY, Head, Heads, ReadingMemory
 from kvproxy.core.layout import NOWHERE, Layout
 from kvproxy.core.marks import NO_MARKS, Marks, of_members
-from kvproxy.core.members import continued, elements_of, present
+from kvproxy.core.members import continued, elements_of, present, written_plainly
 from kvproxy.core.naming import Named, Naming
 from kvproxy.core.parted import Parted, parted
 from kvproxy.core.pools import Pools
@@ -129,7 +130,7 @@ class TurnReader:
             if parts is not None:
                 # What is no JSON, or not understood, is told by reading it the other way.
                 with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                    parts.middle.check(listing)
+                    parts.check(name, listing)
                     return self._read_members(reading, parts.members, parts.opening, parts)
         fused = body_spans(body, name) if name and len(body) > _FUSED_BYTES else None
         members = fused[0] if fused is not None else object_spans(body)
@@ -198,14 +199,23 @@ class TurnReader:
         return _turn(reading, members, named, head, grown)
 
     def _unread(self, reading: Reading) -> Turn:
-        """JSON whose layout has no spans: only what placement needs is looked at."""
+        """JSON whose layout has no spans: it is looked at, and forwarded as it is."""
         value = msgspec.json.decode(reading.body)
         if not isinstance(value, dict):
             raise ProxyError("invalid_body", "The body must be a JSON object.")
         model = value.get("model")
         named = self._naming.unread(model if isinstance(model, str) else "")
         stream = value.get("stream") is True
-        return Turn(reading.dialect, named.model, stream, {}, Chain(), [], 0, sent=named.sent)
+        chain = self._plain_chain(reading, named.model)
+        return Turn(reading.dialect, named.model, stream, {}, chain, [], 0, sent=named.sent)
+
+    def _plain_chain(self, reading: Reading, model: str) -> Chain:
+        """Of the same members, written plainly; empty where that would be forwarded otherwise."""
+        plain = written_plainly(reading.body)
+        if object_spans(plain) is None:
+            return Chain()
+        turn = self._read_all(replace(reading, body=plain))
+        return turn.chain if turn.model == model and not turn.splices else Chain()
 
     def _resume(self, reading: Reading, begun: Begun) -> Turn | None:
         """None where the point does not carry over after all: then everything is read."""

@@ -35,3 +35,11 @@ class TokensSettings(BaseModel):
         description="Memory for tokens of conversations that are tokenised here, 4 bytes a token: "
         "the next turn goes on behind them. Raise it with identify.max_sessions.",
     )
+    ask_templates: bool = Field(
+        default=False,
+        description="true asks each replica's /tokenize, as it comes, what its chat template "
+        "prints of names, ids of tool calls, earlier reasoning and a developer's role, and of "
+        "template arguments when a request first has them: what none prints is no difference "
+        "between two prompts. Worth it where clients change such things between turns. Not with "
+        "several workers.",
+    )

@@ -47,7 +47,6 @@ class Link(Passage):
         self._received: list[tuple[bytes, bytes]] = []
         self._keeps = False
         self._to_the_end = False
-        self._over = False
         self._tunnels = self.tunnelled = False
         self._hold_back: Callable[[bool], None] | None = None
         # llhttp adds to the parts without a call of ours.

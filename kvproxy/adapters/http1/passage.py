@@ -22,8 +22,8 @@ class Passage(asyncio.Protocol):
 
     # Together in memory, unlike what an instance's dictionary holds.
     __slots__ = (
-        *("_feed", "_heard_at", "_idle_timeout_s", "_loop", "_parts", "_paused", "_stirred"),
-        *("_stream", "_take", "_transport", "_write", "deadline"),
+        *("_feed", "_heard_at", "_idle_timeout_s", "_loop", "_over", "_parts", "_paused"),
+        *("_stirred", "_stream", "_take", "_transport", "_write", "deadline"),
     )
 
     def __init__(self, idle_timeout_s: float) -> None:
@@ -36,7 +36,7 @@ class Passage(asyncio.Protocol):
         self._feed: Feed | None = None
         self._stream: Stream | None = None
         self._write: Callable[[bytes], object] | None = None
-        self._paused = self._stirred = False
+        self._over = self._paused = self._stirred = False
         self._heard_at = 0.0
 
     def _hear(self, data: bytes) -> None:
@@ -90,7 +90,7 @@ class Passage(asyncio.Protocol):
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
             stream = feed(data)
-            if stream is not None:
+            if stream is not None and not self._over:
                 self._flow(stream)
 
     def _flow(self, stream: Stream) -> None:

@@ -19,6 +19,7 @@ from kvproxy.core.dialects.prompt import (
     arguments,
     cleaned,
     frame,
+    led,
     message,
     parts,
     text_where,
@@ -99,10 +100,10 @@ class Chat(OpenAiErrors):
 
     def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
         if name == "messages":
-            return self.items([member], edits)[0]
+            return led(self.items([member], edits)[0], edits)
         if name == "tools":
             return tools(member, _declared(member), ("function", "parameters"), edits)
-        return frame(name, member)
+        return frame(name, member, edits)
 
     def leads(self, element: Span) -> bool:
         try:
@@ -150,6 +151,7 @@ def _segment(given: _Message, element: Located, edits: Edits) -> Segment:
         tool_call_id=given.tool_call_id,
         reasoning=given.reasoning or given.reasoning_content,
         calls=calls,
+        edits=edits,
     )
 
 

@@ -26,7 +26,7 @@ class Completions(OpenAiErrors):
 
     def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
         if name != "prompt":
-            return frame(name, member)
+            return frame(name, member, edits)
         try:
             prompt = _PROMPT.decode(member.raw)
         except msgspec.ValidationError as error:

@@ -25,11 +25,13 @@ from kvproxy.core.dialects.prompt import (
     media,
     message,
     text_where,
+    valued,
 )
 from kvproxy.core.dialects.tools import Tool, tools
 from kvproxy.core.parted import Elements, decoded
-from kvproxy.core.segments import Segment, segment
+from kvproxy.core.segments import Segment
 from kvproxy.core.spans import Located, Span
+from kvproxy.core.unprinted import EFFORT
 
 _NO_INPUT = msgspec.Raw(b"{}")
 
@@ -100,7 +102,7 @@ class Messages(AnthropicErrors):
                 return _system(member, edits)
             if name == "tools":
                 return tools(member, _declared(member), ("input_schema",), edits)
-            return _frame(name, member)
+            return _frame(name, member, edits)
         except msgspec.ValidationError as error:
             raise UnknownShapeError(f"{name}: {error}") from error
 
@@ -144,17 +146,17 @@ def _texts(
     return texts
 
 
-def _frame(name: str, member: Span) -> list[Segment]:
+def _frame(name: str, member: Span, edits: Edits) -> list[Segment]:
     """Switched-off thinking and effort reach a template as its reasoning effort."""
     if member.raw in NOTHING:
         return []
     if name == "thinking":
         off = _THINKING.decode(member.raw).type == "disabled"
-        return [segment(["reasoning_effort", "none"], [])] if off else []
+        return valued(EFFORT, "none", edits) if off else []
     if name == "output_config":
         effort = _OUTPUT_CONFIG.decode(member.raw).effort
-        return [segment(["reasoning_effort", effort], [])] if effort else []
-    return frame(name, member)
+        return valued(EFFORT, effort, edits) if effort else []
+    return frame(name, member, edits)
 
 
 def _declared(member: Span) -> list[Tool] | None:
@@ -196,22 +198,23 @@ def _blocks(
         elif block.type == "tool_use":
             calls.append(_call(block, partial(inside.place, index, "input"), edits))
         elif block.type == "tool_result" and role == "user":
-            results.append(_result(block))
+            results.append(_result(block, edits))
         elif block.type not in ("redacted_thinking", "tool_reference"):
             contents.append(media([block.type, block.source, block.content, block.tool]))
     if contents or role != "user":
-        results.append(message(role, contents, reasoning=thinking, calls=calls))
+        results.append(message(role, contents, reasoning=thinking, calls=calls, edits=edits))
     return results
 
 
-def _result(block: _Block) -> Segment:
+def _result(block: _Block, edits: Edits) -> Segment:
     """Texts of a result are joined by line breaks, as the engine does."""
     if not isinstance(block.content, list):
-        return message("tool", [(block.content or "").encode()], tool_call_id=block.tool_use_id)
+        text = (block.content or "").encode()
+        return message("tool", [text], tool_call_id=block.tool_use_id, edits=edits)
     texts = [str(part.get("text", "")) for part in block.content if part.get("type") == "text"]
     others = [media(part) for part in block.content if part.get("type") != "text"]
     contents = ["\n".join(texts).encode(), *others]
-    return message("tool", contents, tool_call_id=block.tool_use_id)
+    return message("tool", contents, tool_call_id=block.tool_use_id, edits=edits)
 
 
 def _call(block: _Block, where: Callable[[], Located | None], edits: Edits) -> Call:

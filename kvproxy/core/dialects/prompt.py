@@ -14,6 +14,7 @@ from kvproxy.core.canonical import Edits
 from kvproxy.core.marks import NAME
 from kvproxy.core.segments import ROLES, Segment, plain, segment, sorted_json
 from kvproxy.core.spans import Located, Span, array_spans, object_spans
+from kvproxy.core.unprinted import ARGUMENTS, EFFORT, Trait, value_trait
 from kvproxy.core.volatile import Where
 
 _ANY = msgspec.json.Decoder()
@@ -45,7 +46,16 @@ def message(
     tool_call_id: str | None = None,
     reasoning: str | None = None,
     calls: Sequence[Call] = (),
+    edits: Edits | None = None,
 ) -> Segment:
+    """Without `edits` it is known to have nothing that templates may leave out."""
+    if edits is not None:
+        if name is not None and not edits.prints(Trait.NAMES):
+            name = None
+        if reasoning and not edits.prints(Trait.REASONING):
+            reasoning = None
+        if (calls or tool_call_id is not None) and not edits.prints(Trait.IDS):
+            tool_call_id, calls = None, [Call(None, call.name, call.arguments) for call in calls]
     bare = name is None and tool_call_id is None and not reasoning and not calls
     if bare and len(contents) == 1 and role in ROLES:
         return plain(role, contents[0])
@@ -61,9 +71,31 @@ def message(
     return segment(role, texts, closing)
 
 
-def frame(name: str, member: Span) -> list[Segment]:
+def frame(name: str, member: Span, edits: Edits | None = None) -> list[Segment]:
     """A member that changes the prompt without being text of it, such as template arguments."""
-    return [] if member.raw in NOTHING else [segment([name, _ANY.decode(member.raw)], [])]
+    return [] if member.raw in NOTHING else valued(name, _ANY.decode(member.raw), edits)
+
+
+def valued(name: str, value: object, edits: Edits | None) -> list[Segment]:
+    """As frame() of a member with this value."""
+    if edits is not None and name in (ARGUMENTS, EFFORT):
+        trait = value_trait(name, sorted_json(value))
+        if not edits.prints(trait):
+            return []
+    return [segment([name, value], [])]
+
+
+def led(segments: list[Segment], edits: Edits) -> list[Segment]:
+    """Of the message that leads a prompt: a developer's is a system text where templates print them
+    as one."""
+    head, system = ROLES["developer"], ROLES["system"]
+    if not segments or not segments[0].data.startswith(head):
+        return segments
+    if edits.prints(Trait.DEVELOPER):
+        return segments
+    first, *rest = segments
+    data, start = system + first.data[len(head) :], first.text_start - len(head) + len(system)
+    return [Segment(data, start, first.text_bytes), *rest]
 
 
 def media(part: object) -> bytes:

@@ -23,11 +23,13 @@ from kvproxy.core.dialects.prompt import (
     parts,
     place,
     text_where,
+    valued,
 )
 from kvproxy.core.dialects.tools import Tool, tools
 from kvproxy.core.parted import Elements
-from kvproxy.core.segments import Segment, segment
+from kvproxy.core.segments import Segment
 from kvproxy.core.spans import Span
+from kvproxy.core.unprinted import EFFORT
 from kvproxy.core.volatile import Where
 
 _TEXT_PARTS = ("input_text", "output_text", "text", "refusal", "reasoning_text", "summary_text")
@@ -102,8 +104,8 @@ class Responses(ResponsesErrors):
                 return tools(member, _declared(member), ("parameters",), edits)
             if name == "reasoning":
                 effort = _REASONING.decode(member.raw).effort
-                return [segment(["reasoning_effort", effort], [])] if effort else []
-            return frame(name, member)
+                return valued(EFFORT, effort, edits) if effort else []
+            return frame(name, member, edits)
         except msgspec.ValidationError as error:
             raise UnknownShapeError(f"{name}: {error}") from error
 
@@ -121,14 +123,16 @@ def _segments(element: Span, edits: Edits) -> list[Segment]:
         return [message("user", [_TEXT.decode(element.raw).encode()])]
     item = _item(element)
     if item.type in _CALLS:
-        return [message("assistant", [], calls=[_call(item, element, edits)])]
+        return [message("assistant", [], calls=[_call(item, element, edits)], edits=edits)]
     if item.type in _OUTPUTS:
-        return [message("tool", _content(item.output), tool_call_id=item.call_id)]
+        contents = _content(item.output)
+        return [message("tool", contents, tool_call_id=item.call_id, edits=edits)]
     if item.type == "reasoning":
         thought = _content(item.content) or [
             (part.text or "").encode() for part in item.summary or ()
         ]
-        return [message("assistant", [], reasoning=thought[0].decode() if thought else "")]
+        reasoning = thought[0].decode() if thought else ""
+        return [message("assistant", [], reasoning=reasoning, edits=edits)]
     if item.type == "message" and item.role:
         return [message(item.role, _message_content(item, element, edits))]
     return [message(item.type, [media(msgspec.json.decode(element.raw))])]

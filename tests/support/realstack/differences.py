@@ -16,8 +16,8 @@ Body = dict[str, Any]
 
 class Kind(Enum):
     """HEALED is another order that an engine prints and kvproxy puts right. UNSEEN never reaches
-    the prompt. SEEN changes it. TEMPLATE is printed by some templates, though not by this one, so
-    that nothing may be promised; nor of a body that is not read. REFUSED is no request."""
+    the prompt. SEEN changes it. TEMPLATE is printed by some templates, though not by this one: that
+    has to be found out. REFUSED is no request."""
 
     HEALED = 1
     UNSEEN = 2
@@ -204,7 +204,7 @@ DIFFERENCES = [
         ("response format", U, lambda b: b.update(response_format={"type": "json_object"})),
         (
             "a member twice",
-            T,
+            U,
             lambda b: b.update(raw=lambda v: b'{"model":"zzz",' + json.dumps(v).encode()[1:]),
         ),
     )

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
 from kvproxy.core.blocks import extend, root
+from kvproxy.core.hop import pack, unpack
 from kvproxy.core.segments import Segment
 from kvproxy.core.types import Chain
 
@@ -115,3 +116,12 @@ def test_chains_of_different_roots_share_no_block() -> None:
     for chain in (one, other):
         extend(chain, [Segment(b"x" * 100, 0, 100)], 10)
     assert set(one.hashes).isdisjoint(other.hashes)
+
+
+def test_more_segments_than_two_bytes_count() -> None:
+    chain, segments = Chain(), [Segment(b"x", 0, 1)] * 40_000
+    extend(chain, segments, 10)
+    assert chain.segments.typecode == "H"
+    extend(chain, segments, 10)
+    assert list(chain.segments) == list(range(1, 80_001))
+    assert unpack(pack(chain)) == chain.until(80_000) == chain

@@ -74,6 +74,17 @@ def test_everything_else_may_not(more: dict[str, Any]) -> None:
     assert flow(body=CHAT | more) is None
 
 
+def test_bodies_with_texts_that_are_no_utf_8_do_not_go_on() -> None:
+    said = b'[{"role":"user","content":"a"}]'
+    raw = b'{"model":"m","stream":true,"stream_options":{"a":"\xff"},"messages":%b}' % said
+    assert continuation_of(make_reader().read(BY_NAME["chat"], "", raw)) is None
+    raw = b'{"model":"m","stream":true,"messages":["\xff"]}'
+    made = continuation_of(make_reader().read(BY_NAME["chat"], "", raw))
+    assert made is not None
+    made.feed(chunk("said"))
+    assert made.resume(BROKE, raw) is None
+
+
 @pytest.mark.parametrize("dialect", ["messages", "responses"])
 def test_nor_other_dialects(dialect: str) -> None:
     assert flow(dialect, CHAT | {"input": "x"}) is None

@@ -148,4 +148,5 @@ def test_a_conversation_of_400_kb_takes_12_kb() -> None:
 
     have(0)
     _, bytes_ = taken(lambda: have(count))
+    print(f"{bytes_ / count:,.0f} bytes of state for {len(conversation(0, 98)):,} of prompt")
     assert bytes_ / count < 12_000

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvproxy.core import turn
@@ -38,7 +38,7 @@ def test_parts_are_those_of_the_body(
     if parts is None:
         return
     try:
-        parts.middle.check(ANY)
+        parts.check("messages", ANY)
     except msgspec.DecodeError:
         return
     members = object_spans(body)
@@ -58,7 +58,7 @@ def test_ordinary_bodies_have_parts(marks: tuple[str, str]) -> None:
     assert list(parts.members) == list(value)
     assert (len(parts.opening), len(list(parts.middle)), len(parts.last)) == (2, 4, 3)
     stretch, one = parts.middle, msgspec.json.Decoder(dict[str, str])
-    stretch.check(ANY)
+    parts.check("messages", ANY)
     pairs = list(decoded(stretch, one, msgspec.json.Decoder(list[dict[str, str]])))
     assert [each for each, _ in pairs] == said[2:6]
     spans = stretch.spans
@@ -77,12 +77,37 @@ def test_what_has_no_parts(body: bytes) -> None:
     assert parted(body, "messages", BEGINS, 3) is None
 
 
-def test_what_lies_between_is_checked_by_decoding_it() -> None:
+def test_what_lies_between_is_decoded_when_it_is_taken() -> None:
     stretch = Stretch(b'[1, "a", 2]', 1, 10)
     with pytest.raises(msgspec.ValidationError):
-        stretch.check(msgspec.json.Decoder(list[int]))
+        stretch.take(msgspec.json.Decoder(list[int]))
+    assert stretch.take(ANY) == [1, "a", 2]
+    stretch.keep(["known"])
+    assert (stretch.take(ANY), stretch.take(ANY)) == (["known"], [1, "a", 2])
     with pytest.raises(msgspec.DecodeError):
-        Stretch(b"[1, ]", 1, 4).check(ANY)
+        Stretch(b"[1, ]", 1, 4).take(ANY)
+
+
+TOKENS = [b'"', b"\\", b"[", b"]", b"{", b"}", b",", b":", b" ", b"1", b'"role"', b'"a":']
+PHRASES = [b'{"role":1}', b'{"role":1},', b'"x, ', b'{"role":[', b"]}", b'","', b'],"messages":[']
+
+
+@settings(max_examples=5 * settings().max_examples)
+@given(st.lists(st.sampled_from(TOKENS + PHRASES), max_size=9), st.integers(1, 3))
+def test_no_middle_misleads(middle: list[bytes], last: int) -> None:
+    """Whatever stands there, the ends are told as they are or not at all."""
+    said = [b'{"role":0}'] * 3, [b"".join(middle)], [b'{"role":9}'] * last
+    body = b'{"messages":[%b],"m":1}' % b",".join(b",".join(each) for each in said)
+    parts = parted(body, "messages", BEGINS, last)
+    if parts is None:
+        return
+    try:
+        parts.check("messages", ANY)
+    except msgspec.DecodeError:
+        return
+    members = object_spans(body)
+    assert members == parts.members
+    assert whole(parts) == array_spans(members["messages"].raw, members["messages"].start)
 
 
 def long_body(arguments: str, model: str = "m") -> bytes:

@@ -84,14 +84,25 @@ def test_a_changed_beginning_is_read_anew() -> None:
 
 
 def test_a_member_behind_the_list_that_stood_before_it_too() -> None:
-    """A repeated key: which one counts is the engine's business, so the body passes unread."""
+    """A repeated key: the last one counts, as engines read it, and the body passes untouched."""
     reader = make_reader()
     reader.read(CHAT, "", body(10))
+    plain = reader.read(CHAT, "", body(12).replace(b'"model":"m"', b'"model":"other"'))
     repeated = body(12)[:-1] + b',"model":"other"}'
     turn = reader.read(CHAT, "", repeated)
-    assert (turn.model, len(turn.chain), turn.splices) == ("other", 0, [])
+    assert (turn.model, turn.chain, turn.splices) == ("other", plain.chain, [])
+    assert turn.members == {}
     again = body(12)[:-1] + b',"messages":[]}'
-    assert len(reader.read(CHAT, "", again).chain) == 0
+    assert len(reader.read(CHAT, "", again).chain.items) == 2
+
+
+def test_keys_that_are_escaped_are_read_and_never_touched() -> None:
+    reader = make_reader()
+    plain = reader.read(CHAT, "", body(12))
+    odd = reader.read(CHAT, "", body(12).replace(b'"messages"', b'"m\\u0065ssages"'))
+    assert (odd.chain, odd.splices, odd.members) == (plain.chain, [], {})
+    # One that cannot be written plainly.
+    assert not len(reader.read(CHAT, "", body(12)[:-1] + b',"a\\"b":1}').chain)
 
 
 @pytest.mark.parametrize("cut", [1, 20, 200])

@@ -3,9 +3,11 @@ import json
 import pytest
 
 from kvproxy.core.canonical import Canonicaliser, Edits, Order, Whose
-from kvproxy.core.dialects.prompt import Call, arguments, frame, media, message, place
+from kvproxy.core.dialects.prompt import Call, arguments, frame, led, media, message, place
 from kvproxy.core.representatives import Representatives
+from kvproxy.core.segments import plain
 from kvproxy.core.spans import Span
+from kvproxy.core.unprinted import Trait, Unprinted
 
 
 def edits(kept: Representatives | None = None) -> Edits:
@@ -83,3 +85,52 @@ def test_places_lie_where_their_bytes_do() -> None:
 def test_no_place_where_the_layout_is_another(path: tuple[str | int, ...]) -> None:
     value = {"a": [1, {"b": {}}]}
     assert place(span(json.dumps(value).encode()), path) is None
+
+
+def without(*traits: str) -> Edits:
+    """Of an engine whose template does not print these."""
+    unprinted = Unprinted(asking=True)
+    for trait in traits:
+        unprinted.prints(trait)
+        unprinted.told("r", trait, printed=False)
+    unprinted.settle(["r"])
+    canon = Canonicaliser(Order.FIRST_SEEN, Representatives(2**20), unprinted=unprinted)
+    return canon.edits(Whose("", ""))
+
+
+def test_what_no_template_prints_is_no_part_of_a_message() -> None:
+    edits = without(Trait.NAMES, Trait.IDS, Trait.REASONING)
+    assert message("user", [b"a"], name="kim", edits=edits) == message("user", [b"a"])
+    result = message("tool", [b"a"], tool_call_id="call_1", edits=edits)
+    assert result == message("tool", [b"a"])
+    one, other = (
+        message("assistant", [b"a"], reasoning=why, calls=[Call(name, "f", b"{}")], edits=edits)
+        for why, name in (("so", "call_1"), (None, "call_2"))
+    )
+    assert one == other
+    assert one != message("assistant", [b"a"], calls=[Call(None, "g", b"{}")], edits=edits)
+
+
+def test_what_one_prints_is() -> None:
+    edits = without()
+    assert message("user", [b"a"], name="kim", edits=edits) != message("user", [b"a"])
+    assert message("tool", [b"a"], tool_call_id="c", edits=edits) != message("tool", [b"a"])
+    assert message("assistant", [b"a"], reasoning="so", edits=edits) != message("assistant", [b"a"])
+
+
+def test_template_arguments_count_unless_they_change_nothing() -> None:
+    thinking, effort = span(b'{"enable_thinking": false}'), span(b'"high"')
+    edits = without("chat_template_kwargs\0" + '{"enable_thinking":false}')
+    assert frame("chat_template_kwargs", thinking, edits) == []
+    assert len(frame("chat_template_kwargs", span(b'{"enable_thinking": true}'), edits)) == 1
+    assert len(frame("reasoning_effort", effort, edits)) == 1
+    assert frame("reasoning_effort", effort, without('reasoning_effort\0"high"')) == []
+
+
+def test_a_developers_text_leads_as_a_system_text_where_that_is_the_same() -> None:
+    developer, more = plain("developer", b"Be brief."), plain("user", b"a")
+    edits = without(Trait.DEVELOPER)
+    assert led([developer, more], edits) == [plain("system", b"Be brief."), more]
+    assert led([developer, more], without()) == [developer, more]
+    assert led([more, developer], edits) == [more, developer]
+    assert led([], edits) == []
