@@ -55,22 +55,24 @@ class LocalPlacer:
         first = not tried
         if first:
             self.retries.earn()
-            self._follow(record)
+            if record.previous:
+                self._follow(record)
         if record.pinned:
             tried |= self._others(record.pinned)
+        out = tried | barred if barred else tried
         turn, identity = record.turn, record.identity
         if turn is None or identity is None:
-            return self.router.place_anywhere(self.clock(), tried | barred, record.passing_model)
+            return self.router.place_anywhere(self.clock(), out, record.passing_model)
+        chain = turn.chain
         if first:
-            record.step = self.diagnosis.follow(identity, turn.chain)
-            record.stake = self.diagnosis.stake(identity, turn.chain, record.step)
-            if record.step is not None and record.step.cause is Cause.COMPACTION:
+            step = record.step = self.diagnosis.follow(identity, chain)
+            stake = record.stake = self.diagnosis.stake(identity, chain, step)
+            if stake is not None and stake.cause == Cause.COMPACTION:
                 # Most of its blocks are of no more use: it may as well go where there is room.
                 self.router.affinity.forget(self.router.key_of(identity))
             if self.peers is not None:
-                await self.peers.recall(identity, turn.chain)
-        out = tried | barred
-        ticket = Ticket(identity, turn.chain, self.clock(), out, priority_asked(record))
+                await self.peers.recall(identity, chain)
+        ticket = Ticket(identity, chain, self.clock(), out, priority_asked(record))
         ticket.request_id = record.exchange.request_id
         placement = await self.gate.admit(ticket)
         if self.peers is not None:
@@ -79,13 +81,12 @@ class LocalPlacer:
 
     def _follow(self, record: Record) -> None:
         """Where a conversation that goes on by the id of a response has to go."""
-        if record.previous:
-            kept = self.router.responses.find(record.previous, record.tenant)
-            record.pin = "unknown" if kept is None else "gone"
-            if kept is not None and self.router.usable("", self._others(kept.replica)):
-                record.pin, record.pinned = "held", kept.replica
-            if record.identity is not None:
-                record.identity = followed(record.identity, kept)
+        kept = self.router.responses.find(record.previous, record.tenant)
+        record.pin = "unknown" if kept is None else "gone"
+        if kept is not None and self.router.usable("", self._others(kept.replica)):
+            record.pin, record.pinned = "held", kept.replica
+        if record.identity is not None:
+            record.identity = followed(record.identity, kept)
 
     def _others(self, replica: str) -> frozenset[str]:
         return frozenset(each.id for each in self.router.replicas if each.id != replica)

@@ -86,20 +86,27 @@ class Admission:
         limits = self._limits
         if self.length or not limits.queue_max:
             return None
-        self._aim(ticket, now)
+        decided = self._decide(ticket, now, _NOBODY)
+        if not self._passes(ticket, decided, now):
+            ticket.aim(decided)
+            return None
+        return self._place(ticket, decided, now)
+
+    def _passes(self, ticket: Ticket, decided: Decided, now: float) -> bool:
+        """Whether it may go at once. Raises as enter() does."""
+        limits, replica, score = self._limits, decided.replica, decided.score
         if limits.ttft_slo_s != inf:
+            ticket.aim(decided)
             self._refuse_late(ticket)
-        replica, prefill_s = ticket.replica, ticket.score.prefill_s
-        assert replica is not None
         if replica.life.health is not Health.READY or limits.wait_max_s <= 0:
-            return None
-        if replica.load.queue_s(now) >= limits.backlog_s * replica.share(now):
-            return None
-        if limits.backlog_s != inf and prefill_s > limits.allowance.small_s:
-            allowance = self._allowance(replica, now)
-            if not allowance.permits(prefill_s, replica.pinned, now):
-                return None
-        return self._place(ticket, replica, now)
+            return False
+        # What was scored just now; the score of what is computed elsewhere has no queue in it.
+        queue_s = score.queue_s if ticket.answering is None else replica.load.queue_s(now)
+        if queue_s >= limits.backlog_s * replica.share(now):
+            return False
+        if limits.backlog_s == inf or score.prefill_s <= limits.allowance.small_s:
+            return True
+        return self._allowance(replica, now).permits(score.prefill_s, replica.pinned, now)
 
     def leave(self, ticket: Ticket) -> None:
         """A waiting request gave up."""
@@ -135,7 +142,7 @@ class Admission:
                     break
                 waiting.leave(ticket)
                 self.length -= 1
-                placed.append((ticket, self._place(ticket, replica, now)))
+                placed.append((ticket, self._place(ticket, ticket.aimed, now)))
         return placed
 
     def _has_room(self, replica: Replica, oldest: Ticket, now: float) -> bool:
@@ -152,15 +159,17 @@ class Admission:
         firsts = [line.oldest.entered_at for line in self._waiting.values() if line]
         return now - min(firsts, default=now)
 
-    def _place(self, ticket: Ticket, replica: Replica, now: float) -> Placement:
-        self._shares.charge(ticket.identity.tenant, ticket.score.prefill_s)
-        if self._limits.backlog_s != inf:
-            miss = max(1, ticket.prompt_tokens - ticket.match.tokens)
-            full = replica.hbm.size + miss > replica.hbm_tokens
-            harm_s = full and pushed_out_s(replica, miss, now, self._router.returns.chance)
+    def _place(self, ticket: Ticket, decided: Decided, now: float) -> Placement:
+        replica, match, tokens, score = decided
+        self._shares.charge(ticket.identity.tenant, score.prefill_s)
+        miss = max(1, tokens - match.tokens)
+        excess = replica.hbm.size + miss - replica.hbm_tokens
+        if excess > 0 and self._limits.backlog_s != inf:
+            chance = self._router.returns.chance
+            harm_s = pushed_out_s(replica, min(miss, excess), now, chance)
             if harm_s:
                 self._allowance(replica, now).spend(harm_s, now)
-        return self._router.reserve(_placing(ticket, now), now)
+        return self._router.reserve(_placing(ticket, decided, now), now)
 
     def _next(self, waiting: Line, replica: Replica, now: float) -> Ticket | None:
         """Whose turn it is on a replica that has room; None: nobody's until its allowance grows."""
@@ -209,22 +218,22 @@ class Admission:
 
     def _aim(self, ticket: Ticket, now: float) -> None:
         """Choose where to wait, counting those who would go first there."""
-        lines = self._waiting if self.length else _NOBODY
-        decided = self._router.at_home(ticket.identity, ticket.chain, now, ticket.exclude, lines)
+        ticket.aim(self._decide(ticket, now, self._waiting if self.length else _NOBODY))
+
+    def _decide(self, ticket: Ticket, now: float, lines: Mapping[str, Line]) -> Decided:
+        """Sets where the ticket is answered, if that is not where its work is."""
         ticket.answering = None
-        if decided is None:
-            decided = self._among_all(ticket, now, lines)
-        ticket.replica, ticket.match, ticket.prompt_tokens, ticket.score = decided
-        ticket.evicted_before = decided.replica.hbm.evicted
+        decided = self._router.at_home(ticket.identity, ticket.chain, now, ticket.exclude, lines)
+        return decided or self._among_all(ticket, now, lines)
 
     def _among_all(self, ticket: Ticket, now: float, lines: Mapping[str, Line]) -> Decided:
         """Where its work is: the turn may be answered elsewhere than where it is computed."""
         router, identity, chain = self._router, ticket.identity, ticket.chain
         lookup = router.look_up(identity, chain, now, ticket.exclude)
-        candidates, matches, tokens = lookup.candidates, lookup.matches, lookup.prompt_tokens
+        candidates, matches, tokens = lookup.candidates, lookup.matches, lookup.prompt.tokens
         asked = router.asked(lookup, now, lines)
         index, cost = router.choose(identity, chain, lookup, asked)
-        found = router.elsewhere(identity, chain, lookup, asked, Choice(index, cost, None))
+        found = router.elsewhere(identity, lookup, asked, Choice(index, cost, None))
         if found is None:
             return Decided(candidates[index], matches[index], tokens, cost)
         remote, at = found.remote, found.candidate
@@ -270,21 +279,13 @@ class Admission:
         return ticket.score.prefill_s / (1 + waited / self._limits.ageing_s)
 
 
-def _placing(ticket: Ticket, now: float) -> Placing:
-    assert ticket.replica is not None
-    replica, match, score, remote = ticket.replica, ticket.match, ticket.score, None
+def _placing(ticket: Ticket, decided: Decided, now: float) -> Placing:
+    (replica, match, tokens, score), remote = decided, None
     if ticket.answering is not None:
         replica, match, score, remote = ticket.answering
         if not remote.pulls:
-            remote = remote._replace(match=ticket.match, prefill_s=ticket.score.prefill_s)
+            remote = remote._replace(match=decided.match, prefill_s=decided.score.prefill_s)
+    waited_s, named = now - ticket.entered_at, ticket.request_id
     return Placing(
-        ticket.identity,
-        ticket.chain,
-        replica,
-        match,
-        ticket.prompt_tokens,
-        score,
-        ticket.request_id,
-        now - ticket.entered_at,
-        remote,
+        ticket.identity, ticket.chain, replica, match, tokens, score, named, waited_s, remote
     )

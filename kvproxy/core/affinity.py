@@ -2,6 +2,7 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from math import inf
 
 from msgspec import Struct
 
@@ -27,6 +28,8 @@ class Affinity:
         self.max_sessions = max_sessions
         self._idle_s = idle_s
         self._homes: OrderedDict[SessionKey, Home] = OrderedDict()
+        # Nobody was idle for too long before then.
+        self._due = inf
         self._sessions: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -54,13 +57,14 @@ class Affinity:
         homes[key] = Home(replica, now, prompt_tokens, retention_s)
         if before is None:
             sessions[replica] += 1
+            if len(homes) > self.max_sessions:
+                self._expire(now)
         elif before.replica != replica:
             sessions[before.replica] -= 1
             sessions[replica] += 1
-        # Whoever has just come lives, so somebody always does.
-        while len(homes) > self.max_sessions or not self._lives(next(iter(homes.values())), now):
-            _, oldest = homes.popitem(last=False)
-            sessions[oldest.replica] -= 1
+        if now > self._due:
+            self._expire(now)
+        self._due = min(self._due, now + self._idle_s)
         return before if before is not None and self._lives(before, now) else None
 
     def forget(self, key: SessionKey) -> None:
@@ -74,6 +78,15 @@ class Affinity:
 
     def sessions(self, replica: str) -> int:
         return self._sessions[replica]
+
+    def _expire(self, now: float) -> None:
+        """Whoever has just come lives, so somebody always does."""
+        homes = self._homes
+        while len(homes) > self.max_sessions or not self._lives(next(iter(homes.values())), now):
+            _, oldest = homes.popitem(last=False)
+            self._sessions[oldest.replica] -= 1
+        first = next(iter(homes.values()))
+        self._due = first.last_use + max(self._idle_s, first.retention_s)
 
     def _lives(self, home: Home, now: float) -> bool:
         idle_s = now - home.last_use

@@ -50,10 +50,8 @@ class Diagnosis:
         self._ruler = ruler
         self._threads = Threads(max_bytes)
         self.sessions = self._threads.__len__
-
-    def follow(self, identity: Identity, chain: Chain) -> Step | None:
-        """Before the turn is placed: where it belongs in its session."""
-        return self._threads.follow(identity, chain)
+        # Before the turn is placed: where it belongs in its session.
+        self.follow = self._threads.follow
 
     def went(self, identity: Identity, step: Step | None, replica: str) -> None:
         """The turn was answered by `replica`."""
@@ -65,13 +63,10 @@ class Diagnosis:
         if step is None or step.before is None or step.broke is None:
             return None
         before, model, broke = step.before.chain, identity.model, step.broke
-        whole = shared = self._tokens(before, len(before.hashes), model)
+        whole = shared = round(self._ruler.tokens_at(before, len(before.hashes), model))
         if broke.blocks < len(before.hashes):
-            shared = self._tokens(chain, broke.blocks, model)
+            shared = round(self._ruler.tokens_at(chain, broke.blocks, model))
         return Stake(step.cause or "", broke.segment, whole, shared, step.before.replica)
-
-    def _tokens(self, chain: Chain, blocks: int, model: str) -> int:
-        return round(self._ruler.tokens_at(chain, blocks, model)) if blocks else 0
 
 
 def verdict(stake: Stake | None, turn: Turn, replica: str, usage: Usage | None) -> Verdict:

@@ -8,7 +8,6 @@ lies behind HBM is for LMCache's coordinator to say, where there is one.
 
 from array import array
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,31 +21,12 @@ from kvproxy.core.rank_standing import RankStanding
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
-from kvproxy.core.sent import NOTHING_HELD, Same, in_hbm, in_tiers, whole_blocks
+from kvproxy.core.sent import NOTHING_HELD, Known, Prompt, in_hbm, in_tiers, whole_blocks
 from kvproxy.core.silence import Silence
-from kvproxy.core.token_chain import Anchor, TokenChains
+from kvproxy.core.token_chain import TokenChains
 from kvproxy.core.trust import Change, Source, Trust, is_wrong
 from kvproxy.core.turn_begins import OpenPrompts, Turned
 from kvproxy.core.types import Chain, Tier
-
-
-class Known(NamedTuple):
-    """The deepest anchor of a prompt, and the token blocks up to it and of the answer behind.
-
-    `ends` has the number of blocks that the replica looked up last had of them, if not all: mostly
-    those of the text that many prompts begin with, so the next is likely to have as many.
-    """
-
-    anchor: Anchor
-    blocks: "array[int]"
-    ends: list[int]
-
-
-class Facts(NamedTuple):
-    """What is known of a prompt beside its byte chain, the same for every replica."""
-
-    known: Known | None
-    told: Told | None
 
 
 class Outcome(Struct, frozen=True, gc=False):
@@ -84,23 +64,22 @@ class Holdings:
         self._silence = Silence()
         self._prompts = OpenPrompts()
 
-    def facts(self, chain: Chain) -> Facts:
-        return Facts(self._known(chain), self.loadable.find(chain))
+    def prompt(self, model: str, chain: Chain) -> Prompt:
+        """To look for it, as it is known now."""
+        tokens = self._ruler.tokens_at(chain, len(chain.hashes), model)
+        told, repeats = self.loadable.find(chain), self.echo_rate.found_again(model)
+        return Prompt(model, chain, round(tokens), repeats, self._known(chain), told)
 
-    def match(
-        self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, facts: Facts
-    ) -> Match:
+    def match(self, replica: Replica, prompt: Prompt) -> Match:
         """All sources are asked, also one that is not trusted: so it can win trust back."""
-        known, told = facts
-        echo_rate = self.echo_rate
-        match = in_tiers(self._ruler, replica, model, chain, prompt_tokens, echo_rate=echo_rate)
-        if not self.trust.trusts(replica.id, Source.HISTORY):
+        sent = in_hbm if replica.dram is None else in_tiers
+        match = sent(self._ruler, replica, prompt)
+        if self.trust.distrusted and not self.trust.trusts(replica.id, Source.HISTORY):
             match = Match(0, 0, by_history=match.tokens)
-        if known is not None and replica.kv_events:
-            match = self._with_events(replica, model, match, prompt_tokens, known)
-        if told is None:
-            return match
-        return self._with_told(replica, match, prompt_tokens, told)
+        if prompt.known is not None and replica.kv_events:
+            match = self._with_events(replica, prompt, match, prompt.known)
+        told = prompt.told
+        return match if told is None else self._with_told(replica, match, prompt.tokens, told)
 
     def _known(self, chain: Chain) -> Known | None:
         anchor = self.chains.anchor(chain)
@@ -109,44 +88,26 @@ class Holdings:
         blocks = anchor.at.chain(anchor.answer_end)
         return Known(anchor, blocks, [len(blocks)])
 
-    def matches(
-        self,
-        replicas: Sequence[Replica],
-        model: str,
-        chain: Chain,
-        prompt_tokens: int,
-        facts: Facts,
-    ) -> list[Match]:
-        """match() of each. Where history alone can tell, what it says is worked out once for all
-        that hold the same: nothing, or the text that every prompt begins with."""
-        hashes, (known, told) = chain.hashes, facts
+    def matches(self, replicas: Sequence[Replica], prompt: Prompt) -> list[Match]:
+        """match() of each. Most replicas hold nothing of most prompts: nobody asks those."""
+        if prompt.told is not None or self.trust.distrusted:
+            return [self.match(replica, prompt) for replica in replicas]
+        hashes, announced, ruler = prompt.chain.hashes, prompt.known is not None, self._ruler
         first = hashes[0] if hashes else None
-        alone = told is None and not self.trust.distrusted
-        echo_rate, same = self.echo_rate, Same()
         found = []
         for replica in replicas:
-            if not alone or replica.dram is not None or (known is not None and replica.kv_events):
-                match = self.match(replica, model, chain, prompt_tokens, facts)
+            if replica.dram is not None or (announced and replica.kv_events):
+                match = self.match(replica, prompt)
             elif first in replica.hbm.beginnings:
-                match = in_hbm(
-                    self._ruler,
-                    replica,
-                    model,
-                    chain,
-                    prompt_tokens,
-                    echo_rate=echo_rate,
-                    same=same,
-                )
+                match = in_hbm(ruler, replica, prompt)
             else:
                 match = NOTHING_HELD
             found.append(match)
         return found
 
-    def _with_events(
-        self, replica: Replica, model: str, history: Match, prompt_tokens: int, known: Known
-    ) -> Match:
+    def _with_events(self, replica: Replica, prompt: Prompt, history: Match, known: Known) -> Match:
         """What the replica holds by its announcements, or by `history`."""
-        events = self._by_events(replica, model, prompt_tokens, known)
+        events = self._by_events(replica, prompt, known)
         has_say = self._has_say(replica, events, history, known)
         # What waits there evicts before this prompt's turn, or has and it was not announced yet:
         # history has counted that already.
@@ -175,8 +136,9 @@ class Holdings:
     def finished(self, request_id: str, replica: Replica, prompt_tokens: int) -> None:
         """It ended; its answer told how long the prompt was, or nothing did: 0."""
         self.chains.finished(request_id, prompt_tokens)
-        size = self.index.block_size(replica.id)
-        self._turned(self._prompts.finished(request_id, prompt_tokens, size or 1))
+        if replica.kv_events:
+            size = self.index.block_size(replica.id)
+            self._turned(self._prompts.finished(request_id, prompt_tokens, size or 1))
 
     def answered(
         self, replica: Replica, model: str, match: Match, chain: Chain, reported: int
@@ -255,16 +217,16 @@ class Holdings:
         if turned is not None:
             self._ruler.turned(turned)
 
-    def _by_events(self, replica: Replica, model: str, prompt_tokens: int, known: Known) -> Match:
+    def _by_events(self, replica: Replica, prompt: Prompt, known: Known) -> Match:
         anchor, size = known.anchor, known.anchor.block_size
         held = self.index.look_up(replica.id, known.blocks, size, known.ends[0])
         if held.hbm < len(known.blocks):
             known.ends[0] = held.hbm
         anchored = anchor.at.length
         echo = held.blocks * size if held.blocks > anchored else 0
-        if echo and not self.echo_rate.found_again(model):
+        if echo and not prompt.repeats:
             held = held.cut(anchored)
-        tokens = whole_blocks(held.blocks * size, prompt_tokens, size)
+        tokens = whole_blocks(held.blocks * size, prompt.tokens, size)
         hbm = min(held.hbm * size, tokens)
         dram = min(held.dram * size, tokens - hbm)
         whole = min(anchored, held.blocks)

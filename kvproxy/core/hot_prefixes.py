@@ -58,7 +58,9 @@ class HotPrefixes:
     def used(self, turn: Turn, path: str, body: bytes, now: float) -> None:
         """A prompt was answered; `body` is what was forwarded."""
         chain = turn.chain
-        segments = sum(count for _, count in turn.layout.parts)
+        if not chain.text_bytes or chain.text_bytes[-1] < _TEXT_BYTES_MIN:
+            return
+        segments = sum([count for _, count in turn.layout.parts])
         # The first block that completes the head, unless it goes beyond.
         blocks = bisect_left(chain.segments, segments)
         blocks += chain.segments[blocks : blocks + 1].count(segments)

@@ -24,8 +24,8 @@ def answer_room(usage: Usage, block_size: int) -> int:
 
 def answer_kept(usage: Usage, block_size: int) -> int:
     """Tokens of the blocks that an answer has filled; its last token was never computed with."""
-    filled = usage.prompt_tokens + max(0, usage.completion_tokens - 1)
-    return whole(filled, block_size) - whole(usage.prompt_tokens, block_size)
+    computed = max(0, usage.completion_tokens - 1)
+    return (usage.prompt_tokens % block_size + computed) // block_size * block_size
 
 
 def keep_answer(

@@ -72,12 +72,13 @@ class PrefillRate:
         points = sorted(self._long)
         third = len(points) // 3
         if third >= 2:
-            low, high = points[:third], points[-third:]
-            near, far = _median([x for x, _ in low]), _median([x for x, _ in high])
+            # They lie in the order of their contexts.
+            near, far = points[third // 2][0], points[third // 2 - third][0]
             if far >= _CONTEXT_RATIO_MIN * near:
-                rise = _median([y for _, y in high]) - _median([y for _, y in low])
-                self.s_per_tok2 = max(0.0, rise / (far - near))
-        linear = _median([y - self.s_per_tok2 * x for x, y in points])
+                low, high = [y for _, y in points[:third]], [y for _, y in points[-third:]]
+                self.s_per_tok2 = max(0.0, (_median(high) - _median(low)) / (far - near))
+        slope = self.s_per_tok2
+        linear = _median([y - slope * x for x, y in points])
         if linear > 0:
             self.s_per_tok = linear
         else:

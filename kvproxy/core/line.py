@@ -9,6 +9,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from kvproxy.core.disagg.choice import Remote
+from kvproxy.core.placement import Decided
 from kvproxy.core.replica import Replica
 from kvproxy.core.score import Match, Score
 from kvproxy.core.types import Chain, Identity
@@ -41,6 +42,16 @@ class Ticket(Struct, eq=False):
     evicted_before: int = 0
     request_id: str = ""
     answering: Answering | None = None
+
+    def aim(self, decided: Decided) -> None:
+        """It waits to be computed there."""
+        self.replica, self.match, self.prompt_tokens, self.score = decided
+        self.evicted_before = decided.replica.hbm.evicted
+
+    @property
+    def aimed(self) -> Decided:
+        assert self.replica is not None
+        return Decided(self.replica, self.match, self.prompt_tokens, self.score)
 
     @property
     def ttft_s(self) -> float:

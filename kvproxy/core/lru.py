@@ -40,8 +40,9 @@ class ByteLru(Generic[K, V]):
     def put(self, key: K, value: V, size_bytes: int) -> None:
         """Keep `value`; one that is larger than everything allowed is not kept."""
         entries = self._entries
-        if key in entries:
-            self.pop(key)
+        before = entries.pop(key, None)
+        if before is not None:
+            self.size_bytes -= before[1]
         if size_bytes > self._max_bytes:
             return
         entries[key] = (value, size_bytes)

@@ -14,6 +14,7 @@ from kvproxy.core.policies import PolicyName
 from kvproxy.core.prefix_tree import Run
 from kvproxy.core.replica import Replica
 from kvproxy.core.score import Match, Score
+from kvproxy.core.sent import Prompt
 from kvproxy.core.types import Chain, Identity
 
 
@@ -22,7 +23,7 @@ class Lookup(Struct, frozen=True):
 
     candidates: Sequence[Replica]
     matches: Sequence[Match]
-    prompt_tokens: int
+    prompt: Prompt
     home: Home | None
 
 

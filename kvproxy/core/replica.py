@@ -74,9 +74,12 @@ class Replica:
         """Answers under way take blocks too. One met at any time has grown to half its length on
         average, so half as many as they took lately are kept free for each: what was evicted for
         them counts as evicted. Half a block of those is the prompt's."""
-        answers = self.load.in_flight * max(0.0, (self.answer_tokens - self.block_size) / 2)
-        room = self.hbm_tokens - round(answers)
-        self.hbm.resize(max(0, room))
+        room, hbm = self.hbm_tokens, self.hbm
+        answer_tokens = (self.answer_tokens - self.block_size) / 2
+        if answer_tokens > 0:
+            room = max(0, room - round(self.load.in_flight * answer_tokens))
+        if room != hbm.capacity or hbm.size > room:
+            hbm.resize(room)
 
     def answered(self, tokens: int) -> None:
         """An answer of so many tokens has ended."""

@@ -5,6 +5,7 @@ minutes or an hour). That is a promise nobody is held to, so it is where belief 
 conversations with the same mark then do decides.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable
 
 # Chance, by the seconds since the last use and those for which it was wanted from then on.
@@ -18,7 +19,8 @@ _KEPT_PROMISE = 0.9
 
 _FORGET = 0.999
 _BUCKETS = 20
-_FIRST_S = 0.125
+# Where all but the last bucket end; what lies on an end is in the next one.
+_ENDS_S = tuple(0.125 * 2**bucket for bucket in range(_BUCKETS - 1))
 # Counts grow instead of fading until they are scaled down again, long before a float runs out.
 _WEIGHT_MAX = 2.0**40
 
@@ -43,22 +45,20 @@ class Gaps:
         self._forget()
 
     def returned(self, gap_s: float) -> None:
-        self._gaps[_bucket(gap_s)] += self._weight
+        self._gaps[bisect_right(_ENDS_S, gap_s)] += self._weight
         self._forget()
 
     def chance(self, idle_s: float) -> float:
-        # _bucket, spelt out: this is asked of the victim of every replica whose cache is full.
-        bucket = int(idle_s / _FIRST_S).bit_length() if idle_s > 0 else 0
-        chance = self._chances.get(bucket if bucket < _BUCKETS else _BUCKETS - 1)
+        bucket = bisect_right(_ENDS_S, idle_s)
+        chance = self._chances.get(bucket)
         if chance is None:
-            bucket = _bucket(idle_s)
             behind = self._behind(bucket)
             chance = self._chances[bucket] = behind / (behind + self._ends or 1.0)
         return chance
 
     def later(self, idle_s: float) -> tuple[float, float]:
         """(returns after more than `idle_s`, ends) that the chance is made of."""
-        return self._behind(_bucket(idle_s)) / self._weight, self._ends / self._weight
+        return self._behind(bisect_right(_ENDS_S, idle_s)) / self._weight, self._ends / self._weight
 
     def _behind(self, bucket: int) -> float:
         """Half of a bucket lies behind its middle."""
@@ -72,11 +72,6 @@ class Gaps:
             self._gaps = [gap / self._weight for gap in self._gaps]
             self._ends /= self._weight
             self._weight = 1.0
-
-
-def _bucket(gap_s: float) -> int:
-    doublings = int(gap_s / _FIRST_S).bit_length() if gap_s > 0 else 0
-    return doublings if doublings < _BUCKETS else _BUCKETS - 1
 
 
 class Returns:

@@ -5,6 +5,7 @@ look_up and score read; place reserves; first_token, finish and abort settle wha
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 
 from kvproxy.core.affinity import Affinity, Home, SessionKey
 from kvproxy.core.disagg.choice import Choice
@@ -50,7 +51,7 @@ class Router:
         weights: Weights,
         holdings: Holdings | None = None,
         seed: int = 0,
-        key_of: Callable[[Identity], SessionKey] = lambda identity: identity.key,
+        key_of: Callable[[Identity], SessionKey] = attrgetter("key"),
     ) -> None:
         self.replicas = list(replicas)
         self._by_id = {replica.id: replica for replica in replicas}
@@ -59,7 +60,7 @@ class Router:
         self.affinity = affinity
         self.ruler = ruler
         self.holdings = holdings or Holdings(ruler, PrefixIndex(2**26), TokenChains(2**24))
-        self.working_set = WorkingSet(affinity.max_sessions)
+        self.working_set = WorkingSet(affinity.max_sessions, living_s=_LIVE_S)
         self.returns = Returns()
         self.held = HeldTokens()
         self.disagg: Disagg | None = None
@@ -78,10 +79,9 @@ class Router:
         candidates = self._eligible(identity.model, exclude)
         if self.pins:
             candidates = self.pins.narrow(identity.session, self.key_of(identity), candidates)
-        prompt_tokens = round(self.ruler.tokens_at(chain, len(chain.hashes), identity.model))
-        facts, model = self.holdings.facts(chain), identity.model
-        matches = self.holdings.matches(candidates, model, chain, prompt_tokens, facts)
-        return Lookup(candidates, matches, prompt_tokens, self._home(identity, now))
+        prompt = self.holdings.prompt(identity.model, chain)
+        matches = self.holdings.matches(candidates, prompt)
+        return Lookup(candidates, matches, prompt, self._home(identity, now))
 
     def asked(
         self, lookup: Lookup, now: float, lines: Mapping[str, Ahead] = _NOBODY_WAITS
@@ -91,9 +91,9 @@ class Router:
         if home is not None and self._by_id.get(home) not in lookup.candidates:
             home = None
         # Only a new conversation asks for it.
-        committed = self.working_set.by_replica(_LIVE_S, now) if home is None else _NOTHING
+        committed = self.working_set.by_replica(now) if home is None else _NOTHING
         chance = self.returns.chance
-        return Asked(lookup.prompt_tokens, home, self._weights, now, chance, committed, lines)
+        return Asked(lookup.prompt.tokens, home, self._weights, now, chance, committed, lines)
 
     def choose(
         self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked
@@ -124,23 +124,23 @@ class Router:
     ) -> Decided | None:
         """The turn where its conversation lives, if it costs less there than moving alone would:
         then choose() would come to the same, whatever the others hold. None where it may not."""
-        home = self._home(identity, now)
+        home, model = self._home(identity, now), identity.model
         replica = self._by_id.get(home.replica) if home is not None else None
         if (
             replica is None
             or replica.life.health is not Health.READY
-            or not replica.serves(identity.model)
+            or not replica.serves(model)
             or replica.id in exclude
             or self.pins
             or self.disagg is not None
-            or self.policy_of(identity.model) is not PolicyName.SECONDS
+            or self.policy_of(model) is not PolicyName.SECONDS
         ):
             return None
-        match, tokens = self.match(replica, identity, chain)
-        chance = self.returns.chance
-        asked = Asked(tokens, replica.id, self._weights, now, chance, _NOTHING, lines)
+        prompt, weights = self.holdings.prompt(model, chain), self._weights
+        match, tokens = self.holdings.match(replica, prompt), prompt.tokens
+        asked = Asked(tokens, replica.id, weights, now, self.returns.chance, _NOTHING, lines)
         cost = score(asked, replica, match)
-        if cost.total_s + TIE_S >= self._weights.move_margin_s:
+        if cost.total_s + TIE_S >= weights.move_margin_s:
             return None
         self._sequence += 1
         return Decided(replica, match, tokens, cost)
@@ -155,7 +155,7 @@ class Router:
             return decided
         lookup = self.look_up(identity, chain, now, exclude)
         index, cost = self.choose(identity, chain, lookup, self.asked(lookup, now))
-        return Decided(lookup.candidates[index], lookup.matches[index], lookup.prompt_tokens, cost)
+        return Decided(lookup.candidates[index], lookup.matches[index], lookup.prompt.tokens, cost)
 
     def place(
         self, identity: Identity, chain: Chain, now: float, exclude: frozenset[str] = frozenset()
@@ -167,9 +167,8 @@ class Router:
 
     def match(self, replica: Replica, identity: Identity, chain: Chain) -> tuple[Match, int]:
         """What `replica` holds of the prompt now, and the prompt's estimated tokens."""
-        prompt_tokens = round(self.ruler.tokens_at(chain, len(chain.hashes), identity.model))
-        facts, model = self.holdings.facts(chain), identity.model
-        return self.holdings.match(replica, model, chain, prompt_tokens, facts), prompt_tokens
+        prompt = self.holdings.prompt(identity.model, chain)
+        return self.holdings.match(replica, prompt), prompt.tokens
 
     def reserve(self, placing: Placing, now: float) -> Placement:
         """Load, cache model and affinity change together; finish or abort settles it."""
@@ -184,16 +183,22 @@ class Router:
         if replica.dram is not None:
             write_through(self.ruler, replica.dram, identity.model, chain, now, echo_rate=echo_rate)
         if identity.session:
-            self._bind(identity, replica, tokens, now)
+            key, retention_s = self.key_of(identity), identity.retention_s
+            before = self.bind(key, replica.id, tokens, now, retention_s)
+            if before is None:
+                self.returns.began(retention_s)
+            else:
+                self.returns.returned(now - before.last_use, before.retention_s)
         if replica.kv_events:
             self.holdings.opened(placing.request_id, replica, chain, identity.model)
-        leg = placing.prefill_leg() if placing.remote is not None else None
-        prefill = self.reserve(leg, now) if leg is not None else None
+        prefill = None
+        if placing.remote is not None and (leg := placing.prefill_leg()) is not None:
+            prefill = self.reserve(leg, now)
         policy = self.policy_of(identity.model)
         return Placement(placing, replica, policy, hold, end, now, prefill, answer)
 
     def elsewhere(
-        self, identity: Identity, chain: Chain, lookup: Lookup, asked: Asked, whole: Choice
+        self, identity: Identity, lookup: Lookup, asked: Asked, whole: Choice
     ) -> Choice | None:
         """Where the prompt had better be computed or fetched elsewhere than it is answered; None
         where `whole`, the best plain placement, is as good or nothing can be moved."""
@@ -202,19 +207,10 @@ class Router:
             return None
         there = self.usable(identity.model)
         able = [r for r in there if r.peer is not None and r.role is not Role.DECODE]
-        facts, tokens = self.holdings.facts(chain), lookup.prompt_tokens
-        held = self.holdings.matches(able, identity.model, chain, tokens, facts)
+        held = self.holdings.matches(able, lookup.prompt)
         prefillers = list(zip(able, held, strict=True))
         choice = disagg.choose(asked, lookup.candidates, lookup.matches, prefillers, whole)
         return choice if choice.remote is not None else None
-
-    def _bind(self, identity: Identity, replica: Replica, tokens: int, now: float) -> None:
-        key, retention_s = self.key_of(identity), identity.retention_s
-        before = self.bind(key, replica.id, tokens, now, retention_s)
-        if before is None:
-            self.returns.began(retention_s)
-        else:
-            self.returns.returned(now - before.last_use, before.retention_s)
 
     def bind(
         self, key: SessionKey, replica: str, tokens: int, now: float, retention_s: float = 0.0
@@ -316,9 +312,9 @@ class Router:
         replica.make_room()
         self.held.add(-placing.prompt_tokens, now)
         replica.held_tokens -= placing.prompt_tokens
-        chain, retention_s = placing.chain, placing.identity.retention_s
-        if usage is not None and chain.hashes:
-            keep(replica, chain.end, usage, now, retention_s)
+        hashes, retention_s = placing.chain.hashes, placing.identity.retention_s
+        if usage is not None and hashes:
+            keep(replica, hashes[-1], usage, now, retention_s)
             replica.answered(answer_room(usage, replica.block_size))
         replica.hbm.release(placement.end, now, retention_s)
 

@@ -133,7 +133,7 @@ def cheapest(asked: Asked, candidates: Sequence[Replica], matches: Sequence[Matc
     """
     weights, prompt_tokens, home = asked.weights, asked.prompt_tokens, asked.home
     crowding, delay, now = weights.crowding, weights.delay, asked.now
-    committed, waiting = asked.committed.get, asked.lines.get
+    committed = asked.committed.get
     found: list[tuple[int, float]] = []
     bar, last, miss, load_s, slower = inf, None, 0, 0.0, False
     for index, replica, match in _home_first(candidates, matches, home):
@@ -152,8 +152,8 @@ def cheapest(asked: Asked, candidates: Sequence[Replica], matches: Sequence[Matc
             total_s += crowding * (rate.prefill_s(there) if bent else there * s_per_tok)
         elif home != replica.id:
             total_s += weights.move_margin_s
-        if total_s > bar:
-            continue
+            if total_s > bar:
+                continue
         load = replica.load
         if load.decoding:
             total_s += delay * prefill_s * load.decoding
@@ -162,15 +162,24 @@ def cheapest(asked: Asked, candidates: Sequence[Replica], matches: Sequence[Matc
         total_s += left_s if left_s > load.behind_s else load.behind_s  # noqa: FURB136
         if load.declines_until > now:
             total_s += load.declines_until - now
-        line = waiting(replica.id)
-        if line is not None:
-            total_s += line.ahead_s(prefill_s)
-        if total_s <= bar and replica.hbm.size + miss > replica.hbm_tokens:
-            total_s += pushed_out_s(replica, miss, now, asked.victim_worth)
         if total_s <= bar:
+            total_s = _all_of_it(asked, replica, miss, prefill_s, total_s)
             found.append((index, total_s))
             bar = min(bar, total_s + TIE_S)
     return sorted([index for index, total_s in found if total_s <= bar])
+
+
+def _all_of_it(
+    asked: Asked, replica: Replica, miss: int, prefill_s: float, total_s: float
+) -> float:
+    """`total_s` and what is longest to find: who waits there, and what would be pushed out."""
+    lines = asked.lines
+    if lines and (line := lines.get(replica.id)) is not None:
+        total_s += line.ahead_s(prefill_s)
+    excess = replica.hbm.size + miss - replica.hbm_tokens
+    if excess <= 0:
+        return total_s
+    return total_s + pushed_out_s(replica, min(miss, excess), asked.now, asked.victim_worth)
 
 
 def _home_first(
@@ -199,8 +208,9 @@ def score(asked: Asked, replica: Replica, match: Match) -> Score:
     queue_s = load.queue_s(asked.now)
     if asked.lines and (line := asked.lines.get(replica.id)) is not None:
         queue_s += line.ahead_s(prefill_s)
-    if replica.hbm.size + miss > replica.hbm_tokens:
-        eviction_s = pushed_out_s(replica, miss, asked.now, asked.victim_worth)
+    excess = replica.hbm.size + miss - replica.hbm_tokens
+    if excess > 0:
+        eviction_s = pushed_out_s(replica, min(miss, excess), asked.now, asked.victim_worth)
     return Score(
         queue_s,
         prefill_s,
@@ -228,15 +238,13 @@ def _miss_and_load(asked: Asked, replica: Replica, match: Match) -> tuple[int, f
     return miss, load_s
 
 
-def pushed_out_s(replica: Replica, miss: int, now: float, victim_worth: Worth) -> float:
-    """Expected recompute of the prefixes that `miss` new tokens push out of the cache."""
-    cache = replica.hbm
-    excess = cache.size + miss - replica.hbm_tokens
-    victim = cache.next_victim() if excess > 0 else None
+def pushed_out_s(replica: Replica, tokens: int, now: float, victim_worth: Worth) -> float:
+    """Expected recompute of the prefixes whose `tokens` have to leave the cache."""
+    victim = replica.hbm.next_victim()
     if victim is None:
         return 0.0
-    lost_s = replica.rate.prefill_s(min(miss, excess))
-    return victim_worth(now - victim.used_at, victim.retention_s) * lost_s
+    worth = victim_worth(now - victim.used_at, victim.retention_s)
+    return worth * replica.rate.prefill_s(tokens)
 
 
 def argmin(totals: Sequence[float]) -> list[int]:

@@ -1,75 +1,88 @@
 """How much of a prompt a replica holds by what was sent there: what its cache's model says."""
 
-from kvproxy.core.echo_rate import EchoRate
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct, field
+
 from kvproxy.core.kept_answers import kept_behind, whole
+from kvproxy.core.loadable import Told
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
+from kvproxy.core.token_chain import Anchor
 from kvproxy.core.types import Chain
+
+if TYPE_CHECKING:
+    from array import array
 
 # What LMCache stores and finds whole.
 _CHUNK_TOKENS = 256
 NOTHING_HELD = Match(0, 0, by_history=0)
 
-# Matches by blocks, whether others part there, block size and answer behind: what many replicas
-# have in common, as the text that every prompt begins with, is worked out once.
-Same = dict[tuple[int, bool, int, int], Match]
+
+class Known(NamedTuple):
+    """The deepest anchor of a prompt, and the token blocks up to it and of the answer behind.
+
+    `ends` has the number of blocks that the replica looked up last had of them, if not all: mostly
+    those of the text that many prompts begin with, so the next is likely to have as many.
+    """
+
+    anchor: Anchor
+    blocks: "array[int]"
+    ends: list[int]
 
 
-def in_hbm(
-    ruler: Ruler,
-    replica: Replica,
-    model: str,
-    chain: Chain,
-    prompt_tokens: int,
-    *,
-    echo_rate: EchoRate,
-    same: Same,
-) -> Match:
-    """`echo_rate` tells whether an answer that the prompt repeats is found again. `same` is of this
-    prompt."""
-    hashes, size = chain.hashes, replica.block_size
+class Prompt(Struct, frozen=True):
+    """A prompt that is looked for in caches, and all that is the same whichever is asked.
+
+    `repeats`: an answer that it repeats is found again. `known` and `told`: what announcements and
+    LMCache's coordinator say of it. `same`: matches by blocks, whether others part there, block
+    size and answer behind; what many replicas have in common is worked out once.
+    """
+
+    model: str
+    chain: Chain
+    tokens: int
+    repeats: bool = False
+    known: Known | None = None
+    told: Told | None = None
+    same: dict[tuple[int, bool, int, int], Match] = field(default_factory=dict)
+
+
+def in_hbm(ruler: Ruler, replica: Replica, prompt: Prompt) -> Match:
+    chain, hashes = prompt.chain, prompt.chain.hashes
     blocks, parts = replica.hbm.find(hashes)
     if not blocks:
         return NOTHING_HELD
-    answer = 0
-    if blocks < len(hashes) and echo_rate.found_again(model):
+    size, answer = replica.block_size, 0
+    if prompt.repeats and blocks < len(hashes):
         answer = kept_behind(replica.hbm, hashes[blocks - 1])
     key = (blocks, parts, size, answer)
-    match = same.get(key)
+    match = prompt.same.get(key)
     if match is None:
-        tokens = int(ruler.tokens_held(chain, blocks, model, parts=parts))
+        tokens = int(ruler.tokens_held(chain, blocks, prompt.model, parts=parts))
         # The answer begins in the block in which the prompt before ended.
         held = whole(tokens, size) + answer if answer else tokens
-        hbm = whole_blocks(held, prompt_tokens, size)
-        match = same[key] = Match(blocks, hbm, by_history=hbm)
+        hbm = whole_blocks(held, prompt.tokens, size)
+        match = prompt.same[key] = Match(blocks, hbm, by_history=hbm)
     return match
 
 
-def in_tiers(
-    ruler: Ruler,
-    replica: Replica,
-    model: str,
-    chain: Chain,
-    prompt_tokens: int,
-    *,
-    echo_rate: EchoRate,
-) -> Match:
+def in_tiers(ruler: Ruler, replica: Replica, prompt: Prompt) -> Match:
     """In HBM, and behind that in a second tier where there is one."""
-    match = in_hbm(ruler, replica, model, chain, prompt_tokens, echo_rate=echo_rate, same={})
+    match, chain = in_hbm(ruler, replica, prompt), prompt.chain
     if replica.dram is None:
         return match
     hashes = chain.hashes
     stored, answer = replica.dram.match(hashes), 0
-    if 0 < stored < len(hashes) and echo_rate.found_again(model):
+    if prompt.repeats and 0 < stored < len(hashes):
         answer = kept_behind(replica.dram, hashes[stored - 1])
     if stored < match.blocks or (stored == match.blocks and not answer):
         return match
-    held = int(ruler.tokens_at(chain, stored, model))
+    held = int(ruler.tokens_at(chain, stored, prompt.model))
     if answer:
         held = whole(held, replica.block_size) + answer
-    reach = whole_blocks(held, prompt_tokens, _CHUNK_TOKENS)
-    tokens = max(match.tokens, reach)
+    tokens = max(match.tokens, whole_blocks(held, prompt.tokens, _CHUNK_TOKENS))
     dram = tokens - match.tokens
     return Match(stored if dram else match.blocks, tokens, dram=dram, by_history=tokens)
 

@@ -57,7 +57,7 @@ class Threads:
         if not identity.session or not len(chain.hashes):
             return None
         key = (identity.tenant, identity.session)
-        threads = self._sessions.get(key) or []
+        threads = self._sessions.pop(key) or []
         step = _step(threads, identity.agent, chain)
         kept = [step.thread]
         if threads and (len(threads) > 1 or threads[0].number != step.thread.number):
@@ -77,7 +77,10 @@ class Threads:
 
 
 def _step(threads: list[Thread], agent: str, chain: Chain) -> Step:
-    best = _nearest([thread for thread in threads if thread.agent == agent], chain)
+    if len(threads) == 1 and threads[0].agent == agent:
+        best: Thread | None = threads[0]
+    else:
+        best = _nearest([thread for thread in threads if thread.agent == agent], chain)
     broke = compare(best.chain, chain) if best is not None else None
     if best is not None and broke is not None and broke.cause is Cause.GROWN:
         return Step(_next(best, chain), best, broke)

@@ -3,11 +3,12 @@
 A conversation counts with its latest prompt, on the replica of its latest turn, in every window
 that reaches back to that turn. Text that conversations share counts once for each.
 
-Windows are kept as the bands between them, so that a turn moves one entry and not one a window;
-what a window holds is summed up whenever that changes, so that asking costs nothing.
+Windows are kept as the bands between them, so that a turn moves one entry and not one a window.
+Bands are summed up when somebody asks, but for what placing asks for all the time: how much was
+used on each replica within one of the windows.
 """
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from math import inf
 
@@ -26,14 +27,23 @@ class Use(Struct, gc=False):
 
 
 class WorkingSet:
-    """One entry a conversation, at most `sessions_max` of them; the oldest go first."""
+    """One entry a conversation, at most `sessions_max` of them; the oldest go first. `living_s`:
+    the window by replica, the longest if not given."""
 
-    def __init__(self, sessions_max: int, windows_s: Sequence[float] = WINDOWS_S) -> None:
+    def __init__(
+        self,
+        sessions_max: int,
+        windows_s: Sequence[float] = WINDOWS_S,
+        living_s: float | None = None,
+    ) -> None:
         assert sessions_max > 0
         self.windows_s = tuple(windows_s)
         self._sessions_max = sessions_max
         self._bands = [_Band(end_s) for end_s in windows_s]
         self._uses: dict[Hashable, Use] = {}
+        # The last band of those that live, and what is used there.
+        self._living = self.windows_s.index(self.windows_s[-1] if living_s is None else living_s)
+        self._by_replica: dict[str, int] = {}
         # Nothing is too old for its band before then.
         self._due = inf
 
@@ -52,23 +62,25 @@ class WorkingSet:
                 self._remove(key, use)
             self._uses[key] = newest.uses[key] = Use(replica, tokens, now)
             grown = tokens
+            if len(self._uses) > self._sessions_max:
+                self._drop_oldest()
         if grown:
-            self._count(0, replica, grown)
+            newest.tokens += grown
+            self._count(replica, grown)
         self._due = min(self._due, now + newest.end_s)
-        if len(self._uses) > self._sessions_max:
-            self._drop_oldest()
 
-    def tokens(self, window_s: float, now: float, replica: str | None = None) -> int:
-        """Used within `window_s`, which must be one of the windows, on one replica or on all."""
-        by_replica = self.by_replica(window_s, now)
-        return by_replica.get(replica, 0) if replica is not None else sum(by_replica.values())
+    def tokens(self, window_s: float, now: float) -> int:
+        """Used within `window_s`, which must be one of the windows, on all replicas."""
+        return sum([band.tokens for band in self._within(window_s, now)])
 
-    def by_replica(self, window_s: float, now: float) -> Mapping[str, int]:
-        """As `tokens`, of all replicas at once; to look at before anything changes."""
-        return self._within(window_s, now)[-1].by_replica
+    def by_replica(self, now: float) -> Mapping[str, int]:
+        """Tokens of those that live; to look at before anything changes."""
+        if now > self._due:
+            self._expire(now)
+        return self._by_replica
 
     def sessions(self, window_s: float, now: float) -> int:
-        return sum(len(band.uses) for band in self._within(window_s, now))
+        return sum([len(band.uses) for band in self._within(window_s, now)])
 
     def _within(self, window_s: float, now: float) -> Sequence["_Band"]:
         if now > self._due:
@@ -86,12 +98,15 @@ class WorkingSet:
                     self._due = min(self._due, use.at + band.end_s)
                     break
                 del band.uses[key]
-                band.count(use.replica, -use.tokens)
+                band.tokens -= use.tokens
+                if index == self._living:
+                    self._count(use.replica, -use.tokens)
                 if older is None:
                     del self._uses[key]
                 else:
                     use.band = index + 1
                     older.uses[key] = use
+                    older.tokens += use.tokens
 
     def _drop_oldest(self) -> None:
         for band in reversed(self._bands):
@@ -101,29 +116,28 @@ class WorkingSet:
                 return
 
     def _remove(self, key: Hashable, use: Use) -> None:
-        del self._bands[use.band].uses[key], self._uses[key]
-        self._count(use.band, use.replica, -use.tokens)
+        band = self._bands[use.band]
+        del band.uses[key], self._uses[key]
+        band.tokens -= use.tokens
+        if use.band <= self._living:
+            self._count(use.replica, -use.tokens)
 
-    def _count(self, newest: int, replica: str, tokens: int) -> None:
-        """So many more in the window of band `newest`, and in all that reach farther back."""
-        for band in self._bands[newest:]:
-            band.count(replica, tokens)
+    def _count(self, replica: str, tokens: int) -> None:
+        """So many more of those that live."""
+        left = self._by_replica[replica] = self._by_replica.get(replica, 0) + tokens
+        if not left:
+            # Replicas come and go, and leave no names behind.
+            del self._by_replica[replica]
 
 
 class _Band:
-    """Conversations whose age lies between the end of the band before and `end_s`, oldest first;
-    `by_replica`: tokens of all that are no older than `end_s`, those of newer bands too."""
+    """Conversations whose age lies between the end of the band before and `end_s`, oldest first,
+    and their tokens."""
 
     def __init__(self, end_s: float) -> None:
         self.end_s = end_s
         self.uses: OrderedDict[Hashable, Use] = OrderedDict()
-        self.by_replica: defaultdict[str, int] = defaultdict(int)
-
-    def count(self, replica: str, tokens: int) -> None:
-        left = self.by_replica[replica] = self.by_replica[replica] + tokens
-        if not left:
-            # Replicas come and go, and leave no names behind.
-            del self.by_replica[replica]
+        self.tokens = 0
 
     def oldest(self) -> tuple[Hashable, Use] | None:
         return next(iter(self.uses.items()), None)

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from kvproxy.core.holdings import Facts, Holdings
+from kvproxy.core.holdings import Holdings
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
+from kvproxy.core.sent import Prompt
 from kvproxy.core.token_chain import TokenChains
-from kvproxy.core.types import Chain
 from loadgen.engine_model import Engine
 from loadgen.simulate.fluid import FluidEngine
 
@@ -20,21 +20,12 @@ class Oracle(Holdings):
         super().__init__(ruler, PrefixIndex(2**20), TokenChains(2**20))
         self._engines = engines
 
-    def matches(
-        self,
-        replicas: Sequence[Replica],
-        model: str,
-        chain: Chain,
-        prompt_tokens: int,
-        facts: Facts,
-    ) -> list[Match]:
-        return [self.match(replica, model, chain, prompt_tokens, facts) for replica in replicas]
+    def matches(self, replicas: Sequence[Replica], prompt: Prompt) -> list[Match]:
+        return [self.match(replica, prompt) for replica in replicas]
 
-    def match(
-        self, replica: Replica, model: str, chain: Chain, prompt_tokens: int, facts: Facts
-    ) -> Match:
-        blocks, hbm = self._engines[replica.id].match(chain.hashes.tobytes())
-        whole = (prompt_tokens - 1) // replica.block_size
+    def match(self, replica: Replica, prompt: Prompt) -> Match:
+        blocks, hbm = self._engines[replica.id].match(prompt.chain.hashes.tobytes())
+        whole = (prompt.tokens - 1) // replica.block_size
         tokens = min(blocks, whole) * replica.block_size
         in_hbm = min(hbm, whole) * replica.block_size
         return Match(blocks, tokens, dram=tokens - in_hbm, by_history=tokens)

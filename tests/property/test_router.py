@@ -187,6 +187,6 @@ def test_who_stays_at_home_would_do_so_whoever_was_asked(random: Random) -> None
             lookup = router.look_up(identity, chain, life.now)
             asked = router.asked(lookup, life.now, lines)
             index, cost = router.choose(identity, chain, lookup, asked)
-            tokens = lookup.prompt_tokens
+            tokens = lookup.prompt.tokens
             everybody = Decided(lookup.candidates[index], lookup.matches[index], tokens, cost)
             assert stays == everybody

@@ -119,7 +119,10 @@ def _offer(asked: Asked, replica: Replica, match: Match, *, pulls: bool) -> _Off
     queue_s = replica.load.queue_s(asked.now) + ahead_s
     ready_s = queue_s + prefill_s + replica.rate.base_s
     delay_s = asked.weights.delay * prefill_s * replica.load.decoding
-    eviction_s = pushed_out_s(replica, miss, asked.now, asked.victim_worth)
+    excess = replica.hbm.size + miss - replica.hbm_tokens
+    eviction_s = 0.0
+    if excess > 0:
+        eviction_s = pushed_out_s(replica, min(miss, excess), asked.now, asked.victim_worth)
     remote = Remote(replica, match, prefill_s, asked.prompt_tokens, pulls=False)
     return _Offer(remote, ready_s, delay_s, eviction_s)
 

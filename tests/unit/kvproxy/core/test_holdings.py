@@ -1,5 +1,7 @@
 from array import array
 
+from msgspec.structs import replace
+
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.kv_events import Cleared
 from kvproxy.core.loadable import Loadable, Told
@@ -41,9 +43,9 @@ class World:
         self.holdings.opened(request, self.replica, chain, "m")
 
     def match(self, chain: Chain = CHAIN, replica: Replica | None = None) -> Match:
-        tokens = round(self.ruler.tokens_at(chain, len(chain), "m")) + 100
-        facts = self.holdings.facts(chain)
-        return self.holdings.match(replica or self.replica, "m", chain, tokens, facts)
+        prompt = self.holdings.prompt("m", chain)
+        longer = replace(prompt, tokens=prompt.tokens + 100)
+        return self.holdings.match(replica or self.replica, longer)
 
 
 def test_announcements_decide_up_to_the_anchor() -> None:

@@ -76,7 +76,7 @@ def test_what_was_placed_is_found_again() -> None:
     chain = make_chain(*[TURN] * 100)
     finish(router, SESSION, chain, 0.0)
     lookup = router.look_up(SESSION, chain, 1.0)
-    assert lookup.prompt_tokens == 1600
+    assert lookup.prompt.tokens == 1600
     (match,) = lookup.matches
     assert match.blocks == 100
     # The last token is always computed, and hits are whole engine blocks.

@@ -1,3 +1,5 @@
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +16,7 @@ def test_a_conversation_counts_once_where_it_went_last() -> None:
     used.touch("s", "a", 100, 0.0)
     used.touch("s", "b", 150, 1.0)
     assert (used.tokens(60.0, 2.0), used.sessions(60.0, 2.0)) == (150, 1)
-    assert (used.tokens(60.0, 2.0, "a"), used.tokens(60.0, 2.0, "b")) == (0, 150)
+    assert used.by_replica(2.0) == {"b": 150}
 
 
 def test_each_window_reaches_back_its_own_way() -> None:
@@ -22,7 +24,8 @@ def test_each_window_reaches_back_its_own_way() -> None:
     used.touch("s", "a", 100, 0.0)
     assert used.tokens(60.0, 60.0) == 100
     assert (used.tokens(60.0, 61.0), used.tokens(300.0, 61.0)) == (0, 100)
-    assert (used.sessions(300.0, 301.0), used.tokens(300.0, 301.0, "a")) == (0, 0)
+    assert used.by_replica(300.0) == {"a": 100}
+    assert (used.sessions(300.0, 301.0), used.by_replica(301.0)) == (0, {})
 
 
 def test_the_oldest_goes_when_there_are_too_many() -> None:
@@ -30,14 +33,14 @@ def test_the_oldest_goes_when_there_are_too_many() -> None:
     for at, key in enumerate(["s", "t", "s", "u"]):
         used.touch(key, key, 10, float(at))
     assert used.sessions(60.0, 4.0) == 2
-    assert [used.tokens(60.0, 4.0, key) for key in "stu"] == [10, 0, 10]
+    assert used.by_replica(4.0) == {"s": 10, "u": 10}
 
 
-@given(TOUCHES, st.integers(1, 6))
+@given(TOUCHES, st.integers(1, 6), st.sampled_from([30.0, 90.0]))
 def test_totals_are_those_of_a_plain_list(
-    touches: list[tuple[int, str, int, float]], sessions_max: int
+    touches: list[tuple[int, str, int, float]], sessions_max: int, living_s: float
 ) -> None:
-    used = WorkingSet(sessions_max, (30.0, 90.0))
+    used = WorkingSet(sessions_max, (30.0, 90.0), living_s)
     last: dict[int, tuple[str, int, float]] = {}
     now = 0.0
     for key, replica, tokens, wait_s in touches:
@@ -50,6 +53,8 @@ def test_totals_are_those_of_a_plain_list(
             alive = [use for use in newest if now - use[2] <= window_s]
             assert used.sessions(window_s, now) == len(alive)
             assert used.tokens(window_s, now) == sum(use[1] for use in alive)
-            for name in "ab":
-                expected = sum(use[1] for use in alive if use[0] == name)
-                assert used.tokens(window_s, now, name) == expected
+            if window_s == living_s:
+                there = Counter[str]()
+                for name, count, _ in alive:
+                    there[name] += count
+                assert used.by_replica(now) == +there
