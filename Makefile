@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-soak fuzz test-capacity test-fidelity test-browser test-newcomer test-vllm test-fleet test-envoy test-prometheus lint lint-deploy format settings clean
+.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-soak fuzz audit test-capacity test-fidelity test-browser test-newcomer test-vllm test-fleet test-envoy test-prometheus lint lint-deploy format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -32,6 +32,7 @@ fuzz: setup  ## bodies that nobody would write through everything that reads one
 COUNT := 1000000
 SECONDS := 600
 test-soak: setup  ## steady load while replicas die, hang and come back; SECONDS=600
+	@$(BIN)/python -m tests.soak.objects
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS) $(SOAK)
 
 test-capacity: setup  ## what ramps find, on engines whose capacity is known (minutes)
@@ -59,6 +60,10 @@ test-fleet: setup  ## four proxies, a real Valkey, hopping clients, store and pr
 	@mkdir -p out && rm -f out/test-fleet.status
 	@status=0; $(BIN)/python -m tests.fleet $(or $(FLEET),--points 4) || status=$$?; \
 	echo $$status > out/test-fleet.status; exit $$status
+
+audit: setup  ## what is installed beside kvproxy, and whether it is the newest of its index
+	@mkdir -p out && rm -f out/audit.status
+	@status=0; $(BIN)/python .ci/audit.py || status=$$?; echo $$status > out/audit.status; exit $$status
 
 lint-deploy:  ## what is under deploy/, by the tools that will read it (gets them by itself)
 	@mkdir -p out && rm -f out/lint-deploy.status

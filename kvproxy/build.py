@@ -53,6 +53,7 @@ class ReplicaMaker:
 
     def make(self, replica: ReplicaSettings) -> Replica:
         probe, score = self._settings.probe, self._settings.score
+        dram = self._dram(replica.id)
         return Replica(
             id=replica.id,
             url=replica.url,
@@ -62,7 +63,8 @@ class ReplicaMaker:
             role=Role(replica.role),
             peer=self._peer(replica),
             life=LifeCycle(LifeLimits(probe.unhealthy_after, probe.cool_max_s)),
-            dram=self._dram(replica.id),
+            dram=dram,
+            dram_shared=any(dram is shared for shared in self._drams.values()),
         )
 
     def _peer(self, replica: ReplicaSettings) -> Peer | None:

@@ -13,6 +13,7 @@ import msgspec
 
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
+from kvproxy.core.spent import spent
 
 log = logging.getLogger("kvproxy.tokens")
 
@@ -93,7 +94,8 @@ class EngineFields:
                     if len(page) > _PAGE_BYTES_MAX or response.status != 200:
                         page.clear()
                         break
-        except (aiohttp.ClientError, TimeoutError):
+        except (aiohttp.ClientError, TimeoutError) as error:
+            spent(error)
             return
         known = declaring(bytes(page), self._field, self._paths)
         self._known[replica.id] = frozenset() if replica.id in self._refused else known

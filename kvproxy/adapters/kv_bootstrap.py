@@ -8,6 +8,7 @@ import aiohttp
 import msgspec
 
 from kvproxy.core.replica import Replica
+from kvproxy.core.spent import spent
 
 log = logging.getLogger("kvproxy.disagg")
 
@@ -69,6 +70,7 @@ class KvBootstrap:
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
             engine_id = ""
             self._say(replica.id, f"{url}: {error!r}")
+            spent(error)
         else:
             self._say(replica.id, "" if engine_id else f"{url} names no engine")
         replica.peer = peer._replace(engine_id=engine_id)

@@ -11,6 +11,7 @@ import aiohttp
 from kvproxy.core.kv_sources import KvSource, SourceError, read_sglang, read_vllm
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
+from kvproxy.core.spent import spent
 
 log = logging.getLogger("kvproxy.events")
 
@@ -114,6 +115,7 @@ class KvDiscovery:
             sources = []
         except (TimeoutError, aiohttp.ClientError) as error:
             self._say(replica, f"it does not tell about KV events: {type(error).__name__}")
+            spent(error)
             return
         if not sources and self._expected:
             self._say(

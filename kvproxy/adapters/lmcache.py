@@ -13,6 +13,7 @@ import aiohttp
 
 from kvproxy.core import lmcache
 from kvproxy.core.lmcache import Instance, Keys, LmcacheError, Lookup
+from kvproxy.core.spent import spent
 
 log = logging.getLogger("kvproxy.lmcache")
 
@@ -182,6 +183,7 @@ class LmcacheDirectory:
             config = lmcache.read_config(await self._fetch("GET", url))
         except (aiohttp.ClientError, TimeoutError, LmcacheError) as error:
             log.info("LMCache server %s does not show its configuration: %s", instance.id, error)
+            spent(error)
             return
         self.state.dram_bytes.setdefault(instance.id, config.dram_bytes)
         if config.chunk_tokens != self.state.chunk_tokens:
@@ -214,3 +216,5 @@ class LmcacheDirectory:
                     self._coordinator_url or self._controller_url, type(why).__name__, why,
                 )  # fmt: skip
         self.state.up = up
+        if why is not None:
+            spent(why)

@@ -20,6 +20,7 @@ from kvproxy.core.holdings import Holdings
 from kvproxy.core.lmcache import Instance, Keys, Lookup, by_replica
 from kvproxy.core.loadable import Told
 from kvproxy.core.replica import Replica
+from kvproxy.core.spent import spent
 from kvproxy.core.tokenise import Question, question
 from kvproxy.core.types import Chain
 
@@ -190,6 +191,7 @@ class PromptWatch:
             tokens = await self._tokens_of(prompt.replica, asked)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             self._unlike(prompt, f"{type(error).__name__}: {error}")
+            spent(error)
             return None
         if len(tokens) != prompt.prompt_tokens:
             self._unlike(prompt, f"{len(tokens)} tokens, not {prompt.prompt_tokens}")

@@ -12,6 +12,7 @@ import orjson
 from kvproxy.core.life_cycle import Evidence, Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.scrape import read_metrics
+from kvproxy.core.spent import spent
 
 log = logging.getLogger("kvproxy.probe")
 
@@ -128,6 +129,7 @@ class ReplicaProbe:
             evidence = await self._ask_metrics(replica)
         except (TimeoutError, aiohttp.ClientError, ValueError) as error:
             evidence, why = Evidence.PROBE_FAILED, f": {type(error).__name__}: {error}"
+            spent(error)
         else:
             why = _WHY.get(evidence, "")
         if evidence is Evidence.PROBE_FAILED and was is Health.STARTING:

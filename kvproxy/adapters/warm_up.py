@@ -16,6 +16,7 @@ from kvproxy.core.hot_prefixes import HotPrefixes, Prefix
 from kvproxy.core.life_cycle import Evidence, Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
+from kvproxy.core.spent import spent
 
 log = logging.getLogger("kvproxy.warm")
 
@@ -100,7 +101,8 @@ class WarmUp:
             async with session.post(url, data=prefix.body, headers=headers) as response:
                 await response.read()
                 sent = response.status == 200
-        except (aiohttp.ClientError, TimeoutError):
+        except (aiohttp.ClientError, TimeoutError) as error:
+            spent(error)
             sent = False
         finally:
             replica.load.release(hold, self._clock())

@@ -185,7 +185,7 @@ class Access:
 def realm_of(path: str) -> Realm:
     """`path` as it stands in the request. Engines decode it, so what it decodes to counts."""
     plain = unquote(path)
-    if plain.rstrip("/") in _COMMANDS or "/.." in plain:
+    if plain.rstrip("/") in _COMMANDS or "/.." in plain or "#" in path:
         return Realm.COMMAND
     if plain.startswith(_USE) or plain in _USE_EXACTLY:
         return Realm.USE

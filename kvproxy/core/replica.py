@@ -25,7 +25,8 @@ class Replica:
     """One engine process. `hbm` models its prefix cache, in tokens; `models` empty = serves any;
     `kv_events`: its announcements are listened to; `peer`: where
     its KV can be fetched from, None if it cannot. `dram` models a second tier, in tokens too, that
-    stores all it computes; replicas of one cache instance may share one. `held_tokens`: prompts of
+    stores all it computes; replicas of one cache instance may share one, which then outlives
+    them. `held_tokens`: prompts of
     the requests under way, by which the router keeps it. `emptied_at`: when its cache was last
     seen to have lost everything."""
 
@@ -47,6 +48,7 @@ class Replica:
     answer_tokens: float = 0.0
     held_tokens: int = 0
     dram: PrefixTree | None = None
+    dram_shared: bool = False
     process_began: float | None = None
     emptied_at: float = -inf
     progress: Progress = field(default_factory=Progress)
@@ -59,6 +61,13 @@ class Replica:
     def fit(self, hbm_tokens: int) -> None:
         self.hbm_tokens = hbm_tokens
         self.make_room()
+
+    def gone(self) -> None:
+        """Nothing is placed here any more. What was believed of its caches is taken apart: it
+        refers to itself, and only the collector would find it."""
+        self.fit(0)
+        if self.dram is not None and not self.dram_shared:
+            self.dram.resize(0)
 
     def make_room(self) -> None:
         """Answers under way take blocks too: as many as on average are kept free for each, so that

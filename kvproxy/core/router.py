@@ -252,6 +252,7 @@ class Router:
         self.affinity.forget_replica(replica.id)
         self.pins.forget_replica(replica.id)
         self.holdings.forget(replica.id)
+        replica.gone()
 
     def replica(self, name: str) -> Replica | None:
         """None if there is none of that id any more."""

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from kvproxy.app import _OPEN as OPEN
 from tests.support.proxies import Running, proxied, settled
 from tests.support.recording import RecordingReplica, answer, recording
 from tests.support.wire import ask, request
@@ -45,6 +46,10 @@ PATHS = {
         ("POST", "/sleep", b""),
         ("POST", "/%73leep", b""),
         ("POST", "/v1/load_lora_adapter", b"{}"),
+        ("POST", "/v1/load_lora_adapter/", b"{}"),
+        ("POST", "http://engine/v1/load_lora_adapter?x=/v1/models", b"{}"),
+        ("POST", "/v1/%6coad_lora_adapter", b"{}"),
+        ("POST", "/v1/../sleep", b""),
         ("POST", "/collective_rpc", b"{}"),
         ("GET", "/nothing", None),
     ],
@@ -111,6 +116,37 @@ async def test_the_whole_matrix(who: str) -> None:
         await settled(app)
     sent = b"".join(name + value for one in replica.received for name, value in one.headers)
     assert b"key-of-" not in sent
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("who", HEADERS)
+async def test_every_page_of_our_own(who: str, method: str) -> None:
+    """Those that are added later, too."""
+    async with guarded() as ((app, url), replica):
+        pages = dict.fromkeys(app.server._routes, "operate")
+        assert len(pages) > 8
+        pages |= dict.fromkeys(OPEN, "open") | {"/v1/models": "use"}
+        for path, kind in pages.items():
+            for target in (path, f"{path}?a=b", f"http://elsewhere{path}"):
+                got = await ask(url, request(method, target, HEADERS[who]))
+                wanted = expected(who, kind)
+                # Some want to be told about what.
+                wanted |= {400, 404} if 200 in wanted else set()
+                assert got.status in wanted, (who, target, got.status)
+        await settled(app)
+    assert not replica.received
+
+
+@pytest.mark.parametrize("who", HEADERS)
+async def test_a_fragment_leads_nowhere(who: str) -> None:
+    """Engines cut it off: they would take a command for which no admin key was asked."""
+    async with guarded() as ((app, url), replica):
+        for target in ("/v1/load_lora_adapter#x", "/v1/load_lora_adapter#?x", "/metrics#", "/#"):
+            got = await ask(url, request("POST", target, [*HEADERS[who], JSON], b"{}"))
+            wanted = {400} if who == "root" else {400, 401, 403}
+            assert got.status in wanted, (who, target, got.status)
+        await settled(app)
+    assert not replica.received
 
 
 async def test_refused_requests_reach_no_replica_and_say_why() -> None:

@@ -113,7 +113,8 @@ async def test_random_cancellations_leave_nothing_behind(request: pytest.Fixture
     )
     async with emulated(engine, n=3) as urls:
         tasks, sockets = len(asyncio.all_tasks()), open_sockets()
-        async with proxied(urls, upstream={"keepalive_s": 0.5}) as running:
+        patient = {"keepalive_s": 0.5, "connect_timeout_s": 60}
+        async with proxied(urls, upstream=patient, probe={"timeout_s": 60}) as running:
             outcomes = await cancel_at_random(running, random, count=300)
             await settled(running.app)
             for url in urls:
@@ -139,7 +140,8 @@ async def test_ten_thousand_aborts(request: pytest.FixtureRequest) -> None:
     )
     async with emulated(engine, n=3) as urls:
         tasks, sockets = len(asyncio.all_tasks()), open_sockets()
-        async with proxied(urls, upstream={"keepalive_s": 0.5}) as running:
+        patient = {"keepalive_s": 0.5, "connect_timeout_s": 60}
+        async with proxied(urls, upstream=patient, probe={"timeout_s": 60}) as running:
             while cancelled < wanted:
                 outcomes = await cancel_at_random(running, random, count=500)
                 cancelled, asked = cancelled + outcomes["cancelled"], asked + 500

@@ -101,6 +101,20 @@ async def nobody_there(proxy: Running, replica: RecordingReplica) -> None:
     assert (await ask(proxy.url, post(CHAT))).status == 503
 
 
+async def unreachable(proxy: Running, replica: RecordingReplica) -> None:
+    await replica.stop()
+    assert (await ask(proxy.url, post(CHAT))).status in (502, 503)
+
+
+async def asked_in_vain(proxy: Running, replica: RecordingReplica) -> None:
+    [known] = proxy.app.router.replicas
+    await replica.stop()
+    for _ in range(3):
+        # The beat is off here; what is looked at is what asking leaves.
+        await proxy.app.probe._probe(known)
+    assert not known.up
+
+
 @pytest.mark.parametrize(
     "ending",
     [
@@ -117,6 +131,8 @@ async def nobody_there(proxy: Running, replica: RecordingReplica) -> None:
         left_before_the_answer,
         left_in_the_answer,
         nobody_there,
+        unreachable,
+        asked_in_vain,
     ],
 )
 @pytest.mark.parametrize("goes_on", [False, True], ids=["", "continue"])

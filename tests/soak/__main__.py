@@ -1,9 +1,10 @@
 """`python -m tests.soak --seconds 600`: kvproxy as a process of its own under load and faults.
 
 Fails when a request failed that some replica could have served, when a stream ended without its end
-or an error event, when anything is still held afterwards, or when memory is not flat. All that is
-bounded has bounds that are full long before it is judged, so what grows then is a leak; `--census
-FILE` tells what memory is made of, every minute (tests/soak/census.py).
+or an error event, when anything is still held afterwards, or when memory is not flat
+(tests/soak/memory.py). All that is bounded has bounds that are full long before it is judged, so
+what grows then is a leak; `--census` has every minute told what memory is made of
+(tests/soak/census.py), in out/soak.census.
 """
 
 import argparse
@@ -23,9 +24,10 @@ from typing import BinaryIO
 import yaml
 
 from loadgen.emulator import EmulatorSettings
+from tests.soak.bounds import SMALL
 from tests.soak.fleet import Suffering
 from tests.soak.load import Load, Outcomes
-from tests.soak.memory import Sample, Slope, slope
+from tests.soak.memory import Sample, Verdict, slope
 from tests.support.wire import ask, request
 
 ENGINE = EmulatorSettings(
@@ -36,14 +38,9 @@ ENGINE = EmulatorSettings(
     chunk_interval_s=0.02,
     responses_stored=0,
 )
-# Bounds that are full after some hundred requests.
-_SMALL = {
-    "explain": {"requests_max_bytes": 2**17, "sessions_max_bytes": 2**17},
-    "blocks": {"heads_max_bytes": 2**17, "responses_max_bytes": 2**17},
-    "identify": {"max_sessions": 100},
-    "index": {"anchors_max": 500, "hbm_tokens_default": 20_000},
-}
-_LOG = Path("out/soak.log")
+_LOG, _CENSUS, _LIVE = (
+    Path("out", name) for name in ("soak.log", "soak.census", "soak.census.live")
+)
 _GAUGES = re.compile(
     rb"^kvproxy_(replica_in_flight|replica_queue_seconds|queue_length)\S* (\S+)", re.MULTILINE
 )
@@ -55,18 +52,18 @@ async def main() -> int:
     parser.add_argument("--users", type=int, default=24)
     parser.add_argument("--replicas", type=int, default=4)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "big"))
-    parser.add_argument("--census", type=Path)
+    parser.add_argument("--census", action="store_true")
     asked = parser.parse_args()
     print(f"seed {asked.seed}: {asked.users} users, {asked.replicas} replicas, {asked.seconds:g} s")
     fleet = Suffering(ENGINE, asked.replicas, Random(asked.seed))
     urls = await fleet.start()
     try:
-        async with serving(urls, asked.census) as (process, url, admin):
+        async with serving(urls) as (process, url, admin):
             fleet.admin = admin
             load = Load(url, asked.users, asked.seed)
             until = asyncio.get_running_loop().time() + asked.seconds
-            memory: list[Sample] = []
-            watch = asyncio.create_task(_watch(process.pid, memory, asked.census))
+            resident: list[Sample] = []
+            watch = asyncio.create_task(_watch(process.pid, resident, census=asked.census))
             faults = asyncio.create_task(fleet.suffer(until))
             await asyncio.gather(load.run(until), faults)
             watch.cancel()
@@ -75,11 +72,12 @@ async def main() -> int:
     finally:
         await fleet.stop()
     answers = sum(load.outcomes.by_path.values())
-    return _report(load.outcomes, fleet, held, slope(memory, answers), peak)
+    memory = Verdict(slope(_in_use(), answers), slope(resident, answers), answers)
+    return _report(load.outcomes, fleet, held, memory, peak)
 
 
 @contextlib.asynccontextmanager
-async def serving(urls: list[str], census: Path | None) -> AsyncIterator[tuple[Process, str, str]]:
+async def serving(urls: list[str]) -> AsyncIterator[tuple[Process, str, str]]:
     """The process, its URL, and where operators reach it. Its log goes to out/soak.log."""
     settings = {
         "replicas": urls,
@@ -88,13 +86,15 @@ async def serving(urls: list[str], census: Path | None) -> AsyncIterator[tuple[P
         "probe": {"interval_s": 0.25, "timeout_s": 1, "stall_s": 1.5, "cool_max_s": 4},
         "upstream": {"idle_timeout_s": 8, "connect_timeout_s": 1},
         "log": {"format": "text", "access": False},
-        **_SMALL,
+        **SMALL,
     }
     with tempfile.TemporaryDirectory() as folder, _log() as log:
         file = _write(Path(folder, "kvproxy.yaml"), yaml.safe_dump(settings))
-        program = ["tests.soak.census", str(census)] if census else ["kvproxy"]
+        for each in (_CENSUS, _LIVE):
+            each.unlink(missing_ok=True)
+        program = ("-m", "tests.soak.census", str(_CENSUS), "serve", "--config", str(file))
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", *program, "serve", "--config", str(file)),
+            *(sys.executable, *program),
             stdout=PIPE,
             stderr=log,
         )
@@ -129,12 +129,18 @@ def _pages(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
 
 
-async def _watch(pid: int, into: list[Sample], census: Path | None) -> None:
-    """Resident MiB every second, and what they are made of every minute."""
+def _in_use() -> list[Sample]:
+    lines = [line.split() for line in _LIVE.read_text().splitlines()]
+    return [(float(at), int(size) / 2**20) for at, size in lines]
+
+
+async def _watch(pid: int, into: list[Sample], *, census: bool) -> None:
+    """Resident MiB every second; the process is asked to tell the rest."""
     loop, page = asyncio.get_running_loop(), os.sysconf("SC_PAGE_SIZE")
     while True:
         into.append((loop.time(), _pages(pid) * page / 2**20))
-        if census is not None and not len(into) % 60:
+        os.kill(pid, signal.SIGUSR2)
+        if census and not len(into) % 60:
             os.kill(pid, signal.SIGUSR1)
         await asyncio.sleep(1.0)
 
@@ -156,7 +162,7 @@ async def _held(admin: str, fleet: Suffering) -> list[str]:
 
 
 def _report(
-    outcomes: Outcomes, fleet: Suffering, held: list[str], memory: Slope, open_files: int
+    outcomes: Outcomes, fleet: Suffering, held: list[str], memory: Verdict, open_files: int
 ) -> int:
     asked = sum(outcomes.by_path.values())
     print("happened: " + ", ".join(f"{name} {n}" for name, n in sorted(fleet.happened.items())))
@@ -170,7 +176,7 @@ def _report(
         print(f"  {line}")
     print(f"held afterwards: {', '.join(held) or 'nothing'}; open files {open_files}")
     print(memory)
-    return 1 if outcomes.bad or held or not asked or memory.flat is False else 0
+    return 1 if outcomes.bad or held or not asked or memory.leaks or memory.grows else 0
 
 
 if __name__ == "__main__":

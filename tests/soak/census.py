@@ -1,9 +1,13 @@
-"""`python -m tests.soak.census FILE serve …`: kvproxy, which writes on SIGUSR1 what its memory is.
+"""`python -m tests.soak.census FILE serve …`: kvproxy, which tells what its memory is made of.
 
-Each time a JSON line goes to FILE: what is resident, what malloc and CPython's arenas hold, how
-many objects of each type there are and how many only the collector could free, and, from the second
-time on, where what was allocated since the first time is held. Compare two lines that lie far
-apart.
+Each SIGUSR2 adds a number to FILE.live: the bytes in use of what malloc and CPython's arenas hold.
+Each SIGUSR1 adds a JSON line to FILE: what is resident, how many objects of each type there are and
+how many only the collector could free, which it does; and with KVPROXY_CENSUS_TRACED set, from the
+second time on, where what was allocated since the first time is held. Compare two lines that lie
+far apart.
+
+KVPROXY_CENSUS_LEAK=200 makes every request keep so many bytes, so that what looks for leaks can be
+seen to find one.
 """
 
 import ctypes
@@ -14,12 +18,17 @@ import re
 import signal
 import sys
 import tempfile
+import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
+from kvproxy.adapters.http1.connection import ClientConnection
+from kvproxy.adapters.http1.exchange import ClientExchange
+from kvproxy.adapters.http1.listener import HttpServer
 from kvproxy.cli.commands import main
 
 _FRAMES, _PLACES = 4, 200
@@ -34,6 +43,19 @@ class _Mallinfo(ctypes.Structure):
             *("fsmblks", "uordblks", "fordblks", "keepcost"),
         )
     ]
+
+
+def _found_mallinfo() -> Callable[[], _Mallinfo] | None:
+    """Looked for once: every look leaves types that only the collector frees."""
+    try:
+        found = ctypes.CDLL("libc.so.6").mallinfo2
+    except (OSError, AttributeError):
+        return None
+    found.restype = _Mallinfo
+    return cast(Callable[[], _Mallinfo], found)
+
+
+_mallinfo = _found_mallinfo()
 
 
 def taken() -> dict[str, Any]:
@@ -61,6 +83,11 @@ def taken() -> dict[str, Any]:
     return told
 
 
+def live_bytes() -> int:
+    """In use, whatever is resident: what only the collector could free included."""
+    return _malloc().get("used", 0) + _arenas()["allocated"]
+
+
 def _garbage() -> Counter[str]:
     """What only the collector could free, by type."""
     gc.set_debug(gc.DEBUG_SAVEALL)
@@ -74,13 +101,14 @@ def _garbage() -> Counter[str]:
 
 def _malloc() -> dict[str, int]:
     """What glibc's allocator has taken, and what of it is in use; nothing where it is another."""
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallinfo2.restype = _Mallinfo
-        info = libc.mallinfo2()
-    except (OSError, AttributeError):
+    if _mallinfo is None:
         return {}
-    return {"taken": info.arena + info.hblkhd, "used": info.uordblks, "free": info.fordblks}
+    info = _mallinfo()
+    return {
+        "taken": info.arena + info.hblkhd,
+        "used": info.uordblks + info.hblkhd,
+        "free": info.fordblks,
+    }
 
 
 def _resident_kib() -> dict[str, int]:
@@ -112,17 +140,37 @@ def _arenas() -> dict[str, int]:
 
 def _run() -> None:
     file = Path(sys.argv[1])
+    live = file.with_name(file.name + ".live")
     del sys.argv[1]
 
     def write(_signal: int, _frame: FrameType | None) -> None:
         told = json.dumps(taken())
         with file.open("a") as out:
             out.write(told + "\n")
-        # What was there before is of no interest, and following it would take its time.
-        tracemalloc.start(_FRAMES)
+        if "KVPROXY_CENSUS_TRACED" in os.environ:
+            # What was there before is of no interest, and following it would take its time.
+            tracemalloc.start(_FRAMES)
+
+    def count(_signal: int, _frame: FrameType | None) -> None:
+        with live.open("a") as out:
+            out.write(f"{time.monotonic()} {live_bytes()}\n")
 
     signal.signal(signal.SIGUSR1, write)
+    signal.signal(signal.SIGUSR2, count)
+    leaking(int(os.environ.get("KVPROXY_CENSUS_LEAK", "0")))
     main()
+
+
+def leaking(each: int) -> None:
+    """From now on every request keeps so many bytes."""
+    answered, kept = HttpServer.begin, list[bytes]()
+
+    def begin(server: HttpServer, exchange: ClientExchange, connection: ClientConnection) -> None:
+        kept.append(os.urandom(each))
+        answered(server, exchange, connection)
+
+    if each:
+        HttpServer.begin = begin  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

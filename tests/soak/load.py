@@ -11,7 +11,7 @@ import orjson
 
 from kvproxy.core.errors import TWICE_LOST
 
-_PATHS = {
+PATHS = {
     "/v1/chat/completions": b"data: [DONE]\n\n",
     "/v1/completions": b"data: [DONE]\n\n",
     "/v1/messages": b"event: message_stop\n",
@@ -43,7 +43,7 @@ class Outcomes:
             self.whole += 1
         elif b'"error"' in body[-1500:] and (b"event: error\n" in body or b'data: {"err' in body):
             self.told += 1
-        elif _PATHS[path] in body[-4000:]:
+        elif PATHS[path] in body[-4000:]:
             self.whole += 1
         else:
             self.bad.append(f"{path} stream={stream}: no end in {body[-200:]!r}")
@@ -68,7 +68,7 @@ class Load:
         number = 0
         while loop.time() < until:
             number += 1
-            path = random.choice(list(_PATHS))
+            path = random.choice(list(PATHS))
             said = [f"conversation {index}.{number}: {random.random()}"]
             for _ in range(random.randrange(1, 6)):
                 if loop.time() < until:
@@ -85,7 +85,7 @@ class Load:
         random: Random,
     ) -> None:
         stream = random.random() < 0.8
-        body = orjson.dumps(_body(path, said, stream, random.randrange(1, 60)))
+        body = orjson.dumps(body_of(path, said, stream, random.randrange(1, 60)))
         headers = {"content-type": "application/json", "x-session-id": session}
         leaves_s = random.expovariate(5.0) if random.random() < 0.05 else None
         try:
@@ -105,7 +105,7 @@ class Load:
             self.outcomes.see(path, stream, response.status, got)
 
 
-def _body(path: str, said: list[str], stream: bool, tokens: int) -> dict[str, Any]:
+def body_of(path: str, said: list[str], stream: bool, tokens: int) -> dict[str, Any]:
     common: dict[str, Any] = {"model": "m", "stream": stream}
     turns = [
         {"role": "assistant" if index % 2 else "user", "content": text}

@@ -1,4 +1,9 @@
-"""Whether a process's memory is flat: its slope, how sure that is, and what is too much."""
+"""Whether a process's memory is flat: its slopes, how sure they are, and what is too much.
+
+Two are judged. What is in use (`live`: bytes that malloc and CPython gave out and did not get back)
+is where a leak is, and nothing else grows it once the bounds are full. What is resident shows what
+else costs: holes in the allocators, pages of files.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,13 +13,15 @@ from typing import NamedTuple
 
 # The first part fills what is bounded; the rest is judged.
 WARM_SHARE = 0.5
-# Caches, the allocator's pools and pages of code have taken their shape after so many answers.
-_WARM_ANSWERS = 9_000
-# More than this is a leak: at 50 answers a second 116 bytes of each, which is one small object.
-# Less may be the allocators' pools, which get holes for a while: up to 16 was seen where there were
-# fewer live objects than before (tests/soak/census.py).
+# The bounds are full after some thousand answers, and the allocators' pools have taken their shape
+# after more.
+LIVE_WARM_ANSWERS, RESIDENT_WARM_ANSWERS = 3_000, 9_000
+# The least that a leaking answer leaves is an object: the smallest that holds anything has 48
+# bytes, and a place in what keeps it 8.
+LEAK_BYTES = 56
+# Once more than that, an hour at 50 answers a second.
 FLAT_MIB_PER_H = 20.0
-# Samples a second apart are alike, so stretches are compared; of shorter runs nothing is said.
+# Samples of one moment are alike, so stretches are compared; of shorter runs nothing is said.
 _STRETCHES = 10
 _STRETCH_S_MIN = 12.0
 # Of Student's distribution for 8 degrees of freedom, 95 % between the two.
@@ -33,8 +40,8 @@ class Line(NamedTuple):
 @dataclass(frozen=True)
 class Slope:
     """`low` and `high` are the ends of the 95 % interval, in MiB an hour like the slope itself;
-    `answer_bytes` is the slope by what was answered meanwhile. `flat` is None where the run was
-    too short to tell, or had too few answers."""
+    `answer_bytes` and `answer_high` are slope and upper end by what was answered meanwhile.
+    `lasted` tells whether the run was long enough to judge."""
 
     first_mib: float
     last_mib: float
@@ -42,15 +49,42 @@ class Slope:
     low: float
     high: float
     answer_bytes: float
-    flat: bool | None
+    answer_high: float
+    lasted: bool
 
     def __str__(self) -> str:
-        verdict = {True: "FLAT", False: "NOT FLAT", None: "not judged: too short a run"}[self.flat]
         return (
-            f"memory {self.first_mib:.1f} -> {self.last_mib:.1f} MiB; after the first "
-            f"{WARM_SHARE:.0%} {self.mib_per_h:+.1f} MiB/h, 95 % of {self.low:+.1f} to "
-            f"{self.high:+.1f}, {self.answer_bytes:+.0f} bytes an answer\n"
-            f"memory is {verdict}: at most {FLAT_MIB_PER_H:g} MiB/h, with the interval's upper end"
+            f"{self.first_mib:.1f} -> {self.last_mib:.1f} MiB; after the first {WARM_SHARE:.0%} "
+            f"{self.mib_per_h:+.1f} MiB/h, 95 % of {self.low:+.1f} to {self.high:+.1f}; "
+            f"{self.answer_bytes:+.0f} bytes an answer, at most {self.answer_high:+.0f}"
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """None where the run was too short to tell, or had too few answers."""
+
+    live: Slope
+    resident: Slope
+    answers: int
+
+    @property
+    def leaks(self) -> bool | None:
+        enough = self.answers * WARM_SHARE >= LIVE_WARM_ANSWERS
+        return self.live.answer_high > LEAK_BYTES if self.live.lasted and enough else None
+
+    @property
+    def grows(self) -> bool | None:
+        enough = self.answers * WARM_SHARE >= RESIDENT_WARM_ANSWERS
+        return self.resident.high > FLAT_MIB_PER_H if self.resident.lasted and enough else None
+
+    def __str__(self) -> str:
+        short = "not judged: too short a run"
+        leaks = {True: "LEAKS", False: "no leak", None: short}[self.leaks]
+        grows = {True: "NOT FLAT", False: "FLAT", None: short}[self.grows]
+        return (
+            f"in use {self.live}\n  {leaks} (bound: {LEAK_BYTES} bytes an answer, upper end)\n"
+            f"resident {self.resident}\n  {grows} (bound: {FLAT_MIB_PER_H:g} MiB/h, upper end)"
         )
 
 
@@ -62,12 +96,19 @@ def slope(samples: Sequence[Sample], answers: int) -> Slope:
     points = [(fmean(t for t, _ in each), fmean(m for _, m in each)) for each in stretches if each]
     line = fitted(points)
     rise, half = line.rise * 3600, _T * line.error * 3600
-    long_enough = len(points) == _STRETCHES and _width_s(stretches[0]) >= _STRETCH_S_MIN
-    long_enough &= answers * WARM_SHARE >= _WARM_ANSWERS
     lasted_s = samples[-1][0] - samples[0][0]
-    each = line.rise * lasted_s / answers * 2**20 if answers else 0.0
-    flat = rise + half <= FLAT_MIB_PER_H if long_enough else None
-    return Slope(samples[0][1], samples[-1][1], rise, rise - half, rise + half, each, flat)
+    lasted = len(points) == _STRETCHES and lasted_s * WARM_SHARE >= _STRETCHES * _STRETCH_S_MIN
+    each = lasted_s / 3600 / answers * 2**20 if answers else 0.0
+    return Slope(
+        samples[0][1],
+        samples[-1][1],
+        rise,
+        rise - half,
+        rise + half,
+        rise * each,
+        (rise + half) * each,
+        lasted,
+    )
 
 
 def fitted(points: Sequence[Sample]) -> Line:
@@ -79,7 +120,3 @@ def fitted(points: Sequence[Sample]) -> Line:
     left = sum((y - mean_y - rise * (x - mean_x)) ** 2 for x, y in points)
     free = len(points) - 2
     return Line(rise, math.sqrt(left / free / spread) if free > 0 else math.inf)
-
-
-def _width_s(samples: Sequence[Sample]) -> float:
-    return samples[-1][0] - samples[0][0]

@@ -9,6 +9,8 @@ from aiohttp import ClientError
 from kubernetes_asyncio import watch
 from kubernetes_asyncio.client import ApiClient, ApiException
 
+from kvproxy.core.spent import spent
+
 log = logging.getLogger("kvproxy.discovery")
 _WATCH_S = 240
 _BACKOFF_S, _BACKOFF_MAX_S = 0.5, 15.0
@@ -54,6 +56,7 @@ class Reflector:
                 log.warning("Kubernetes says %s %s", error.status, error.reason)
             except (ClientError, OSError, TimeoutError, ValueError, LookupError) as error:
                 log.warning("Kubernetes cannot be asked: %r", error)
+                spent(error)
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _BACKOFF_MAX_S)
 

@@ -91,10 +91,13 @@ class ClientConnection(asyncio.Protocol):
         self._press()
 
     def resume_writing(self) -> None:
+        self.congested = False
         if self.state is State.ANSWER:
             self.deadline = math.inf
-        self.congested = False
-        self._press()
+            self._press()
+        elif self.state is State.IDLE:
+            self._transport.resume_reading()
+            self._go_on()
 
     # What the server and the exchange call.
 
@@ -137,6 +140,8 @@ class ClientConnection(asyncio.Protocol):
         self._transport.close()
 
     def reset(self) -> None:
+        if self.state is State.CLOSED:
+            return
         connected = self._transport.get_extra_info("socket")
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._transport.abort()
@@ -146,8 +151,8 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = self._sink = None
         if self.state is State.CLOSED:
             return
-        if not exchange.ended:
-            self.close()
+        if not exchange.ended or self._transport.is_closing():
+            self._cut()
         elif exchange.last or self._server.draining:
             self._end()
         else:
@@ -203,7 +208,8 @@ class ClientConnection(asyncio.Protocol):
             self._refuse_body(incoming.refusal)
         elif incoming.whole:
             self.state = after(self.state, Event.BODY_READ)
-            self.deadline = math.inf
+            if not self.congested:
+                self.deadline = math.inf
             assert self._exchange is not None
             self._exchange.body_settled()
             if self._ahead:
@@ -223,21 +229,36 @@ class ClientConnection(asyncio.Protocol):
 
     def _next(self) -> None:
         self._incoming = Incoming(self._limits, self._server.heads)
+        if self.congested:
+            # Who asks and does not take what is answered would fill our memory.
+            self._transport.pause_reading()
+            self._allow(self._limits.body_timeout_s)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
         self._allow(self._limits.keepalive_timeout_s)
         if self._ahead:
             ahead, self._ahead = self._ahead, b""
             self._transport.resume_reading()
             self._read(ahead)
 
+    def _cut(self) -> None:
+        """What was sent of an answer still goes out, but is not waited for without end."""
+        self.state = after(self.state, Event.ANSWERED_LAST)
+        self.close()
+        self._allow(self._limits.body_timeout_s)
+
     def _end(self) -> None:
         """The client sees the end of our side, and is heard a little longer: closing while its
         bytes arrive would reset the connection under the answer."""
         self.state = after(self.state, Event.ANSWERED_LAST)
         self._flush()
+        unsent = self._transport.get_write_buffer_size()
+        self._allow(self._limits.body_timeout_s if unsent else _LINGER_S)
         if self._transport.can_write_eof():
             self._transport.write_eof()
             self._transport.resume_reading()
-            self._allow(_LINGER_S)
         else:
             self._transport.close()
 

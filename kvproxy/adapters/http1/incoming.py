@@ -219,8 +219,10 @@ class Incoming:
             return _bad("The only transfer coding is chunked, of HTTP/1.1")
         if upgrade and "transfer-encoding" in header:
             return _bad("A request for another protocol cannot be chunked")
-        if not self._target.startswith((b"/", b"http://", b"https://")) and self._target != b"*":
-            return _bad("The target must be a path")
+        path = self._target.startswith((b"/", b"http://", b"https://")) or self._target == b"*"
+        # Engines cut a fragment off: they would serve another path than the one checked here.
+        if not path or b"#" in self._target:
+            return _bad("The target must be a path without a fragment")
         if len(self._headers) > _HEADERS_MAX:
             return ProxyError("head_too_large", f"There are more than {_HEADERS_MAX} headers.")
         if int(header.get("content-length", "0")) > self._limits.max_body_bytes:

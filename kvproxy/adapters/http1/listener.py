@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import inspect
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,6 +29,7 @@ _BACKLOG = 4096
 _FLUSH_S = 1.0
 # What shakes hands is no connection yet that is counted.
 _HANDSHAKE_MAX_S = 10.0
+_UNBEGUN = inspect.CORO_CREATED
 # Looking for connections that can give way looks at all of them, so it is done for many at once.
 _GIVE_WAY_SHARE = 0.01
 
@@ -157,8 +159,13 @@ class HttpServer:
 
     def cancel(self, exchange: ClientExchange) -> None:
         task = self._running.get(exchange)
-        if task is not None:
-            task.cancel()
+        if task is None:
+            return
+        task.cancel()
+        coroutine = task.get_coro()
+        if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == _UNBEGUN:
+            # It will not run, not even to its end.
+            del self._running[exchange]
 
     async def _run(self, exchange: ClientExchange, connection: ClientConnection) -> None:
         try:

@@ -6,6 +6,7 @@ close on the wire. So an idle connection is dropped before that.
 
 import asyncio
 import ssl
+from collections import deque
 from urllib.parse import urlsplit
 
 from kvproxy.adapters.http1.deadlines import Deadlines
@@ -46,7 +47,8 @@ class Pool:
         self._idle_timeout_s = idle_timeout_s
         self._keepalive_s = keepalive_s
         self._deadlines = deadlines
-        self._idle: list[Link] = []
+        # The longest idle first.
+        self._idle: deque[Link] = deque()
         self._closed = False
 
     def close(self) -> None:
@@ -70,6 +72,9 @@ class Pool:
         """Kept for the next request if the answer was read to its end, closed otherwise."""
         if not self._closed and link.rest():
             link.deadline = link.idle_since + self._keepalive_s
+            # Those that ended meanwhile: nobody takes them from below as long as there are newer.
+            while self._idle and self._idle[0].closing:
+                self._idle.popleft()
             self._idle.append(link)
         else:
             link.close()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from kvproxy.adapters.tracing.outbox import Taken
+from kvproxy.core.spent import spent
 
 # What the protocol says to try again; anything else is final.
 _AGAIN = frozenset({429, 502, 503, 504})
@@ -42,6 +43,7 @@ class Collector:
                 return Taken(None, why or f"no answer within {self.timeout_s:g} s")
             except (aiohttp.ClientError, OSError) as error:
                 why, asked_s = str(error) or type(error).__name__, None
+                spent(error)
             wait_s = delay_s if asked_s is None else asked_s
             if loop.time() + wait_s >= until:
                 return Taken(None, why)

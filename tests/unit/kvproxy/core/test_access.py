@@ -107,6 +107,7 @@ def test_tokens_are_counted_when_they_are_known() -> None:
         ("/V1/chat/completions", Realm.COMMAND),
         ("/", Realm.COMMAND),
         ("", Realm.COMMAND),
+        ("/v1/load_lora_adapter#x", Realm.COMMAND),
     ],
 )
 def test_what_a_path_is_there_for(path: str, realm: Realm) -> None:

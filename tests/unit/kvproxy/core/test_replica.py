@@ -1,7 +1,10 @@
 from collections.abc import Sequence
 from math import inf
 
+import pytest
+
 from kvproxy.core.life_cycle import Evidence, Health
+from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.replica import Replica
 from tests.support.makers import make_chain, make_replica
 
@@ -64,3 +67,26 @@ def test_one_that_just_came_is_eased_in() -> None:
     assert [replica.share(now) for now in (100.0, 105.0, 110.0)] == [0.1, 0.5, 1.0]
     replica.ease(200.0, 0.0)
     assert replica.share(200.0) == 1.0
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_what_was_believed_of_one_that_is_gone_needs_no_collector(pinned: bool) -> None:
+    replica, hashes = filled()
+    end, _ = replica.hbm.pin(hashes)
+    if not pinned:
+        replica.hbm.release(end)
+    replica.gone()
+    if pinned:
+        # A request that was under way settles with it.
+        replica.hbm.release(end)
+    assert (replica.hbm.runs, replica.hbm.size) == (0, 0)
+    assert not replica.hbm._root.children
+
+
+def test_a_shared_model_outlives_a_replica() -> None:
+    for shared in (True, False):
+        replica, (first, *_) = filled()
+        replica.dram, replica.dram_shared = PrefixTree(1000), shared
+        replica.dram.keep(first, 10)
+        replica.gone()
+        assert (replica.dram.runs, replica.dram.capacity) == ((1, 1000) if shared else (0, 0))

@@ -8,9 +8,13 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kvproxy.adapters.http1.connection import ClientConnection
+from kvproxy.adapters.http1.incoming import Limits
+from kvproxy.adapters.http1.listener import HttpServer, Page
 from kvproxy.adapters.http1.states import State
+from kvproxy.core.errors import ProxyError
 from kvproxy.proxy import Exchange
-from tests.support.listeners import JSON, echo, listening, placement
+from tests.support.listeners import JSON, echo, guard, listening, placement
+from tests.support.pipe import Pipe
 from tests.support.proxies import eventually
 from tests.support.unplugged import Wire
 from tests.support.wire import connected, post, read_answer, request
@@ -165,6 +169,59 @@ async def test_what_is_no_request_is_refused_in_words() -> None:
         assert (answer.status, answer.header(b"x-kvproxy-error-code")) == (400, b"bad_request")
         assert b"secret" not in answer.body
         assert server.in_flight == 0
+
+
+async def test_who_takes_no_answers_is_given_no_more_of_them() -> None:
+    async def large(_query: str) -> Page:
+        return Page(b"x" * 2**16)
+
+    server = HttpServer(echo, {"/own": large}, Limits(10, 1000, 30.0, 60.0, 10), guard)
+    pipe = Pipe(ClientConnection(server))
+    [connection] = server.connections
+    pipe.client_sends(request("GET", "/own") * 50)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert (connection.state, connection.congested) == (State.IDLE, True)
+    assert pipe.unsent_max < 2 * 2**16
+    assert connection.deadline < connection._loop.time() + 31
+    # Once they are taken it goes on, up to the last.
+    while pipe.get_write_buffer_size():
+        pipe.client_takes(2**20)
+        for _ in range(10):
+            await asyncio.sleep(0)
+    assert pipe.written.count(b"HTTP/1.1 200") == 50
+    pipe.client_closes()
+    await eventually(lambda: not server.connections)
+
+
+async def test_half_an_answer_is_not_kept_for_a_client_that_does_not_take_it() -> None:
+    async def broken(exchange: Exchange) -> None:
+        await exchange.accept()
+        exchange.start(200, JSON, placement())
+        exchange.send(b"half")
+        raise ProxyError("upstream_broke", "gone")
+
+    server = HttpServer(broken, {}, Limits(10, 1000, 30.0, 60.0, 10), guard)
+    pipe = Pipe(ClientConnection(server))
+    [connection] = server.connections
+    pipe.client_sends(post(b""))
+    await eventually(pipe.is_closing)
+    assert connection.state is State.LINGER
+    assert connection.deadline < connection._loop.time() + 31
+    connection.expired()
+    await eventually(lambda: not server.connections)
+
+
+async def test_the_last_answer_is_waited_for_as_long_as_a_body() -> None:
+    """A slow client has more than the second in which it is listened to afterwards."""
+    server = HttpServer(echo, {}, Limits(10, 1000, 30.0, 60.0, 10), guard)
+    pipe = Pipe(ClientConnection(server))
+    [connection] = server.connections
+    pipe.client_sends(post(b"x", connection="close"))
+    await eventually(lambda: connection.state is State.LINGER)
+    assert 25 < connection.deadline - connection._loop.time() < 31
+    pipe.client_resets()
+    await eventually(lambda: not server.connections)
 
 
 class Calls(Wire):

@@ -161,6 +161,8 @@ SMUGGLED = {
     "upgrade of chunks": b"connection: upgrade\r\nupgrade: x\r\ntransfer-encoding: chunked\r\n\r\n",
 }
 LINES = {
+    "fragment": b"GET /v1/load_lora_adapter#x HTTP/1.1\r\nhost: a\r\n\r\n",
+    "fragment of a whole URL": b"GET http://a/sleep?x#y HTTP/1.1\r\nhost: a\r\n\r\n",
     "version 1.2": b"GET / HTTP/1.2\r\nhost: a\r\n\r\n",
     "version 2.0": b"GET / HTTP/2.0\r\nhost: a\r\n\r\n",
     "no version": b"GET /\r\n\r\n",

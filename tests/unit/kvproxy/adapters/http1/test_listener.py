@@ -6,11 +6,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from kvproxy.adapters.http1.connection import ClientConnection
 from kvproxy.adapters.http1.listener import Handler
 from kvproxy.adapters.http1.states import State
 from kvproxy.core.errors import ProxyError
 from kvproxy.proxy import Exchange
 from tests.support.listeners import JSON, echo, listening, placement
+from tests.support.pipe import Pipe
 from tests.support.proxies import eventually
 from tests.support.wire import ask, connected, post, read_answer, request
 
@@ -145,10 +147,9 @@ async def test_who_only_keeps_connections_open_keeps_nobody_out(begun: bytes) ->
         for count in range(1, 4):
             held.append(await stack.enter_async_context(connected(url)))
             held[-1][1].write(begun)
-            reached = State.HEAD if begun else State.IDLE
+            reached = [State.HEAD if begun else State.IDLE] * count
             # One after the other, or nobody knows which is the longest idle.
-            states = [reached] * count
-            await eventually(lambda s=states: [c.state for c in server.connections] == s)
+            await eventually(lambda all_=reached: [c.state for c in server.connections] == all_)
         # Every newcomer is served, and no more are open than may be.
         for _ in range(5):
             async with connected(url) as (reader, writer):
@@ -288,3 +289,21 @@ async def test_what_is_refused_and_whole_leaves_no_connection_behind(raw: bytes)
             assert await reader.read() == b""
         await eventually(lambda: not server.connections)
         assert (await ask(url, post(b"one"))).body == b"one"
+
+
+async def test_a_request_whose_client_left_before_it_began_is_none() -> None:
+    begun: list[str] = []
+
+    async def handler(exchange: Exchange) -> None:
+        begun.append(exchange.path)
+
+    async with listening(handler) as (server, _):
+        pipe = Pipe(ClientConnection(server))
+        pipe.client_sends(post(b"one"))
+        assert server.in_flight == 1
+        [connection] = server.connections
+        connection.connection_lost(None)
+        assert server.in_flight == 0
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert (begun, server.in_flight) == ([], 0)

@@ -101,3 +101,22 @@ def test_where_urls_lead(
     found = Origin(url)
     assert (found.name, found.port, found.tls is not None) == address
     assert (found.host, found.prefix) == (host, prefix)
+
+
+async def test_connections_that_ended_are_not_kept_below_newer_ones(
+    replica: RecordingReplica,
+) -> None:
+    pool = pool_of(replica.url)
+    burst = [await take(pool) for _ in range(30)]
+    for link in burst:
+        await ask(link)
+        pool.give_back(link)
+    newest = await take(pool)
+    for link in burst:
+        if link is not newest:
+            link.expired()
+    for _ in range(2):
+        await ask(newest)
+        pool.give_back(newest)
+        assert len(pool._idle) == 1
+        assert await take(pool) is newest
