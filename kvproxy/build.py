@@ -65,6 +65,7 @@ class ReplicaMaker:
             life=LifeCycle(LifeLimits(probe.unhealthy_after, probe.cool_max_s)),
             dram=dram,
             dram_shared=any(dram is shared for shared in self._drams.values()),
+            saves_answers=self._settings.lmcache.save_decode,
         )
 
     def _peer(self, replica: ReplicaSettings) -> Peer | None:

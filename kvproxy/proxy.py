@@ -37,7 +37,7 @@ from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
 from kvproxy.passing_on import pass_on
 from kvproxy.patience import Patience, patience_with
-from kvproxy.relaying import relay
+from kvproxy.relaying import Feed, Stream, feeding, relay
 
 Headers = Sequence[tuple[bytes, bytes]]
 # Whether what was just read has to be read again, since another process spelled it first.
@@ -89,6 +89,9 @@ class Exchange(Protocol):
 
     def send(self, chunk: bytes) -> None: ...
 
+    def streaming(self, watch: AnswerWatch) -> Stream | None:
+        """How the rest of an answer may be sent beside send(), if it may."""
+
     def end(self) -> None: ...
 
 
@@ -96,7 +99,7 @@ class Answer(Protocol):
     status: int
     headers: Headers
 
-    async def relay(self, feed: Callable[[bytes], None], exchange: Exchange) -> None:
+    async def relay(self, feed: Feed, exchange: Exchange) -> None:
         """Gives the body to `feed` in the very call in which it arrives, no faster than `exchange`
         takes it; raises ProxyError upstream_broke if it stops early."""
 
@@ -314,13 +317,10 @@ class Proxy:
         ids = record.token_ids = TokenIds() if wanted else None
         body = body if ids is None else asking(body)
 
-        def pass_on(chunk: bytes) -> None:
-            if watch.feed(chunk):
-                if record.ttft_s is None:
-                    record.ttft_s = self.clock() - record.began
-                self.placer.first_token(placement)
-            flow = record.flow
-            exchange.send(chunk if flow is None else flow.feed(chunk))
+        def first_token() -> None:
+            if record.ttft_s is None:
+                record.ttft_s = self.clock() - record.began
+            self.placer.first_token(placement)
 
         try:
             async with self.upstream.open(placement, exchange, body) as answer:
@@ -333,6 +333,7 @@ class Proxy:
                 record.status = answer.status
                 if answer.status >= 500:
                     record.outcome = "upstream_error"
+                pass_on = feeding(record, watch, first_token)
                 await relay(record, answer, placement, ids, pass_on)
                 exchange.end()
         except BaseException:

@@ -1,15 +1,28 @@
 """How an answer that began is passed on, whatever it is and whatever was asked for beside it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import resized
 from kvproxy.core.refusal import Said, is_stream, refusal
 from kvproxy.core.router import Placement
 from kvproxy.core.token_ids import TokenIds
 
-Feed = Callable[[bytes], None]
+
+class Stream(NamedTuple):
+    """An answer into which nobody looks any more: what comes of it is put on `watch`'s pile and
+    sent, by `send` or, as a chunk of HTTP/1.1, by `write`."""
+
+    watch: AnswerWatch
+    send: Callable[[bytes], None]
+    write: Callable[[bytes], object]
+
+
+# Takes a part of an answer in the very call in which it arrives; whoever brings them may do with
+# the following as a stream that it returns says.
+Feed = Callable[[bytes], Stream | None]
 
 
 class Relayed(Protocol):
@@ -20,6 +33,21 @@ class Relayed(Protocol):
     def headers(self) -> Sequence[tuple[bytes, bytes]]: ...
 
     async def relay(self, feed: Feed, exchange: Any) -> None: ...
+
+
+def feeding(record: Any, watch: AnswerWatch, first_token: Callable[[], None]) -> Feed:
+    """What gives an answer to `watch` and to the client. From its first token on nobody looks into
+    a chunk any more, unless its stream may have to go on elsewhere."""
+    exchange = record.exchange
+
+    def pass_on(chunk: bytes) -> Stream | None:
+        flow, first = record.flow, watch.feed(chunk)
+        if first:
+            first_token()
+        exchange.send(chunk if flow is None else flow.feed(chunk))
+        return exchange.streaming(watch) if first and flow is None else None
+
+    return pass_on
 
 
 async def relay(

@@ -84,6 +84,9 @@ class _Leg:
     def send(self, chunk: bytes) -> None:
         raise AssertionError("nobody is told of it")
 
+    def streaming(self, watch: AnswerWatch) -> None:
+        raise AssertionError("nobody is told of it")
+
     def end(self) -> None:
         raise AssertionError("nobody is told of it")
 

@@ -137,9 +137,9 @@ class KvDiscovery:
         for path, read in _PAGES:
             page = await self._get(replica, path)
             if page is not None:
-                sources = read(replica.id, host, page)
-                if sources:
-                    return sources
+                # Who has the page is that engine, also when it names nothing: a vLLM in
+                # development mode runs pip and more for every look at its /server_info.
+                return read(replica.id, host, page)
         return []
 
     async def _get(self, replica: Replica, path: str) -> bytes | None:

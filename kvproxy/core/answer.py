@@ -1,6 +1,7 @@
 """Watching an answer go by: its first token and, at its end, the engine's usage figures.
 
-Chunks are relayed untouched; only the last bytes are kept, and looked at once.
+Chunks are relayed untouched and pile up for a while: only what begins an answer is looked at as it
+comes, the rest together, and only the last bytes stay.
 """
 
 import re
@@ -31,14 +32,19 @@ _FIGURE = re.compile(rb'"(' + b"|".join(_ROLES) + rb')"\s*:\s*(\d{1,15})(?!\d)')
 _EVENT = re.compile(rb"(?:\A|\n)event: ?([\w.]+)\r?\n")
 _EVENT_BYTES = 64
 _OPENING_BYTES = 4096
+# So many chunks pile up at most, none of them larger: whoever adds to the pile settles it then.
+PILED_MAX = 32
+PILED_BYTES = 4096
 
 
 class AnswerWatch:
     """`preamble` are the events that a stream of this dialect sends before anything is computed;
-    `tap` keeps what the answer generated."""
+    `tap` keeps what the answer generated. Once it has `started`, chunks may be put on the `pile`
+    instead of being fed."""
 
     def __init__(self, preamble: Sequence[bytes] = (), tap: Tap | None = None) -> None:
         self._tap = tap
+        self.pile: list[bytes] = []
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
         self._preamble = preamble
@@ -49,12 +55,9 @@ class AnswerWatch:
 
     def feed(self, chunk: bytes) -> bool:
         """Whether the first token arrived with this chunk; keep-alive comments carry none."""
-        self._tail.append(chunk)
-        self._tail_bytes += len(chunk)
-        while self._tail_bytes - len(self._tail[0]) >= _TAIL_BYTES:
-            self._tail_bytes -= len(self._tail.popleft())
-        if self._tap is not None:
-            self._tap.feed(chunk)
+        self.pile.append(chunk)
+        if len(self.pile) >= PILED_MAX or len(chunk) > PILED_BYTES:
+            self.settle()
         if self.started:
             return False
         if not self.opening:
@@ -62,9 +65,32 @@ class AnswerWatch:
         self.started = not self._opens(chunk) if self._preamble else self._starts(chunk)
         return self.started
 
+    def settle(self) -> None:
+        """The tap takes its part of the pile, and of the rest only the end stays."""
+        pile, tail = self.pile, self._tail
+        if not pile:
+            return
+        text = pile[0] if len(pile) == 1 else b"".join(pile)
+        pile.clear()
+        tail.append(text)
+        self._tail_bytes += len(text)
+        while self._tail_bytes - len(tail[0]) >= _TAIL_BYTES:
+            self._tail_bytes -= len(tail.popleft())
+        if self._tap is not None:
+            self._tap.feed(text)
+
     def taken(self) -> bytes:
         """What the tap kept; it keeps no more."""
-        return self._tap.taken() if self._tap is not None else b""
+        if self._tap is None:
+            return b""
+        self.settle()
+        tap, self._tap = self._tap, None
+        return tap.taken()
+
+    def end(self) -> bytes:
+        """The last bytes that went by, of which there may be none."""
+        self.settle()
+        return b"".join(self._tail)
 
     def _starts(self, chunk: bytes) -> bool:
         """A comment may be cut anywhere: inside one everything up to the line's end is quiet."""
@@ -90,6 +116,7 @@ class AnswerWatch:
         In a stream of vLLM only the last usage is split so: its first holds them all, and is what
         remains where an old engine's last says nothing of the prompt.
         """
+        self.settle()
         found = _figures(b"".join(self._tail))
         prompt, completion = found.get("prompt"), found.get("completion", 0)
         if prompt is None:

@@ -31,10 +31,15 @@ from kvproxy.core.types import Chain, Tier
 
 
 class Known(NamedTuple):
-    """The deepest anchor of a prompt, and the token blocks up to it and of the answer behind."""
+    """The deepest anchor of a prompt, and the token blocks up to it and of the answer behind.
+
+    `ends` has the number of blocks that the replica looked up last had of them, if not all: mostly
+    those of the text that many prompts begin with, so the next is likely to have as many.
+    """
 
     anchor: Anchor
     blocks: "array[int]"
+    ends: list[int]
 
 
 class Facts(NamedTuple):
@@ -99,7 +104,10 @@ class Holdings:
 
     def _known(self, chain: Chain) -> Known | None:
         anchor = self.chains.anchor(chain)
-        return None if anchor is None else Known(anchor, anchor.at.chain(anchor.answer_end))
+        if anchor is None:
+            return None
+        blocks = anchor.at.chain(anchor.answer_end)
+        return Known(anchor, blocks, [len(blocks)])
 
     def matches(
         self,
@@ -249,7 +257,9 @@ class Holdings:
 
     def _by_events(self, replica: Replica, model: str, prompt_tokens: int, known: Known) -> Match:
         anchor, size = known.anchor, known.anchor.block_size
-        held = self.index.look_up(replica.id, known.blocks, size)
+        held = self.index.look_up(replica.id, known.blocks, size, known.ends[0])
+        if held.hbm < len(known.blocks):
+            known.ends[0] = held.hbm
         anchored = anchor.at.length
         echo = held.blocks * size if held.blocks > anchored else 0
         if echo and not self.echo_rate.found_again(model):

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from kvproxy.core.prefix_tree import PrefixTree
+from kvproxy.core.replica import Replica
 from kvproxy.core.types import Usage
 
 # Block hash of an answer: it takes room but no prompt will ask for it.
@@ -33,6 +34,16 @@ def keep_answer(
     """Generated blocks take room in the cache like any other, until they are the oldest: then what
     stands before them is next."""
     hbm.keep(prompt_hash ^ _ANSWER_MASK, size, now, retention_s)
+
+
+def keep(replica: Replica, prompt_hash: int, usage: Usage, now: float, retention_s: float) -> None:
+    """In HBM, and in a second tier that stores what is generated, too."""
+    size = answer_kept(usage, replica.block_size)
+    if not size:
+        return
+    keep_answer(replica.hbm, prompt_hash, size, now, retention_s)
+    if replica.dram is not None and replica.saves_answers:
+        keep_answer(replica.dram, prompt_hash, size, now, retention_s)
 
 
 class Repeats(NamedTuple):

@@ -26,8 +26,12 @@ def pin_prompt(
     return hbm.extend(end, hashes[held:], ends), answer
 
 
-def write_through(ruler: Ruler, tier: PrefixTree, model: str, chain: Chain, now: float) -> None:
+def write_through(
+    ruler: Ruler, tier: PrefixTree, model: str, chain: Chain, now: float, *, echo_rate: EchoRate
+) -> None:
     """Prefill stores what it computes, and what is found there is used again."""
     end, held = tier.pin(chain.hashes)
+    if 0 < held < len(chain.hashes) and echo_rate.found_again(model):
+        go_on(tier, chain.hashes[held - 1])
     ends = ruler.token_ends(chain, held, model, end.end)
     tier.release(tier.extend(end, chain.hashes[held:], ends), now)

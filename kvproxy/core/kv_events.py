@@ -98,8 +98,13 @@ def decode_batch(payload: bytes) -> Batch:
 def _events(raw_events: list[Any]) -> list[Event]:
     """Removals that follow each other, one a block as vLLM sends them, become one."""
     events: list[Event] = []
-    last: Removed | None = None
+    last, where = None, None
     for raw in raw_events:
+        removes = type(raw) is dict and raw.get("type") == "BlockRemoved"
+        if removes and last is not None and _where(raw) == where:
+            # Nothing else of it has to be read: half of all events are such.
+            last.hashes.extend(_hashes(raw))
+            continue
         event = _event(raw)
         if type(event) is not Removed:
             last = None
@@ -107,10 +112,15 @@ def _events(raw_events: list[Any]) -> list[Event]:
             last.hashes.extend(event.hashes)
             continue
         else:
-            last = event
+            last, where = event, _where(raw) if removes else None
         if event is not None:
             events.append(event)
     return events
+
+
+def _where(raw: Mapping[str, Any]) -> tuple[object, object, object]:
+    """What _tier() and _group() of a removal follow from."""
+    return raw.get("medium"), raw.get("locality"), raw.get("group_idx")
 
 
 def _event(raw: Any) -> Event | None:
@@ -163,6 +173,8 @@ def _hashes(fields: Mapping[str, Any]) -> list[int]:
     hashes = fields.get("block_hashes")
     if not isinstance(hashes, list):
         raise KvEventError("an event without block_hashes")
+    if len(hashes) == 1 and type(hashes[0]) is int and hashes[0] > 0:
+        return hashes
     if _are_words(hashes):
         return hashes
     return [_word(value) for value in hashes]

@@ -52,11 +52,12 @@ class NamedBlocks:
     def one_copy(self, chain: Iterable[int]) -> None:
         """Copies are not counted here."""
 
-    def prefix(self, chain: "array[int]", start: int = 0) -> int:
-        """End of the run of held blocks of `chain` that goes on at block `start`, or `start`."""
+    def prefix(self, chain: "array[int]", start: int = 0, guess: int = 2**63) -> int:
+        """As TierBlocks.prefix(); bisection is cheap here, and needs no guess."""
         parents, stride = self._parents, self.stride
         first = start // stride
-        entries = chain[first * stride + stride - 1 :: stride]
+        cut = first or stride > 1
+        entries = chain[first * stride + stride - 1 :: stride] if cut else chain
         low, high = 0, len(entries)
         # Most often all of them are, or hardly any.
         at = high - 1

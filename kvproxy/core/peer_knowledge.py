@@ -13,9 +13,10 @@ from kvproxy.core.types import Chain, Identity, Learned
 
 def heard(router: Router, replica: Replica, model: str, chain: Chain, now: float) -> None:
     """Another proxy sent `chain` to `replica`."""
+    echo_rate = router.holdings.echo_rate
     for tree in (replica.hbm, replica.dram):
         if tree is not None and tree.match(chain.hashes) < len(chain):
-            write_through(router.ruler, tree, model, chain, now)
+            write_through(router.ruler, tree, model, chain, now, echo_rate=echo_rate)
 
 
 def taught(router: Router, replicas: Mapping[str, Replica], lesson: Learned) -> None:

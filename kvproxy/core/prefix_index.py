@@ -6,7 +6,8 @@ make room, so what is in the index stays true.
 
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from kvproxy.core.event_source import EventSource, Grown
 from kvproxy.core.kv_digest import Changes
@@ -17,7 +18,7 @@ from kvproxy.core.types import Tier
 from kvproxy.core.word_map import Budget
 
 
-class Held(NamedTuple):
+class Held(Struct, frozen=True, gc=False):
     """Blocks of a chain held from its start: the first `hbm` in HBM, the next `dram`, the next
     `disk` (or remote); `rank` is the data-parallel rank that holds them."""
 
@@ -38,6 +39,7 @@ class Held(NamedTuple):
 
 
 _NOTHING = Held(0, 0, 0, 0)
+_HBM = Tier.HBM
 
 
 class PrefixIndex:
@@ -87,12 +89,20 @@ class PrefixIndex:
         if not ranks:
             self._sources.pop(replica, None)
 
-    def look_up(self, replica: str, chain: "array[int]", block_size: int) -> Held:
-        """How long a prefix of `chain` the replica's best rank holds. Changes nothing."""
+    def look_up(
+        self, replica: str, chain: "array[int]", block_size: int, guess: int = 2**63
+    ) -> Held:
+        """How long a prefix of `chain` the replica's best rank holds. Changes nothing.
+
+        `guess`: where it may end in HBM, as on another replica. It costs less where that is right.
+        """
+        ranks = self._sources.get(replica)
+        if ranks is None:
+            return _NOTHING
         best, longest = _NOTHING, 0
-        for rank, source in self._sources.get(replica, {}).items():
+        for rank, source in ranks.items():
             if source.block_size == block_size:
-                held = _held(rank, source, chain)
+                held = _held(rank, source, chain, guess)
                 blocks = held.hbm + held.dram + held.disk
                 if blocks > longest or (blocks == longest and held.hbm > best.hbm):
                     best, longest = held, blocks
@@ -118,10 +128,11 @@ class PrefixIndex:
                 source.tiers[Tier.HBM].one_copy(blocks)
 
 
-def _held(rank: int, source: EventSource | NamedSource, chain: "array[int]") -> Held:
+def _held(rank: int, source: EventSource | NamedSource, chain: "array[int]", guess: int) -> Held:
     tiers = source.tiers
-    hbm = tiers[Tier.HBM].prefix(chain, 0) if Tier.HBM in tiers else 0
-    if len(tiers) == (Tier.HBM in tiers):
+    first = tiers.get(_HBM)
+    hbm = 0 if first is None else first.prefix(chain, 0, guess)
+    if len(tiers) == (first is not None):
         return Held(rank, hbm, 0, 0)
     dram = tiers[Tier.DRAM].prefix(chain, hbm) if Tier.DRAM in tiers else hbm
     disk = tiers[Tier.DISK].prefix(chain, dram) if Tier.DISK in tiers else dram

@@ -25,8 +25,8 @@ class Replica:
     """One engine process. `hbm` models its prefix cache, in tokens; `models` empty = serves any;
     `kv_events`: its announcements are listened to; `peer`: where
     its KV can be fetched from, None if it cannot. `dram` models a second tier, in tokens too, that
-    stores all it computes; replicas of one cache instance may share one, which then outlives
-    them. `held_tokens`: prompts of
+    stores all it computes, and what it generates if it `saves_answers`; replicas of one cache
+    instance may share one, which then outlives them. `held_tokens`: prompts of
     the requests under way, by which the router keeps it. `emptied_at`: when its cache was last
     seen to have lost everything."""
 
@@ -48,6 +48,7 @@ class Replica:
     answer_tokens: float = 0.0
     held_tokens: int = 0
     dram: PrefixTree | None = None
+    saves_answers: bool = False
     dram_shared: bool = False
     process_began: float | None = None
     emptied_at: float = -inf
@@ -70,10 +71,10 @@ class Replica:
             self.dram.resize(0)
 
     def make_room(self) -> None:
-        """Answers under way take blocks too: as many as on average are kept free for each, so that
-        what will be evicted for them counts as evicted already. Half a block of those is the
-        prompt's."""
-        answers = self.load.in_flight * max(0.0, self.answer_tokens - self.block_size / 2)
+        """Answers under way take blocks too. One met at any time has grown to half its length on
+        average, so half as many as they took lately are kept free for each: what was evicted for
+        them counts as evicted. Half a block of those is the prompt's."""
+        answers = self.load.in_flight * max(0.0, (self.answer_tokens - self.block_size) / 2)
         room = self.hbm_tokens - round(answers)
         self.hbm.resize(max(0, room))
 

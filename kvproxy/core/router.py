@@ -12,7 +12,7 @@ from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.eligible import eligible, usable
 from kvproxy.core.held import HeldTokens
 from kvproxy.core.holdings import Holdings, Outcome
-from kvproxy.core.kept_answers import answer_kept, answer_room, keep_answer, whole
+from kvproxy.core.kept_answers import answer_room, keep, whole
 from kvproxy.core.kept_prompts import pin_prompt, write_through
 from kvproxy.core.lessons import Teach, learn, unsaid
 from kvproxy.core.life_cycle import Health
@@ -182,7 +182,7 @@ class Router:
         self.held.add(tokens, now)
         replica.held_tokens += tokens
         if replica.dram is not None:
-            write_through(self.ruler, replica.dram, identity.model, chain, now)
+            write_through(self.ruler, replica.dram, identity.model, chain, now, echo_rate=echo_rate)
         if identity.session:
             self._bind(identity, replica, tokens, now)
         if replica.kv_events:
@@ -318,9 +318,7 @@ class Router:
         replica.held_tokens -= placing.prompt_tokens
         chain, retention_s = placing.chain, placing.identity.retention_s
         if usage is not None and chain.hashes:
-            kept = answer_kept(usage, replica.block_size)
-            if kept:
-                keep_answer(replica.hbm, chain.end, kept, now, retention_s)
+            keep(replica, chain.end, usage, now, retention_s)
             replica.answered(answer_room(usage, replica.block_size))
         replica.hbm.release(placement.end, now, retention_s)
 

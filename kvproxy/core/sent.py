@@ -59,10 +59,16 @@ def in_tiers(
     match = in_hbm(ruler, replica, model, chain, prompt_tokens, echo_rate=echo_rate, same={})
     if replica.dram is None:
         return match
-    stored = replica.dram.match(chain.hashes)
-    if stored <= match.blocks:
+    hashes = chain.hashes
+    stored, answer = replica.dram.match(hashes), 0
+    if 0 < stored < len(hashes) and echo_rate.found_again(model):
+        answer = kept_behind(replica.dram, hashes[stored - 1])
+    if stored < match.blocks or (stored == match.blocks and not answer):
         return match
-    reach = whole_blocks(int(ruler.tokens_at(chain, stored, model)), prompt_tokens, _CHUNK_TOKENS)
+    held = int(ruler.tokens_at(chain, stored, model))
+    if answer:
+        held = whole(held, replica.block_size) + answer
+    reach = whole_blocks(held, prompt_tokens, _CHUNK_TOKENS)
     tokens = max(match.tokens, reach)
     dram = tokens - match.tokens
     return Match(stored if dram else match.blocks, tokens, dram=dram, by_history=tokens)

@@ -113,17 +113,18 @@ class TierBlocks:
             if ours in self._copies:
                 self._forget_copies(ours)
 
-    def prefix(self, chain: "array[int]", start: int = 0) -> int:
+    def prefix(self, chain: "array[int]", start: int = 0, guess: int = 2**63) -> int:
         """End of the run of held blocks of `chain` that goes on at block `start`, or `start`.
 
-        By bisection: a tier gives up the tail of a prefix before its head.
+        By bisection: a tier gives up the tail of a prefix before its head. `guess` is of use where
+        it starts at 0.
         """
         stride = self.stride
         if start or stride > 1:
             first = start // stride
             entries = self._parents.prefix(chain[first * stride + stride - 1 :: stride])
             return (first + entries) * stride if entries else start
-        return self._parents.prefix(chain)
+        return self._parents.prefix(chain, guess)
 
     def path(self, ours: int, root: int, blocks_max: int) -> "array[int] | None":
         """The chain that ends with `ours`, from its start; None if a link is missing."""

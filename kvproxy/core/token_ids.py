@@ -61,7 +61,7 @@ class TokenIds:
         self.keep(chunk[end:])
         return lines
 
-    def lines_to(self, pass_on: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    def lines_to(self, pass_on: Callable[[bytes], object]) -> Callable[[bytes], None]:
         """What feeds an answer and passes on what may go."""
 
         def listen(chunk: bytes) -> None:

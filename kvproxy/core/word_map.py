@@ -46,14 +46,12 @@ class WordMap:
     def get(self, key: int) -> int:
         """The value, or 0."""
         table = self._tables[key & 255]
-        size = len(table)
-        at = key >> 7 & size - 2
+        mask = len(table) - 2
+        at = key >> 7 & mask
         while (found := table[at]) != key:
             if not found:
                 return 0
-            at += 2
-            if at == size:
-                at = 0
+            at = at + 2 & mask
         return table[at + 1]
 
     def add(self, keys: Sequence[int], values: Sequence[int]) -> list[int]:
@@ -64,14 +62,13 @@ class WordMap:
             shard = key & 255
             table = tables[shard]
             size = len(table)
-            at = key >> 7 & size - 2
+            mask = size - 2
+            at = key >> 7 & mask
             while found := table[at]:
                 if found == key:
                     there.append(position)
                     break
-                at += 2
-                if at == size:
-                    at = 0
+                at = at + 2 & mask
             else:
                 table[at] = key
                 table[at + 1] = values[position]
@@ -91,14 +88,13 @@ class WordMap:
             shard = key & 255
             table = tables[shard]
             size = len(table)
-            at = key >> 7 & size - 2
+            mask = size - 2
+            at = key >> 7 & mask
             while (found := table[at]) != key:
                 if not found:
                     values.append(0)
                     break
-                at += 2
-                if at == size:
-                    at = 0
+                at = at + 2 & mask
             else:
                 values.append(table[at + 1])
                 _close_gap(table, at)
@@ -109,25 +105,37 @@ class WordMap:
         self._size -= removed
         return values
 
-    def prefix(self, words: Sequence[int]) -> int:
-        """How many leading words are keys, by bisection: after one that is none follow none."""
-        tables = self._tables
-        low, high = 0, len(words)
-        # Most often all of them are, or hardly any.
-        at_word = high - 1
-        while low < high:
-            key = words[at_word]
-            table = tables[key & 255]
-            at = key >> 7 & len(table) - 2
-            while (found := table[at]) != key and found:
-                at += 2
-                if at == len(table):
-                    at = 0
-            if found:
-                low = at_word + 1
+    def prefix(self, words: Sequence[int], guess: int = 2**63) -> int:
+        """How many leading words are keys, by bisection: after one that is none follow none.
+        A good `guess` saves most of it."""
+        low, high, get = 0, len(words), self.get
+        if guess < high:
+            if not get(words[guess]):
+                if not guess or get(words[guess - 1]):
+                    return guess
+                high = guess - 1
+            elif get(words[-1]):
+                return high
             else:
-                high = at_word
-            at_word = low + high >> 1
+                low, high = guess + 1, high - 1
+        elif high:
+            if get(words[-1]):
+                return high
+            high -= 1
+        tables = self._tables
+        while low < high:
+            middle = low + high >> 1
+            key = words[middle]
+            table = tables[key & 255]
+            mask = len(table) - 2
+            at = key >> 7 & mask
+            # get(), spelt out: this runs a dozen times for every replica.
+            while (found := table[at]) != key and found:
+                at = at + 2 & mask
+            if found:
+                low = middle + 1
+            else:
+                high = middle
         return low
 
     def items(self) -> Iterator[tuple[int, int]]:
@@ -150,15 +158,14 @@ class WordMap:
     def _rebuild(self, shard: int, slots: int) -> None:
         old = self._tables[shard]
         size = 2 * slots
+        mask = size - 2
         table = array("Q", bytes(size * _WORD_BYTES))
         for source in range(0, len(old), 2):
             key = old[source]
             if key:
-                at = key >> 7 & size - 2
+                at = key >> 7 & mask
                 while table[at]:
-                    at += 2
-                    if at == size:
-                        at = 0
+                    at = at + 2 & mask
                 table[at] = key
                 table[at + 1] = old[source + 1]
         self._tables[shard] = table
@@ -167,18 +174,16 @@ class WordMap:
 
 def _close_gap(table: "array[int]", gap: int) -> None:
     """Empty a slot, moving back into it what lies behind only because it was taken."""
-    size = len(table)
+    mask = len(table) - 2
     at = gap
     while True:
-        at += 2
-        if at == size:
-            at = 0
+        at = at + 2 & mask
         moved = table[at]
         if not moved:
             break
-        home = moved >> 7 & size - 2
+        home = moved >> 7 & mask
         # It may move unless its home lies behind the gap.
-        if (at - home) % size >= (at - gap) % size:
+        if at - home & mask >= at - gap & mask:
             table[gap] = moved
             table[gap + 1] = table[at + 1]
             gap = at

@@ -37,6 +37,12 @@ class LmcacheSettings(BaseModel):
         description="Tokens that fit a server's DRAM; set it where no coordinator tells what is "
         "held there, and it is modelled by what was sent. Unset: only a coordinator tells.",
     )
+    save_decode: bool = Field(
+        default=False,
+        description="Whether the servers store what is generated, too (LMCache's "
+        "save_decode_cache). For the model that dram_tokens asks for: coordinators tell by "
+        "themselves.",
+    )
     world_size: Count = Field(
         default=1,
         ge=1,

@@ -25,10 +25,10 @@ LINE = "def run(self): return 1 "
 SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
 
 
-def small(number: int) -> bytes:
+def small(number: int, *, stream: bool = False) -> bytes:
     """As W1: 1 KB, a conversation that repeats itself."""
     messages = [SYSTEM, {"role": "user", "content": f"{number} {LINE * 33}"}]
-    return dump({"model": "mock", "stream": False, "max_tokens": 64, "messages": messages})
+    return dump({"model": "mock", "stream": stream, "max_tokens": 64, "messages": messages})
 
 
 def large(number: int, turn: int) -> bytes:
@@ -87,7 +87,7 @@ async def counted(workload: str) -> tuple[Counting, int]:
 async def chunks_counted(count: int = 100) -> tuple[Counting, int]:
     """Of chunks in the middle of a stream."""
     proxy = Unplugged()
-    link = await proxy.ask(request("s", small(0)))
+    link = await proxy.ask(request("s", small(0, stream=True)))
     link.data_received(STREAM_HEAD)
     await asyncio.sleep(0)
     link.data_received(chunk())

@@ -12,6 +12,7 @@ from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.core.access import Access
 from kvproxy.core.admission import Admission, AdmissionLimits
 from kvproxy.core.allowance import AllowanceLimits
+from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import HEADER_RULES
@@ -68,6 +69,9 @@ class Client:
 
     def send(self, chunk: bytes) -> None:
         self.received += 1
+
+    def streaming(self, watch: AnswerWatch) -> None:
+        """Everything is sent by send()."""
 
     def end(self) -> None:
         self.ended = True

@@ -10,6 +10,7 @@ from itertools import count
 from kvproxy.adapters.local_placer import LocalPlacer
 from kvproxy.core.access import Access
 from kvproxy.core.admission import Ticket
+from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.identify import HEADER_RULES
@@ -88,6 +89,9 @@ class FakeExchange:
 
     def send(self, chunk: bytes) -> None:
         self.sent.append(chunk)
+
+    def streaming(self, watch: AnswerWatch) -> None:
+        """Everything is sent by send()."""
 
     def end(self) -> None:
         self.ended = True

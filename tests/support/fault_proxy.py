@@ -94,6 +94,10 @@ class FaultProxy:
                 await asyncio.gather(up, down, return_exceptions=True)
         except OSError:
             _reset(writer)
+        except asyncio.CancelledError:
+            # Stopped: asyncio's streams ask whoever serves them how it failed, which raises of one
+            # that was cancelled.
+            pass
         finally:
             self._running.discard(task)
             for end in (writer, server):

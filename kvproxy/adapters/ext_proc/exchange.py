@@ -20,6 +20,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import (
 
 from kvproxy.adapters.ext_proc import messages
 from kvproxy.adapters.ext_proc.addresses import Addresses
+from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dialects import errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
@@ -27,6 +28,7 @@ from kvproxy.core.headers import text
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
 from kvproxy.proxy import Exchange, Headers
+from kvproxy.relaying import Feed
 
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
 # Envoy gives up on a processor that says nothing for 200 ms unless it is asked to wait.
@@ -175,6 +177,9 @@ class EnvoyExchange:
     def send(self, chunk: bytes) -> None:
         """Envoy has it already."""
 
+    def streaming(self, watch: AnswerWatch) -> None:
+        """Each piece is only heard."""
+
     def end(self) -> None:
         """Envoy knows."""
 
@@ -205,7 +210,7 @@ class EnvoyAnswer:
         if whole:
             self.pieces.put_nowait(None)
 
-    async def relay(self, feed: Callable[[bytes], None], exchange: Exchange) -> None:
+    async def relay(self, feed: Feed, exchange: Exchange) -> None:
         while (piece := await self.pieces.get()) is not None:
             feed(piece)
 

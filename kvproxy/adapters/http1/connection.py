@@ -82,6 +82,9 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = math.inf
         self._server.left(self)
         if self._exchange is not None:
+            # Who is gone takes nothing: no chunk may come before the end is noticed.
+            self.congested = True
+            self._press()
             self._server.cancel(self._exchange)
 
     def pause_writing(self) -> None:
@@ -118,6 +121,10 @@ class ClientConnection(asyncio.Protocol):
     def write_soon(self, data: bytes) -> None:
         self._held += data
         self._loop.call_soon(self._flush)
+
+    @property
+    def writes(self) -> Callable[[bytes], object]:
+        return self._transport.write
 
     def tunnel(self, sink: Callable[[bytes], None]) -> None:
         if self.state is not State.ANSWER or self._transport.is_closing():

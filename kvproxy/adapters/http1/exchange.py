@@ -8,6 +8,7 @@ from typing import Protocol
 from kvproxy.adapters.http1.edge import NOBODY, Edge, unclaimed
 from kvproxy.adapters.http1.heads import Block, answer_head, block, sent_on
 from kvproxy.adapters.http1.incoming import Incoming
+from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
@@ -15,6 +16,7 @@ from kvproxy.core.headers import end_to_end
 from kvproxy.core.router import Placement
 from kvproxy.core.upgrade import WEBSOCKET
 from kvproxy.proxy import Headers
+from kvproxy.relaying import Stream
 
 _JSON = (b"content-type", b"application/json")
 _EVENTS = block([(b"content-type", b"text/event-stream; charset=utf-8")])
@@ -36,6 +38,10 @@ class Wire(Protocol):
     def write_soon(self, data: bytes) -> None:
         """With what is written next, or else in the loop's next turn: each call is one of the
         system's, and an answer's head and its first bytes mostly are there together."""
+
+    @property
+    def writes(self) -> Callable[[bytes], object]:
+        """What write() ends in: for as long as nobody was told that the client is gone."""
 
     def tunnel(self, sink: Callable[[bytes], None]) -> None:
         """What the client sends from now on, and what it has sent ahead, goes to `sink`."""
@@ -61,6 +67,7 @@ class ClientExchange:
     _unframed = False
     _events = False
     _sent_last = b""
+    _watch: AnswerWatch | None = None
 
     def __init__(
         self, incoming: Incoming, wire: Wire, edge: Edge = NOBODY, *, trusted: bool = False
@@ -172,6 +179,12 @@ class ClientExchange:
         else:
             self._wire.write(b"%x\r\n" % len(chunk), chunk, b"\r\n")
 
+    def streaming(self, watch: AnswerWatch) -> Stream | None:
+        if not self._chunked:
+            return None
+        self._watch = watch
+        return Stream(watch, self.send, self._wire.writes)
+
     def end(self) -> None:
         assert not self.ended
         self.ended = True
@@ -194,7 +207,8 @@ class ClientExchange:
             dialect = dialect_of(self.method, self.path)
             if dialect is not None and self._events:
                 # An event that was cut in two is ended first, or it would swallow this one.
-                whole = not self._sent_last or self._sent_last.endswith((b"\n\n", b"\r\n\r\n"))
+                last = self._sent_last if self._watch is None else self._watch.end()
+                whole = not last or last.endswith((b"\n\n", b"\r\n\r\n"))
                 self.send((b"" if whole else b"\n\n") + dialect.stream_error(error))
                 self.end()
             elif self._unframed:

@@ -9,9 +9,11 @@ from typing import cast
 import httptools
 
 from kvproxy.adapters.http1.deadlines import Deadlines
+from kvproxy.adapters.http1.passage import Passage
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import LOWERED
 from kvproxy.proxy import Exchange, Headers
+from kvproxy.relaying import Feed
 
 # How long a replica may take to read the end of a tunnel.
 _FLUSH_S = 1.0
@@ -25,24 +27,20 @@ class Phase(Enum):
     BROKEN = "broken"
 
 
-class Link(asyncio.Protocol):
+class Link(Passage):
     """`stale`: the replica closed it before it knew of the request, as far as can be told."""
 
     def __init__(self, replica: str, idle_timeout_s: float, deadlines: Deadlines) -> None:
+        super().__init__(idle_timeout_s)
         self.replica = replica
         self.phase = Phase.IDLE
-        self.deadline = math.inf
         self.idle_since = 0.0
         self.stale = False
         self.status = 0
         self.headers: Headers = ()
-        self._idle_timeout_s = idle_timeout_s
         self._deadlines = deadlines
-        self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._failure: ProxyError | None = None
-        self._feed: Callable[[bytes], None] | None = None
-        self._paused = False
         self._used = -1
         self._heard = False
         self._method = ""
@@ -52,7 +50,6 @@ class Link(asyncio.Protocol):
         self._over = False
         self._tunnels = self.tunnelled = False
         self._hold_back: Callable[[bool], None] | None = None
-        self._parts: list[bytes] = []
         # llhttp adds to the parts without a call of ours.
         self.on_body = self._parts.append
 
@@ -80,8 +77,9 @@ class Link(asyncio.Protocol):
         if self._failure is not None and not self.status:
             raise self._failure.anew()
 
-    async def relay(self, feed: Callable[[bytes], None], exchange: Exchange) -> None:
-        """Gives the body to `feed` as it arrives, no faster than the client takes it.
+    async def relay(self, feed: Feed, exchange: Exchange) -> None:
+        """Gives the body to `feed` as it arrives, no faster than the client takes it; from where
+        that says so, it is a stream.
 
         Raises ProxyError upstream_broke, upstream_timeout.
         """
@@ -99,6 +97,8 @@ class Link(asyncio.Protocol):
                 await self._waiter
         finally:
             exchange.press = self._feed = self._hold_back = None
+            if self._stream is not None:
+                self._ebb(self._stream)
             if self._paused:
                 self._press(False)
         if self._failure is not None:
@@ -116,7 +116,7 @@ class Link(asyncio.Protocol):
         self._parts.clear()
         if self._method == "HEAD":
             # It waits for a body that does not come.
-            self._parser = httptools.HttpResponseParser(self)
+            self._read_anew()
         return True
 
     def give_up(self) -> None:
@@ -129,10 +129,6 @@ class Link(asyncio.Protocol):
         if self.phase is Phase.ASKED or self.phase is Phase.ANSWER:
             code = "upstream_broke" if self.phase is Phase.ANSWER else "upstream_lost"
             self._fail(code, "was removed")
-
-    @property
-    def closing(self) -> bool:
-        return self._transport.is_closing()
 
     def close(self) -> None:
         """At once: an engine that still works on an answer stops."""
@@ -163,10 +159,10 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._parser = httptools.HttpResponseParser(self)
+        self._read_anew()
         self._deadlines.members.add(self)
 
-    def data_received(self, data: bytes) -> None:
+    def _hear(self, data: bytes) -> None:
         if self.phase is not Phase.ASKED and self.phase is not Phase.ANSWER:
             # Nobody asked for this.
             self.close()
@@ -176,10 +172,7 @@ class Link(asyncio.Protocol):
         # Its words alone: the error itself would refer to this call, and this call to it.
         fault: str | None = None
         try:
-            if self.tunnelled:
-                self._parts.append(data)
-            else:
-                self._parser.feed_data(data)
+            self._take(data)
         except httptools.HttpParserUpgrade as switched:
             fault = None if self.tunnelled else str(switched)
             if self.tunnelled and len(data) > switched.args[0]:
@@ -187,6 +180,9 @@ class Link(asyncio.Protocol):
         except httptools.HttpParserError as error:
             fault = str(error)
         self._pass_on()
+        self._look_for_end(fault)
+
+    def _look_for_end(self, fault: str | None) -> None:
         if self._over:
             self._keeps &= fault is None
             self._end(Phase.DONE)
@@ -203,11 +199,12 @@ class Link(asyncio.Protocol):
             self.stale = self._used > 0 and not self._heard
             self._fail("upstream_lost", "closed the connection without an answer")
         # It refers back to this object: only the collector would find both.
-        del self._parser
+        del self._parser, self._take
 
     def expired(self) -> None:
         """Called when the deadline has passed."""
-        self._fail("upstream_timeout", f"sent nothing for {self._idle_timeout_s:g} s")
+        if self._is_silent():
+            self._fail("upstream_timeout", f"sent nothing for {self._idle_timeout_s:g} s")
 
     # What llhttp calls.
 
@@ -224,6 +221,8 @@ class Link(asyncio.Protocol):
         if self.phase is not Phase.ASKED:
             return
         self.tunnelled = status == 101 and self._tunnels and self._parser.should_upgrade()
+        if self.tunnelled:
+            self._take = self._parts.append
         if status < 200 and not self.tunnelled:
             # Interim answers belong to this hop.
             self._received = []
@@ -238,27 +237,12 @@ class Link(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         self._over |= self.phase is Phase.ANSWER and not self.tunnelled
+        # What comes behind it is no part of a stream.
+        self._write = None
 
-    # How an answer is waited for and passed on.
-
-    def _pass_on(self) -> None:
-        parts, feed = self._parts, self._feed
-        if parts and feed is not None:
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
-            parts.clear()
-            feed(data)
-
-    def _press(self, full: bool) -> None:
-        """Read on or not, as the client takes what comes."""
-        if full == self._paused or self.closing:
-            return
-        self._paused = full
-        if full:
-            self._transport.pause_reading()
-            self.deadline = math.inf
-        else:
-            self._transport.resume_reading()
-            self.deadline = self._loop.time() + self._idle_timeout_s
+    def _read_anew(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._take = self._parser.feed_data
 
     def _fail(self, code: str, what: str) -> None:
         self._failure = ProxyError(code, f"Replica {self.replica} {what}.", retry_after_s=1.0)
@@ -268,6 +252,7 @@ class Link(asyncio.Protocol):
     def _end(self, phase: Phase) -> None:
         self.phase = phase
         self.deadline = math.inf
+        self._write = None
         self._wake()
 
     def _wake(self) -> None:

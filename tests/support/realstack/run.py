@@ -38,7 +38,9 @@ def main(arguments: Sequence[str]) -> int:
     if status:
         return status
     ends_at = {ENDS_AT: str(time.time() + 60 * minutes())}
-    command = [sys.executable, "-m", "pytest", "-s", "-m", "realstack", *arguments]
+    # Where its minutes went is worth knowing on a machine that has too few.
+    command = [sys.executable, "-m", "pytest", "-s", "--durations=12", "-m", "realstack"]
+    command += arguments
     status = _run(command, ends_at, 60 * minutes() + GRACE_S)
     if status is None:
         print(f"real stack: a test hung for {GRACE_S} s past the end of the run", file=sys.stderr)

@@ -47,10 +47,15 @@ def test_sizes_of_replicas() -> None:
 
 def test_dram_is_modelled_once_for_replicas_of_one_server() -> None:
     replicas = ["http://a:1", "http://b:2", "http://c:3"]
-    lmcache = {"dram_tokens": 5000, "instances": ["node=a:1", "node=b:2"]}
+    lmcache = {
+        "dram_tokens": 5000,
+        "instances": ["node=a:1", "node=b:2"],
+        "save_decode": True,
+    }
     first, second, third = build_router(settings(replicas=replicas, lmcache=lmcache)).replicas
     assert first.dram is not None
     assert first.dram.capacity == 5000
+    assert first.saves_answers
     assert first.dram is second.dram
     assert third.dram not in (None, first.dram)
     assert build_router(settings(replicas=replicas)).replicas[0].dram is None

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.token_ids import TokenIds
-from kvproxy.relaying import refused, relay
+from kvproxy.relaying import Stream, feeding, refused, relay
 from tests.support.fake_ports import FakeAnswer, FakeExchange, Steps
 from tests.support.listeners import placement
 
@@ -31,6 +32,33 @@ async def test_head_and_body_go_to_the_client(headers: Any, ids: bool) -> None:
     await relay(record, answer, placement(), TokenIds() if ids else None, exchange.send)
     assert exchange.status == 200
     assert b"".join(exchange.sent) == b"{}"
+
+
+class Chunked(FakeExchange):
+    """Others may write the rest of a stream."""
+
+    def streaming(self, watch: AnswerWatch) -> Stream:
+        return Stream(watch, self.send, self.sent.append)
+
+
+def test_from_the_first_token_on_it_is_a_stream() -> None:
+    exchange, firsts, watch = Chunked(Steps()), list[str](), AnswerWatch()
+    record = SimpleNamespace(exchange=exchange, flow=None)
+    feed = feeding(record, watch, lambda: firsts.append("first"))
+    assert feed(b": waiting\n\n") is None
+    stream = feed(b"data: 1\n\n")
+    assert stream is not None
+    assert (stream.watch, exchange.sent) == (watch, [b": waiting\n\n", b"data: 1\n\n"])
+    assert feed(b"data: 2\n\n") is None
+    assert firsts == ["first"]
+
+
+def test_a_stream_that_may_have_to_go_on_is_looked_into() -> None:
+    exchange = Chunked(Steps())
+    flow = SimpleNamespace(feed=lambda chunk: chunk.upper())
+    feed = feeding(SimpleNamespace(exchange=exchange, flow=flow), AnswerWatch(), lambda: None)
+    assert [feed(b"a"), feed(b"b")] == [None, None]
+    assert exchange.sent == [b"A", b"B"]
 
 
 async def test_of_a_stream_that_goes_on_only_the_body() -> None:

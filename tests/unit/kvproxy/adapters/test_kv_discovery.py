@@ -24,6 +24,7 @@ class Pages:
     def __init__(self) -> None:
         self.pages: dict[str, object] = {}
         self.followed: list[KvSource] = []
+        self.asked: set[str] = set()
         self.url = ""
 
     def follow(self, source: KvSource, replica: Replica) -> None:
@@ -34,6 +35,7 @@ class Pages:
         self.followed.remove(source)
 
     async def answer(self, request: web.Request) -> web.Response:
+        self.asked.add(request.path)
         page = self.pages.get(request.path)
         if page is None:
             return web.Response(status=404)
@@ -83,6 +85,15 @@ async def test_sglang_is_asked_where_vllm_does_not_answer() -> None:
     pages.pages["/server_info"] = {"kv_events": events}
     async with discovering(pages):
         assert pages.followed == [KvSource("r", 0, "tcp://127.0.0.1:5557", "", "")]
+
+
+async def test_an_engine_that_names_no_source_is_asked_for_nothing_dearer() -> None:
+    pages = Pages()
+    pages.pages = {"/kv_event_sources": {}, "/server_info": {}}
+    async with discovering(pages):
+        pages.pages["/kv_event_sources"] = {"0": CONFIG}
+        await eventually(lambda: bool(pages.followed))
+    assert pages.asked == {"/kv_event_sources"}
 
 
 async def test_sources_that_move_are_followed_there() -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.answer import AnswerWatch
+from kvproxy.core.answer import PILED_BYTES, PILED_MAX, AnswerWatch
+from kvproxy.core.echo import Tap, TapBudget
 from kvproxy.core.types import Usage
 from tests.support.shared import shared_path
 
@@ -139,7 +140,51 @@ def test_long_answers_keep_their_end(texts: list[str], usage: Usage) -> None:
     body = stream_body(texts, usage)
     watch = watched(body, list(range(0, len(body), 777)))
     assert watch.usage() == usage
-    assert watch._tail_bytes <= 8192 + 777 + 1
+    assert watch._tail_bytes <= 8192 + PILED_MAX * 777
+
+
+@given(st.lists(st.text(max_size=200), min_size=1, max_size=70), USAGES, st.data())
+def test_a_pile_is_as_good_as_being_fed(
+    texts: list[str], usage: Usage, data: st.DataObject
+) -> None:
+    """Whoever relays may put chunks on the pile once the answer has started, as the rules say."""
+    events = stream_body(texts, usage).split(b"\n\n")
+    cut = data.draw(st.integers(1, len(events)))
+    taps = [Tap(signs, TapBudget(2**20)) for signs in ((b"7",), (b"7",))]
+    fed, piled = AnswerWatch((), taps[0]), AnswerWatch((), taps[1])
+    for number, event in enumerate(events):
+        fed.feed(event + b"\n\n")
+        if not piled.started or number < cut or len(event) > PILED_BYTES:
+            piled.feed(event + b"\n\n")
+        else:
+            piled.pile.append(event + b"\n\n")
+            if len(piled.pile) >= PILED_MAX:
+                piled.settle()
+    assert len(piled.pile) < PILED_MAX
+    assert fed.usage() == piled.usage() == usage
+    assert fed.end() == piled.end()
+    assert fed.taken() == piled.taken()
+    assert not fed.taken()
+
+
+def test_the_tap_takes_what_piled_up_and_no_more() -> None:
+    budget = TapBudget(2**20)
+    watch = AnswerWatch((), Tap((b"sign",), budget))
+    for chunk in (b"data: a\n\n", b"data: sign\n\n", b"data: b\n\n"):
+        watch.feed(chunk)
+    assert watch.taken().endswith(b"data: sign\n\ndata: b\n\n")
+    watch.feed(b"data: sign\n\n" * 1000)
+    assert (watch.taken(), budget.used) == (b"", 0)
+
+
+@given(st.lists(st.binary(max_size=6000), max_size=100))
+def test_the_end_is_what_came_last(chunks: list[bytes]) -> None:
+    watch, whole = AnswerWatch(), b"".join(chunks)
+    for chunk in chunks:
+        watch.feed(chunk)
+    end = watch.end()
+    assert whole.endswith(end)
+    assert len(end) >= min(len(whole), 8192)
 
 
 def test_a_token_that_spells_usage_behind_the_figures() -> None:

@@ -5,11 +5,14 @@ from kvproxy.core.kept_answers import (
     answer_kept,
     answer_room,
     go_on,
+    keep,
     keep_answer,
+    kept_behind,
     repeats,
 )
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.types import Usage
+from tests.support.makers import make_replica
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,16 @@ def test_whether_an_answer_was_found_again() -> None:
     assert answer.found(16, 100) is None, "its prompt was evicted"
     assert answer.found(79, 80) is None, "the last token is always computed"
     assert NO_REPEATS.found(0, 100) is None
+
+
+def test_a_second_tier_has_an_answer_where_it_stores_what_is_generated() -> None:
+    replica, usage = make_replica(), Usage(16, 33, 0)
+    keep(replica, 7, usage, 1.0, 0.0)
+    replica.dram = PrefixTree(1000)
+    keep(replica, 8, usage, 1.0, 0.0)
+    assert [kept_behind(replica.hbm, prompt) for prompt in (7, 8)] == [32, 32]
+    assert replica.dram.size == 0
+    replica.saves_answers = True
+    keep(replica, 9, Usage(16, 0, 0), 1.0, 0.0)
+    keep(replica, 9, usage, 1.0, 0.0)
+    assert kept_behind(replica.dram, 9) == 32

@@ -36,9 +36,21 @@ def test_a_longer_prompt_may_go_on_with_the_answer_before_it() -> None:
 
 def test_a_tier_behind_keeps_what_was_computed() -> None:
     ruler, tier = Ruler(10), PrefixTree(10_000)
-    write_through(ruler, tier, "m", BEFORE, 1.0)
-    write_through(ruler, tier, "m", NOW, 2.0)
+    write_through(ruler, tier, "m", BEFORE, 1.0, echo_rate=EchoRate())
+    write_through(ruler, tier, "m", NOW, 2.0, echo_rate=EchoRate())
     assert tier.match(NOW.hashes) == 15
     victim = tier.next_victim()
     assert victim is not None
     assert victim.used_at == 2.0
+
+
+def test_a_tier_behind_has_an_answer_that_is_repeated_once() -> None:
+    for echoes in (False, True):
+        ruler, tier, echo_rate = Ruler(10), PrefixTree(10_000), EchoRate()
+        echo_rate.saw("m", again=echoes)
+        write_through(ruler, tier, "m", BEFORE, 1.0, echo_rate=echo_rate)
+        keep_answer(tier, BEFORE.end, 32, 1.0, 0.0)
+        size = tier.size
+        write_through(ruler, tier, "m", NOW, 2.0, echo_rate=echo_rate)
+        added = ruler.tokens_at(NOW, 15, "m") - ruler.tokens_at(NOW, 10, "m")
+        assert abs(tier.size - size - added + 32 * echoes) <= 1

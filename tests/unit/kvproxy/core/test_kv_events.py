@@ -38,6 +38,20 @@ def test_removals_in_a_row_are_one() -> None:
     ]  # fmt: skip
 
 
+def test_removals_in_a_row_are_one_only_where_they_are_of_one_place() -> None:
+    one = {"type": "BlockRemoved", "block_hashes": [1], "medium": "CPU"}
+    array = ["BlockRemoved", [2, -1], "CPU"]
+    group, far = one | {"group_idx": 1}, one | {"locality": "REMOTE"}
+    assert decode(one, array, one | {"block_hashes": [0, 3]}, group, group, far, one) == [
+        Removed([1, 2, 2**64 - 1, 1, 3], Tier.DRAM, None),
+        Removed([1, 1], Tier.DRAM, 1),
+        Removed([1], Tier.REMOTE, None),
+        Removed([1], Tier.DRAM, None),
+    ]
+    with pytest.raises(KvEventError):
+        decode(one, one | {"block_hashes": ["x"]})
+
+
 @pytest.mark.parametrize(
     ("given", "word"),
     [

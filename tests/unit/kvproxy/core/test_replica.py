@@ -69,6 +69,19 @@ def test_one_that_just_came_is_eased_in() -> None:
     assert replica.share(200.0) == 1.0
 
 
+def test_half_of_the_answers_under_way_is_kept_free() -> None:
+    replica = make_replica(hbm_tokens=1000)
+    for _ in range(60):
+        replica.answered(216)
+    holds = [replica.load.reserve(replica.id, 0.0, 0.0) for _ in range(2)]
+    replica.make_room()
+    assert replica.hbm.capacity == pytest.approx(1000 - 2 * (216 - 16) / 2, abs=1)
+    for hold in holds:
+        replica.load.release(hold, 1.0)
+    replica.make_room()
+    assert replica.hbm.capacity == 1000
+
+
 @pytest.mark.parametrize("pinned", [False, True])
 def test_what_was_believed_of_one_that_is_gone_needs_no_collector(pinned: bool) -> None:
     replica, hashes = filled()

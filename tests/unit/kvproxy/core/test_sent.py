@@ -1,6 +1,7 @@
 import pytest
 
 from kvproxy.core.echo_rate import EchoRate
+from kvproxy.core.kept_answers import keep_answer
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
@@ -58,6 +59,23 @@ def test_a_second_tier_adds_what_it_holds_beyond_hbm() -> None:
     assert in_tiers(ruler, replica, "m", CHAIN, 255, echo_rate=NEW) == short, (
         "no chunk of it is whole"
     )
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_second_tier_has_the_answer_too_if_engines_find_those_again(again: bool) -> None:
+    """The prompt of the turn before is in both, its answer in one."""
+    replica, ruler, echo_rate = make_replica(), Ruler(10), EchoRate()
+    echo_rate.saw("m", again=again)
+    replica.dram = PrefixTree(10_000)
+    holding(replica.hbm, 20)
+    holding(replica.dram, 20)
+    keep_answer(replica.dram, CHAIN.hashes[19], 512, 0.0, 0.0)
+    match = in_tiers(ruler, replica, "m", CHAIN, 2000, echo_rate=echo_rate)
+    alone = in_hbm(ruler, replica, "m", CHAIN, 2000, echo_rate=echo_rate, same={})
+    assert match.blocks == alone.blocks == 20
+    assert match.hbm == alone.tokens
+    held = int(ruler.tokens_at(CHAIN, 20, "m")) // 16 * 16 + 512
+    assert match.tokens == (held // 256 * 256 if again else alone.tokens)
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,13 @@ def test_it_is_a_dict(steps: list[tuple[bool, list[int]]]) -> None:
         assert all(words.get(key) == twin.get(key, 0) for key in range(1, 2**14, 7))
 
 
-@given(st.integers(0, 40), st.integers(0, 40))
-def test_prefix_by_bisection(held: int, asked: int) -> None:
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 42))
+def test_prefix_by_bisection_whatever_is_guessed(held: int, asked: int, guess: int) -> None:
     words = WordMap(Budget(0))
     chain = [key * 2654435761 + 1 for key in range(40)]
     words.add(chain[:held], chain[:held])
     assert words.prefix(chain[:asked]) == min(held, asked)
+    assert words.prefix(chain[:asked], guess) == min(held, asked)
 
 
 def test_shards_are_all_of_it() -> None:

@@ -7,6 +7,7 @@ import pytest
 from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
 from kvproxy.adapters.http1.known import KnownHeads
+from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.errors import ProxyError
 from kvproxy.proxy import Headers
 from tests.support.listeners import placement
@@ -26,6 +27,8 @@ class Paper:
 
     def write(self, *data: bytes) -> None:
         self.written += b"".join(data)
+
+    writes = write
 
     def write_soon(self, data: bytes) -> None:
         self.write(data)
@@ -144,6 +147,40 @@ def test_a_stream_ends_with_an_event_of_its_own() -> None:
         # It is framed to its end, and the client was told that the connection stays.
         assert not found.last
         assert found.ended
+
+
+@pytest.mark.parametrize(
+    ("chunks", "between"),
+    [([], b""), ([b"data: 1\n\n"], b""), ([b"data: {"], b"\n\n"), ([b"data: 1\n", b"\n"], b"")],
+)
+def test_a_stream_that_others_wrote_ends_with_an_event_too(
+    chunks: list[bytes], between: bytes
+) -> None:
+    found, paper = exchange(asked())
+    found.start(200, SSE, placement())
+    watch = AnswerWatch()
+    watch.feed(b"data: 0\n\n")
+    found.send(b"data: 0\n\n")
+    stream = found.streaming(watch)
+    assert stream is not None
+    for chunk in chunks:
+        stream.watch.pile.append(chunk)
+    stream.write(b"chunk")
+    assert paper.written.endswith(b"chunk")
+    paper.written = b""
+    watch.taken()
+    found.refuse(BROKE)
+    _, _, chunk = paper.written.partition(b"\r\n")
+    assert chunk.startswith(between + b'data: {"error"')
+
+
+@pytest.mark.parametrize(
+    ("raw", "headers"), [(asked(), [(b"content-length", b"9")]), (asked(version="1.0"), SSE)]
+)
+def test_what_is_not_sent_in_chunks_is_no_stream(raw: bytes, headers: Headers) -> None:
+    found, _ = exchange(raw)
+    found.start(200, headers, placement())
+    assert found.streaming(AnswerWatch()) is None
 
 
 @pytest.mark.parametrize(
