@@ -26,27 +26,28 @@ def request_head(
     target: str,
     host: bytes,
     headers: Headers,
-    own: Sequence[tuple[bytes, bytes]],
+    own: bytes,
     *,
+    more: Sequence[tuple[bytes, bytes]] = (),
     kept: frozenset[bytes] = frozenset(),
 ) -> bytes:
-    """`own` replace the client's headers of those names; those in `kept` go no further."""
-    replaced = _replaced(kept, tuple(dict(own)))
+    """`own` are lines that every request has; `more` replace the client's headers of those names,
+    and those in `kept` go no further."""
+    replaced = kept.union(dict(more)) if more else kept
     # A tuple is one that may come again.
     known = isinstance(headers, tuple)
-    theirs = _remembered(headers, replaced) if known else lines(end_to_end(headers, replaced))
+    theirs = _remembered(headers, replaced) if known else _theirs(headers, replaced)
     first = f"{method} {target} HTTP/1.1\r\n".encode("latin-1")
-    return b"%bHost: %b\r\n%b%b\r\n" % (first, host, theirs, lines(own))
+    return b"%bHost: %b\r\n%b%b%b\r\n" % (first, host, theirs, own, lines(more) if more else b"")
 
 
-@lru_cache(256)
-def _replaced(kept: frozenset[bytes], own: tuple[bytes, ...]) -> frozenset[bytes]:
-    return _NOT_FORWARDED.union(kept, own)
+def _theirs(headers: Headers, replaced: frozenset[bytes]) -> bytes:
+    return lines(end_to_end(headers, _NOT_FORWARDED | replaced))
 
 
 @lru_cache(_REQUESTS_MAX)
 def _remembered(headers: tuple[tuple[bytes, bytes], ...], replaced: frozenset[bytes]) -> bytes:
-    return lines(end_to_end(headers, replaced))
+    return _theirs(headers, replaced)
 
 
 @dataclass(frozen=True, slots=True)

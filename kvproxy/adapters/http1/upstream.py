@@ -132,22 +132,24 @@ class Http1Upstream:
         return pool
 
     def _head(self, placement: Placement, exchange: Exchange, body: bytes, origin: Origin) -> bytes:
-        own = [(b"x-request-id", exchange.request_id.encode())]
+        own = b"x-request-id: %b\r\n" % exchange.request_id.encode()
         if body or exchange.method not in _NO_BODY:
-            own.append((b"content-length", b"%d" % len(body)))
+            own += b"content-length: %d\r\n" % len(body)
+        more: list[tuple[bytes, bytes]] = []
         placing = placement.placing
         if placement.replica.kv_events and placing.request_id:
             # Comes back with the blocks that this request makes.
-            own.append((b"x-session-id", placing.request_id.encode()))
+            more.append((b"x-session-id", placing.request_id.encode()))
         if placing.match.rank is not None:
-            own.append((b"x-data-parallel-rank", b"%d" % placing.match.rank))
+            more.append((b"x-data-parallel-rank", b"%d" % placing.match.rank))
         if exchange.tunnels:
-            own += WEBSOCKET
+            more += WEBSOCKET
         key = self._api_keys.get(placement.replica.id)
         if key is not None:
-            own.append((b"authorization", b"Bearer " + key.encode()))
+            more.append((b"authorization", b"Bearer " + key.encode()))
         target = origin.prefix + exchange.target
         headers, rules = exchange.raw_headers, self.headers
         if rules.sifts:
             headers = rules.sifted(headers)
-        return request_head(exchange.method, target, origin.host, headers, own, kept=rules.without)
+        method, kept = exchange.method, rules.without
+        return request_head(method, target, origin.host, headers, own, more=more, kept=kept)
