@@ -11,11 +11,12 @@ import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from kvproxy.adapters.http1 import states
 from kvproxy.adapters.http1.edge import Edge
 from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
 from kvproxy.adapters.http1.known import KnownHeads
-from kvproxy.adapters.http1.states import Event, State, after
+from kvproxy.adapters.http1.states import after
 from kvproxy.core.errors import ProxyError
 
 # A client that was refused while it sent is listened to this long, or it would miss the answer.
@@ -47,7 +48,7 @@ class ClientConnection(asyncio.Protocol):
         self._server = server
         self._limits = server.limits
         self._loop = asyncio.get_running_loop()
-        self.state = State.IDLE
+        self.state = states.IDLE
         self.deadline = math.inf
         self._exchange: ClientExchange | None = None
         self._incoming = Incoming(server.limits, server.heads)
@@ -70,14 +71,14 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._sink is not None:
             self._sink(data)
-        elif self.state is State.ANSWER:
+        elif self.state is states.ANSWER:
             self._ahead += data
             self._transport.pause_reading()
-        elif self.state is not State.LINGER and self._incoming.refusal is None:
+        elif self.state is not states.LINGER and self._incoming.refusal is None:
             self._read(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.state = after(self.state, Event.LOST)
+        self.state = after(self.state, states.LOST)
         self._incoming.abandon()
         self.deadline = math.inf
         self._server.left(self)
@@ -95,10 +96,10 @@ class ClientConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.congested = False
-        if self.state is State.ANSWER:
+        if self.state is states.ANSWER:
             self.deadline = math.inf
             self._press()
-        elif self.state is State.IDLE:
+        elif self.state is states.IDLE:
             self._transport.resume_reading()
             self._go_on()
 
@@ -109,7 +110,7 @@ class ClientConnection(asyncio.Protocol):
         return self._server.draining
 
     def write(self, *data: bytes) -> None:
-        if self.state is State.CLOSED or self._transport.is_closing():
+        if self.state is states.CLOSED or self._transport.is_closing():
             return
         if self._held:
             data, self._held = (self._held, *data), b""
@@ -127,7 +128,7 @@ class ClientConnection(asyncio.Protocol):
         return self._transport.write
 
     def tunnel(self, sink: Callable[[bytes], None]) -> None:
-        if self.state is not State.ANSWER or self._transport.is_closing():
+        if self.state is not states.ANSWER or self._transport.is_closing():
             return
         ahead, self._ahead, self._sink = self._ahead, b"", sink
         if ahead:
@@ -147,7 +148,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport.close()
 
     def reset(self) -> None:
-        if self.state is State.CLOSED:
+        if self.state is states.CLOSED:
             return
         connected = self._transport.get_extra_info("socket")
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -156,27 +157,27 @@ class ClientConnection(asyncio.Protocol):
     def answered(self, exchange: ClientExchange) -> None:
         """Nothing more comes from this exchange."""
         self._exchange = self._sink = None
-        if self.state is State.CLOSED:
+        if self.state is states.CLOSED:
             return
         if not exchange.ended or self._transport.is_closing():
             self._cut()
         elif exchange.last or self._server.draining:
             self._end()
         else:
-            self.state = after(self.state, Event.ANSWERED)
+            self.state = after(self.state, states.ANSWERED)
             self._next()
 
     @property
     def gives_way(self) -> bool:
         """Whether another connection is worth more: no request is under way here."""
-        return self.state is State.IDLE or self.state is State.HEAD
+        return self.state is states.IDLE or self.state is states.HEAD
 
     def give_way(self) -> None:
         self._transport.abort()
 
     def hurry(self) -> None:
         """No further request is wanted."""
-        if self.state is State.IDLE:
+        if self.state is states.IDLE:
             self.close()
 
     def expired(self) -> None:
@@ -184,9 +185,9 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = math.inf
         waited = f"{self._limits.body_timeout_s:g} s (server.body_timeout_s)"
         late = ProxyError("request_timeout", f"The request did not arrive in {waited}.")
-        if self.state is State.HEAD:
+        if self.state is states.HEAD:
             self._refuse_head(late)
-        elif self.state is State.BODY:
+        elif self.state is states.BODY:
             self._refuse_body(late)
         else:
             self._transport.abort()
@@ -194,27 +195,27 @@ class ClientConnection(asyncio.Protocol):
     # How a request is read.
 
     def _read(self, data: bytes) -> None:
-        if self.state is State.IDLE:
-            self.state = after(self.state, Event.BYTES)
+        if self.state is states.IDLE:
+            self.state = after(self.state, states.BYTES)
             self._allow(self._limits.body_timeout_s)
         incoming = self._incoming
         try:
             self._ahead = incoming.feed(data)
         except ProxyError as error:
             incoming.refusal = error.anew()
-        if self.state is State.HEAD:
+        if self.state is states.HEAD:
             if incoming.head is None:
                 if incoming.refusal is not None:
                     self._refuse_head(incoming.refusal)
                 return
-            self.state = after(self.state, Event.HEAD_READ)
+            self.state = after(self.state, states.HEAD_READ)
             edge, trusted = self._server.edge, self._trusted
             self._exchange = ClientExchange(incoming, self, edge, trusted=trusted)
             self._server.begin(self._exchange, self)
         if incoming.refusal is not None:
             self._refuse_body(incoming.refusal)
         elif incoming.whole:
-            self.state = after(self.state, Event.BODY_READ)
+            self.state = after(self.state, states.BODY_READ)
             if not self.congested:
                 self.deadline = math.inf
             assert self._exchange is not None
@@ -252,14 +253,14 @@ class ClientConnection(asyncio.Protocol):
 
     def _cut(self) -> None:
         """What was sent of an answer still goes out, but is not waited for without end."""
-        self.state = after(self.state, Event.ANSWERED_LAST)
+        self.state = after(self.state, states.ANSWERED_LAST)
         self.close()
         self._allow(self._limits.body_timeout_s)
 
     def _end(self) -> None:
         """The client sees the end of our side, and is heard a little longer: closing while its
         bytes arrive would reset the connection under the answer."""
-        self.state = after(self.state, Event.ANSWERED_LAST)
+        self.state = after(self.state, states.ANSWERED_LAST)
         self._flush()
         unsent = self._transport.get_write_buffer_size()
         self._allow(self._limits.body_timeout_s if unsent else _LINGER_S)
