@@ -18,7 +18,7 @@ from collections import OrderedDict
 from itertools import accumulate, islice
 
 from kvproxy.core.blocks import FINE_TEXT_BYTES
-from kvproxy.core.slopes import Slopes, measure
+from kvproxy.core.slopes import Measure, Slopes, measure
 from kvproxy.core.turn_begins import Begin, Turned, turn_begins
 from kvproxy.core.types import Chain
 
@@ -28,6 +28,8 @@ _LOOK_BACK_BLOCKS = 512
 _MARK_BLOCKS = 4
 # So many turns of a prompt teach rates: more say little that is new.
 _TURNS_MAX = 16
+# What long stretches consist of is kept, of so many: some 100 kB.
+_LONG_BLOCKS, _MEASURED_MAX = 64, 256
 
 
 class Ruler:
@@ -39,6 +41,7 @@ class Ruler:
         self._marks: set[int] = set()
         self._hits: set[int] = set()
         self._slopes: dict[str, Slopes] = {}
+        self._measured: dict[tuple[int, int], Measure] = {}
 
     def tokens_at(self, chain: Chain, blocks: int, model: str) -> float:
         """Estimated tokens of the first `blocks` blocks of `chain`."""
@@ -49,7 +52,7 @@ class Ruler:
         if known is not None:
             return known
         anchor, tokens = self._nearest(chain, blocks)
-        return tokens + self._slopes_of(model).tokens(measure(chain, anchor, blocks))
+        return tokens + self._slopes_of(model).tokens(self._measure(chain, anchor, blocks))
 
     def tokens_held(self, chain: Chain, blocks: int, model: str, *, parts: bool) -> float:
         """Tokens of `chain` in a cache that has its first `blocks` blocks and no more: because what
@@ -94,7 +97,7 @@ class Ruler:
             return
         anchor, known = self._nearest(chain, blocks - 1, exact=True)
         if not anchor or not slopes.passes_over():
-            measured = measure(chain, anchor, blocks)
+            measured = self._measure(chain, anchor, blocks)
             if any(measured):
                 slopes.learn(measured, tokens - known)
         self.told(key, tokens)
@@ -128,7 +131,7 @@ class Ruler:
         block, somewhere in the next block of the chain. Told once of a place: it is one text."""
         slopes = self._slopes_of(model)
         anchor, known = self._nearest(chain, blocks - 1, exact=True)
-        measured = measure(chain, anchor, blocks)
+        measured = self._measure(chain, anchor, blocks)
         if not self._between(chain, blocks):
             behind = slopes.along(chain, blocks, blocks + 1)[0] / 2 if blocks < len(chain) else 0.0
             tokens, off = tokens - behind, off + behind
@@ -205,7 +208,7 @@ class Ruler:
             places = [key for key in found if key not in marks]
         for key in (*places, hashes[end - 1]):
             stop, tokens = hashes.index(key, start) + 1, anchors[key]
-            estimated = slopes.tokens(measure(chain, start, stop))
+            estimated = slopes.tokens(self._measure(chain, start, stop))
             stretch = max(0.0, tokens - known) / estimated if estimated > 0 else 0.0
             last, first = min(stop - 1, fine), _MARK_BLOCKS * (start // _MARK_BLOCKS + 1)
             grown = slopes.along(chain, start, last)[first - start - 1 :: _MARK_BLOCKS]
@@ -214,6 +217,19 @@ class Ruler:
             anchors.update(zip(keys, [known + stretch * more for more in grown], strict=True))
             start, known = stop, tokens
         self._bound()
+
+    def _measure(self, chain: Chain, start: int, end: int) -> Measure:
+        """Long stretches are kept: a first turn's is wanted when it is placed and when it is
+        counted."""
+        if end - start < _LONG_BLOCKS:
+            return measure(chain, start, end)
+        key = chain.hashes[end - 1], start
+        found = self._measured.get(key)
+        if found is None:
+            if len(self._measured) >= _MEASURED_MAX:
+                self._measured.clear()
+            found = self._measured[key] = measure(chain, start, end)
+        return found
 
     def _slopes_of(self, model: str) -> Slopes:
         slopes = self._slopes.get(model)

@@ -59,8 +59,14 @@ def w2() -> Iterator[tuple[bytes, bytes]]:
             yield request(f"c{number}", body), STREAM_HEAD + chunk() + end
 
 
+def w2_first() -> Iterator[tuple[bytes, bytes]]:
+    for number in range(24):
+        body = large(number, 0)
+        yield request(f"c{number}", body), STREAM_HEAD + chunk() + stream_end(len(body) // 4, 0)
+
+
 # Requests, and how many of the first only make the proxy warm.
-WORKLOADS = {"W1": (w1, 64), "W2": (w2, 24)}
+WORKLOADS = {"W1": (w1, 64), "W2": (w2, 24), "W2-first": (w2_first, 16)}
 # The same, traced: what is noted and told, up to the queue for the collector.
 TRACED = {"W1-traced": {"tracing": {"endpoint": "http://127.0.0.1:9"}}}
 OURS = ("unplugged.py", "count.py", "test_python_per_request.py")

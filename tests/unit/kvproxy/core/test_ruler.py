@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from kvproxy.core.blocks import extend
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.segments import segment
+from kvproxy.core.slopes import Slopes, measure
 from kvproxy.core.turn_begins import Turned
 from kvproxy.core.types import Chain
 from tests.support.makers import BLOCK_BYTES, make_chain
@@ -293,3 +294,22 @@ def test_turns_of_a_prompt_that_nobody_counted_say_nothing() -> None:
     ruler.turned(Turned(chain, "m", [[0, 1000, 1051]]))
     untold = Ruler(1000)
     assert ruler.tokens_at(chain, 10, "m") == untold.tokens_at(chain, 10, "m")
+
+
+def test_a_long_prompt_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[tuple[int, int]] = []
+
+    def noted(chain: Chain, start: int, end: int) -> list[float]:
+        measured.append((start, end))
+        return measure(chain, start, end)
+
+    monkeypatch.setattr("kvproxy.core.ruler.measure", noted)
+    ruler = Ruler(1000)
+    long, other = make_chain(b"x" * 200 * BLOCK_BYTES), make_chain(b"y" * 300 * BLOCK_BYTES)
+    for chain in (long, other):
+        assert ruler.tokens_at(chain, len(chain), "m") == Slopes().tokens(
+            measure(chain, 0, len(chain))
+        )
+    for chain in (long, other):
+        ruler.learn(chain, len(chain), 1234.0, "m")
+    assert measured == [(0, len(long)), (0, len(other))]
