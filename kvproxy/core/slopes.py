@@ -7,7 +7,6 @@ start at a stated prior and drift slowly, so that a change of clients is followe
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise, repeat
 from operator import mul, sub
 
 from kvproxy.core.items import KIND_MASK, KINDS, Kind, kind_bits
@@ -46,22 +45,25 @@ def measure(chain: Chain, start: int, end: int) -> Measure:
     text, ended, items = chain.text_bytes, chain.segments, chain.items
     at, segment = (text[start - 1], ended[start - 1]) if start else (0, 0)
     last, before = ended[end - 1], _kind_before(chain, start)
-    kinds = [item & KIND_MASK for item in items[segment:last]]
-    kinds += [0] * (last - segment - len(kinds))
-    # With which block each segment ends: looked for in few steps of Python.
-    ends = map(bisect_left, repeat(ended), range(segment + 1, last + 1), repeat(start), repeat(end))
-    for kind, until in zip(kinds, map(text.__getitem__, ends), strict=True):
+    parts = tools = openings = 0
+    while segment < last:
+        start = bisect_left(ended, segment + 1, start, end)
+        kind = items[segment] & KIND_MASK if segment < len(items) else 0
+        until = text[start]
         found[kind] += until - at
-        at = until
-    tools = kinds.count(_TOOL_KIND)
-    found[_PART], found[_TOOL] = last - segment - tools, tools
+        if kind == _TOOL_KIND:
+            tools += 1
+            openings += before != _TOOL_KIND
+        else:
+            parts += 1
+        at, before = until, kind
+        segment += 1
+    found[_PART], found[_TOOL], found[_FIRST_TOOL] = parts, tools, openings
     if _inside(ended, end):
-        kinds.append(_kind(chain, last))
-        found[kinds[-1]] += text[end - 1] - at
-    if _TOOL_KIND in kinds:
+        kind = _kind(chain, segment)
+        found[kind] += text[end - 1] - at
         # What introduces the list stands before the first of it.
-        follows = pairwise((before, *kinds))
-        found[_FIRST_TOOL] = sum(was != _TOOL_KIND == kind for was, kind in follows)
+        found[_FIRST_TOOL] += kind == _TOOL_KIND != before
     return found
 
 
