@@ -192,7 +192,6 @@ async def nothing_stays(seed: int) -> None:
     server.deadlines.stop()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("block", range(4))
 def test_whatever_happens_nothing_of_it_stays(block: int) -> None:
     for seed in range(100 * block, 100 * (block + 1)):

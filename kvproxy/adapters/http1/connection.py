@@ -99,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         if self.state is states.ANSWER:
             self.deadline = math.inf
             self._press()
-        elif self.state is states.IDLE:
+        elif self.state is states.IDLE and not self._transport.is_closing():
             self._transport.resume_reading()
             self._go_on()
 
@@ -170,7 +170,9 @@ class ClientConnection(asyncio.Protocol):
     @property
     def gives_way(self) -> bool:
         """Whether another connection is worth more: no request is under way here."""
-        return self.state is states.IDLE or self.state is states.HEAD
+        # One whose client still takes the last answer is not idle.
+        idle = self.state is states.IDLE and not self._transport.get_write_buffer_size()
+        return idle or self.state is states.HEAD
 
     def give_way(self) -> None:
         self._transport.abort()

@@ -11,7 +11,12 @@ from dataclasses import dataclass, replace
 import httptools
 
 from kvproxy.adapters.http1.edge import FORWARDED
-from kvproxy.adapters.http1.known import Head, KnownHeads
+from kvproxy.adapters.http1.known import (
+    LASTING_BYTES_MAX,
+    LASTING_HEADERS_MAX,
+    Head,
+    KnownHeads,
+)
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import LOWERED, by_name
 from kvproxy.core.upgrade import asks_for_websocket
@@ -169,7 +174,8 @@ class Incoming:
         self.refusal = self._fault(header, version, upgrade=upgrade)
         if "content-length" in header and self.refusal is None:
             self._left = int(header["content-length"])
-        self._lasting = self._left >= 0 and "upgrade" not in header and not upgrade
+        few = len(self._headers) <= LASTING_HEADERS_MAX and self._overhead <= LASTING_BYTES_MAX
+        self._lasting = few and self._left >= 0 and "upgrade" not in header and not upgrade
         self.head = self._said(parser, header, http10=version == "1.0")
 
     def _said(

@@ -12,8 +12,10 @@ from kvproxy.proxy import Headers
 
 # As clients spell it; others are read each time. No length of so few digits overflows.
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]{1,15})\r\n")
-# With these 512 heads are some 2 MB, at most 5.
+# With these 512 heads are some 2 MB, at most 10.
 _HEADS_MAX, _HEAD_BYTES_MAX = 512, 2048
+# Heads larger than these are not expected again: who repeats one sends a token, not a page.
+LASTING_BYTES_MAX, LASTING_HEADERS_MAX = 8192, 48
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,10 @@ class Phase(Enum):
 _IDLE, _ASKED, _ANSWER, _DONE, _BROKEN = Phase
 
 
+class _BehindError(Exception):
+    """Stops llhttp."""
+
+
 class Link(Passage):
     """`stale`: the replica closed it before it knew of the request, as far as can be told."""
 
@@ -182,6 +186,10 @@ class Link(Passage):
                 self._parts.append(data[switched.args[0] :])
         except httptools.HttpParserError as error:
             fault = str(error)
+        if self._parts and self._method == "HEAD":
+            # It has no body: whose is it?
+            self._parts.clear()
+            self._keeps = False
         self._pass_on()
         self._look_for_end(fault)
 
@@ -212,8 +220,9 @@ class Link(Passage):
     # What llhttp calls.
 
     def on_message_begin(self) -> None:
-        # Something behind the answer: whose is it?
-        self._keeps &= not self._over
+        # Something behind the answer: whose is it? Read, it would become part of the answer.
+        if self._over:
+            raise _BehindError("something came behind the answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.phase is _ASKED:

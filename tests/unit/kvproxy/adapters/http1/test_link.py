@@ -189,6 +189,25 @@ async def test_a_connection_is_not_used_again_when_anything_is_left_over() -> No
         assert not link.rest()
 
 
+@pytest.mark.parametrize(
+    ("method", "answer", "body"),
+    [
+        ("GET", LENGTH + b"abcd", b"abcd"),
+        ("GET", CHUNKED + b"2\r\nab\r\n0\r\n\r\n", b"ab"),
+        ("GET", b"HTTP/1.1 204 N\r\n\r\n", b""),
+        ("HEAD", LENGTH, b""),
+    ],
+)
+@pytest.mark.parametrize("behind", [LENGTH + b"evil", b"evil"])
+async def test_what_comes_behind_an_answer_is_no_part_of_it(
+    behind: bytes, method: str, answer: bytes, body: bytes
+) -> None:
+    link, _ = await asked(method)
+    link.data_received(answer + behind)
+    assert await body_of(link) == body
+    assert not link.rest()
+
+
 async def test_bytes_that_nobody_asked_for_close_it() -> None:
     link, paper = await asked()
     link.data_received(LENGTH + b"abcd")

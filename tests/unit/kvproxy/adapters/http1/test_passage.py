@@ -72,6 +72,24 @@ async def test_the_rest_of_a_stream_is_written_without_asking() -> None:
     assert reader.watch.end() == reader.got
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [
+        LENGTH + b"evil",
+        b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+        b"0\r\n\r\n",
+        b"\x00",
+    ],
+)
+async def test_nothing_behind_a_stream_is_part_of_it(behind: bytes) -> None:
+    reader = Reader()
+    link, _, relaying = await flowing(reader, framed(b"x"))
+    link.data_received(framed(b"y") + b"0\r\n\r\n" + behind)
+    await relaying
+    assert reader.got == b"xy"
+    assert not link.rest()
+
+
 PARTS = st.binary(min_size=1, max_size=40) | st.just(SIGN) | st.just(b"y" * (PILED_BYTES + 1))
 
 
