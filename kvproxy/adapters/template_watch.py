@@ -11,7 +11,6 @@ from contextlib import suppress
 
 import aiohttp
 
-from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.tokenise import Question
 from kvproxy.core.unprinted import Unprinted, conversation
@@ -67,14 +66,13 @@ class TemplateWatch:
             await self._look()
 
     async def _look(self) -> None:
-        serving = [each for each in self._replicas if each.health is Health.READY]
-        await asyncio.gather(*map(self._ask, serving))
+        await asyncio.gather(*(self._ask(each) for each in self._replicas if each.up))
         before = self._unprinted.traits
-        self._unprinted.settle([each.id for each in self._replicas if each.health is Health.READY])
+        self._unprinted.settle([each.id for each in self._replicas if each.up])
         for trait in self._unprinted.traits - before:
-            log.info("templates do not print %s: it counts no more", trait.replace("\0", " "))
+            log.info("templates do not print %s: it counts no more", _named(trait))
         for trait in before - self._unprinted.traits:
-            log.warning("a template prints %s: it counts again", trait.replace("\0", " "))
+            log.warning("a template prints %s: it counts again", _named(trait))
 
     async def _ask(self, replica: Replica) -> None:
         traits = self._unprinted.unasked(replica.id)
@@ -82,10 +80,17 @@ class TemplateWatch:
             return
         model = replica.models[0] if replica.models else ""
         try:
-            plain = await self._tokens(replica, conversation(model))
+            plain = {
+                thinks: await self._tokens(replica, conversation(model, thinks=thinks))
+                for thinks in {"\0" in trait for trait in traits}
+            }
             for trait in traits:
-                found = plain and await self._tokens(replica, conversation(model, trait))
-                self._unprinted.told(replica.id, trait, printed=not found or plain != found)
+                # A value may decide about thoughts alone.
+                without = plain[thinks := "\0" in trait]
+                found = without and await self._tokens(
+                    replica, conversation(model, trait, thinks=thinks)
+                )
+                self._unprinted.told(replica.id, trait, printed=not found or without != found)
         except (aiohttp.ClientError, TimeoutError):
             failed = self._failed[replica.id] = self._failed.get(replica.id, 0) + 1
             if failed < _TRIES:
@@ -103,3 +108,9 @@ class TemplateWatch:
         except ValueError as error:
             log.debug("what the template of %s prints cannot be told: %s", replica.id, error)
             return None
+
+
+def _named(trait: str) -> str:
+    """Without what clients wrote."""
+    name, _, value = trait.partition("\0")
+    return f"{name} (a value of {len(value)} characters)" if value else name

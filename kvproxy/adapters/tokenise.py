@@ -39,6 +39,9 @@ class Tokenise:
             headers["authorization"] = f"Bearer {self._api_keys[replica.id]}"
         url = replica.url + question.path
         async with self._session.post(url, data=question.body, headers=headers) as response:
+            if response.status in (408, 429) or response.status >= 500:
+                # It may pass.
+                response.raise_for_status()
             if response.status != 200:
                 raise ValueError(f"{question.path} answered {response.status}")
             answer = bytearray()

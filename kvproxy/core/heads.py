@@ -87,7 +87,8 @@ class Heads:
                 part, read[name] = self._read(dialect, whose, name, span)
                 size = sum(len(splice.new) for splice in part.splices)
                 self._parts.put(key, part, size + _PART_BYTES)
-            meanings.append(part.meaning)
+            if part.segments:
+                meanings.append(part.meaning)
             parts.append((name, part.segments))
             splices += [shifted(splice, span.start) for splice in part.splices]
             if part.marks.number:

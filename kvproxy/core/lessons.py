@@ -35,6 +35,8 @@ def learn(
         echo_rate.saw(model, again=again)
         if again:
             go_on(replica.hbm, repeats.prompt_hash)
+            if replica.dram is not None:
+                go_on(replica.dram, repeats.prompt_hash)
     miss, ttft_s = usage.prompt_tokens - cached, 0.0
     if hold.first_token_at is not None and not (match.dram or match.disk):
         ttft_s = hold.first_token_at - hold.at

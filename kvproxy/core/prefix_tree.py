@@ -171,6 +171,8 @@ class PrefixTree:
     def correct(self, end: Run, position: int) -> None:
         """The chain that ends with `end`, which is pinned, is so long and not as was believed; its
         last blocks bear the difference. Not when others go on behind it."""
+        # What took no room would never be evicted, however much of it there were.
+        position = max(position, end.start + 1)
         if end.hashes and not end.children and end.ends[-1] != position:
             before = end.end
             end.move_end(position)

@@ -19,6 +19,8 @@ from kvproxy.core.types import Chain
 _CANDIDATES = 2
 # What was announced of a prompt is soon heard of, or never: most of what is open was cached.
 _OPEN_MAX = 512
+# The answer begins one more, and the last ones may lie in a block that is not whole.
+_MORE = 2
 # By how much a turn may differ from what was estimated of it: in tokens, and in its share.
 _OFF_TOKENS, _OFF_SHARE = 32, 0.6
 
@@ -51,8 +53,13 @@ class _Prompt:
             return False
         if not self.upto:
             self.places = {token: [] for token in grown.tokens[:_CANDIDATES]}
-        for token, places in self.places.items():
-            places += _places(grown.tokens, token, self.upto)
+        most = len(self.chain.items) + _MORE
+        for token, places in list(self.places.items()):
+            if len(places) + grown.tokens.count(token) > most:
+                # It begins no turns.
+                del self.places[token]
+            else:
+                places += _places(grown.tokens, token, self.upto)
         self.last, self.upto = grown.hashes[-1], self.upto + len(grown.tokens)
         return True
 

@@ -27,6 +27,7 @@ ARGUMENTS, EFFORT = "chat_template_kwargs", "reasoning_effort"
 # Values come from clients: so many of such a size are asked about.
 _TRAITS_MAX, _VALUE_BYTES_MAX = 64, 512
 Body = dict[str, Any]
+_THOUGHT = {"reasoning": "So be it.", "reasoning_content": "So be it."}
 
 
 def value_trait(name: str, value: bytes) -> str:
@@ -83,10 +84,10 @@ class Unprinted:
             self.traits, self.edition = frozenset(traits), self.edition + 1
 
 
-def conversation(model: str, trait: str = "") -> bytes | None:
+def conversation(model: str, trait: str = "", *, thinks: bool = False) -> bytes | None:
     """A body for /tokenize of an engine that serves `model`, with a trait or without; None where
     it would be refused. Equal tokens as without: the trait is not printed."""
-    body, messages = _conversation(model)
+    body, messages = _conversation(model, thinks=thinks)
     name, _, value = trait.partition("\0")
     if name == Trait.NAMES:
         for message in messages:
@@ -97,7 +98,7 @@ def conversation(model: str, trait: str = "") -> bytes | None:
     elif name == Trait.REASONING:
         for message in messages:
             if message["role"] == "assistant":
-                message |= {"reasoning": "So be it.", "reasoning_content": "So be it."}
+                message |= _THOUGHT
     elif name == Trait.DEVELOPER:
         messages[0]["role"] = "developer"
     elif name:
@@ -123,16 +124,17 @@ def _rename(message: Body) -> None:
         message["tool_call_id"] = message["tool_call_id"][::-1]
 
 
-def _conversation(model: str) -> tuple[Body, list[Body]]:
+def _conversation(model: str, *, thinks: bool) -> tuple[Body, list[Body]]:
     """Two questions, each answered by calling a tool: templates print what belongs to the last one
-    otherwise than what came before it."""
+    otherwise than what came before it. `thinks`: thoughts come before one answer of each."""
     parameters = {"type": "object", "properties": {"path": {"type": "string"}}}
     function = {"name": "read", "description": "Read a file.", "parameters": parameters}
+    looking: Body = {"role": "assistant", "content": "I look."} | (_THOUGHT if thinks else {})
     messages: list[Body] = [{"role": "system", "content": "Be brief."}]
     for name, call_id in (("a", "callA1234"), ("b", "callB5678")):
         messages += [
             {"role": "user", "content": f"What is in {name}?"},
-            {"role": "assistant", "content": "I look.", "tool_calls": [_call(name, call_id)]},
+            looking | {"tool_calls": [_call(name, call_id)]},
             {"role": "tool", "tool_call_id": call_id, "content": "12"},
             {"role": "assistant", "content": "It is 12."},
         ]

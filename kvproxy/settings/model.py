@@ -278,6 +278,9 @@ class Settings(Section):
             "disagg.connector is set: requests in two legs need": bool(legs),
             "decisions.path is set: that file needs": bool(self.decisions.path),
             "tokens.return_token_ids is on: answers it is in need": self.tokens.return_token_ids,
+            "tokens.ask_templates is on: readers that know what it tells need": (
+                self.tokens.ask_templates
+            ),
             "store.share_spellings is on: spellings of other proxies need": bool(store.url)
             and store.share_spellings,
         }

@@ -137,15 +137,26 @@ def cleaned(
     if span.raw.startswith(b'"'):
         edits.replace(span, msgspec.json.encode(new[0]), kinds[0])
         return new
+    listed = array_spans(span.raw, span.start) or ()
+    if len(listed) != len(results):
+        return list(texts)
+    told = list(zip(listed, results, strict=True))
+    inner = [place(part, ("text",)) if kind else None for part, (_, kind) in told]
+    if any(kind and at is None for at, (_, kind) in zip(inner, results, strict=True)):
+        # One is laid out oddly: none of them is changed.
+        return list(texts)
+    if all(text for text, kind in results if kind):
+        for where_to, (text, kind) in zip(inner, results, strict=True):
+            if where_to is not None:
+                edits.replace(where_to, msgspec.json.encode(text), kind)
+        return new
     parts = []
-    for index, part in enumerate(array_spans(span.raw, span.start) or ()):
-        if not results[index][1]:
+    for (part, (text, _)), changed in zip(told, inner, strict=True):
+        if changed is None:
             parts.append(edits.forwarded(part.raw))
-            continue
-        inner = place(part, ("text",))
-        if new[index] and inner is not None:
-            before, behind = inner.start - part.start, inner.end - part.start
-            encoded = msgspec.json.encode(new[index])
+        elif text:
+            before, behind = changed.start - part.start, changed.end - part.start
+            encoded = msgspec.json.encode(text)
             parts.append(edits.forwarded(part.raw[:before] + encoded + part.raw[behind:]))
     edits.replace(span, b"[" + b",".join(parts) + b"]", kinds[0])
     return new
@@ -198,10 +209,8 @@ class Among:
         if self._spans is None:
             found = place(self._value, self._path)
             listed = array_spans(found.raw, found.start) if found is not None else None
-            if listed is None:
-                return None
-            self._spans = listed
-        return place(self._spans[index], inner)
+            self._spans = listed or []
+        return place(self._spans[index], inner) if self._spans else None
 
 
 def place(value: Located, path: Path) -> Located | None:

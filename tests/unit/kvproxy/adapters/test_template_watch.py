@@ -84,3 +84,20 @@ async def test_nobody_is_asked_where_that_is_switched_off() -> None:
     assert templates.unprinted.prints(Trait.NAMES)
     await templates.watch.close()
     assert not templates.asked
+
+
+async def test_a_replica_that_failed_once_still_serves() -> None:
+    templates = Templates(a=False)
+    await templates.watch.start()
+    try:
+        assert not templates.unprinted.prints(Trait.NAMES)
+        edition, [replica] = templates.unprinted.edition, templates.replicas
+        replica.see(Evidence.FAILED, 1.0)
+        assert replica.health is Health.SUSPECT
+        templates.unprinted.wanted[Trait.IDS] = None
+        templates.unprinted.wake()
+        await eventually(lambda: not templates.unprinted.unasked("a"))
+        assert not templates.unprinted.prints(Trait.NAMES)
+        assert templates.unprinted.edition <= edition + 1
+    finally:
+        await templates.watch.close()

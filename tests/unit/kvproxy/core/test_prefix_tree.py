@@ -230,3 +230,14 @@ def test_when_the_next_victim_was_used() -> None:
     assert used_at(tree) is None
     tree.release(end, 9.0)
     assert used_at(tree) == 9.0
+
+
+def test_what_took_no_room_is_evicted_too() -> None:
+    tree = PrefixTree(50)
+    for key in range(1, 201):
+        end = tree.extend(tree.pin(array("Q", [key]))[0], array("Q", [key]), array("I", [12]))
+        tree.correct(end, 0)
+        tree.release(end, float(key))
+    assert tree.runs <= 50
+    tree.resize(0)
+    assert tree.runs == 0

@@ -127,3 +127,16 @@ def test_prompts_that_never_end_are_bounded() -> None:
     assert len(prompts) == 511
     prompts.opened("one", chain_of([("user", 9)]), "m")
     assert len(prompts) == 511
+
+
+def test_a_token_that_comes_more_often_than_turns_begins_none() -> None:
+    chain = chain_of([("system", 40), ("user", 40)])
+    prompts = OpenPrompts()
+    prompts.opened("a", chain, "m")
+    parent = root(SIZE)
+    for at in range(3):
+        names = array("Q", [at + 10])
+        assert prompts.grown(Grown("a", parent, names, array("I", [7] * SIZE)), SIZE) is None
+        parent = names[0]
+    found = prompts.finished("a", 3 * SIZE, SIZE)
+    assert found is None or not any(found.places)

@@ -116,3 +116,15 @@ def differing(one: object, other: object, key: str = "") -> set[str]:
 
 def test_arguments_that_are_no_object_are_not_asked_about() -> None:
     assert conversation("m", value_trait("chat_template_kwargs", b"3")) is None
+
+
+def test_values_are_compared_where_one_answer_of_each_round_has_thoughts() -> None:
+    """A value may decide about thoughts alone, or about answers that have none."""
+    asked = conversation("m", THINKING, thinks=True)
+    assert asked is not None
+    answers = [
+        "reasoning" in message
+        for message in msgspec.json.decode(asked)["messages"]
+        if message["role"] == "assistant"
+    ]
+    assert answers == [True, False, True]

@@ -1,13 +1,26 @@
 import json
+from typing import cast
 
 import pytest
 
 from kvproxy.core.canonical import Canonicaliser, Edits, Order, Whose
-from kvproxy.core.dialects.prompt import Call, arguments, frame, led, media, message, place
+from kvproxy.core.dialects import prompt
+from kvproxy.core.dialects.prompt import (
+    Among,
+    Call,
+    arguments,
+    cleaned,
+    frame,
+    led,
+    media,
+    message,
+    place,
+)
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.segments import plain
 from kvproxy.core.spans import Span
 from kvproxy.core.unprinted import Trait, Unprinted
+from kvproxy.core.volatile import Where
 
 
 def edits(kept: Representatives | None = None) -> Edits:
@@ -134,3 +147,59 @@ def test_a_developers_text_leads_as_a_system_text_where_that_is_the_same() -> No
     assert led([developer, more], without()) == [developer, more]
     assert led([more, developer], edits) == [more, developer]
     assert led([], edits) == []
+
+
+def test_what_is_laid_out_oddly_is_taken_apart_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[bytes] = []
+
+    def noted(value: Span, path: prompt.Path) -> Span | None:
+        taken.append(value.raw)
+        return place(value, path)
+
+    monkeypatch.setattr(prompt, "place", noted)
+    among = Among(span(b'{"\\u0063ontent":[{"a":1},{"a":2}]}'), ("content",))
+    assert [among.place(index, "a") for index in (0, 1, 0)] == [None] * 3
+    assert len(taken) == 1
+
+
+class Shouting:
+    """Edits that change every text, or drop it."""
+
+    cleaned = frozenset({Where.SYSTEM})
+
+    def __init__(self, drop: str = "") -> None:
+        self.replaced: list[tuple[bytes, bytes]] = []
+        self._drop = drop
+
+    def clean(self, _where: Where, text: str) -> tuple[str, str]:
+        return ("", "dropped") if text == self._drop else (text.upper(), "louder")
+
+    def replace(self, at: Span, new: bytes, _kind: str) -> None:
+        self.replaced.append((at.raw, new))
+
+    def forwarded(self, raw: bytes) -> bytes:
+        return raw
+
+
+@pytest.mark.parametrize(
+    ("parts", "drop", "replaced", "texts"),
+    [
+        (b'[{"text":"a"},{"text":"b"}]', "", [(b'"a"', b'"A"'), (b'"b"', b'"B"')], ["A", "B"]),
+        (
+            b'[{"text":"a"},{"text":"b"}]',
+            "a",
+            [(b'[{"text":"a"},{"text":"b"}]', b'[{"text":"B"}]')],
+            ["", "B"],
+        ),
+        # Nobody knows where it would have to be changed, so nothing is lost.
+        (b'[{"\\u0074ext":"a"},{"text":"b"}]', "", [], ["a", "b"]),
+        (b'[{"\\u0074ext":"a"},{"text":"b"}]', "a", [], ["a", "b"]),
+    ],
+)
+def test_changed_texts_are_changed_where_they_are(
+    parts: bytes, drop: str, replaced: list[tuple[bytes, bytes]], texts: list[str]
+) -> None:
+    shouting, at = Shouting(drop), span(b'{"system":%b}' % parts)
+    given = ["a", "b"]
+    assert cleaned(Where.SYSTEM, given, at, ("system",), cast(Edits, shouting)) == texts
+    assert shouting.replaced == replaced
