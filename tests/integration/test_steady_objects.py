@@ -20,7 +20,7 @@ async def test_a_planted_leak_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         begin(*given)
 
     monkeypatch.setattr(HttpServer, "begin", leaking)
-    found = await grown(500, 2_000)
+    found = await grown(2_000, 2_000)
     print(found)
     assert found.a_request > 0.9
     assert found.grows
