@@ -23,7 +23,8 @@ test: setup  ## every test that needs neither minutes nor an engine
 
 test-faults: setup  ## thousands of failure schedules, 10,000 aborts, then test-soak (minutes)
 	@$(BIN)/pytest -n auto -m slow tests/simulation tests/property
-	@$(BIN)/pytest -q -s -m slow tests/integration/test_client_aborts.py
+	@$(BIN)/pytest -q -s -m slow tests/integration/test_client_aborts.py \
+		tests/integration/test_steady_objects.py
 	@$(MAKE) --silent test-soak
 
 fuzz: setup  ## bodies that nobody would write through everything that reads one; COUNT=1000000
