@@ -66,6 +66,8 @@ class TemplateWatch:
             await self._look()
 
     async def _look(self) -> None:
+        here = {each.id for each in self._replicas}
+        self._failed = {name: times for name, times in self._failed.items() if name in here}
         await asyncio.gather(*(self._ask(each) for each in self._replicas if each.up))
         before = self._unprinted.traits
         self._unprinted.settle([each.id for each in self._replicas if each.up])

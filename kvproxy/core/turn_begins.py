@@ -124,8 +124,7 @@ def turn_begins(turned: Turned, estimate: Estimate) -> list[Begin]:
     each, merged = (list(_turn_ends(chain, merged=merged)) for merged in (False, True))
     for ends in (each, merged) if len(merged) < len(each) else (each,):
         for places in turned.places:
-            # The answer begins one more, and the last ones may lie in a block that is not whole.
-            if len(places) > 1 and len(ends) <= len(places) <= len(ends) + 2:
+            if len(places) > 1 and len(ends) <= len(places) <= len(ends) + _MORE:
                 begins = [Begin(*pair) for pair in zip(ends, places[1:], strict=False)]
                 off = _off(chain, begins, estimate)
                 if off < least:

@@ -16,7 +16,7 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.proxy import Exchange
 from tests.support.listeners import guard, page, placement
 from tests.support.pipe import HIGH, Pipe
-from tests.support.virtual_time import run_virtually
+from tests.support.virtual_time import play_each
 from tests.support.wire import post, request
 
 LIMITS = Limits(400, 2000, body_timeout_s=3.0, keepalive_timeout_s=5.0, max_connections=6)
@@ -194,9 +194,4 @@ async def nothing_stays(seed: int) -> None:
 
 @pytest.mark.parametrize("block", range(4))
 def test_whatever_happens_nothing_of_it_stays(block: int) -> None:
-    for seed in range(100 * block, 100 * (block + 1)):
-        try:
-            run_virtually(nothing_stays(seed))
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
+    play_each(nothing_stays, range(100 * block, 100 * (block + 1)))

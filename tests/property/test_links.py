@@ -15,7 +15,7 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.proxy import Exchange
 from kvproxy.relaying import Stream
 from tests.support.pipe import Pipe
-from tests.support.virtual_time import run_virtually
+from tests.support.virtual_time import play_each, run_virtually
 
 IDLE_TIMEOUT_S = 2.0
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nwell"
@@ -159,16 +159,7 @@ def play(random: Random, link: Link, pipe: Pipe, client: Client) -> None:
 
 @pytest.mark.parametrize("block", range(4))
 def test_whatever_happens_nothing_of_it_stays(block: int) -> None:
-    for seed in range(150 * block, 150 * (block + 1)):
-        try:
-            run_virtually(_one(seed))
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
-
-
-async def _one(seed: int) -> None:
-    await nothing_stays(seed)
+    play_each(nothing_stays, range(150 * block, 150 * (block + 1)))
 
 
 def test_the_stories_have_something_to_tell() -> None:

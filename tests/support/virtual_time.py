@@ -2,7 +2,7 @@
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 
@@ -31,7 +31,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jump.now
 
 
-def run_virtually(main: Coroutine[Any, Any, None]) -> None:
+def run_virtually(main: Coroutine[Any, Any, object]) -> None:
     """Runs `main` in virtual time; tasks that it leaves behind are an error."""
     loop = VirtualLoop()
     try:
@@ -40,3 +40,13 @@ def run_virtually(main: Coroutine[Any, Any, None]) -> None:
         assert not left, f"tasks left behind: {left}"
     finally:
         loop.close()
+
+
+def play_each(story: Callable[[int], Coroutine[Any, Any, object]], seeds: range) -> None:
+    """An error says of which seed it is."""
+    for seed in seeds:
+        try:
+            run_virtually(story(seed))
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
