@@ -1,7 +1,7 @@
 """The list of a body that turns append to: its elements in the chain, and where to resume next."""
 
-from collections.abc import Callable, Sequence
-from itertools import accumulate, chain
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from operator import attrgetter
 
 from msgspec import Struct
@@ -13,6 +13,7 @@ from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.marks import Marks
 from kvproxy.core.parted import Elements, Parted, Stretch
 from kvproxy.core.resume import Begun, Point, ResumePoints, hash_first, hash_on, near
+from kvproxy.core.segments import Segment
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Chain, Splice
 
@@ -129,14 +130,22 @@ class Growing:
         self, dialect: Dialect, grown: Chain, edits: Edits, elements: Elements, led: bool
     ) -> list[int]:
         """Extend `grown` by the elements; the first segment of each."""
+        first = len(grown.items)
+        firsts = [first] if led else []
         if led:
             assert not isinstance(elements, Stretch)
-            made = [[], *dialect.items(elements[1:], edits)]
-        else:
-            made = dialect.items(elements, edits)
-        firsts = list(accumulate(map(len, made), initial=len(grown.items)))
-        extend(grown, chain.from_iterable(made), self._block_bytes, FINE_TEXT_BYTES)
-        return firsts[:-1]
+            elements = elements[1:]
+        made = _counted(dialect.items(elements, edits), firsts, first)
+        extend(grown, made, self._block_bytes, FINE_TEXT_BYTES)
+        return firsts
+
+
+def _counted(made: Iterator[Sequence[Segment]], firsts: list[int], first: int) -> Iterator[Segment]:
+    """All of them; the number of each element's first one is appended to `firsts`."""
+    for segments in made:
+        firsts.append(first)
+        first += len(segments)
+        yield from segments
 
 
 def _here(start: Point, grown: Chain, edits: Edits, count: int, read: Elements) -> Point:
