@@ -6,6 +6,7 @@ and do work in proportion to what is new (core/resume).
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 
 import msgspec
 from msgspec.structs import replace
@@ -166,11 +167,13 @@ class TurnReader:
                 led = lead is not None
                 grown = self._growing.append(reading, chain, elements, led=led)
                 return _turn(reading, members, named, head, grown, lead=lead)
-            before = {
-                name: (span.start, span.end)
-                for name, span in members.items()
-                if span.start < growing.start
-            }
+            before = _places(
+                *[
+                    (name, span.start, span.end)
+                    for name, span in members.items()
+                    if span.start < growing.start
+                ]
+            )
             place = (lead.start, lead.end) if lead is not None else None
             blocks = len(chain)
             start = Point(
@@ -256,6 +259,12 @@ def apply(body: bytes, splices: list[Splice]) -> bytes:
         parts += [view[at : splice.start], splice.new]
         at = splice.end
     return b"".join([*parts, view[at:]])
+
+
+@lru_cache(256)
+def _places(*members: tuple[str, int, int]) -> dict[str, tuple[int, int]]:
+    """By name. Bodies that begin alike share one: it is most of a point."""
+    return {name: (start, end) for name, start, end in members}
 
 
 def _span(body: bytes, place: tuple[int, int]) -> Span:
