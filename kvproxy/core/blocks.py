@@ -28,51 +28,70 @@ _CUT_AT_ONCE = 64
 def extend(
     chain: Chain, segments: Iterable[Segment], block_bytes: int, fine_text_bytes: int = 0
 ) -> None:
-    """Append the blocks of `segments` to `chain` in place; work is proportional to them alone, and
-    each is let go before the next one is asked for.
+    """As append() of one part."""
+    append(chain, (segments,), block_bytes, fine_text_bytes)
+
+
+def append(
+    chain: Chain, parts: Iterable[Iterable[Segment]], block_bytes: int, fine_text_bytes: int = 0
+) -> list[int]:
+    """Append the blocks of these segments to `chain` in place, and say which segment is the first
+    of each part. Work is proportional to them alone; one is let go before the next is asked for.
 
     Blocks are of `block_bytes`, finer where they begin within the first `fine_text_bytes` of text.
     """
     assert block_bytes > 0
-    text, before = chain.text_bytes[-1] if chain.text_bytes else 0, len(chain.hashes)
+    text, before, number = _text(chain), len(chain.hashes), len(chain.items)
     # Every hash is the seed of the next one: `seeds` are what digests add to `links`.
-    links, texts, ends, items = [chain.end], list[int](), list[int](), list[int]()
-    seeds = iter(links)
-    for segment in segments:
-        data, last = segment.data, text + segment.text_bytes
-        # Where it begins, counted in the text of the whole prompt.
-        begin = text - segment.text_start
-        if text < fine_text_bytes:
-            fine_bytes = max(1, block_bytes // _FINER)
-            fine = min((len(data) - 1) // fine_bytes, -((begin - fine_text_bytes) // fine_bytes))
-            if fine > 0:
-                links += map(xxh3_64_intdigest, _cutter(fine_bytes, fine)(data), seeds)
-                end = begin + fine * fine_bytes
-                texts += _within(range(begin + fine_bytes, end + 1, fine_bytes), text, last)
-                data, begin = data[end - begin :], end
-        blocks = (len(data) - 1) // block_bytes + 1 or 1
-        links += map(xxh3_64_intdigest, _cutter(block_bytes, blocks)(data), seeds)
-        first = begin + block_bytes
-        if first < text:
-            cuts = range(first, first + (blocks - 1) * block_bytes, block_bytes)
-            texts += _within(cuts, text, last)
-        else:
-            texts += range(first, last, block_bytes)
-        # What stands behind the text has none.
-        texts += repeat(last, len(links) - 1 - len(texts))
-        ends.append(before + len(texts))
-        items.append(item_of(segment))
-        text = last
+    links, texts, ends, items = [chain.end], [text], list[int](), list[int]()
+    seeds, firsts = iter(links), list[int]()
+    cutter, cuts = _cutter(block_bytes, 1), 1
+    for part in parts:
+        firsts.append(number + len(items))
+        for segment in part:
+            data, last = segment.data, text + segment.text_bytes
+            # Where it begins, counted in the text of the whole prompt.
+            begin = text - segment.text_start
+            if text < fine_text_bytes:
+                size = max(1, block_bytes // _FINER)
+                count = min((len(data) - 1) // size, -((begin - fine_text_bytes) // size))
+                if count > 0:
+                    links += map(xxh3_64_intdigest, _cutter(size, count)(data), seeds)
+                    texts += _ends(begin, size, count, text, last)
+                    data, begin = data[count * size :], begin + count * size
+            count = (len(data) - 1) // block_bytes + 1 or 1
+            if count != cuts:
+                cutter, cuts = _cutter(block_bytes, count), count
+            links += map(xxh3_64_intdigest, cutter(data), seeds)
+            if begin + block_bytes < text:
+                texts += _ends(begin, block_bytes, count - 1, text, last)
+            else:
+                texts += range(begin + block_bytes, last, block_bytes)
+            # What stands behind the text has none.
+            texts += repeat(last, len(links) - len(texts))
+            ends.append(before + len(links) - 1)
+            items.append(item_of(segment))
+            text = last
     chain.hashes.fromlist(links[1:])
-    chain.text_bytes.fromlist(texts)
+    chain.text_bytes.fromlist(texts[1:])
     chain.segment_ends.fromlist(ends)
     chain.items.fromlist(items)
+    return firsts
 
 
-def _within(cuts: Sequence[int], text: int, last: int) -> list[int]:
-    """No text before it begins, no more where it has ended."""
+def _text(chain: Chain) -> int:
+    return chain.text_bytes[-1] if chain.text_bytes else 0
+
+
+def _ends(begin: int, size: int, count: int, text: int, last: int) -> Sequence[int]:
+    """How much text there is up to the end of each block: none before it begins, no more where it
+    has ended."""
+    first, end = begin + size, begin + count * size
+    cuts = range(first, end + 1, size)
+    if text <= first and end <= last:
+        return cuts
     low, high = bisect_left(cuts, text), bisect_right(cuts, last)
-    return [*repeat(text, low), *cuts[low:high], *repeat(last, len(cuts) - high)]
+    return [*repeat(text, low), *cuts[low:high], *repeat(last, count - high)]
 
 
 @lru_cache(256)

@@ -1,19 +1,18 @@
 """The list of a body that turns append to: its elements in the chain, and where to resume next."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from operator import attrgetter
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from kvproxy.core.blocks import FINE_TEXT_BYTES, extend
+from kvproxy.core.blocks import FINE_TEXT_BYTES, append
 from kvproxy.core.canonical import Canonicaliser, Edits, Whose
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.marks import Marks
 from kvproxy.core.parted import Elements, Parted, Stretch
 from kvproxy.core.resume import Begun, Point, ResumePoints, hash_first, hash_on, near
-from kvproxy.core.segments import Segment
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Chain, Splice
 
@@ -130,22 +129,12 @@ class Growing:
         self, dialect: Dialect, grown: Chain, edits: Edits, elements: Elements, led: bool
     ) -> list[int]:
         """Extend `grown` by the elements; the first segment of each."""
-        first = len(grown.items)
-        firsts = [first] if led else []
+        firsts = []
         if led:
             assert not isinstance(elements, Stretch)
-            elements = elements[1:]
-        made = _counted(dialect.items(elements, edits), firsts, first)
-        extend(grown, made, self._block_bytes, FINE_TEXT_BYTES)
-        return firsts
-
-
-def _counted(made: Iterator[Sequence[Segment]], firsts: list[int], first: int) -> Iterator[Segment]:
-    """All of them; the number of each element's first one is appended to `firsts`."""
-    for segments in made:
-        firsts.append(first)
-        first += len(segments)
-        yield from segments
+            firsts, elements = [len(grown.items)], elements[1:]
+        made = dialect.items(elements, edits)
+        return firsts + append(grown, made, self._block_bytes, FINE_TEXT_BYTES)
 
 
 def _here(start: Point, grown: Chain, edits: Edits, count: int, read: Elements) -> Point:

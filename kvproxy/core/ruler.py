@@ -211,7 +211,8 @@ class Ruler:
             found = filter(anchors.__contains__, hashes[:fine])
             places = [key for key in found if key not in marks]
         for key in (*places, hashes[end - 1]):
-            stop, tokens = hashes.index(key, start) + 1, anchors[key]
+            stop = end if key == hashes[end - 1] else hashes.index(key, start) + 1
+            tokens = anchors[key]
             estimated = slopes.tokens(self._measure(chain, start, stop))
             stretch = max(0.0, tokens - known) / estimated if estimated > 0 else 0.0
             last, first = min(stop - 1, fine), _MARK_BLOCKS * (start // _MARK_BLOCKS + 1)

@@ -123,12 +123,12 @@ class Slopes:
                 tokens += rates[_FIRST_TOOL]
             without = tokens - at * rate
             for upto in text[start:stop]:
-                append(without + upto * rate)
+                append(without + rate * upto)
             tokens = found[-1] = found[-1] + rates[_TOOL if kind == _TOOL_KIND else _PART]
             at, start, before = upto, stop, kind
         if len(kinds) > ended:
             # It goes on.
-            found[-1] = without + upto * rate
+            found[-1] = without + rate * upto
         return found
 
     def passes_over(self) -> bool:
