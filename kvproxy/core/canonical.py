@@ -7,6 +7,7 @@ prompt. So only those values are touched, by splices into the client's own bytes
 
 from collections.abc import Callable
 from enum import StrEnum
+from sys import intern
 
 import msgspec
 from xxhash import xxh3_128_digest
@@ -67,7 +68,8 @@ class Canonicaliser:
         session = whose.session if self.volatile.freezes else ""
         edition = self.representatives.edition(whose.tenant)
         printed = self.unprinted.edition
-        return f"{dialect}\0{whose.tenant}\0{session}\0{edition}\0{printed}"
+        # Kept with every conversation: one copy of it is enough.
+        return intern(f"{dialect}\0{whose.tenant}\0{session}\0{edition}\0{printed}")
 
     def edits(self, whose: Whose) -> "Edits":
         return Edits(self, whose)

@@ -13,6 +13,9 @@ from collections.abc import Container, Sequence
 from itertools import count
 
 _NOTHING = array("Q")
+# No prompt has fewer tokens a block than this: a few are any message's frame. Where engines count
+# fewer, it is blocks that are bounded, for they are what takes memory. Few are never too many.
+_BLOCK_TOKENS_MIN, _BLOCKS_FEW = 4, 4096
 
 
 class Run:
@@ -74,13 +77,15 @@ class Run:
 
 
 class PrefixTree:
-    """Bounded by `capacity`, in whatever unit block sizes are given. Pinned runs are never
-    evicted, even when they exceed it."""
+    """Bounded by `capacity`, in whatever unit block sizes are given, and in `blocks`. Pinned runs
+    are never evicted, even when they exceed it."""
 
     def __init__(self, capacity: int) -> None:
         assert capacity >= 0
         self.capacity = capacity
         self.size = 0
+        self.blocks = 0
+        self.blocks_max = _blocks_max(capacity)
         self.runs = 0
         self.evicted = 0
         self._root = Run(None, _NOTHING, array("I"))
@@ -156,6 +161,7 @@ class PrefixTree:
             self._shrink(size)
         alone = end is not self._root and end.pins == 1 and not end.children
         self.size += size
+        self.blocks += len(hashes)
         if alone:
             run = end
             run.hashes.extend(array("Q", hashes))
@@ -201,6 +207,7 @@ class PrefixTree:
             return
         del self._root.children[first]
         self.size -= run.end
+        self.blocks -= len(run.hashes)
         self.runs -= 1
         # Its place in the queue is seen to be stale.
         run.hashes, run.ends = _NOTHING, array("I")
@@ -220,7 +227,7 @@ class PrefixTree:
         # None but the end can be a leaf, and the root is none.
         if end.hashes and not end.pins and not end.children:
             self._offer(end)
-        if self.size > self.capacity:
+        if self.size > self.capacity or self.blocks > self.blocks_max:
             self._shrink()
 
     def keep(self, block: int, size: int, at: float = 0.0, retention_s: float = 0.0) -> None:
@@ -232,10 +239,11 @@ class PrefixTree:
             run = Run(self._root, array("Q", (block,)), array("I", (size,)))
             self._root.children[block] = run
             self.size += size
+            self.blocks += 1
             self.runs += 1
         run.last_use, run.used_at, run.retention_s = next(self._clock), at, retention_s
         self._offer(run)
-        if self.size > self.capacity:
+        if self.size > self.capacity or self.blocks > self.blocks_max:
             self._shrink()
 
     def next_victim(self) -> Run | None:
@@ -256,8 +264,8 @@ class PrefixTree:
         self.capacity = capacity
 
     def resize(self, capacity: int) -> None:
-        self.capacity = capacity
-        if self.size > capacity:
+        self.capacity, self.blocks_max = capacity, _blocks_max(capacity)
+        if self.size > capacity or self.blocks > self.blocks_max:
             self._shrink()
 
     def _split(self, run: Run, blocks: int) -> Run:
@@ -288,17 +296,21 @@ class PrefixTree:
 
     def _shrink(self, wanted: int = 0) -> None:
         """Evict the oldest leaves from their tails until `wanted` more fits."""
-        while self.size + wanted > self.capacity and self._leaves:
-            run = self._leaves[0][2]
+        while self._leaves:
+            excess, over = self.size + wanted - self.capacity, self.blocks - self.blocks_max
+            if excess <= 0 and over <= 0:
+                break
             if self._is_live(self._leaves[0]):
-                self._trim(run, self.size + wanted - self.capacity)
+                self._trim(self._leaves[0][2], excess, over)
             if not self._is_live(self._leaves[0]):
                 heapq.heappop(self._leaves)
 
-    def _trim(self, run: Run, excess: int) -> None:
-        """Cut blocks off the tail of `run` until `excess` is gone or the run is."""
-        before, start, first = run.end, run.start, run.hashes[0]
-        keep = bisect_right(run.ends, before - excess)
+    def _trim(self, run: Run, excess: int, over: int) -> None:
+        """Cut blocks off the tail of `run` until `excess` and `over` blocks are gone or the run
+        is."""
+        before, start, first, count = run.end, run.start, run.hashes[0], len(run.hashes)
+        keep = max(0, min(bisect_right(run.ends, before - excess), count - over))
+        self.blocks -= count - keep
         del run.hashes[keep:]
         del run.ends[keep:]
         freed = before - (run.end if keep else start)
@@ -311,3 +323,7 @@ class PrefixTree:
             self.runs -= 1
             if parent.hashes and not parent.pins and not parent.children:
                 self._offer(parent)
+
+
+def _blocks_max(capacity: int) -> int:
+    return max(_BLOCKS_FEW, capacity // _BLOCK_TOKENS_MIN)

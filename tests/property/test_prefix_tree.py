@@ -138,16 +138,17 @@ class TreeAndTwin(RuleBasedStateMachine):
 
     @invariant()
     def consistent_and_bounded(self) -> None:
-        runs = check_runs(self.tree._root)
-        assert self.tree.runs == runs
+        runs, blocks = check_runs(self.tree._root)
+        assert (self.tree.runs, self.tree.blocks) == (runs, blocks)
         assert len(self.tree._leaves) <= 2 * runs + 65
         if not self.open:
             assert self.tree.size <= self.tree.capacity
+            assert self.tree.blocks <= self.tree.blocks_max
 
 
-def check_runs(run: Run) -> int:
-    """Number of runs below `run`; parents, positions and pins agree all the way down."""
-    count = 0
+def check_runs(run: Run) -> tuple[int, int]:
+    """Number of runs and blocks below `run`; parents, positions and pins agree all the way down."""
+    count = blocks = 0
     for key, child in run.children.items():
         assert child.parent is run
         assert child.hashes[0] == key
@@ -155,8 +156,9 @@ def check_runs(run: Run) -> int:
         assert list(child.ends) == sorted(child.ends)
         assert child.ends[0] >= run.end
         assert child.pins >= sum(below.pins for below in child.children.values()) >= 0
-        count += 1 + check_runs(child)
-    return count
+        below, held = check_runs(child)
+        count, blocks = count + 1 + below, blocks + len(child.hashes) + held
+    return count, blocks
 
 
 class UnitTreeAndTwin(TreeAndTwin):

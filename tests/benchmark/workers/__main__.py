@@ -2,10 +2,12 @@
 
 `python -m tests.benchmark.workers`. CPU of each process is its own count, so figures of a shared
 machine are rough but no core has to be left for each process. Rounds are interleaved and medians
-shown.
+shown. Beside the paced load, at the same time, two bare processes ask and answer: what those wait
+is the machine's, not the hop's.
 """
 
 import argparse
+import json
 import os
 import re
 import statistics
@@ -18,10 +20,28 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.benchmark.relay.__main__ import TICKS, get, running, until_it_answers
+from tests.benchmark.workers.coded import said
+from tests.benchmark.workers.paced import SECONDS
 
 PORT, REPLICAS = 9280, (9281, 9282, 9283, 9284)
 PYTHON = sys.executable
 _BUCKET = re.compile(rb'^kvproxy_hop_seconds_bucket\{le="([^"]+)"\} ([\d.e+]+)', re.MULTILINE)
+
+
+# What a hop may add.
+_ADDED_US = 300.0
+
+
+class Hop(NamedTuple):
+    """Upper ends of the buckets that medians and 99ths are in, in us, and the share that took no
+    more than it may; the same of two bare processes."""
+
+    p50: float
+    p99: float
+    soon: float
+    bare_p50: float
+    bare_p99: float
+    bare_soon: float
 
 
 class Seen(NamedTuple):
@@ -103,6 +123,25 @@ def quantile(before: dict[float, float], after: dict[float, float], share: float
     return float("inf")
 
 
+def paced() -> Hop:
+    modules = [["paced", str(PORT)], ["bare", str(SECONDS)]]
+    commands = [[PYTHON, "-m", f"tests.benchmark.workers.{name}", arg] for name, arg in modules]
+    before = hop_counts()
+    bare = subprocess.Popen(commands[1], stdout=subprocess.PIPE)
+    subprocess.run(commands[0], check=True)
+    told, _ = bare.communicate(timeout=60)
+    after = hop_counts()
+    took = json.loads(told)
+    counted = {bound: sum(us <= bound * 1e6 for us in took) for bound in after}
+    return Hop(*_of(before, after), *_of(dict.fromkeys(after, 0.0), counted))
+
+
+def _of(before: dict[float, float], after: dict[float, float]) -> tuple[float, float, float]:
+    grown = {bound: after[bound] - before.get(bound, 0.0) for bound in after}
+    soon = grown[_ADDED_US / 1e6] / grown[float("inf")]
+    return quantile(before, after, 0.5), quantile(before, after, 0.99), soon
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -110,7 +149,7 @@ def main() -> None:
     parser.add_argument("--work", default="W1")
     asked = parser.parse_args()
     rows: dict[int, list[Seen]] = {1: [], asked.workers: []}
-    hops: list[tuple[float, float]] = []
+    hops: list[Hop] = []
     mock = f"{PYTHON} -m tests.benchmark.relay.mock {' '.join(map(str, REPLICAS))}"
     with running(mock, os.cpu_count() or 1):
         until_it_answers(REPLICAS[-1], "/v1/models", b"mock")
@@ -119,12 +158,7 @@ def main() -> None:
                 with served(workers) as pid:
                     seen.append(measure(pid, workers, asked.work))
                     if workers > 1:
-                        before = hop_counts()
-                        subprocess.run(
-                            [PYTHON, "-m", "tests.benchmark.workers.paced", str(PORT)], check=True
-                        )
-                        after = hop_counts()
-                        hops.append((quantile(before, after, 0.5), quantile(before, after, 0.99)))
+                        hops.append(paced())
     show(rows, hops, asked.workers, asked.work)
 
 
@@ -132,9 +166,7 @@ def median(seen: list[Seen], field: str) -> float:
     return statistics.median(getattr(each, field) for each in seen)
 
 
-def show(
-    rows: dict[int, list[Seen]], hops: list[tuple[float, float]], workers: int, work: str
-) -> None:
+def show(rows: dict[int, list[Seen]], hops: list[Hop], workers: int, work: str) -> None:
     print(f"\n{work}, CPU in us a request | serving | placing | req/s here | MiB a serving process")
     for count, seen in rows.items():
         rate = statistics.median(each.requests / each.wall_s for each in seen)
@@ -147,8 +179,12 @@ def show(
     most = min(workers * 1e6 / serving, 1e6 / max(placing, 1e-9)) / (1e6 / one)
     print(f"a core for each process: {most:.2f} x the req/s of one process")
     print(f"CPU of all processes, of one process's: {(serving + placing) / one:.2f}")
-    p50, p99 = (statistics.median(hop[index] for hop in hops) for index in (0, 1))
-    print(f"the hop, paced, at most (us): p50 {p50:,.0f}, p99 {p99:,.0f}")
+    hop = Hop(*map(statistics.median, zip(*hops, strict=True)))
+    print(f"200 a second, us, at most, and the share within {_ADDED_US:.0f} us:")
+    print(f"  the hop:            p50 {hop.p50:,.0f}, p99 {hop.p99:,.0f}, {hop.soon:.1%}")
+    bare = f"p50 {hop.bare_p50:,.0f}, p99 {hop.bare_p99:,.0f}, {hop.bare_soon:.1%}"
+    print(f"  two bare processes: {bare}")
+    print(f"the hop's messages, {said()}")
 
 
 if __name__ == "__main__":

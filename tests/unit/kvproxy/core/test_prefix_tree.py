@@ -241,3 +241,17 @@ def test_what_took_no_room_is_evicted_too() -> None:
     assert tree.runs <= 50
     tree.resize(0)
     assert tree.runs == 0
+
+
+def test_an_engine_that_counts_next_to_nothing_does_not_fill_memory() -> None:
+    tree = PrefixTree(100_000)
+    for key in range(0, 5_000_000, 500):
+        hashes = array("Q", range(key, key + 500))
+        end = tree.extend(tree.pin(hashes)[0], hashes, array("I", range(25, 12_525, 25)))
+        tree.correct(end, 16)
+        tree.release(end)
+    assert tree.blocks == tree.blocks_max == 25_000
+    assert tree.match(range(key, key + 500)) == 500
+    assert tree.match(range(key - 25_000, key - 24_500)) == 0
+    tree.resize(0)
+    assert tree.size == tree.runs == 0
