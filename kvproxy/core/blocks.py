@@ -6,87 +6,111 @@ is what different conversations share, and they part in the middle of a system t
 are finer.
 """
 
-from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import repeat
-from struct import Struct
+from operator import itemgetter
 
 from xxhash import xxh3_64_intdigest
 
-from kvproxy.core.items import items_of
+from kvproxy.core.items import item_of
 from kvproxy.core.segments import Segment
 from kvproxy.core.types import Chain
 
 # The first 32 KiB of text, some 8k tokens, in blocks of an eighth: one or two engine blocks each.
 FINE_TEXT_BYTES = 32 * 2**10
 _FINER = 8
-_SLICED_AT_ONCE = 64
-# So many segments can be counted in two bytes.
-_SHORT_MAX = 0xFFFF
+# More are cut one by one, which takes longer.
+_CUT_AT_ONCE = 64
 
 
 def extend(
     chain: Chain, segments: Iterable[Segment], block_bytes: int, fine_text_bytes: int = 0
 ) -> None:
-    """Append the blocks of `segments` to `chain` in place; work is proportional to them alone.
+    """As append() of one part."""
+    append(chain, (segments,), block_bytes, fine_text_bytes)
+
+
+def append(
+    chain: Chain, parts: Iterable[Iterable[Segment]], block_bytes: int, fine_text_bytes: int = 0
+) -> list[int]:
+    """Append the blocks of these segments to `chain` in place, and say which segment is the first
+    of each part. Work is proportional to them alone; one is let go before the next is asked for.
 
     Blocks are of `block_bytes`, finer where they begin within the first `fine_text_bytes` of text.
     """
     assert block_bytes > 0
-    segments = list(segments)
-    fine_bytes = max(1, block_bytes // _FINER)
-    text = chain.text_bytes[-1] if chain.text_bytes else 0
-    number = len(chain.items)
-    texts: list[int] = []
-    numbers: list[int] = []
+    text, before, number = _text(chain), len(chain.hashes), len(chain.items)
     # Every hash is the seed of the next one: `seeds` are what digests add to `links`.
-    links = [chain.end]
-    seeds = iter(links)
-    for segment in segments:
-        data, last = segment.data, text + segment.text_bytes
-        # Where it begins, counted in the text of the whole prompt.
-        begin = text - segment.text_start
-        fine = fine_text_bytes - begin if text < fine_text_bytes else 0
-        done, size = 0, len(data) - 1
-        cut_bytes = fine_bytes if fine else block_bytes
-        while (count := (size - done) // cut_bytes) > 0:
-            count = min(count, _SLICED_AT_ONCE)
-            if done < fine:
-                count = min(count, -((done - fine) // fine_bytes))
-            links += map(xxh3_64_intdigest, _slicer(cut_bytes, count)(data, done), seeds)
-            first = begin + done + cut_bytes
-            done += count * cut_bytes
-            end = begin + done
-            cuts = range(first, end + 1, cut_bytes)
-            texts += cuts if text <= first and end <= last else _within(cuts, text, last)
-            numbers += [number] * count
-            if done >= fine:
-                cut_bytes = block_bytes
-        links.append(xxh3_64_intdigest(data[done:], next(seeds)))
-        number += 1
-        texts.append(last)
-        numbers.append(number)
-        text = last
+    links, texts, ends, items = [chain.end], [text], list[int](), list[int]()
+    seeds, firsts = iter(links), list[int]()
+    cutter, cuts = _cutter(block_bytes, 1), 1
+    for part in parts:
+        firsts.append(number + len(items))
+        for segment in part:
+            data, last = segment.data, text + segment.text_bytes
+            # Where it begins, counted in the text of the whole prompt.
+            begin = text - segment.text_start
+            if text < fine_text_bytes:
+                size = max(1, block_bytes // _FINER)
+                count = min((len(data) - 1) // size, -((begin - fine_text_bytes) // size))
+                if count > 0:
+                    links += map(xxh3_64_intdigest, _cutter(size, count)(data), seeds)
+                    texts += _ends(begin, size, count, text, last)
+                    data, begin = data[count * size :], begin + count * size
+            count = (len(data) - 1) // block_bytes + 1 or 1
+            if count != cuts:
+                cutter, cuts = _cutter(block_bytes, count), count
+            links += map(xxh3_64_intdigest, cutter(data), seeds)
+            if begin + block_bytes < text:
+                texts += _ends(begin, block_bytes, count - 1, text, last)
+            else:
+                texts += range(begin + block_bytes, last, block_bytes)
+            # What stands behind the text has none.
+            texts += repeat(last, len(links) - len(texts))
+            ends.append(before + len(links) - 1)
+            items.append(item_of(segment))
+            text = last
     chain.hashes.fromlist(links[1:])
-    chain.text_bytes.fromlist(texts)
-    if number > _SHORT_MAX and chain.segments.typecode == "H":
-        chain.segments = array("I", chain.segments)
-    chain.segments.fromlist(numbers)
-    chain.items.fromlist(items_of(segments))
+    chain.text_bytes.fromlist(texts[1:])
+    chain.segment_ends.fromlist(ends)
+    chain.items.fromlist(items)
+    return firsts
 
 
-def _within(cuts: Sequence[int], text: int, last: int) -> list[int]:
-    """No text before it begins, no more where it has ended."""
+def _text(chain: Chain) -> int:
+    return chain.text_bytes[-1] if chain.text_bytes else 0
+
+
+def _ends(begin: int, size: int, count: int, text: int, last: int) -> Sequence[int]:
+    """How much text there is up to the end of each block: none before it begins, no more where it
+    has ended."""
+    first, end = begin + size, begin + count * size
+    cuts = range(first, end + 1, size)
+    if text <= first and end <= last:
+        return cuts
     low, high = bisect_left(cuts, text), bisect_right(cuts, last)
-    return [*repeat(text, low), *cuts[low:high], *repeat(last, len(cuts) - high)]
+    return [*repeat(text, low), *cuts[low:high], *repeat(last, count - high)]
 
 
-@lru_cache(1024)
-def _slicer(size: int, count: int) -> Callable[[bytes, int], tuple[bytes, ...]]:
-    """Slices all at once, three times as fast as one by one."""
-    return Struct(f"{size}s" * count).unpack_from
+@lru_cache(256)
+def _cutter(size: int, count: int) -> Callable[[bytes], Iterable[bytes]]:
+    """Cuts off the first `count` blocks."""
+    if count > _CUT_AT_ONCE:
+        return partial(_one_by_one, size, count)
+    if count == 1:
+        return partial(_first, size)
+    return itemgetter(*[slice(at, at + size) for at in range(0, count * size, size)])
+
+
+def _one_by_one(size: int, count: int, data: bytes) -> Iterable[bytes]:
+    end = count * size
+    return map(data.__getitem__, map(slice, range(0, end, size), range(size, end + 1, size)))
+
+
+def _first(size: int, data: bytes) -> Iterable[bytes]:
+    return (data[:size],)
 
 
 def root(*parts: str) -> int:

@@ -1,13 +1,13 @@
 """The list of a body that turns append to: its elements in the chain, and where to resume next."""
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate, chain
+from itertools import chain
 from operator import attrgetter
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from kvproxy.core.blocks import FINE_TEXT_BYTES, extend
+from kvproxy.core.blocks import FINE_TEXT_BYTES, append
 from kvproxy.core.canonical import Canonicaliser, Edits, Whose
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.marks import Marks
@@ -129,14 +129,12 @@ class Growing:
         self, dialect: Dialect, grown: Chain, edits: Edits, elements: Elements, led: bool
     ) -> list[int]:
         """Extend `grown` by the elements; the first segment of each."""
+        firsts = []
         if led:
             assert not isinstance(elements, Stretch)
-            made = [[], *dialect.items(elements[1:], edits)]
-        else:
-            made = dialect.items(elements, edits)
-        firsts = list(accumulate(map(len, made), initial=len(grown.items)))
-        extend(grown, chain.from_iterable(made), self._block_bytes, FINE_TEXT_BYTES)
-        return firsts[:-1]
+            firsts, elements = [len(grown.items)], elements[1:]
+        made = dialect.items(elements, edits)
+        return firsts + append(grown, made, self._block_bytes, FINE_TEXT_BYTES)
 
 
 def _here(start: Point, grown: Chain, edits: Edits, count: int, read: Elements) -> Point:

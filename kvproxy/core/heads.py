@@ -22,7 +22,7 @@ from kvproxy.core.types import Chain, Splice
 
 # With their keys and places in the tables; measured, as are those of all that is bounded in bytes.
 _PART_BYTES, _SEEN_BYTES, _CHAIN_BYTES = 520, 200, 800
-_BLOCK_BYTES, _ITEM_BYTES = 14, 8
+_BLOCK_BYTES, _ITEM_BYTES = 12, 12
 
 
 _Members = Sequence[tuple[str, Span]]

@@ -33,7 +33,7 @@ class Packed(msgspec.Struct, array_like=True, gc=False):
     root: int
     hashes: bytes
     text_bytes: bytes
-    segments: bytes
+    segment_ends: bytes
     items: bytes
 
 
@@ -303,7 +303,7 @@ def pack(chain: Chain) -> Packed:
         chain.root,
         chain.hashes.tobytes(),
         chain.text_bytes.tobytes(),
-        chain.segments.tobytes(),
+        chain.segment_ends.tobytes(),
         chain.items.tobytes(),
     )
 
@@ -315,12 +315,13 @@ def unpack(packed: Packed) -> Chain:
             packed.root,
             array("Q", packed.hashes),
             array("I", packed.text_bytes),
-            array("I" if 2 * len(packed.segments) == len(packed.hashes) else "H", packed.segments),
+            array("I", packed.segment_ends),
             array("Q", packed.items),
         )
     except ValueError as error:
         raise BrokenHopError(f"no chain: {error}") from error
-    if not len(chain.hashes) == len(chain.text_bytes) == len(chain.segments):
+    ended = max(chain.segment_ends, default=0)
+    if not ended <= len(chain.hashes) == len(chain.text_bytes):
         raise BrokenHopError("no chain: its arrays differ in length")
     return chain
 

@@ -4,7 +4,6 @@ compute them: tools and system text, and one word in place of the conversation.
 Heat halves every ten minutes without use.
 """
 
-from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,9 +60,7 @@ class HotPrefixes:
         if not chain.text_bytes or chain.text_bytes[-1] < _TEXT_BYTES_MIN:
             return
         segments = sum([count for _, count in turn.layout.parts])
-        # The first block that completes the head, unless it goes beyond.
-        blocks = bisect_left(chain.segments, segments)
-        blocks += chain.segments[blocks : blocks + 1].count(segments)
+        blocks = chain.segment_ends[segments - 1] if segments else 0
         if not blocks or chain.text_bytes[blocks - 1] < _TEXT_BYTES_MIN:
             return
         key = chain.hashes[blocks - 1]

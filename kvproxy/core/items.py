@@ -4,7 +4,6 @@ Digests are short: they tell a person what happened to a prompt, and decide noth
 """
 
 import re
-from collections.abc import Sequence
 from enum import IntEnum
 
 from xxhash import xxh3_64_intdigest
@@ -45,16 +44,12 @@ _NAMES = re.compile(
 )
 
 
-def items_of(segments: Sequence[Segment]) -> list[int]:
-    """One of each segment."""
-    items = []
-    for each in segments:
-        data = each.data
-        kind = _KINDS.get(data[: each.text_start - 1], _FRAME)
-        if kind == _SYSTEM:
-            kind |= _loose(data) << _KIND_BITS
-        items.append(xxh3_64_intdigest(data) & _EXACT_MASK | kind)
-    return items
+def item_of(segment: Segment) -> int:
+    data = segment.data
+    kind = _KINDS.get(data[: segment.text_start - 1], _FRAME)
+    if kind == _SYSTEM:
+        kind |= _loose(data) << _KIND_BITS
+    return xxh3_64_intdigest(data) & _EXACT_MASK | kind
 
 
 def _loose(data: bytes) -> int:

@@ -12,6 +12,7 @@ from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.excerpt import excerpt, first_difference
 from kvproxy.core.layout import Place
 from kvproxy.core.representatives import Representatives
+from kvproxy.core.spans import object_spans
 from kvproxy.core.turn import Turn, TurnReader
 from kvproxy.core.types import Chain
 from kvproxy.core.volatile import BILLING_LINE, Volatile
@@ -50,7 +51,7 @@ def compare_bodies(
     first = acting.read(dialect, "", before)
     healed = acting.read(dialect, "", now)
     broke = compare(one.chain, other.chain)
-    values = [_value(turn, broke.segment) for turn in (one, other)]
+    values = [_value(*each, broke.segment) for each in ((before, one), (now, other))]
     return Comparison(
         dialect.name,
         broke.cause,
@@ -85,7 +86,7 @@ def _tokens(chain: Chain, blocks: int) -> int:
     return chain.text_bytes[blocks - 1] // _BYTES_PER_TOKEN if blocks else 0
 
 
-def _value(turn: Turn, segment: int) -> Any:
+def _value(body: bytes, turn: Turn, segment: int) -> Any:
     """The value at the place of a segment, None where there is nothing any more."""
     if segment >= len(turn.chain.items):
         return None
@@ -93,7 +94,7 @@ def _value(turn: Turn, segment: int) -> Any:
     if place is None:
         return None
     name, *rest = place.pointer.lstrip("/").split("/")
-    value = msgspec.json.decode(turn.members[name].raw)
+    value = msgspec.json.decode((object_spans(body) or turn.members)[name].raw)
     for step in rest:
         value = value[int(step)] if isinstance(value, list) else value
     return value

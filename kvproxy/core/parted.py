@@ -87,14 +87,17 @@ def decoded(
 
 
 class Parted(Struct, frozen=True):
-    """All members, and the list among them as its first elements, a stretch and the last ones."""
+    """The list as its first elements, a stretch and the last ones, and where it begins; `members`
+    are the others: it is nearly all of the body, and not copied."""
 
     members: dict[str, Span]
+    start: int
+    end: int
     opening: list[Span]
     middle: Stretch
     last: list[Span]
 
-    def check(self, growing: str, decoder: "msgspec.json.Decoder[list[Any]]") -> None:
+    def check(self, body: bytes, decoder: "msgspec.json.Decoder[list[Any]]") -> None:
         """Decodes the list as a whole, without another copy of it, and keeps the middle. Raises
         msgspec.DecodeError: the guesses were wrong, or it is no JSON.
 
@@ -102,7 +105,7 @@ class Parted(Struct, frozen=True):
         as were read of its end stand there: the first quotation mark behind where they begin is the
         one of their first key, which no text can end with, and they close one list and no more.
         """
-        values = decoder.decode(self.members[growing].raw)
+        values = decoder.decode(memoryview(body)[self.start : self.end])
         self.middle.keep(values[len(self.opening) : len(values) - len(self.last)])
 
 
@@ -136,9 +139,9 @@ def parted(body: bytes, growing: str, begins: bytes, last_elements: int) -> Part
         return None
     if len(elements) != 1 + last_elements:
         return None
-    end = others.pop(growing).end
-    before[growing] = Span(body[start:end], start, end)
-    return Parted(before | others, opening, Stretch(body, third, ended), elements[1:])
+    del before[growing]
+    end, middle = others.pop(growing).end, Stretch(body, third, ended)
+    return Parted(before | others, start, end, opening, middle, elements[1:])
 
 
 def _before_comma(body: bytes, at: int) -> int:

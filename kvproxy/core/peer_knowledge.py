@@ -1,6 +1,5 @@
 """What the router takes over from other proxies of its fleet."""
 
-from bisect import bisect_left
 from collections.abc import Mapping
 
 from kvproxy.core.items import Kind, kind_of
@@ -44,4 +43,4 @@ def _blocks_before(chain: Chain) -> int:
     if Kind.ASSISTANT not in kinds:
         return 0
     last = len(kinds) - 1 - kinds[::-1].index(Kind.ASSISTANT)
-    return bisect_left(chain.segments, last)
+    return chain.segment_ends[last - 1] if last else 0

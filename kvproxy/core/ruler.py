@@ -13,9 +13,10 @@ it once, with doubt of its own, where another prompt parts there, so that nothin
 """
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from itertools import accumulate, islice
+from math import floor
 
 from kvproxy.core.blocks import FINE_TEXT_BYTES
 from kvproxy.core.slopes import Measure, Slopes, measure
@@ -72,19 +73,21 @@ class Ruler:
         They never fall, nor below `least`. Work is proportional to those blocks.
         """
         anchors, hashes, slopes = self._anchors, chain.hashes, self._slopes_of(model)
-        tokens, start, end = self.tokens_at(chain, held, model), held, len(hashes)
+        start, end = held, len(hashes)
+        # Half a token more, to be cut off, is rounded.
+        tokens = self.tokens_at(chain, held, model) + 0.5
         ends: list[float] = []
         # From one known count to the next, in few steps of Python a block.
         for key in filter(anchors.__contains__, hashes[held:]):
             at = hashes.index(key, start)
             ends += slopes.along(chain, start, at, tokens)
-            tokens, start = anchors[key], at + 1
+            tokens, start = anchors[key] + 0.5, at + 1
             ends.append(tokens)
         ends += slopes.along(chain, start, end, tokens)
         if start == held and tokens >= least:
-            return array("I", map(round, ends))
+            return array("I", list(map(floor, ends)))
         # What is known may be less than what was estimated before it.
-        return array("I", islice(accumulate(map(round, ends), max, initial=least), 1, None))
+        return array("I", islice(accumulate(map(floor, ends), max, initial=least), 1, None))
 
     def learn(self, chain: Chain, blocks: int, tokens: float, model: str) -> None:
         """`tokens` is the true count of the first `blocks` blocks, which are a whole prompt."""
@@ -192,8 +195,9 @@ class Ruler:
 
     def _between(self, chain: Chain, blocks: int) -> bool:
         """Whether a segment ends with the first `blocks` blocks."""
-        ended = chain.segments
-        return ended[blocks - 1] != (ended[blocks - 2] if blocks > 1 else 0)
+        ends = chain.segment_ends
+        at = bisect_left(ends, blocks)
+        return at < len(ends) and ends[at] == blocks
 
     def _mark(self, chain: Chain, end: int, slopes: Slopes, *, anew: bool = False) -> None:
         """The tokens up to block `end` are known: marks of the opening between the places where
@@ -207,7 +211,8 @@ class Ruler:
             found = filter(anchors.__contains__, hashes[:fine])
             places = [key for key in found if key not in marks]
         for key in (*places, hashes[end - 1]):
-            stop, tokens = hashes.index(key, start) + 1, anchors[key]
+            stop = end if key == hashes[end - 1] else hashes.index(key, start) + 1
+            tokens = anchors[key]
             estimated = slopes.tokens(self._measure(chain, start, stop))
             stretch = max(0.0, tokens - known) / estimated if estimated > 0 else 0.0
             last, first = min(stop - 1, fine), _MARK_BLOCKS * (start // _MARK_BLOCKS + 1)

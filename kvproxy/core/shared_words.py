@@ -4,7 +4,6 @@ Session keys and tenants are digests there: who reads the store learns no id. Wh
 is checked like anything else that comes from outside.
 """
 
-from bisect import bisect_left
 from hashlib import blake2b
 from typing import Annotated, NamedTuple
 
@@ -101,7 +100,7 @@ def marks_of(chain: Chain) -> tuple[Mark, ...]:
     at = {blocks} | {blocks - (1 << step) for step in range(_MARKS_BEFORE_END)}
     head = next((i for i, item in enumerate(chain.items) if kind_of(item) not in HEAD_KINDS), 0)
     if head:
-        at.add(bisect_left(chain.segments, head) + 1)
+        at.add(chain.segment_ends[head - 1])
     return tuple(Mark(n, chain.hashes[n - 1]) for n in sorted(at) if 0 < n <= blocks)
 
 

@@ -5,11 +5,14 @@ rates are learned per model from the token counts that engines report: a Kalman 
 start at a stated prior and drift slowly, so that a change of clients is followed.
 """
 
-from bisect import bisect_left
+import re
+import sys
+from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
 from operator import mul, sub
 
-from kvproxy.core.items import KIND_MASK, KINDS, Kind, kind_bits
+from kvproxy.core.items import KIND_MASK, KINDS, Kind
 from kvproxy.core.types import Chain
 
 # What tokens come from: text bytes by kind of segment, how many segments are no tools, how many
@@ -17,7 +20,11 @@ from kvproxy.core.types import Chain
 _PART, _TOOL, _FIRST_TOOL = KINDS, KINDS + 1, KINDS + 2
 _SIZE = KINDS + 3
 # Comparing with a member of an enumeration takes its time.
-_TOOL_KIND = int(Kind.TOOL)
+_FRAME_KIND, _TOOL_KIND = int(Kind.FRAME), int(Kind.TOOL)
+_TOOLS = re.compile(b"%c+" % _TOOL_KIND)
+# A kind is the lowest byte of an item.
+_ITEM_BYTES = 8
+_LOWEST_BYTE = 0 if sys.byteorder == "little" else _ITEM_BYTES - 1
 # What is believed before the first count, by kind of text: what the tokenisers of Qwen and Mistral
 # make of the prompts of open agents (.22-.27 tokens a byte), of code (.25-.27), of JSON and shell
 # output (.35-.39), and of declared functions (.24 and 24 each), which chat templates introduce
@@ -42,48 +49,42 @@ def measure(chain: Chain, start: int, end: int) -> Measure:
     found = [0.0] * _SIZE
     if end <= start:
         return found
-    text, ended, items = chain.text_bytes, chain.segments, chain.items
-    at, segment = (text[start - 1], ended[start - 1]) if start else (0, 0)
-    last, before = ended[end - 1], _kind_before(chain, start)
-    parts = tools = openings = 0
-    while segment < last:
-        start = bisect_left(ended, segment + 1, start, end)
-        kind = items[segment] & KIND_MASK if segment < len(items) else 0
-        until = text[start]
-        found[kind] += until - at
-        if kind == _TOOL_KIND:
-            tools += 1
-            openings += before != _TOOL_KIND
-        else:
-            parts += 1
-        at, before = until, kind
-        segment += 1
-    found[_PART], found[_TOOL], found[_FIRST_TOOL] = parts, tools, openings
-    if _inside(ended, end):
-        kind = _kind(chain, segment)
-        found[kind] += text[end - 1] - at
+    text = chain.text_bytes
+    stops, kinds, before = _segments(chain, start, end)
+    at = text[start - 1] if start else 0
+    for stop, kind in zip(stops, kinds, strict=False):
+        upto = text[stop - 1]
+        found[kind] += upto - at
+        at = upto
+    ended = len(stops)
+    if len(kinds) > ended:
+        found[kinds[ended]] += text[end - 1] - at
+    tools = kinds.count(_TOOL_KIND, 0, ended)
+    found[_PART], found[_TOOL] = ended - tools, tools
+    if _TOOL_KIND in kinds:
         # What introduces the list stands before the first of it.
-        found[_FIRST_TOOL] += kind == _TOOL_KIND != before
+        found[_FIRST_TOOL] = len(_TOOLS.findall(kinds)) - (before == _TOOL_KIND == kinds[0])
     return found
 
 
-def _kind_before(chain: Chain, start: int) -> int:
-    """Of the segment before the one of which block `start` is; inside of one it is its own."""
+def _segments(chain: Chain, start: int, end: int) -> "tuple[array[int], bytes, int]":
+    """Where segments end between two blocks, the kinds of these and of one that goes on behind
+    `end`, and the kind of what is before."""
+    ends = chain.segment_ends
+    first, last = bisect_right(ends, start), bisect_right(ends, end)
+    stops = ends[first:last]
+    count = len(stops) + (end > (ends[last - 1] if last else 0))
+    # Simulated prompts do not say what they consist of.
+    kinds = chain.items[first : first + count].tobytes()[_LOWEST_BYTE::_ITEM_BYTES]
+    kinds = kinds.ljust(count, b"%c" % _FRAME_KIND)
     if not start:
-        return Kind.FRAME
-    ended = chain.segments
-    segment = ended[start - 1]
-    return _kind(chain, segment if _inside(ended, start) else segment - 1)
-
-
-def _inside(ended: Sequence[int], blocks: int) -> bool:
-    """Whether the segment that the first `blocks` blocks end in goes on behind them."""
-    return ended[blocks - 1] == (ended[blocks - 2] if blocks > 1 else 0)
+        return stops, kinds, _FRAME_KIND
+    inside = not first or ends[first - 1] != start
+    return stops, kinds, kinds[0] if inside else _kind(chain, first - 1)
 
 
 def _kind(chain: Chain, segment: int) -> int:
-    """Simulated prompts do not say what they consist of."""
-    return kind_bits(chain.items[segment]) if segment < len(chain.items) else Kind.FRAME
+    return chain.items[segment] & KIND_MASK if segment < len(chain.items) else _FRAME_KIND
 
 
 class Slopes:
@@ -107,23 +108,27 @@ class Slopes:
     def along(self, chain: Chain, start: int, end: int, tokens: float = 0.0) -> list[float]:
         """Tokens up to the end of each block behind the first `start`, which are `tokens`, as far
         as block `end`. They never fall."""
-        text, ended, items, rates = chain.text_bytes, chain.segments, chain.items, self.rates
-        at, segment = (text[start - 1], ended[start - 1]) if start else (0, 0)
-        before = _kind_before(chain, start)
         found: list[float] = []
+        if end <= start:
+            return found
+        stops, kinds, before = _segments(chain, start, end)
+        text, rates, append = chain.text_bytes, self.rates, found.append
+        at, upto, ended = text[start - 1] if start else 0, 0, len(stops)
+        rate = without = 0.0
+        stops.extend([end] * (len(kinds) - ended))
         # A segment at a time: within one, tokens grow evenly.
-        while start < end:
-            kind = items[segment] & KIND_MASK if segment < len(items) else 0
-            last, rate = bisect_left(ended, segment + 1, start, end), rates[kind]
+        for stop, kind in zip(stops, kinds, strict=True):
+            rate = rates[kind]
             if kind == _TOOL_KIND != before:
                 tokens += rates[_FIRST_TOOL]
-            stop, base = min(last + 1, end), tokens - at * rate
-            found += [base + upto * rate for upto in text[start:stop]]
-            at, tokens = text[stop - 1], found[-1]
-            if last < end:
-                tokens += rates[_TOOL if kind == _TOOL_KIND else _PART]
-                found[-1], segment = tokens, ended[last]
-            start, before = stop, kind
+            without = tokens - at * rate
+            for upto in text[start:stop]:
+                append(without + rate * upto)
+            tokens = found[-1] = found[-1] + rates[_TOOL if kind == _TOOL_KIND else _PART]
+            at, start, before = upto, stop, kind
+        if len(kinds) > ended:
+            # It goes on.
+            found[-1] = without + rate * upto
         return found
 
     def passes_over(self) -> bool:

@@ -36,9 +36,9 @@ _PARTED_BYTES = 16 * 2**10
 
 
 class Turn(msgspec.Struct):
-    """`chain` is empty when the shape is unknown: such a body is forwarded as it is. What a dry run
-    would have spliced is `not_applied`. `model` is the one that serves it, `sent` the client's name
-    for it."""
+    """`chain` is empty when the shape is unknown: such a body is forwarded as it is. Of a long body
+    `members` lacks the growing list. What a dry run would have spliced is `not_applied`. `model` is
+    the one that serves it, `sent` the client's name for it."""
 
     dialect: Dialect
     model: str
@@ -126,12 +126,12 @@ class TurnReader:
         # A dialect in which nothing grows has no name for it, and "" may be a member's.
         name, body = reading.dialect.growing, reading.body
         listing = reading.dialect.listing
-        if listing is not None and len(body) > _PARTED_BYTES:
+        if listing is not None and len(body) > _PARTED_BYTES and not reading.dialect.continues:
             parts = parted(body, name, reading.dialect.begins, REREAD_ELEMENTS)
             if parts is not None:
                 # What is no JSON, or not understood, is told by reading it the other way.
                 with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                    parts.check(name, listing)
+                    parts.check(body, listing)
                     return self._read_members(reading, parts.members, parts.opening, parts)
         fused = body_spans(body, name) if name and len(body) > _FUSED_BYTES else None
         members = fused[0] if fused is not None else object_spans(body)
@@ -149,9 +149,10 @@ class TurnReader:
         elements: Sequence[Span],
         parts: Parted | None = None,
     ) -> Turn:
-        """`elements` are those of the growing list; of one in `parts` the first ones."""
+        """`elements` are those of the growing list; of one in `parts`, which is then not among the
+        members, the first ones."""
         name = reading.dialect.growing
-        growing = members.get(name) if name else None
+        place = parts if parts is not None else members.get(name) if name else None
         named = self._naming.named(reading.dialect, reading.whose, members, elements)
         try:
             if continued(reading.dialect, members):
@@ -161,9 +162,9 @@ class TurnReader:
             whose, model = reading.whose, named.model
             head = self._heads.head(reading.dialect, whose, model, listed)
             chain = self._heads.chain(reading.dialect, whose, model, listed, head)
-            if growing is None or not elements:
+            if place is None or not elements:
                 return _without_list(reading, members, named, chain, head)
-            if parts is None and growing.end < self._points.smallest:
+            if parts is None and place.end < self._points.smallest:
                 led = lead is not None
                 grown = self._growing.append(reading, chain, elements, led=led)
                 return _turn(reading, members, named, head, grown, lead=lead)
@@ -171,13 +172,13 @@ class TurnReader:
                 *[
                     (name, span.start, span.end)
                     for name, span in members.items()
-                    if span.start < growing.start
+                    if span.start < place.start
                 ]
             )
-            place = (lead.start, lead.end) if lead is not None else None
+            led_by = (lead.start, lead.end) if lead is not None else None
             blocks = len(chain)
             start = Point(
-                *(0, 0, b"", head.skip, 0, before, place, head.meaning, chain, blocks, ()),
+                *(0, 0, b"", head.skip, 0, before, led_by, head.meaning, chain, blocks, ()),
                 key=named.key,
             )
             if parts is not None:

@@ -144,7 +144,7 @@ def _turn_ends(chain: Chain, *, merged: bool) -> Iterable[int]:
             continue
         goes_on = kind == Kind.TOOL or (merged and kind == before == Kind.RESULT)
         if not goes_on:
-            yield bisect_left(chain.segments, number) + 1
+            yield chain.segment_ends[number - 1]
         before = kind
 
 

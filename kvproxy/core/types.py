@@ -5,6 +5,7 @@ field by field in Python.
 """
 
 from array import array
+from bisect import bisect_right
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -46,20 +47,20 @@ class Identity(Struct, frozen=True, gc=False):
 
 
 class Chain(Struct, gc=False):
-    """The byte chain of a prompt: parallel arrays, one entry a block.
+    """The byte chain of a prompt, in arrays.
 
-    `hashes[i]` covers everything up to and including block i. `text_bytes[i]` and `segments[i]`
-    are cumulative measures up to the end of block i, from which tokens are estimated; segments take
-    two bytes each as long as they fit, since chains are most of what a conversation takes. `root`
-    seeds the first hash. `items` has one entry a segment: what it is and digests of it
-    (core/items), so that two prompts can be compared part by part without their bytes.
+    `hashes[i]` covers everything up to and including block i, and `text_bytes[i]` is how much text
+    that is, from which tokens are estimated. `root` seeds the first hash. Two have one entry a
+    segment, since chains are most of what a conversation takes: `segment_ends` says behind how many
+    blocks it ends, and `items` what it is and digests of it (core/items), so that two prompts can
+    be compared part by part without their bytes.
     """
 
     root: int = 0
 
     hashes: "array[int]" = field(default_factory=lambda: array("Q"))
     text_bytes: "array[int]" = field(default_factory=lambda: array("I"))
-    segments: "array[int]" = field(default_factory=lambda: array("H"))
+    segment_ends: "array[int]" = field(default_factory=lambda: array("I"))
     items: "array[int]" = field(default_factory=lambda: array("Q"))
 
     def __len__(self) -> int:
@@ -73,19 +74,19 @@ class Chain(Struct, gc=False):
     def trim(self) -> None:
         """Give back the room that growing took in advance: most chains are kept for long."""
         self.hashes, self.text_bytes = self.hashes[:], self.text_bytes[:]
-        self.segments, self.items = self.segments[:], self.items[:]
+        self.segment_ends, self.items = self.segment_ends[:], self.items[:]
 
     def copy(self) -> "Chain":
-        return Chain(self.root, self.hashes[:], self.text_bytes[:], self.segments[:], self.items[:])
+        return self.until(len(self.hashes))
 
     def until(self, blocks: int) -> "Chain":
         """A chain of its own with the first `blocks` of this one."""
-        ended = self.segments[blocks - 1] if blocks else 0
+        ended = bisect_right(self.segment_ends, blocks)
         return Chain(
             self.root,
             self.hashes[:blocks],
             self.text_bytes[:blocks],
-            self.segments[:blocks],
+            self.segment_ends[:ended],
             self.items[:ended],
         )
 

@@ -44,7 +44,7 @@ def _lru(ordered: Sequence[Sample], capacity_tokens: int, block_size: int) -> in
     tree = PrefixTree(min(capacity_tokens * 4, 2**62))
     hits = 0
     for sample in ordered:
-        ends, _ = measures.of(len(sample.prompt.hashes))
+        ends = measures.of(len(sample.prompt.hashes))
         end, held = tree.pin(sample.prompt.hashes)
         tree.release(tree.extend(end, sample.prompt.hashes[held:], ends[held:]))
         hits += _countable(sample, held, block_size)

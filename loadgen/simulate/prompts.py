@@ -82,17 +82,15 @@ class ExactRuler(Ruler):
 
 
 class Measures:
-    """Cumulative text bytes and segments of chains, sliced from one array for all prompts."""
+    """Cumulative text bytes of chains, sliced from one array for all prompts."""
 
     def __init__(self, block_size: int) -> None:
         self._step = block_size * BYTES_PER_TOKEN
         self._bytes = array("I")
-        self._zeros = array("I")
 
-    def of(self, blocks: int) -> "tuple[array[int], array[int]]":
+    def of(self, blocks: int) -> "array[int]":
         missing = blocks - len(self._bytes)
         if missing > 0:
             start = len(self._bytes)
             self._bytes.extend((start + i + 1) * self._step for i in range(missing))
-            self._zeros.extend(0 for _ in range(missing))
-        return self._bytes[:blocks], self._zeros[:blocks]
+        return self._bytes[:blocks]

@@ -114,8 +114,7 @@ class World:
         self, identity: Identity, prompt: Prompt, output_tokens: int, done: Callable[[float], None]
     ) -> None:
         """Send a turn now; `done` is called when its answer has ended."""
-        text_bytes, segments = self._measures.of(len(prompt.hashes))
-        chain = Chain(0, prompt.hashes, text_bytes, segments)
+        chain = Chain(0, prompt.hashes, self._measures.of(len(prompt.hashes)))
         ticket = Ticket(identity, chain, self.now)
         name = f"{identity.session}/{identity.agent}" if identity.agent else identity.session
         sample = Sample(name, prompt, output_tokens, self.now)

@@ -48,7 +48,7 @@ def chain_of(random: Random, head: list[int], blocks: int = BLOCKS) -> Chain:
     for number in range(blocks):
         chain.hashes.append(head[number] if number < SHARED else random.getrandbits(63))
         chain.text_bytes.append((number + 1) * BLOCK_TEXT)
-        chain.segments.append(number + 1)
+        chain.segment_ends.append(number + 1)
     return chain
 
 
@@ -58,7 +58,7 @@ def grown(random: Random, chain: Chain) -> Chain:
     for _ in range(10):
         more.hashes.append(random.getrandbits(63))
         more.text_bytes.append(more.text_bytes[-1] + BLOCK_TEXT)
-        more.segments.append(more.segments[-1] + 1)
+        more.segment_ends.append(len(more.hashes))
     return more
 
 

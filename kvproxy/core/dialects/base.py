@@ -1,6 +1,6 @@
 """What a dialect must be able to say about a body it is given as spans of its members."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -64,5 +64,6 @@ class Dialect(ErrorShape, Protocol):
     def leads(self, element: Span) -> bool:
         """Whether this first element of the growing list is printed with the head."""
 
-    def items(self, elements: Elements, edits: Edits) -> list[list[Segment]]:
-        """The segments of each of these elements of the growing list."""
+    def items(self, elements: Elements, edits: Edits) -> Iterator[list[Segment]]:
+        """The segments of each of these elements of the growing list: one at a time, so that a long
+        one is used while the processor's caches have it. Raises UnknownShapeError."""

@@ -5,7 +5,7 @@ content, tool calls and tool_call_id. Message key order, unknown members, nulls,
 white space in argument strings are invisible to the model, so they are invisible here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -100,7 +100,7 @@ class Chat(OpenAiErrors):
 
     def part(self, name: str, member: Span, edits: Edits) -> list[Segment]:
         if name == "messages":
-            return led(self.items([member], edits)[0], edits)
+            return led(next(self.items([member], edits)), edits)
         if name == "tools":
             return tools(member, _declared(member), ("function", "parameters"), edits)
         return frame(name, member, edits)
@@ -111,31 +111,22 @@ class Chat(OpenAiErrors):
         except msgspec.ValidationError:
             return False
 
-    def items(self, elements: Elements, edits: Edits) -> list[list[Segment]]:
+    def items(self, elements: Elements, edits: Edits) -> Iterator[list[Segment]]:
         unchanged = unchanged_roles(edits.cleaned)
         try:
-            return [
-                [
-                    plain(given.role, given.content.encode())
-                    if type(given.content) is str and given.role in unchanged and _is_bare(given)
-                    else _segment(given, element, edits)
-                ]
-                for given, element in decoded(elements, _MESSAGE, _MESSAGES)
-            ]
+            for given, element in decoded(elements, _MESSAGE, _MESSAGES):
+                role, content = given.role, given.content
+                if (
+                    type(content) is str
+                    and role in unchanged
+                    # It has nothing but these.
+                    and given == _Message(role, content)
+                ):
+                    yield [plain(role, content.encode())]
+                else:
+                    yield [_segment(given, element, edits)]
         except msgspec.ValidationError as error:
             raise UnknownShapeError(f"message: {error}") from error
-
-
-def _is_bare(given: _Message) -> bool:
-    """Whether it has nothing but a role and a content."""
-    return (
-        given.tool_calls is None
-        and given.tool_call_id is None
-        and given.name is None
-        and given.cache_control is None
-        and not given.reasoning
-        and not given.reasoning_content
-    )
 
 
 def _segment(given: _Message, element: Located, edits: Edits) -> Segment:

@@ -1,5 +1,6 @@
 """/v1/completions: one prompt, a string or a list of token ids, that grows at its end."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -36,7 +37,7 @@ class Completions(OpenAiErrors):
     def leads(self, element: Span) -> bool:
         return False
 
-    def items(self, elements: Elements, edits: Edits) -> list[list[Segment]]:
+    def items(self, elements: Elements, edits: Edits) -> Iterator[list[Segment]]:
         raise AssertionError("a completion prompt is no list of messages")
 
 

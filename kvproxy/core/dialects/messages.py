@@ -5,7 +5,7 @@ before the rest of it; thinking becomes reasoning. Signatures, redacted thinking
 members the engine does not know are invisible to the model.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -109,9 +109,10 @@ class Messages(AnthropicErrors):
     def leads(self, element: Span) -> bool:
         return False
 
-    def items(self, elements: Elements, edits: Edits) -> list[list[Segment]]:
+    def items(self, elements: Elements, edits: Edits) -> Iterator[list[Segment]]:
         try:
-            return [_segments(*each, edits) for each in decoded(elements, _MESSAGE, _MESSAGES)]
+            for given, element in decoded(elements, _MESSAGE, _MESSAGES):
+                yield _segments(given, element, edits)
         except msgspec.ValidationError as error:
             raise UnknownShapeError(f"message: {error}") from error
 

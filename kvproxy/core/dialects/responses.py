@@ -5,6 +5,7 @@ beside a content are invisible to the model. Items behind a `previous_response_i
 replica keeps of that response.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -114,8 +115,8 @@ class Responses(ResponsesErrors):
         text = element.raw.startswith(b'"')
         return not text and _item(element).role in ("system", "developer")
 
-    def items(self, elements: Elements, edits: Edits) -> list[list[Segment]]:
-        return [_segments(element, edits) for element in elements]
+    def items(self, elements: Elements, edits: Edits) -> Iterator[list[Segment]]:
+        return (_segments(element, edits) for element in elements)
 
 
 def _segments(element: Span, edits: Edits) -> list[Segment]:

@@ -31,13 +31,14 @@ def test_extending_in_steps_is_extending_at_once(
 def test_measures_add_up(segments: list[Segment], block_bytes: int) -> None:
     chain = Chain()
     extend(chain, segments, block_bytes)
-    assert len(chain.hashes) == len(chain.text_bytes) == len(chain.segments)
+    assert len(chain.hashes) == len(chain.text_bytes)
     assert len(chain) == sum(-(-len(s.data) // block_bytes) or 1 for s in segments)
     assert list(chain.text_bytes) == sorted(chain.text_bytes)
-    assert list(chain.segments) == sorted(chain.segments)
+    assert list(chain.segment_ends) == sorted(chain.segment_ends)
+    assert len(chain.segment_ends) == len(chain.items) == len(segments)
     if segments:
         assert chain.text_bytes[-1] == sum(s.text_bytes for s in segments)
-        assert chain.segments[-1] == len(segments)
+        assert chain.segment_ends[-1] == len(chain)
 
 
 def test_a_shared_beginning_shares_blocks_and_nothing_behind_it() -> None:
@@ -63,7 +64,7 @@ def test_finer_blocks_at_the_beginning_do_not_depend_on_how_it_was_read(
 def naive(segments: list[Segment], block_bytes: int, fine: int) -> Chain:
     """Block by block, as it is said."""
     chain, fine_bytes, text = Chain(), max(1, block_bytes // 8), 0
-    for number, segment in enumerate(segments):
+    for segment in segments:
         data, text_start, text_bytes = segment.data, segment.text_start, segment.text_bytes
         before, start, ended = text - text_start, 0, False
         while not ended:
@@ -73,8 +74,8 @@ def naive(segments: list[Segment], block_bytes: int, fine: int) -> Chain:
             chain.hashes.append(xxh3_64_intdigest(data[start:end], chain.end))
             last = text + text_bytes
             chain.text_bytes.append(last if ended else min(max(text, before + end), last))
-            chain.segments.append(number + ended)
             start = end
+        chain.segment_ends.append(len(chain))
         text += text_bytes
     return chain
 
@@ -87,7 +88,7 @@ def test_blocks_are_those_of_a_naive_twin(
     extend(chain, segments, block_bytes, fine)
     assert chain.hashes == twin.hashes
     assert chain.text_bytes == twin.text_bytes
-    assert chain.segments == twin.segments
+    assert chain.segment_ends == twin.segment_ends
 
 
 def test_only_the_beginning_is_finer() -> None:
@@ -100,7 +101,7 @@ def test_tokens_are_counted_in_text_not_in_frames() -> None:
     chain = Chain()
     extend(chain, [Segment(b"f" * 15 + b"t" * 20, 15, 20)], 10)
     assert list(chain.text_bytes) == [0, 5, 15, 20]
-    assert list(chain.segments) == [0, 0, 0, 1]
+    assert list(chain.segment_ends) == [4]
 
 
 @pytest.mark.parametrize(
@@ -118,10 +119,22 @@ def test_chains_of_different_roots_share_no_block() -> None:
     assert set(one.hashes).isdisjoint(other.hashes)
 
 
-def test_more_segments_than_two_bytes_count() -> None:
-    chain, segments = Chain(), [Segment(b"x", 0, 1)] * 40_000
-    extend(chain, segments, 10)
-    assert chain.segments.typecode == "H"
-    extend(chain, segments, 10)
-    assert list(chain.segments) == list(range(1, 80_001))
-    assert unpack(pack(chain)) == chain.until(80_000) == chain
+@given(SEGMENTS, st.integers(1, 40), st.data())
+def test_a_part_of_a_chain_knows_the_segments_that_end_in_it(
+    segments: list[Segment], block_bytes: int, data: st.DataObject
+) -> None:
+    chain = Chain()
+    extend(chain, segments, block_bytes)
+    part = chain.until(data.draw(st.integers(0, len(chain))))
+    assert [end for end in chain.segment_ends if end <= len(part)] == list(part.segment_ends)
+    assert part.items == chain.items[: len(part.segment_ends)]
+    assert unpack(pack(part)) == part == part.copy()
+
+
+def test_long_segments_are_cut_alike() -> None:
+    segments = [Segment(b"head\0" + bytes([number]) * 40_000, 5, 40_000) for number in range(3)]
+    chain, twin = Chain(), naive(segments, 64, 30_000)
+    extend(chain, segments, 64, 30_000)
+    assert chain.hashes == twin.hashes
+    assert chain.text_bytes == twin.text_bytes
+    assert chain.segment_ends == twin.segment_ends

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
 
@@ -105,7 +106,7 @@ def test_where_it_broke() -> None:
     broke = compare(before, now)
     # One system text, three tools, four messages.
     assert broke.segment == 8
-    assert before.segments[broke.blocks - 1] == 8
+    assert bisect_right(before.segment_ends, broke.blocks) == 8
     assert before.hashes[broke.blocks] != now.hashes[broke.blocks]
 
 

@@ -1,13 +1,12 @@
 import pytest
 
-from kvproxy.core.items import Kind, items_of, kind_of, loosely_equal
+from kvproxy.core.items import Kind, item_of, kind_of, loosely_equal
 from kvproxy.core.segments import segment
 
 
 def packed(opening: object, text: str) -> int:
     made = segment(opening, [text.encode()])
-    [item] = items_of([made])
-    return item
+    return item_of(made)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-from bisect import bisect_left
+from bisect import bisect_right
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,8 @@ def chain_of(lengths: list[int]) -> Chain:
 
 
 def true_tokens(chain: Chain, blocks: int, per_byte: float, per_segment: float) -> float:
-    return chain.text_bytes[blocks - 1] * per_byte + chain.segments[blocks - 1] * per_segment
+    ended = bisect_right(chain.segment_ends, blocks)
+    return chain.text_bytes[blocks - 1] * per_byte + ended * per_segment
 
 
 def test_the_prior_counts_bytes_and_segments() -> None:
@@ -277,7 +278,7 @@ def test_turns_that_are_told_place_a_cut_in_the_first_prompt_there_is(
     rates: tuple[float, float],
 ) -> None:
     ruler, chain = Ruler(1000), opening("one")
-    system = chain.text_bytes[bisect_left(chain.segments, 1)]
+    system = chain.text_bytes[chain.segment_ends[0] - 1]
     tokens = opening_tokens(system, rates)
     ruler.learn(chain, len(chain), len(tokens), "m")
     ruler.turned(Turned(chain, "m", [[i for i, token in enumerate(tokens) if token == 7]]))

@@ -28,8 +28,6 @@ def test_plays_share_the_warm_blocks_of_their_kind() -> None:
 
 def test_measures_are_cumulative_and_the_same_for_every_length() -> None:
     measures = Measures(16)
-    short, _ = measures.of(2)
-    long, segments = measures.of(4)
+    short, long = measures.of(2), measures.of(4)
     assert list(long) == [64, 128, 192, 256]
     assert list(short) == list(long[:2])
-    assert len(segments) == 4

@@ -38,7 +38,7 @@ def test_token_ids_and_batches() -> None:
     assert ids != read({"model": "m", "prompt": [1, 2, 4]}).chain
     batch = read({"model": "m", "prompt": ["first", "second"]}).chain
     assert batch == read({"model": "m", "prompt": "first"}).chain
-    assert read({"model": "m", "prompt": []}).chain.segments[-1] == 1
+    assert len(read({"model": "m", "prompt": []}).chain.segment_ends) == 1
 
 
 @pytest.mark.parametrize("prompt", [7, {"a": 1}, None, [1.5], [[1]], [None]])
