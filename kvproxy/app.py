@@ -258,7 +258,7 @@ class App:
         return done
 
     def _servers(self) -> tuple[HttpServer, HttpServer | None]:
-        return servers(
+        public, own = servers(
             self.settings,
             self.proxy.handle if self.tracing is None else self.tracing.around(self.proxy),
             self._pages(),
@@ -267,6 +267,8 @@ class App:
             command=self._commands(trusted=bool(self.settings.admin.listen)),
             tls=self._certificates.listening,
         )
+        public.turns = self._upstream.turns
+        return public, own
 
     def _pages(self) -> dict[str, Route]:
         return {

@@ -13,6 +13,7 @@ from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
 from kvproxy.adapters.http1.known import KnownHeads
 from kvproxy.adapters.http1.link import Link
+from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.relaying import Stream
 from tests.support.listeners import placement
@@ -60,6 +61,7 @@ class Server:
     heads = KnownHeads()
     draining = False
     edge = NOBODY
+    turns = Turns()
     exchange: ClientExchange
 
     def joined(self, connection: ClientConnection) -> None:

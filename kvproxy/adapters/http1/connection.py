@@ -17,6 +17,7 @@ from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
 from kvproxy.adapters.http1.known import KnownHeads
 from kvproxy.adapters.http1.states import after
+from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.errors import ProxyError
 
 # A client that was refused while it sent is listened to this long, or it would miss the answer.
@@ -32,6 +33,7 @@ class Serving(Protocol):
     heads: KnownHeads
     draining: bool
     edge: Edge
+    turns: Turns
 
     def joined(self, connection: "ClientConnection") -> None: ...
 
@@ -47,6 +49,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, server: Serving) -> None:
         self._server = server
         self._limits = server.limits
+        self.turns = server.turns
         self._loop = asyncio.get_running_loop()
         self.state = states.IDLE
         self.deadline = math.inf

@@ -8,6 +8,7 @@ from typing import Protocol
 from kvproxy.adapters.http1.edge import NOBODY, Edge, unclaimed
 from kvproxy.adapters.http1.heads import Block, answer_head, block, sent_on
 from kvproxy.adapters.http1.incoming import Incoming
+from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
@@ -29,6 +30,7 @@ class Wire(Protocol):
     """What an exchange needs of its connection."""
 
     congested: bool
+    turns: Turns
 
     @property
     def closing(self) -> bool: ...
@@ -101,6 +103,8 @@ class ClientExchange:
                 self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._body = asyncio.get_running_loop().create_future()
             await self._body
+        if self._wire.turns.streams:
+            await self._wire.turns.turn()
         if incoming.refusal is not None:
             raise incoming.refusal.anew()
         return incoming.body()

@@ -10,6 +10,7 @@ import httptools
 
 from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.adapters.http1.passage import Passage
+from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import LOWERED
 from kvproxy.proxy import Exchange, Headers
@@ -38,8 +39,10 @@ class _BehindError(Exception):
 class Link(Passage):
     """`stale`: the replica closed it before it knew of the request, as far as can be told."""
 
-    def __init__(self, replica: str, idle_timeout_s: float, deadlines: Deadlines) -> None:
-        super().__init__(idle_timeout_s)
+    def __init__(
+        self, replica: str, idle_timeout_s: float, deadlines: Deadlines, turns: Turns | None = None
+    ) -> None:
+        super().__init__(idle_timeout_s, turns or Turns())
         self.replica = replica
         self.phase = _IDLE
         self.idle_since = 0.0
@@ -65,7 +68,7 @@ class Link(Passage):
         assert self.phase is _IDLE
         self.phase = _ASKED
         self._used += 1
-        self._heard = self._over = False
+        self._heard = self._over = self._between = False
         self.status = 0
         self._method = method
         self._tunnels = tunnels
@@ -81,6 +84,8 @@ class Link(Passage):
         while self.phase is _ASKED:
             self._waiter = self._loop.create_future()
             await self._waiter
+        if self._turns.streams:
+            await self._turns.turn()
         if self._failure is not None and not self.status:
             raise self._failure.anew()
 
@@ -93,8 +98,8 @@ class Link(Passage):
         self._feed = feed
         exchange.press = self._press
         try:
-            if exchange.congested:
-                self._press(True)
+            if exchange.congested is not self._paused:
+                self._press(exchange.congested)
             self._pass_on()
             if self.tunnelled:
                 self._hold_back = exchange.hold_back
@@ -102,6 +107,8 @@ class Link(Passage):
             while self.phase is _ANSWER:
                 self._waiter = self._loop.create_future()
                 await self._waiter
+                if self._turns.streams:
+                    await self._turns.turn()
         finally:
             exchange.press = self._feed = self._hold_back = None
             if self._stream is not None:
@@ -114,7 +121,7 @@ class Link(Passage):
     def rest(self) -> bool:
         """Ready for the next request, if both messages are over and nobody wants to close."""
         unsent = self._transport.get_write_buffer_size()
-        if self.phase is not _DONE or not self._keeps or unsent or self.closing:
+        if self.phase is not _DONE or not self._keeps or unsent or self.closing or self._paused:
             return False
         self.phase = _IDLE
         self.deadline = math.inf
@@ -179,7 +186,7 @@ class Link(Passage):
         # Its words alone: the error itself would refer to this call, and this call to it.
         fault: str | None = None
         try:
-            self._take(data)
+            self._read(data)
         except httptools.HttpParserUpgrade as switched:
             fault = None if self.tunnelled else str(switched)
             if self.tunnelled and len(data) > switched.args[0]:
@@ -250,7 +257,13 @@ class Link(Passage):
     def on_message_complete(self) -> None:
         self._over |= self.phase is _ANSWER and not self.tunnelled
         # What comes behind it is no part of a stream.
-        self._write = None
+        self._write, self._between = None, False
+
+    def on_chunk_header(self) -> None:
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        self._between = True
 
     def _read_anew(self) -> None:
         self._parser = httptools.HttpResponseParser(self)

@@ -16,6 +16,7 @@ from kvproxy.adapters.http1.exchange import ClientExchange, error_headers
 from kvproxy.adapters.http1.heads import answer_head
 from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.known import KnownHeads
+from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.errors import ProxyError, openai_body
 from kvproxy.proxy import Exchange
 
@@ -92,6 +93,7 @@ class HttpServer:
         self._routes = routes
         self.limits = limits
         self.heads = KnownHeads()
+        self.turns = Turns()
         self.deadlines = Deadlines(min(limits.body_timeout_s, limits.keepalive_timeout_s))
         self.connections: set[ClientConnection] = set()
         self.draining = False

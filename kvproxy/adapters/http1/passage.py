@@ -11,24 +11,42 @@ from collections.abc import Callable
 
 import httptools
 
+from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.answer import PILED_BYTES, PILED_MAX
 from kvproxy.relaying import Feed, Stream
+
+# So many parts of an answer may come before somebody takes them.
+_AHEAD_MAX = 16
+# Larger chunks are not worth a table.
+_ALONE_MAX = 1024
+
+
+def _openings() -> dict[int, bytes]:
+    """How a chunk begins, as engines write it, by how many bytes it has with its framing."""
+    written = {size: b"%x\r\n" % size for size in range(1, _ALONE_MAX + 1)}
+    return {len(opening) + size + 2: opening for size, opening in written.items()}
+
+
+# A chunk that came alone is known by its length: no byte of its framing is open, so llhttp would
+# find the same, in ten times the code.
+_opening_of = _openings().get
 
 
 class Passage(asyncio.Protocol):
     """`_take` reads what comes: llhttp puts the body's `_parts` where a stream's are watched,
-    without a call of ours. `_hear` is given all that is no stream, `_look_for_end` is asked
-    wherever something may be over."""
+    without a call of ours, and it is `_between` two chunks or not. `_hear` is given all that is no
+    stream, `_look_for_end` is asked wherever something may be over."""
 
     # Together in memory, unlike what an instance's dictionary holds.
     __slots__ = (
-        *("_feed", "_heard_at", "_idle_timeout_s", "_loop", "_over", "_parts", "_paused"),
-        *("_stirred", "_stream", "_take", "_transport", "_write", "deadline"),
+        *("_between", "_feed", "_heard_at", "_idle_timeout_s", "_loop", "_over", "_parts"),
+        *("_paused", "_stirred", "_stream", "_take", "_transport", "_turns", "_write", "deadline"),
     )
 
-    def __init__(self, idle_timeout_s: float) -> None:
+    def __init__(self, idle_timeout_s: float, turns: Turns) -> None:
         self.deadline = math.inf
         self._idle_timeout_s = idle_timeout_s
+        self._turns = turns
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._parts: list[bytes] = []
@@ -36,7 +54,7 @@ class Passage(asyncio.Protocol):
         self._feed: Feed | None = None
         self._stream: Stream | None = None
         self._write: Callable[[bytes], object] | None = None
-        self._over = self._paused = self._stirred = False
+        self._between = self._over = self._paused = self._stirred = False
         self._heard_at = 0.0
 
     def _hear(self, data: bytes) -> None:
@@ -57,23 +75,30 @@ class Passage(asyncio.Protocol):
             return
         parts = self._parts
         before = len(parts)
+        if self._between and before < PILED_MAX:
+            size = len(data)
+            opening = _opening_of(size)
+            if opening is not None:
+                part = data.removeprefix(opening).removesuffix(b"\r\n")
+                if len(opening) + len(part) + 2 == size:
+                    parts.append(part)
+                    write(data)
+                    self._stirred = True
+                    return
+        fault: str | None = None
         try:
-            self._take(data)
+            self._read(data)
         except httptools.HttpParserError as error:
-            self._streamed(before, str(error))
-            return
-        if self._write is not write or len(parts) != before + 1:
-            self._streamed(before)
-            return
-        part = parts[before]
-        size = len(part)
-        if size > PILED_BYTES or before >= PILED_MAX:
-            self._streamed(before)
-            return
-        write(b"%x\r\n%b\r\n" % (size, part))
-        self._stirred = True
+            fault = str(error)
+        self._streamed(before, fault)
 
-    def _streamed(self, before: int, fault: str | None = None) -> None:
+    def _read(self, data: bytes) -> None:
+        self._between = False
+        self._take(data)
+        # A size line that has begun is told of at its end.
+        self._between &= data.endswith(b"\r\n")
+
+    def _streamed(self, before: int, fault: str | None) -> None:
         """All that comes of a stream now and then: any number of parts behind those `before`."""
         assert self._stream is not None
         data = b"".join(self._parts[before:])
@@ -86,7 +111,10 @@ class Passage(asyncio.Protocol):
 
     def _pass_on(self) -> None:
         parts, feed = self._parts, self._feed
-        if parts and feed is not None:
+        if feed is None:
+            if len(parts) > _AHEAD_MAX:
+                self._press(True)
+        elif parts:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
             stream = feed(data)
@@ -97,6 +125,7 @@ class Passage(asyncio.Protocol):
         """From here on it is a stream, and its parts pile up where they are."""
         stream.watch.settle()
         stream.watch.pile = self._parts
+        self._turns.streams += self._stream is None
         self._stream, self._write = stream, stream.write
         if not self._paused:
             self._await_more()
@@ -106,6 +135,7 @@ class Passage(asyncio.Protocol):
         stream.watch.settle()
         stream.watch.pile = []
         self._stream = self._write = None
+        self._turns.streams -= 1
 
     def _press(self, full: bool) -> None:
         """Read on or not, as the client takes what comes."""

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.adapters.http1.link import Link
+from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.errors import ProxyError
 
 
@@ -40,6 +41,7 @@ class Pool:
         idle_timeout_s: float,
         keepalive_s: float,
         deadlines: Deadlines,
+        turns: Turns | None = None,
     ) -> None:
         self.origin = origin
         self._replica = replica
@@ -47,6 +49,7 @@ class Pool:
         self._idle_timeout_s = idle_timeout_s
         self._keepalive_s = keepalive_s
         self._deadlines = deadlines
+        self._turns = turns
         # The longest idle first.
         self._idle: deque[Link] = deque()
         self._closed = False
@@ -85,7 +88,7 @@ class Pool:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, link = await loop.create_connection(
-                    lambda: Link(self._replica, self._idle_timeout_s, self._deadlines),
+                    lambda: Link(self._replica, self._idle_timeout_s, self._deadlines, self._turns),
                     origin.name,
                     origin.port,
                     ssl=origin.tls,

@@ -10,6 +10,7 @@ from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.adapters.http1.heads import request_head
 from kvproxy.adapters.http1.link import Link
 from kvproxy.adapters.http1.pool import Origin, Pool
+from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.header_rules import ALL_PASS, HeaderRules
 from kvproxy.core.replica import Replica
@@ -79,6 +80,7 @@ class Http1Upstream:
         self._api_keys = api_keys
         self.headers = headers
         self._deadlines = Deadlines(min(limits.idle_timeout_s, limits.keepalive_s or 1.0))
+        self.turns = Turns()
         self._pools: dict[str, Pool] = {}
 
     async def start(self) -> None:
@@ -128,6 +130,7 @@ class Http1Upstream:
                 idle_timeout_s=limits.idle_timeout_s,
                 keepalive_s=limits.keepalive_s,
                 deadlines=self._deadlines,
+                turns=self.turns,
             )
         return pool
 

@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
+from kvproxy.adapters.http1 import turns as turns_module
 from kvproxy.adapters.http1.exchange import ClientExchange
 from kvproxy.adapters.http1.incoming import Incoming, Limits
 from kvproxy.adapters.http1.known import KnownHeads
+from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.errors import ProxyError
 from kvproxy.proxy import Headers
@@ -22,6 +24,7 @@ class Paper:
     closing = False
 
     def __init__(self) -> None:
+        self.turns = Turns()
         self.written = b""
         self.ended = ""
 
@@ -244,3 +247,21 @@ def test_who_cannot_be_held_gets_a_status_later(version: str, congested: bool) -
     assert (found.held, paper.written) == (False, b"")
     found.refuse(ProxyError("no_replica", "none"))
     assert paper.written.startswith(b"HTTP/1.1 503 ")
+
+
+async def test_requests_begin_one_after_the_other_where_a_stream_flows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns_module, "perf_counter", lambda: 0.0)
+    turns = Turns()
+    turns.streams = 1
+    begun = []
+    for _ in range(3):
+        found, paper = exchange(asked())
+        paper.turns = turns
+        begun.append(asyncio.create_task(found.accept()))
+    went = []
+    for _ in range(4):
+        await asyncio.sleep(0)
+        went.append(sum(task.done() for task in begun))
+    assert went == [1, 1, 2, 3]

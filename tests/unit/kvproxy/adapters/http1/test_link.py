@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from kvproxy.adapters.http1 import turns as turns_module
 from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.adapters.http1.link import Link, Phase
+from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.errors import ProxyError
 from tests.support.fake_ports import FakeExchange, Steps
 
@@ -227,6 +229,37 @@ async def test_whoever_waits_for_a_first_byte_can_be_told_to_give_up() -> None:
     link.data_received(b"HTTP/1.1 200 O")
     link.give_up()
     assert not paper.aborted
+
+
+@pytest.mark.parametrize("streams", [0, 1])
+async def test_answers_take_turns_where_a_stream_flows(
+    streams: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns_module, "perf_counter", lambda: 0.0)
+    turns, done = Turns(), list[Link]()
+    turns.streams = streams
+
+    async def answer(link: Link) -> None:
+        await link.answered()
+        done.append(link)
+
+    links = []
+    for _ in range(5):
+        link = Link("r0", 10.0, Deadlines(1.0), turns)
+        link.connection_made(Paper())
+        link.ask("POST", b"head", b"body")
+        links.append(link)
+    tasks = [asyncio.create_task(answer(link)) for link in links]
+    await asyncio.sleep(0)
+    for link in links:
+        link.data_received(LENGTH + b"abcd")
+    went = []
+    while len(done) < len(links):
+        await asyncio.sleep(0)
+        went.append(len(done))
+    assert went == ([1, 1, 2, 3, 4, 5] if streams else [5])
+    assert done == links
+    await asyncio.gather(*tasks)
 
 
 async def test_an_answer_that_nobody_wanted_is_no_part_of_the_next() -> None:

@@ -3,8 +3,9 @@
 import asyncio
 import math
 
+import httptools
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kvproxy.adapters.http1.link import Link, Phase
@@ -61,11 +62,12 @@ async def test_the_rest_of_a_stream_is_written_without_asking() -> None:
     for raw in (framed(b"c"), framed(b"x"), framed(b"d"), framed(b"e", b"f"), framed(b"g")[:3]):
         link.data_received(raw)
     assert (reader.got, reader.fed) == (b"abcxdef", 3)
+    assert link._turns.streams == 1
     link.data_received(framed(b"g")[3:] + b"0\r\n\r\n")
     await relaying
     assert (reader.got, reader.fed) == (b"abcxdefg", 3)
     assert reader.watch.end() == reader.got
-    assert link.rest()
+    assert (link.rest(), link._turns.streams) == (True, 0)
     link.ask("GET", b"", b"")
     link.data_received(LENGTH + b"next")
     assert await body_of(link) == b"next"
@@ -88,6 +90,129 @@ async def test_nothing_behind_a_stream_is_part_of_it(behind: bytes) -> None:
     await relaying
     assert reader.got == b"xy"
     assert not link.rest()
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 255, 256, 1024])
+async def test_a_chunk_that_came_alone_needs_no_parser(size: int) -> None:
+    reader = Reader()
+    link, _, relaying = await flowing(reader, framed(b"x"))
+    taken: list[bytes] = []
+    take, link._take = link._take, taken.append
+    link.data_received(framed(b"a" * size))
+    assert not taken
+    link._take = take
+    link.data_received(framed(b"b") + b"0\r\n\r\n")
+    await relaying
+    assert reader.got == b"x" + b"a" * size + b"b"
+    assert reader.watch.end() == reader.got
+    assert link.rest()
+
+
+# What is no chunk though its length says so, chunks written otherwise, pieces of chunks, ends.
+READS = st.sampled_from(
+    [
+        *(b"2\r\nab\r\n", b"2\r\n\r\n\r\n", b"11\r\n%b\r\n" % (b"c" * 17), b"1\r\nab\r\n"),
+        *(b"2\r\nabcd", b"3\r\nab\r\n", b"02\r\nab\r\n", b"B\r\n%b\r\n" % (b"d" * 11), b"2\n"),
+        *(b"2;e\r\nab\r\n", b"3\r", b"\n", b"\r\n", b"7\r\n2\r\nab\r\n", b"a"),
+        *(
+            b"0\r\n",
+            b"0\r\n\r\n",
+            b"0\r\nab\r\n",
+            b"T: t\r\n\r\n",
+            b"2\r\nab\r\n3\r\ncde\r\n",
+            b"\r\n2\r\nab",
+        ),
+    ]
+)
+
+
+class Alone:
+    """What llhttp by itself makes of the same bytes."""
+
+    def __init__(self) -> None:
+        self.body = b"x"
+        self.whole = False
+        self.parser = httptools.HttpResponseParser(self)
+        self.parser.feed_data(CHUNKED)
+
+    def on_body(self, part: bytes) -> None:
+        self.body += part
+
+    def on_message_complete(self) -> None:
+        self.whole = True
+
+
+@example([b"3\r", b"2\r\nab\r\n"])
+@example([b"2\r\nab\r\n3\r", b"2\r\nab\r\n"])
+@given(st.lists(READS, max_size=2 * PILED_MAX))
+async def test_a_chunk_is_known_by_its_length_only_where_llhttp_finds_the_same(
+    reads: list[bytes],
+) -> None:
+    reader, twin = Reader(), Alone()
+    link, _, relaying = await flowing(reader, framed(b"x"))
+    broken = False
+    for read in reads:
+        try:
+            twin.parser.feed_data(read)
+        except httptools.HttpParserError:
+            broken = True
+        link.data_received(read)
+        if broken or twin.whole:
+            break
+        assert reader.got == twin.body
+    assert reader.got == twin.body
+    assert (link.phase is Phase.DONE, link.phase is Phase.BROKEN) == (
+        twin.whole,
+        broken and not twin.whole,
+    )
+    relaying.cancel()
+    await asyncio.gather(relaying, return_exceptions=True)
+
+
+async def test_a_stream_may_begin_inside_a_size_line() -> None:
+    reader = Reader()
+    link, _, relaying = await flowing(reader, framed(b"x") + b"3\r")
+    link.data_received(b"2\r\nab\r\n")
+    with pytest.raises(ProxyError, match="not HTTP"):
+        await relaying
+    assert reader.got == b"x"
+
+
+async def test_nothing_is_a_chunk_by_its_length_in_a_body_that_is_not_chunked() -> None:
+    reader = Reader()
+    link, _ = await asked()
+    link.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\nx")
+    relaying = asyncio.create_task(link.relay(reader.feed, FakeExchange(Steps())))
+    await asyncio.sleep(0)
+    link.data_received(b"2\r\nab\r\n")
+    link.data_received(b"1\r\nc\r\n")
+    await relaying
+    assert reader.got == b"x2\r\nab\r\n1\r\nc\r\n"
+
+
+async def test_what_nobody_takes_yet_is_not_read_without_end() -> None:
+    reader = Reader()
+    link, paper = await asked()
+    link.data_received(CHUNKED)
+    for _ in range(20):
+        link.data_received(framed(b"y"))
+    assert not paper.reading
+    relaying = asyncio.create_task(link.relay(reader.feed, FakeExchange(Steps())))
+    await asyncio.sleep(0)
+    assert paper.reading
+    link.data_received(b"0\r\n\r\n")
+    await relaying
+    assert reader.got == b"y" * 20
+    assert link.rest()
+
+
+async def test_an_answer_that_was_held_up_and_not_taken_ends_its_connection() -> None:
+    link, paper = await asked()
+    link.data_received(CHUNKED)
+    for _ in range(20):
+        link.data_received(framed(b"y"))
+    link.data_received(b"0\r\n\r\n")
+    assert (link.phase, paper.reading, link.rest()) == (Phase.DONE, False, False)
 
 
 PARTS = st.binary(min_size=1, max_size=40) | st.just(SIGN) | st.just(b"y" * (PILED_BYTES + 1))
