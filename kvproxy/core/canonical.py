@@ -7,12 +7,12 @@ prompt. So only those values are touched, by splices into the client's own bytes
 
 from collections.abc import Callable
 from enum import StrEnum
-from sys import intern
 
 import msgspec
 from xxhash import xxh3_128_digest
 
 from kvproxy.core.marks import NAME, NO_MARKS, mark, member_range, without_mark
+from kvproxy.core.one_copy import one_copy
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.segments import sorted_json
 from kvproxy.core.spans import Located
@@ -29,6 +29,10 @@ class Order(StrEnum):
     FIRST_SEEN = "first_seen"
     SORTED = "sorted"
     PRESERVE = "preserve"
+
+
+# Asking an enumeration for a member takes its time.
+_PRESERVE, _SORTED = Order.PRESERVE, Order.SORTED
 
 
 class Whose(msgspec.Struct, frozen=True, gc=False):
@@ -68,8 +72,7 @@ class Canonicaliser:
         session = whose.session if self.volatile.freezes else ""
         edition = self.representatives.edition(whose.tenant)
         printed = self.unprinted.edition
-        # Kept with every conversation: one copy of it is enough.
-        return intern(f"{dialect}\0{whose.tenant}\0{session}\0{edition}\0{printed}")
+        return one_copy(f"{dialect}\0{whose.tenant}\0{session}\0{edition}\0{printed}")
 
     def edits(self, whose: Whose) -> "Edits":
         return Edits(self, whose)
@@ -165,10 +168,10 @@ class Edits:
         `parsed` is `raw` decoded. With `preserve` both are the client's order.
         """
         order = self._canon.order
-        if order is Order.PRESERVE:
+        if order is _PRESERVE:
             return msgspec.json.encode(parsed), raw
         canonical = sorted_json(parsed)
-        if order is Order.SORTED:
+        if order is _SORTED:
             return canonical, raw if is_sorted(parsed) else canonical
         return canonical, self._first(canonical, raw, parsed)
 

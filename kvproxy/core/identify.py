@@ -5,12 +5,12 @@ the session is empty and the prefix match alone decides.
 """
 
 from collections.abc import Mapping, Sequence
-from sys import intern
 from typing import NamedTuple
 
 import msgspec
 from xxhash import xxh3_128_hexdigest
 
+from kvproxy.core.one_copy import one_copy
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Identity
 
@@ -51,8 +51,7 @@ def rules_for(session_headers: Sequence[str]) -> tuple[HeaderRule, ...]:
 def tenant_of(headers: Headers) -> str:
     """Whose request it is, as a digest of the credential it carries; "" for one without."""
     credential = headers.get("authorization", "") or headers.get("x-api-key", "")
-    # Kept with every conversation: one copy of it is enough.
-    return intern(xxh3_128_hexdigest(credential.encode())) if credential else ""
+    return one_copy(xxh3_128_hexdigest(credential.encode())) if credential else ""
 
 
 class _Metadata(msgspec.Struct):
@@ -80,13 +79,13 @@ def identify(
         if name in headers and 0 < len(headers[name]) <= _ID_LENGTH_MAX:
             agent = headers.get(agent, "")[:_ID_LENGTH_MAX] if agent else ""
             parent = headers.get(parent, "")[:_ID_LENGTH_MAX] if parent else ""
-            return Identity(tenant, model, headers[name], agent, parent, intern(f"header:{name}"))
+            return Identity(tenant, model, headers[name], agent, parent, one_copy(f"header:{name}"))
     if not members:
         return Identity(tenant, model, "")
     for name, find in _BODY_EVIDENCE:
         session = find(members)
         if session and len(session) <= _ID_LENGTH_MAX:
-            return Identity(tenant, model, session, evidence=intern(f"body:{name}"))
+            return Identity(tenant, model, session, evidence=one_copy(f"body:{name}"))
     return Identity(tenant, model, "")
 
 

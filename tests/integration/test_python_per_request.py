@@ -4,14 +4,17 @@
 """
 
 import pytest
+import uvloop
 
 from tests.benchmark.count import run
+from tests.benchmark.workers.count import COUNT
+from tests.benchmark.workers.count import counted as hop_counted
 
 # Bytecodes of CPython 3.11 (later versions run fewer), and calls of Python functions and of C.
 BUDGETS = {
     "W1": (9_600, 330, 268),
     "W2": (13_200, 420, 445),
-    "W2-first": (60_000, 840, 2_900),
+    "W2-first": (60_000, 840, 3_000),
     # Some that llhttp ran before, in more time, are counted here.
     "W3": (81, 1.3, 8.3),
     "W1-traced": (12_300, 424, 362),
@@ -27,3 +30,13 @@ def test_a_request_stays_within_its_budget(workload: str) -> None:
     print(f"{workload}: {spent[0]:.0f} bytecodes, {spent[1]:.0f} calls, {spent[2]:.0f} of C")
     within = [used <= budget for used, budget in zip(spent, BUDGETS[workload], strict=True)]
     assert all(within), f"{spent} of {BUDGETS[workload]}\n{counting.table(count)}"
+
+
+def test_the_hop_takes_little_beside_the_deciding() -> None:
+    """A worker's part of a small request, and the placement process's, which decides and settles
+    as one process does."""
+    asking, placing = uvloop.run(hop_counted())
+    spent = [counting.opcodes.total() / COUNT for counting in (asking, placing)]
+    print("worker {:.0f}, placement {:.0f} bytecodes".format(*spent))
+    assert spent[0] <= 1_150
+    assert spent[1] <= 4_300

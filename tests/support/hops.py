@@ -78,7 +78,7 @@ class MemoryLink:
         self._questions.clear()
         self.placer.lost()
 
-    def say(self, message: hop.FromWorker) -> None:
+    def say(self, message: hop.FromWorker, *, at_once: bool = False) -> None:
         if self.up:
             self._out.append(message)
 

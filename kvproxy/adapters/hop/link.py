@@ -79,14 +79,18 @@ class HopLink(asyncio.Protocol):
             self._transport.close()
             await asyncio.sleep(0)
 
-    def say(self, message: hop.FromWorker) -> None:
-        """Goes out with what else this turn has to say; into nothing while the link is down."""
+    def say(self, message: hop.FromWorker, *, at_once: bool = False) -> None:
+        """Goes out with what else this turn has to say, or `at_once`; into nothing while the link
+        is down."""
         if not self.up:
             return
         self._out.append(message)
-        if self._due is not None and self._late:
+        if self._due is not None and (self._late or at_once):
             self._due.cancel()
             self._due = None
+        if at_once:
+            self._flush()
+            return
         if self._due is None:
             self._due, self._late = asyncio.get_running_loop().call_soon(self._flush), False
 

@@ -200,8 +200,10 @@ class HopPlacer:
     async def _ask(self, record: Record, tried: frozenset[str]) -> Placement:
         n = next(self._numbers)
         future: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
+        # While nothing else is asked nobody would share its frame; else more may be about to.
+        alone = not self._asked
         self._asked[n] = _Asked(record, future, self.clock())
-        self.link.say(self._asking(n, record, tried))
+        self.link.say(self._asking(n, record, tried), at_once=alone)
         try:
             return await future
         except asyncio.CancelledError:

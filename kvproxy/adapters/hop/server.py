@@ -239,8 +239,12 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
+            # What piled up is answered in one frame.
+            messages: list[hop.FromWorker] = []
             for payload in self._frames.feed(data):
-                self._hear(hop.from_worker.decode(payload))
+                messages += hop.from_worker.decode(payload)
+            if messages:
+                self._hear(messages)
         except (hop.BrokenHopError, msgspec.MsgspecError) as error:
             log.error("worker %s spoke what is not understood: %s", self._name or "?", error)
             self.cut()

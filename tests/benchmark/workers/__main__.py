@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from tests.benchmark.relay.__main__ import TICKS, get, running, until_it_answers
 from tests.benchmark.workers.coded import said
-from tests.benchmark.workers.paced import SECONDS
+from tests.benchmark.workers.paced import CONNECTIONS, EVERY_S, SECONDS
 
 PORT, REPLICAS = 9280, (9281, 9282, 9283, 9284)
 PYTHON = sys.executable
@@ -180,7 +180,7 @@ def show(rows: dict[int, list[Seen]], hops: list[Hop], workers: int, work: str) 
     print(f"a core for each process: {most:.2f} x the req/s of one process")
     print(f"CPU of all processes, of one process's: {(serving + placing) / one:.2f}")
     hop = Hop(*map(statistics.median, zip(*hops, strict=True)))
-    print(f"200 a second, us, at most, and the share within {_ADDED_US:.0f} us:")
+    print(f"{CONNECTIONS / EVERY_S:.0f} a second, us, at most, and within {_ADDED_US:.0f} us:")
     print(f"  the hop:            p50 {hop.p50:,.0f}, p99 {hop.p99:,.0f}, {hop.soon:.1%}")
     bare = f"p50 {hop.bare_p50:,.0f}, p99 {hop.bare_p99:,.0f}, {hop.bare_soon:.1%}"
     print(f"  two bare processes: {bare}")

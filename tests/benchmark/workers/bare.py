@@ -16,7 +16,7 @@ from pathlib import Path
 import uvloop
 
 # As many bytes as a small prompt's question and its answer, as often as paced.py asks.
-ASKED, ANSWERED, EVERY_S = 900, 250, 0.005
+ASKED, ANSWERED, EVERY_S = 900, 250, 0.01
 
 
 class Answering(asyncio.Protocol):

@@ -145,6 +145,31 @@ async def test_what_is_mentioned_goes_with_what_is_said_or_soon_by_itself(tmp_pa
         await eventually(lambda: list(claims) == [2])
 
 
+async def test_what_cannot_wait_takes_along_what_was_to_be_said(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (place, link):
+        assert link._transport is not None
+        frames: list[bytes] = []
+        write = link._transport.write
+        link._transport.write = frames.append  # type: ignore[method-assign]
+        link.mention(hop.Abort(7, well=False))
+        link.say(hop.Abort(8, well=False))
+        link.say(hop.Anywhere(1, "", [], "", 0, "", ""), at_once=True)
+        link.say(hop.Anywhere(2, "", [], "", 0, "", ""))
+        assert [len(said) for said in map(_said, frames)] == [3]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [len(said) for said in map(_said, frames)] == [3, 1]
+        link._transport.write = write  # type: ignore[method-assign]
+        for each in frames:
+            write(each)
+        await eventually(lambda: len(place.server.desk.workers[1].claims) == 2)
+
+
+def _said(framed: bytes) -> list[hop.FromWorker]:
+    [payload] = hop.Frames().feed(bytes(framed))
+    return hop.from_worker.decode(payload)
+
+
 async def test_a_lost_connection_fails_questions_and_is_made_again(tmp_path: Path) -> None:
     async with linked(tmp_path) as (place, link):
         asking = asyncio.create_task(link.ask(lambda q: hop.MayRetry(q, "m", [])))

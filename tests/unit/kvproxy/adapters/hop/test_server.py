@@ -55,6 +55,16 @@ async def test_all_are_told_when_a_replica_changes(tmp_path: Path) -> None:
         await eventually(lambda: healths() == ["suspect", "ready"])
 
 
+async def test_frames_that_piled_up_are_answered_in_one(tmp_path: Path) -> None:
+    async with linked(tmp_path) as (place, link):
+        [connection] = place.server.connections.values()
+        asked = [hop.frame([hop.Anywhere(n, "", [], "", 0, "", "")]) for n in (1, 2, 3)]
+        connection.data_received(bytes(b"".join(asked)))
+        said = listens(link).said
+        await eventually(lambda: sum(isinstance(m, hop.Placed) for m in said) == 3)
+        assert sum(isinstance(m, hop.Handled) for m in said) == 1
+
+
 async def test_it_beats(tmp_path: Path) -> None:
     async with linked(tmp_path) as (_, link):
         await eventually(lambda: any(isinstance(m, hop.Beat) for m in listens(link).said))
