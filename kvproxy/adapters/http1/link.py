@@ -85,7 +85,7 @@ class Link(Passage):
             self._waiter = self._loop.create_future()
             await self._waiter
         if self._turns.streams:
-            await self._turns.turn()
+            await self._turns.turn(answer=True)
         if self._failure is not None and not self.status:
             raise self._failure.anew()
 
@@ -108,7 +108,7 @@ class Link(Passage):
                 self._waiter = self._loop.create_future()
                 await self._waiter
                 if self._turns.streams:
-                    await self._turns.turn()
+                    await self._turns.turn(answer=True)
         finally:
             exchange.press = self._feed = self._hold_back = None
             if self._stream is not None:

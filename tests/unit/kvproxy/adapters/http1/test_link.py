@@ -235,7 +235,7 @@ async def test_whoever_waits_for_a_first_byte_can_be_told_to_give_up() -> None:
 async def test_answers_take_turns_where_a_stream_flows(
     streams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns_module, "perf_counter", lambda: 0.0)
+    monkeypatch.setattr(turns_module, "thread_time", lambda: 0.0)
     turns, done = Turns(), list[Link]()
     turns.streams = streams
 
