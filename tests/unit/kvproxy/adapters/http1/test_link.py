@@ -262,6 +262,34 @@ async def test_answers_take_turns_where_a_stream_flows(
     await asyncio.gather(*tasks)
 
 
+async def test_who_goes_at_the_end_of_an_answer_has_all_of_it() -> None:
+    turns = Turns()
+    link, _ = await asked()
+    link._turns = turns
+    relaying = asyncio.create_task(body_of(link))
+    link.data_received(LENGTH + b"ab")
+    await asyncio.sleep(0)
+    turns.streams = 1
+    link.data_received(b"cd")
+    await turns.turn(answer=True)
+    await asyncio.sleep(0)
+    assert not relaying.done()
+    relaying.cancel()
+    assert await relaying == b"abcd"
+    assert link.rest()
+
+
+async def test_who_goes_before_the_end_of_an_answer_is_gone() -> None:
+    link, _ = await asked()
+    relaying = asyncio.create_task(body_of(link))
+    link.data_received(LENGTH + b"ab")
+    await asyncio.sleep(0)
+    relaying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await relaying
+    assert not link.rest()
+
+
 async def test_an_answer_that_nobody_wanted_is_no_part_of_the_next() -> None:
     link, _ = await asked()
     link.data_received(LENGTH + b"old!")
