@@ -242,7 +242,9 @@ class TurnReader:
         if not tail.keys().isdisjoint(point.members) or reading.dialect.continues in tail:
             return None
         del tail[reading.dialect.growing]
-        members = {name: _span(body, at) for name, at in point.members.items()} | tail
+        members = {
+            name: Span(body[start:end], start, end) for name, (start, end) in point.members.items()
+        } | tail
         named = self._naming.resumed(reading.whose, members, point.key)
         if named is None:
             return None
