@@ -41,11 +41,11 @@ def append(
     Blocks are of `block_bytes`, finer where they begin within the first `fine_text_bytes` of text.
     """
     assert block_bytes > 0
-    text, before, number = _text(chain), len(chain.hashes), len(chain.items)
+    text, before, number = _text(chain), len(chain.hashes) - 1, len(chain.items)
+    fine_bytes = max(1, block_bytes // _FINER)
     # Every hash is the seed of the next one: `seeds` are what digests add to `links`.
     links, texts, ends, items = [chain.end], [text], list[int](), list[int]()
     seeds, firsts = iter(links), list[int]()
-    cutter, cuts = _cutter(block_bytes, 1), 1
     for part in parts:
         firsts.append(number + len(items))
         for segment in part:
@@ -53,23 +53,25 @@ def append(
             # Where it begins, counted in the text of the whole prompt.
             begin = text - segment.text_start
             if text < fine_text_bytes:
-                size = max(1, block_bytes // _FINER)
-                count = min((len(data) - 1) // size, -((begin - fine_text_bytes) // size))
-                if count > 0:
-                    links += map(xxh3_64_intdigest, _cutter(size, count)(data), seeds)
-                    texts += _ends(begin, size, count, text, last)
-                    data, begin = data[count * size :], begin + count * size
-            count = (len(data) - 1) // block_bytes + 1 or 1
-            if count != cuts:
-                cutter, cuts = _cutter(block_bytes, count), count
-            links += map(xxh3_64_intdigest, cutter(data), seeds)
-            if begin + block_bytes < text:
-                texts += _ends(begin, block_bytes, count - 1, text, last)
+                fine = -((begin - fine_text_bytes) // fine_bytes)
+                fine = min(fine, (len(data) - 1) // fine_bytes)
+                if fine > 0:
+                    links += map(xxh3_64_intdigest, _cutter(fine_bytes, fine)(data), seeds)
+                    texts += _ends(begin, fine_bytes, fine, text, last)
+                    data, begin = data[fine * fine_bytes :], begin + fine * fine_bytes
+            if len(data) > block_bytes:
+                blocks = (len(data) - 1) // block_bytes + 1
+                links += map(xxh3_64_intdigest, _cutter(block_bytes, blocks)(data), seeds)
+                if begin + block_bytes < text:
+                    texts += _ends(begin, block_bytes, blocks - 1, text, last)
+                else:
+                    texts += range(begin + block_bytes, last, block_bytes)
+                # What stands behind the text has none.
+                texts += repeat(last, len(links) - len(texts))
             else:
-                texts += range(begin + block_bytes, last, block_bytes)
-            # What stands behind the text has none.
-            texts += repeat(last, len(links) - len(texts))
-            ends.append(before + len(links) - 1)
+                links.append(xxh3_64_intdigest(data, next(seeds)))
+                texts.append(last)
+            ends.append(before + len(texts))
             items.append(item_of(segment))
             text = last
     chain.hashes.fromlist(links[1:])
@@ -97,20 +99,14 @@ def _ends(begin: int, size: int, count: int, text: int, last: int) -> Sequence[i
 @lru_cache(256)
 def _cutter(size: int, count: int) -> Callable[[bytes], Iterable[bytes]]:
     """Cuts off the first `count` blocks."""
-    if count > _CUT_AT_ONCE:
+    if count > _CUT_AT_ONCE or count < 2:
         return partial(_one_by_one, size, count)
-    if count == 1:
-        return partial(_first, size)
     return itemgetter(*[slice(at, at + size) for at in range(0, count * size, size)])
 
 
 def _one_by_one(size: int, count: int, data: bytes) -> Iterable[bytes]:
     end = count * size
     return map(data.__getitem__, map(slice, range(0, end, size), range(size, end + 1, size)))
-
-
-def _first(size: int, data: bytes) -> Iterable[bytes]:
-    return (data[:size],)
 
 
 def root(*parts: str) -> int:

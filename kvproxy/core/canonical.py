@@ -31,6 +31,10 @@ class Order(StrEnum):
     PRESERVE = "preserve"
 
 
+# Asking an enumeration for a member takes its time.
+_PRESERVE, _SORTED = Order.PRESERVE, Order.SORTED
+
+
 class Whose(msgspec.Struct, frozen=True, gc=False):
     """What is remembered belongs to a tenant; frozen text to one of its sessions, "" for none."""
 
@@ -164,10 +168,10 @@ class Edits:
         `parsed` is `raw` decoded. With `preserve` both are the client's order.
         """
         order = self._canon.order
-        if order is Order.PRESERVE:
+        if order is _PRESERVE:
             return msgspec.json.encode(parsed), raw
         canonical = sorted_json(parsed)
-        if order is Order.SORTED:
+        if order is _SORTED:
             return canonical, raw if is_sorted(parsed) else canonical
         return canonical, self._first(canonical, raw, parsed)
 

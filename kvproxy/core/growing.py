@@ -161,6 +161,6 @@ def _grown(
 
 def _starts(read: Sequence[Elements]) -> Callable[[int], int]:
     """Of each element; in a stretch they are found out when that is asked."""
-    if any(isinstance(elements, Stretch) for elements in read):
+    if Stretch in map(type, read):
         return lambda index: [span.start for elements in read for span in elements][index]
     return list(map(_START, chain.from_iterable(read))).__getitem__

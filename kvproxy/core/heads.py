@@ -23,6 +23,7 @@ from kvproxy.core.types import Chain, Splice
 # With their keys and places in the tables; measured, as are those of all that is bounded in bytes.
 _PART_BYTES, _SEEN_BYTES, _CHAIN_BYTES = 520, 200, 800
 _BLOCK_BYTES, _ITEM_BYTES = 12, 12
+_LASTING_MAX = 256
 
 
 _Members = Sequence[tuple[str, Span]]
@@ -50,6 +51,13 @@ class Head(NamedTuple):
     marks: Marks
 
 
+class Fixed(NamedTuple):
+    """The head of bodies for `model` that begin alike."""
+
+    model: str
+    head: Head
+
+
 class ReadingMemory(NamedTuple):
     """Bytes for what bodies begin with, and for responses that may be gone on from."""
 
@@ -66,6 +74,7 @@ class Heads:
         self._block_bytes = block_bytes
         self._parts: ByteLru[tuple[str, str, bytes], _Part] = ByteLru(max_bytes // 2)
         self._chains: ByteLru[bytes, Chain | None] = ByteLru(max_bytes // 2)
+        self._lasting: dict[bytes, Fixed] = {}
 
     def clear(self) -> None:
         self._parts.clear()
@@ -95,6 +104,17 @@ class Heads:
                 marks = marks.and_(part.marks)
         meaning = xxh3_128_digest(b"".join(meanings))
         return Head(meaning, splices, parts, read, self._skip(splices), marks)
+
+    def fixed(self, model: str, head: Head) -> Fixed:
+        """As a conversation may keep it: without what was read, and the same object for all."""
+        fixed = Fixed(model, head._replace(read={}))
+        known = self._lasting.get(head.meaning)
+        if known == fixed:
+            return known
+        if len(self._lasting) >= _LASTING_MAX:
+            self._lasting.clear()
+        self._lasting[head.meaning] = fixed
+        return fixed
 
     def chain(
         self, dialect: Dialect, whose: Whose, model: str, members: _Members, head: Head

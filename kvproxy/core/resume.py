@@ -14,6 +14,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from xxhash import xxh3_64_intdigest, xxh3_128
 
+from kvproxy.core.heads import Fixed
 from kvproxy.core.marks import NO_MARKS, Marks
 from kvproxy.core.types import Chain, Splice
 
@@ -38,8 +39,9 @@ class Point(Struct, frozen=True):
     found anew with the head. What lies in `skip` may differ: text of the head that changes by
     itself, which is read anew with it. `near` is a digest of the bytes right before the offset:
     comparing it first makes a wrong candidate cost next to nothing. `key` tells the conversation
-    apart where its model's name is split. `ahead` is where all of the list had been read, for
-    bodies that change nothing in the last elements.
+    apart where its model's name is split. `fixed` is the head itself, where all of it lies before
+    the offset and nothing of it changes by itself. `ahead` is where all of the list had been read,
+    for bodies that change nothing in the last elements.
     """
 
     offset: int
@@ -56,6 +58,7 @@ class Point(Struct, frozen=True):
     marks: Marks = NO_MARKS
     key: bytes = b""
     ahead: "Point | None" = None
+    fixed: Fixed | None = None
 
 
 class Begun(NamedTuple):

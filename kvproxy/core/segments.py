@@ -37,6 +37,14 @@ def plain(role: str, text: bytes) -> Segment:
     return Segment(b"".join((head, text, b"\0[[1,null,null],[%d]]" % size)), len(head), size)
 
 
+def result(role: str, text: bytes, call_id: str) -> Segment:
+    """segment(role, [text], [1, None, call_id]), which what tools say is, for one of ROLES."""
+    head, size = ROLES[role], len(text)
+    end = b"],[%d]]" % size
+    data = b"".join((head, text, b"\0[[1,null,", sorted_json(call_id), end))
+    return Segment(data, len(head), size)
+
+
 def segment(opening: object, texts: Sequence[bytes], closing: object = None) -> Segment:
     """`opening` is known before the text (a role), `closing` is everything else that matters."""
     head = ROLES.get(opening) if isinstance(opening, str) else None

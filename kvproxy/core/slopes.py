@@ -69,7 +69,7 @@ def measure(chain: Chain, start: int, end: int) -> Measure:
 
 def _segments(chain: Chain, start: int, end: int) -> "tuple[array[int], bytes, int]":
     """Where segments end between two blocks, the kinds of these and of one that goes on behind
-    `end`, and the kind of what is before."""
+    `end`, and, if there are tools among them, the kind of what is before."""
     ends = chain.segment_ends
     first, last = bisect_right(ends, start), bisect_right(ends, end)
     stops = ends[first:last]
@@ -77,7 +77,7 @@ def _segments(chain: Chain, start: int, end: int) -> "tuple[array[int], bytes, i
     # Simulated prompts do not say what they consist of.
     kinds = chain.items[first : first + count].tobytes()[_LOWEST_BYTE::_ITEM_BYTES]
     kinds = kinds.ljust(count, b"%c" % _FRAME_KIND)
-    if not start:
+    if not start or _TOOL_KIND not in kinds:
         return stops, kinds, _FRAME_KIND
     inside = not first or ends[first - 1] != start
     return stops, kinds, kinds[0] if inside else _kind(chain, first - 1)

@@ -164,8 +164,15 @@ def body_spans(
     the 0 is its member `growing`, the name was the right one.
     """
     start = list_begins(text, growing)
-    opened = _LIST(text, start) if start is not None else None
-    if start is None or opened is None:
+    return _body_spans(text, growing, base, start) if start is not None else None
+
+
+def _body_spans(
+    text: bytes, growing: str, base: int, start: int, *, first: bool = False
+) -> tuple[dict[str, Span], list[Span]] | None:
+    """The list begins at `start`, and if it is the `first` member nothing stands before it."""
+    opened = _LIST(text, start)
+    if opened is None:
         return None
     try:
         raws = list(map(bytes, _decoder(growing).decode(text).list))
@@ -176,6 +183,9 @@ def body_spans(
         if ended is None:
             return None
         end = ended.end()
+        listed = Span(text[start:end], base + start, base + end)
+        if first and text[end:] == b"}":
+            return {growing: listed}, elements
         members = object_spans(text[:start] + b"0" + text[end:], base)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
@@ -186,7 +196,7 @@ def body_spans(
     for key, span in members.items():
         if span.start > stub.start:
             members[key] = Span(span.raw, span.start + longer, span.end + longer)
-    members[growing] = Span(text[start:end], base + start, base + end)
+    members[growing] = listed
     return members, elements
 
 
@@ -196,7 +206,8 @@ def rest_spans(body: bytes, at: int, growing: str) -> tuple[dict[str, Span], lis
     # Written with spaces where the body has them: what is written evenly is found fastest.
     begun = b'{"%b": [0' if body[at : at + 2] == b", " else b'{"%b":[0'
     opening = begun % growing.encode()
-    return body_spans(opening + body[at:], growing, at - len(opening))
+    size = len(opening)
+    return _body_spans(opening + body[at:], growing, at - size, size - len(b"[0"), first=True)
 
 
 @cache

@@ -18,10 +18,10 @@ from kvproxy.core.dialects.generated import SIGNS, STRUCTURED, WHOLE_SIGNS, gene
 from kvproxy.core.echo import Tap, TapBudget
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.growing import REREAD_ELEMENTS, Growing, Grown, Reading
-from kvproxy.core.heads import READING_MEMORY, Head, Heads, ReadingMemory
+from kvproxy.core.heads import READING_MEMORY, Fixed, Head, Heads, ReadingMemory
 from kvproxy.core.layout import NOWHERE, Layout
 from kvproxy.core.marks import NO_MARKS, Marks, of_members
-from kvproxy.core.members import continued, elements_of, present, written_plainly
+from kvproxy.core.members import continued, elements_of, present, ranks, written_plainly
 from kvproxy.core.naming import Named, Naming
 from kvproxy.core.parted import Parted, parted
 from kvproxy.core.pools import Pools
@@ -158,6 +158,7 @@ class TurnReader:
             if continued(reading.dialect, members):
                 return self._read_on(reading, members, named)
             lead = elements[0] if elements and reading.dialect.leads(elements[0]) else None
+            lead_at = lead.start if lead is not None else 0
             listed = present(reading.dialect, members, lead)
             whose, model = reading.whose, named.model
             head = self._heads.head(reading.dialect, whose, model, listed)
@@ -167,7 +168,7 @@ class TurnReader:
             if parts is None and place.end < self._points.smallest:
                 led = lead is not None
                 grown = self._growing.append(reading, chain, elements, led=led)
-                return _turn(reading, members, named, head, grown, lead=lead)
+                return _turn(reading, members, named, head, grown, lead_at=lead_at)
             before = _places(
                 *[
                     (name, span.start, span.end)
@@ -180,6 +181,7 @@ class TurnReader:
             start = Point(
                 *(0, 0, b"", head.skip, 0, before, led_by, head.meaning, chain, blocks, ()),
                 key=named.key,
+                fixed=self._fixed(model, head, listed, place.end),
             )
             if parts is not None:
                 grown = self._growing.begin(reading, start, parts)
@@ -187,7 +189,16 @@ class TurnReader:
                 grown = self._growing.grow(reading, start, None, elements)
         except UnknownShapeError:
             return _without_list(reading, members, named, Chain(), None)
-        return _turn(reading, members, named, head, grown, lead=lead)
+        return _turn(reading, members, named, head, grown, lead_at=lead_at)
+
+    def _fixed(
+        self, model: str, head: Head, listed: Sequence[tuple[str, Span]], end: int
+    ) -> Fixed | None:
+        """The head as it stays where the list, which ends there, goes on; None if some of it stands
+        behind the list, or is text that changes by itself."""
+        if head.skip != (0, 0) or any(span.start >= end for _, span in listed):
+            return None
+        return self._heads.fixed(model, head)
 
     def _read_on(self, reading: Reading, members: Members, named: Named) -> Turn:
         """A body whose conversation began before it."""
@@ -231,21 +242,27 @@ class TurnReader:
         if not tail.keys().isdisjoint(point.members) or reading.dialect.continues in tail:
             return None
         del tail[reading.dialect.growing]
-        members = {name: _span(body, at) for name, at in point.members.items()} | tail
-        lead = _span(body, point.lead) if point.lead is not None else None
+        members = {
+            name: Span(body[start:end], start, end) for name, (start, end) in point.members.items()
+        } | tail
         named = self._naming.resumed(reading.whose, members, point.key)
         if named is None:
             return None
+        model, head = point.fixed or ("", None)
         try:
-            listed = present(reading.dialect, members, lead)
-            head = self._heads.head(reading.dialect, reading.whose, named.model, listed)
+            there = ranks(reading.dialect.head_members)
+            if head is None or model != named.model or not there.keys().isdisjoint(tail):
+                lead = _span(body, point.lead) if point.lead is not None else None
+                listed = present(reading.dialect, members, lead)
+                head = self._heads.head(reading.dialect, reading.whose, named.model, listed)
             if head.meaning != point.head:
                 return None
             assert elements, "the opening is an element"
             grown = self._growing.grow(reading, point, begun, elements[1:])
         except UnknownShapeError:
             return None
-        return _turn(reading, members, named, head, grown, lead=lead, resumed_at=point.offset)
+        lead_at = point.lead[0] if point.lead is not None else 0
+        return _turn(reading, members, named, head, grown, lead_at=lead_at, resumed_at=point.offset)
 
 
 def apply(body: bytes, splices: list[Splice]) -> bytes:
@@ -279,10 +296,9 @@ def _turn(
     head: Head,
     grown: Grown,
     *,
-    lead: Span | None = None,
+    lead_at: int = 0,
     resumed_at: int = 0,
 ) -> Turn:
-    lead_at = lead.start if lead is not None else 0
     return Turn(
         reading.dialect,
         named.model,

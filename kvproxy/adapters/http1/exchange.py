@@ -104,7 +104,7 @@ class ClientExchange:
             self._body = asyncio.get_running_loop().create_future()
             await self._body
         if self._wire.turns.streams:
-            await self._wire.turns.turn()
+            await self._wire.turns.turn(answer=False)
         if incoming.refusal is not None:
             raise incoming.refusal.anew()
         return incoming.body()

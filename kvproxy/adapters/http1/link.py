@@ -85,7 +85,7 @@ class Link(Passage):
             self._waiter = self._loop.create_future()
             await self._waiter
         if self._turns.streams:
-            await self._turns.turn()
+            await self._turns.turn(answer=True)
         if self._failure is not None and not self.status:
             raise self._failure.anew()
 
@@ -104,11 +104,7 @@ class Link(Passage):
             if self.tunnelled:
                 self._hold_back = exchange.hold_back
                 exchange.tunnel(self._send_on)
-            while self.phase is _ANSWER:
-                self._waiter = self._loop.create_future()
-                await self._waiter
-                if self._turns.streams:
-                    await self._turns.turn()
+            await self._until_over()
         finally:
             exchange.press = self._feed = self._hold_back = None
             if self._stream is not None:
@@ -117,6 +113,21 @@ class Link(Passage):
                 self._press(False)
         if self._failure is not None:
             raise self._failure.anew()
+
+    async def _until_over(self) -> None:
+        """Once an answer was passed on to its end nobody can cancel it any more: a client that goes
+        at the last event, ahead of the turn that this takes, has all of it."""
+        try:
+            while self.phase is _ANSWER:
+                self._waiter = self._loop.create_future()
+                await self._waiter
+                if self._turns.streams:
+                    await self._turns.turn(answer=True)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.phase is not _DONE or task is None:
+                raise
+            task.uncancel()
 
     def rest(self) -> bool:
         """Ready for the next request, if both messages are over and nobody wants to close."""

@@ -7,13 +7,14 @@ streams all go on at once, which is cheaper by a tenth.
 
 import asyncio
 from collections import deque
-from time import perf_counter
+from time import thread_time
 
 # How much longer they take than all else in a turn of the loop. Where chunks come faster than they
-# go on, larger steps cost less: 2 ms are hardly more than a chunk waits for the others then.
+# go on, larger steps cost less: 1 ms is hardly more than a chunk waits for the others then.
 _SHARE = 4.0
-_MOST_S = 0.002
-_SHORT_S = 1e-6
+_MOST_S = 0.001
+# The next may take longer than the last.
+_EACH_MIN_S = 0.0002
 
 
 class Turns:
@@ -22,18 +23,19 @@ class Turns:
 
     def __init__(self) -> None:
         self.streams = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._answers: deque[asyncio.Future[None]] = deque()
+        self._requests: deque[asyncio.Future[None]] = deque()
         self._taken = False
         self._going = 0
         self._let_go_at = self._began_at = 0.0
 
-    async def turn(self) -> None:
-        """Returns at once where nobody else went on in this turn of the loop; else first come,
-        first served."""
+    async def turn(self, *, answer: bool) -> None:
+        """Returns at once where nobody else went on in this turn of the loop. Else first come,
+        first served, and answers before requests: with them waits what an engine has sent."""
         loop = asyncio.get_running_loop()
         if self._taken:
             mine = loop.create_future()
-            self._waiting.append(mine)
+            (self._answers if answer else self._requests).append(mine)
             await mine
         else:
             self._taken = True
@@ -41,13 +43,13 @@ class Turns:
 
     def _next(self) -> None:
         """Called behind those that went on, before the loop looks for what came meanwhile."""
-        if not self._waiting:
+        if not self._answers and not self._requests:
             self._taken, self._going = False, 0
             return
-        loop, now = asyncio.get_running_loop(), perf_counter()
+        loop, now = asyncio.get_running_loop(), thread_time()
         many, going = self._fitting(now), 0
-        while self._waiting and going < many:
-            mine = self._waiting.popleft()
+        while going < many and (waiting := self._answers or self._requests):
+            mine = waiting.popleft()
             # The task of one that is done was cancelled.
             if not mine.done():
                 if not going:
@@ -64,9 +66,9 @@ class Turns:
         if not self._going:
             return 1
         others_s = self._began_at - self._let_go_at
-        each_s = (now - self._began_at) / self._going
-        return max(1, int(min(_SHARE * others_s, _MOST_S) / max(each_s, _SHORT_S)))
+        each_s = max((now - self._began_at) / self._going, _EACH_MIN_S)
+        return max(1, int(min(_SHARE * others_s, _MOST_S) / each_s))
 
     def _begin(self) -> None:
         """Called before those that were let go."""
-        self._began_at = perf_counter()
+        self._began_at = thread_time()

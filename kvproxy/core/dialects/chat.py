@@ -27,9 +27,12 @@ from kvproxy.core.dialects.prompt import (
 )
 from kvproxy.core.dialects.tools import Tool, tools
 from kvproxy.core.parted import Elements, decoded
-from kvproxy.core.segments import Segment, plain
+from kvproxy.core.segments import Segment, plain, result
 from kvproxy.core.spans import Located, Span
+from kvproxy.core.unprinted import Trait
 
+# Asking an enumeration for a member takes its time.
+_IDS = Trait.IDS
 _TEXT_PARTS = ("text", "input_text", "output_text", "refusal", "thinking")
 
 
@@ -115,14 +118,18 @@ class Chat(OpenAiErrors):
         unchanged = unchanged_roles(edits.cleaned)
         try:
             for given, element in decoded(elements, _MESSAGE, _MESSAGES):
-                role, content = given.role, given.content
+                role, content, call_id = given.role, given.content, given.tool_call_id
+                # What nearly all are: nothing but these.
                 if (
                     type(content) is str
                     and role in unchanged
-                    # It has nothing but these.
-                    and given == _Message(role, content)
+                    and given == _Message(role, content, None, call_id)
                 ):
-                    yield [plain(role, content.encode())]
+                    text = content.encode()
+                    if call_id is None or not edits.prints(_IDS):
+                        yield [plain(role, text)]
+                    else:
+                        yield [result(role, text, call_id)]
                 else:
                     yield [_segment(given, element, edits)]
         except msgspec.ValidationError as error:

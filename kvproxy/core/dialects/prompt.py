@@ -17,6 +17,8 @@ from kvproxy.core.spans import Located, Span, array_spans, object_spans
 from kvproxy.core.unprinted import ARGUMENTS, EFFORT, Trait, value_trait
 from kvproxy.core.volatile import Where
 
+# Asking an enumeration for a member takes its time.
+_NAMES, _REASONING, _IDS = Trait.NAMES, Trait.REASONING, Trait.IDS
 _ANY = msgspec.json.Decoder()
 NOTHING = (b"null", b"[]", b'""', b"{}")
 
@@ -50,11 +52,11 @@ def message(
 ) -> Segment:
     """Without `edits` it is known to have nothing that templates may leave out."""
     if edits is not None:
-        if name is not None and not edits.prints(Trait.NAMES):
+        if name is not None and not edits.prints(_NAMES):
             name = None
-        if reasoning and not edits.prints(Trait.REASONING):
+        if reasoning and not edits.prints(_REASONING):
             reasoning = None
-        if (calls or tool_call_id is not None) and not edits.prints(Trait.IDS):
+        if (calls or tool_call_id is not None) and not edits.prints(_IDS):
             tool_call_id, calls = None, [Call(None, call.name, call.arguments) for call in calls]
     bare = name is None and tool_call_id is None and not reasoning and not calls
     if bare and len(contents) == 1 and role in ROLES:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.segments import ROLES, plain, segment, sorted_json
+from kvproxy.core.segments import ROLES, plain, result, segment, sorted_json
 from tests.support.json_layouts import json_values
 
 PARTS = st.tuples(json_values(), st.lists(st.binary(max_size=6), max_size=4))
@@ -42,3 +42,10 @@ def test_sorted_json_ignores_order_alone() -> None:
 @pytest.mark.parametrize("text", [b"", b"hello", b"a\0b"])
 def test_a_plain_message_is_a_segment_like_any_other(role: str, text: bytes) -> None:
     assert plain(role, text) == segment(role, [text], [1, None, None])
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("call_id", ["", "call_1", 'a"\\é\n'])
+def test_a_result_is_a_segment_like_any_other(role: str, call_id: str) -> None:
+    for text in (b"", b"hello", b"a\0b"):
+        assert result(role, text, call_id) == segment(role, [text], [1, None, call_id])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.spans import Span, array_spans, body_spans, object_spans
+from kvproxy.core.spans import Span, array_spans, body_spans, object_spans, rest_spans
 from tests.support.json_layouts import Written, json_values, written_json
 
 # Keys written out plainly: no escapes.
@@ -178,3 +178,31 @@ def test_what_one_pass_does_not_find_is_left_to_two(text: bytes) -> None:
 def test_one_pass_survives_arbitrary_bytes(text: bytes) -> None:
     body_spans(b'{"list":[' + text, "list")
     body_spans(text + b'"list":' + text, "list")
+
+
+@given(
+    st.lists(json_values(3), min_size=1, max_size=4),
+    st.dictionaries(st.sampled_from(["a", "b"]), json_values(3)),
+    st.sampled_from([{}, {"separators": (",", ":")}, {"indent": 1}]),
+    st.sampled_from(["", "\n"]),
+)
+def test_the_rest_of_a_body_is_found_where_it_stands(
+    said: list[Any], behind: dict[str, Any], layout: Any, end: str
+) -> None:
+    body = (json.dumps({"m": 1, "list": said} | behind, **layout) + end).encode()
+    members = object_spans(body)
+    assert members is not None
+    elements = array_spans(members["list"].raw, members["list"].start)
+    assert elements is not None
+    for index, element in enumerate(elements):
+        found = rest_spans(body, element.end, "list")
+        assert found is not None
+        rest, (_, *others) = found
+        assert others == elements[index + 1 :]
+        assert rest.pop("list").end == members["list"].end
+        assert rest == {name: members[name] for name in behind}
+
+
+@pytest.mark.parametrize("behind", [b"]", b"]}]", b",]}", b'],"x"}', b'],"list":[]}', b"]}}", b""])
+def test_a_rest_that_is_no_json_or_has_another_list_is_none(behind: bytes) -> None:
+    assert rest_spans(b'{"list":[1' + behind, 10, "list") is None

@@ -1,5 +1,6 @@
 """Single bodies; random conversations are in tests/property."""
 
+import itertools
 import json
 
 import pytest
@@ -74,6 +75,23 @@ def test_splices_of_early_elements_are_kept_when_reading_resumes() -> None:
         turn = reader.read(CHAT, "", raw)
         assert apply(raw, turn.splices) == with_call('{"a":1,"b":2}', count)
     assert turn.resumed_at > 0
+
+
+@pytest.mark.parametrize("behind", [b'"tools":' + TOOLS, b'"cache_salt":"s"', b'"n":1'])
+def test_later_turns_know_their_head_as_it_was_read(behind: bytes) -> None:
+    """What is behind the list in one turn, both or none of them."""
+    reader, twin = make_reader(), make_reader()
+    reader.read(CHAT, "", body(1))
+    twin.read(CHAT, "", body(1))
+    for first, second in itertools.product((False, True), repeat=2):
+        for count, there in ((10, first), (12, second), (14, second)):
+            raw = body(count, tools=b"[]" if b"tools" in behind else SHUFFLED)
+            raw = raw[:-1] + b"," + behind + b"}" if there else raw
+            raw = raw.replace(b'"tools":[],', b"")
+            read, anew = reader.read(CHAT, "", raw), twin.read(CHAT, "", raw, anew=True)
+            assert read.chain == anew.chain
+            assert read.splices == anew.splices
+            assert read.head == anew.head
 
 
 def test_a_changed_beginning_is_read_anew() -> None:

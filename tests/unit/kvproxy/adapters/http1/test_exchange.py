@@ -252,7 +252,7 @@ def test_who_cannot_be_held_gets_a_status_later(version: str, congested: bool) -
 async def test_requests_begin_one_after_the_other_where_a_stream_flows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(turns_module, "perf_counter", lambda: 0.0)
+    monkeypatch.setattr(turns_module, "thread_time", lambda: 0.0)
     turns = Turns()
     turns.streams = 1
     begun = []

@@ -235,7 +235,7 @@ async def test_whoever_waits_for_a_first_byte_can_be_told_to_give_up() -> None:
 async def test_answers_take_turns_where_a_stream_flows(
     streams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns_module, "perf_counter", lambda: 0.0)
+    monkeypatch.setattr(turns_module, "thread_time", lambda: 0.0)
     turns, done = Turns(), list[Link]()
     turns.streams = streams
 
@@ -260,6 +260,34 @@ async def test_answers_take_turns_where_a_stream_flows(
     assert went == ([1, 1, 2, 3, 4, 5] if streams else [5])
     assert done == links
     await asyncio.gather(*tasks)
+
+
+async def test_who_goes_at_the_end_of_an_answer_has_all_of_it() -> None:
+    turns = Turns()
+    link, _ = await asked()
+    link._turns = turns
+    relaying = asyncio.create_task(body_of(link))
+    link.data_received(LENGTH + b"ab")
+    await asyncio.sleep(0)
+    turns.streams = 1
+    link.data_received(b"cd")
+    await turns.turn(answer=True)
+    await asyncio.sleep(0)
+    assert not relaying.done()
+    relaying.cancel()
+    assert await relaying == b"abcd"
+    assert link.rest()
+
+
+async def test_who_goes_before_the_end_of_an_answer_is_gone() -> None:
+    link, _ = await asked()
+    relaying = asyncio.create_task(body_of(link))
+    link.data_received(LENGTH + b"ab")
+    await asyncio.sleep(0)
+    relaying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await relaying
+    assert not link.rest()
 
 
 async def test_an_answer_that_nobody_wanted_is_no_part_of_the_next() -> None:

@@ -11,24 +11,27 @@ from kvproxy.adapters.http1.turns import Turns
 async def test_nobody_waits_where_nobody_else_goes_on() -> None:
     turns = Turns()
     for _ in range(3):
-        went_on = asyncio.create_task(turns.turn())
+        went_on = asyncio.create_task(turns.turn(answer=False))
         await asyncio.sleep(0)
         assert went_on.done()
         await asyncio.sleep(0)
 
 
+ANSWERS_FROM = 1000
+
+
 class Play:
     """Whose turn came in which turn of the loop, on a clock that only they move."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, *numbers: int) -> None:
         self.turns = Turns()
         self.now = self.step = 0.0
         self.by_turn: list[list[int]] = [[]]
-        self.tasks = [asyncio.create_task(self._go_on(number)) for number in range(count)]
+        self.tasks = [asyncio.create_task(self._go_on(number)) for number in numbers]
 
     async def _go_on(self, number: int) -> None:
-        await self.turns.turn()
-        self.now += 0.0001
+        await self.turns.turn(answer=number >= ANSWERS_FROM)
+        self.now += 0.0002
         self.by_turn[-1].append(number)
 
     @property
@@ -46,15 +49,15 @@ class Play:
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> type[Play]:
     class Clocked(Play):
-        def __init__(self, count: int) -> None:
-            super().__init__(count)
-            monkeypatch.setattr(module, "perf_counter", lambda: self.now)
+        def __init__(self, *numbers: int) -> None:
+            super().__init__(*numbers)
+            monkeypatch.setattr(module, "thread_time", lambda: self.now)
 
     return Clocked
 
 
 async def test_those_that_come_at_once_go_on_one_by_one(play: type[Play]) -> None:
-    many = play(20)
+    many = play(*range(20))
     await many.play()
     assert [went for went in many.by_turn if went] == [[number] for number in range(20)]
     await asyncio.sleep(0)
@@ -62,13 +65,13 @@ async def test_those_that_come_at_once_go_on_one_by_one(play: type[Play]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("step_s", "at_once"), [(0.00001, 1), (0.00006, 2), (0.00011, 4), (1.0, 20)]
+    ("step_s", "at_once"), [(0.00001, 1), (0.00011, 2), (0.00021, 4), (1.0, 5)]
 )
 async def test_the_more_go_on_the_longer_all_else_takes(
     play: type[Play], step_s: float, at_once: int
 ) -> None:
     """Or a loop that is busy with chunks would let nobody begin."""
-    many = play(100)
+    many = play(*range(100))
     many.step = step_s
     await many.play()
     went = [len(went) for went in many.by_turn if went]
@@ -78,7 +81,7 @@ async def test_the_more_go_on_the_longer_all_else_takes(
 
 
 async def test_who_is_cancelled_takes_nobodys_turn(play: type[Play]) -> None:
-    many = play(6)
+    many = play(*range(6))
     await asyncio.sleep(0)
     for number in (1, 2, 5):
         many.tasks[number].cancel()
@@ -87,3 +90,9 @@ async def test_who_is_cancelled_takes_nobodys_turn(play: type[Play]) -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not many.turns._taken
+
+
+async def test_answers_go_before_requests(play: type[Play]) -> None:
+    many = play(0, 1, 1000, 2, 1001)
+    await many.play()
+    assert many.in_order == [0, 1000, 1001, 1, 2]

@@ -14,6 +14,7 @@ import pytest
 from kvproxy.core.dialects.chat import Chat
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.types import Chain
+from kvproxy.core.unprinted import Trait
 from tests.support.makers import make_reader
 
 Body = dict[str, Any]
@@ -238,3 +239,22 @@ def test_errors_speak_openai() -> None:
     error = ProxyError("overloaded", "wait")
     assert json.loads(CHAT.error_body(error))["error"]["code"] == 429
     assert CHAT.stream_error(error).startswith(b'data: {"error"')
+
+
+@pytest.mark.parametrize("ids_are_printed", [True, False])
+@pytest.mark.parametrize("call_id", [None, "", "call_1"])
+@pytest.mark.parametrize("role", ["user", "assistant", "tool", "developer", "critic"])
+@pytest.mark.parametrize("text", ["", "text", "é\n"])
+def test_what_is_read_fast_is_what_is_read_else(
+    text: str, role: str, call_id: str | None, *, ids_are_printed: bool
+) -> None:
+    """An empty thought is none, but takes the long way."""
+    chains = []
+    for more in ({}, {"reasoning": ""}):
+        reader = make_reader()
+        if not ids_are_printed:
+            reader._canon.unprinted.traits = frozenset({Trait.IDS})
+        said = {"role": role, "content": text, "tool_call_id": call_id} | more
+        messages = [*BASE["messages"], said]
+        chains.append(reader.read(CHAT, "", encoded(BASE | {"messages": messages})).chain)
+    assert chains[0] == chains[1]
