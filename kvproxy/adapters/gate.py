@@ -6,6 +6,7 @@ from collections.abc import Callable
 from kvproxy.core.admission import Admission
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.line import Ticket
+from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Router
 
 # Queues drain by the clock too, not only by events: how often to look while somebody waits.
@@ -30,7 +31,7 @@ class Gate:
         self._admission.enter(ticket, self._clock())
         future: asyncio.Future[Placement] = asyncio.get_running_loop().create_future()
         self._futures[id(ticket)] = future
-        self.changed()
+        self.changed(ticket.replica)
         if future.done():
             return future.result()
         try:
@@ -46,11 +47,12 @@ class Gate:
             # An outcome that is raised refers to this call, and must not be referred to by it.
             del future
 
-    def changed(self) -> None:
-        """Load, health or the queue changed: place whoever may go now."""
+    def changed(self, replica: Replica | None = None) -> None:
+        """Load, health or the queue changed: place whoever may go now. `replica`: where only that
+        one's load and queue did."""
         if not self._admission.length:
             return
-        for ticket, outcome in self._admission.poll(self._clock()):
+        for ticket, outcome in self._admission.poll(self._clock(), replica):
             future = self._futures.pop(id(ticket))
             if isinstance(outcome, ProxyError):
                 if not future.cancelled():

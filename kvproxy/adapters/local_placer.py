@@ -21,8 +21,9 @@ class Gate(Protocol):
     async def admit(self, ticket: Ticket) -> Placement:
         """Raises ProxyError overloaded, no_replica or model_not_found."""
 
-    def changed(self) -> None:
-        """Somebody's first token, end or abort may let others go."""
+    def changed(self, replica: Replica | None = None) -> None:
+        """Somebody's first token, end or abort may let others go: those who wait for `replica`, if
+        it is named."""
 
 
 class Peers(Protocol):
@@ -93,7 +94,7 @@ class LocalPlacer:
 
     def first_token(self, placement: Placement) -> None:
         self.router.first_token(placement, self.clock())
-        self.gate.changed()
+        self.gate.changed(placement.replica)
 
     def finish(self, record: Record, placement: Placement) -> None:
         turn, identity, replica = record.turn, record.identity, placement.replica.id
@@ -104,7 +105,7 @@ class LocalPlacer:
                 kept = Kept(record.tenant, replica, identity.session or record.response)
                 self.router.responses.keep(record.response, kept)
         record.learned = self.router.finish(placement, record.usage, self.clock())
-        self.gate.changed()
+        self.gate.changed(placement.replica)
 
     def abort(self, placement: Placement) -> None:
         self.router.abort(placement, self.clock())

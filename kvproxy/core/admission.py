@@ -124,25 +124,37 @@ class Admission:
         """It is gone; poll() finds others for those who wait for it."""
         self._allowances.pop(replica.id, None)
 
-    def poll(self, now: float) -> list[tuple[Ticket, Placement | ProxyError]]:
-        """Place every ticket whose turn it is. Call when anything changed.
+    def poll(
+        self, now: float, replica: Replica | None = None
+    ) -> list[tuple[Ticket, Placement | ProxyError]]:
+        """Place every ticket whose turn it is. Call when anything changed: with `replica` when that
+        was only what one that is well has to do, so that nobody asks all others at every answer.
 
         An error is the outcome of a ticket whose replica went away and that fits no other.
         """
         if not self.length:
             return []
+        if replica is not None:
+            known = self._router.replica(replica.id) is replica
+            return self._let_go(replica, now) if known else []
         placed = self._leave_lost(now)
-        for replica in self._router.replicas:
-            waiting = self._waiting.get(replica.id)
-            while waiting and replica.may_try:
-                if not self._has_room(replica, waiting.oldest, now):
-                    break
-                ticket = self._next(waiting, replica, now)
-                if ticket is None:
-                    break
-                waiting.leave(ticket)
-                self.length -= 1
-                placed.append((ticket, self._place(ticket, ticket.aimed, now)))
+        for each in self._router.replicas:
+            placed += self._let_go(each, now)
+        return placed
+
+    def _let_go(self, replica: Replica, now: float) -> list[tuple[Ticket, Placement | ProxyError]]:
+        """Those who wait for this replica and whose turn it is."""
+        placed: list[tuple[Ticket, Placement | ProxyError]] = []
+        waiting = self._waiting.get(replica.id)
+        while waiting and replica.may_try:
+            if not self._has_room(replica, waiting.oldest, now):
+                break
+            ticket = self._next(waiting, replica, now)
+            if ticket is None:
+                break
+            waiting.leave(ticket)
+            self.length -= 1
+            placed.append((ticket, self._place(ticket, ticket.aimed, now)))
         return placed
 
     def _has_room(self, replica: Replica, oldest: Ticket, now: float) -> bool:

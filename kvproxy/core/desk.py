@@ -16,6 +16,7 @@ from kvproxy.core.diagnosis import Diagnosis
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.line import Ticket
+from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import Kept, followed
 from kvproxy.core.retry_budget import RetryBudget
 from kvproxy.core.router import Placement, Placing, Router
@@ -91,9 +92,10 @@ class Desk:
     def _spell(self, worker: int, asking: hop.Claim, now: float) -> None:
         self._say(worker, hop.Spelled(asking.q, self._spellings.first(asking.claims)))
 
-    def poll(self, now: float) -> None:
-        """Load, health or the queue changed: place whoever may go now."""
-        for ticket, outcome in self._admission.poll(now):
+    def poll(self, now: float, replica: Replica | None = None) -> None:
+        """Load, health or the queue changed: place whoever may go now. `replica`: where only that
+        one's load and queue did."""
+        for ticket, outcome in self._admission.poll(now, replica):
             worker, n = self._waiting.pop(ticket)
             claims = self.workers[worker].claims
             asked = claims.pop(n)
@@ -140,7 +142,7 @@ class Desk:
             return
         claims[asking.n] = asked
         self._waiting[ticket] = (worker, asking.n)
-        self.poll(now)
+        self.poll(now, ticket.replica)
 
     def _anywhere(self, worker: int, asking: hop.Anywhere, now: float) -> None:
         claims = self.workers[worker].claims
@@ -230,7 +232,7 @@ class Desk:
         if isinstance(holding, Holding):
             self._well(holding, began.well, now)
             self._router.first_token(holding.placement, now)
-            self.poll(now)
+            self.poll(now, holding.placement.replica)
 
     def _done(self, worker: int, done: hop.Done, now: float) -> None:
         holding = self.workers[worker].claims.pop(done.n, None)
@@ -251,7 +253,7 @@ class Desk:
             self._ears.learned(placement.replica, outcome)
         if done.prompt is not None and usage is not None:
             self._ears.told(Told(placement, usage.prompt_tokens, *done.prompt))
-        self.poll(now)
+        self.poll(now, placement.replica)
 
     def _abort(self, worker: int, abort: hop.Abort, now: float) -> None:
         claim = self.workers[worker].claims.pop(abort.n, None)

@@ -15,6 +15,7 @@ it once, with doubt of its own, where another prompt parts there, so that nothin
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
+from collections.abc import Mapping
 from itertools import accumulate, islice
 from math import floor
 
@@ -31,6 +32,9 @@ _MARK_BLOCKS = 4
 _TURNS_MAX = 16
 # What long stretches consist of is kept, of so many: some 100 kB.
 _LONG_BLOCKS, _MEASURED_MAX = 64, 256
+# So many estimates are kept of so many models; a turn seldom adds more blocks.
+_GUESSES_MAX, _GUESSED_MODELS_MAX, _TURN_BLOCKS = 4096, 16, 64
+_NO_GUESSES: dict[int, float] = {}
 
 
 class Ruler:
@@ -43,17 +47,30 @@ class Ruler:
         self._hits: set[int] = set()
         self._slopes: dict[str, Slopes] = {}
         self._measured: dict[tuple[int, int], Measure] = {}
+        # What was estimated since anything was learned, by model and chain position. A turn asks
+        # for its end several times, and where engines report no counts the next begins from there.
+        self._guesses: dict[str, dict[int, float]] = {}
 
     def tokens_at(self, chain: Chain, blocks: int, model: str) -> float:
         """Estimated tokens of the first `blocks` blocks of `chain`."""
         if not blocks:
             return 0.0
         # Most often it is the end itself.
-        known = self._anchors.get(chain.hashes[blocks - 1])
+        key = chain.hashes[blocks - 1]
+        known = self._anchors.get(key)
         if known is not None:
             return known
-        anchor, tokens = self._nearest(chain, blocks)
-        return tokens + self._slopes_of(model).tokens(self._measure(chain, anchor, blocks))
+        guesses = self._guesses.get(model)
+        if guesses is None or len(guesses) >= _GUESSES_MAX:
+            if len(self._guesses) >= _GUESSED_MODELS_MAX:
+                self._guesses.clear()
+            guesses = self._guesses[model] = {}
+        guess = guesses.get(key)
+        if guess is None:
+            anchor, tokens = self._nearest(chain, blocks, guesses)
+            guess = tokens + self._slopes_of(model).tokens(self._measure(chain, anchor, blocks))
+            guesses[key] = guess
+        return guess
 
     def tokens_held(self, chain: Chain, blocks: int, model: str, *, parts: bool) -> float:
         """Tokens of `chain` in a cache that has its first `blocks` blocks and no more: because what
@@ -98,6 +115,7 @@ class Ruler:
             # The same prompt again says nothing new.
             self._anchors.move_to_end(key)
             return
+        self._guesses.clear()
         anchor, known = self._nearest(chain, blocks - 1, exact=True)
         if not anchor or not slopes.passes_over():
             measured = self._measure(chain, anchor, blocks)
@@ -122,6 +140,7 @@ class Ruler:
         if self._is_exact(key) and tokens >= self._anchors[key] - off:
             return
         new = key not in self._hits
+        self._guesses.clear()
         self._keep(key, tokens)
         self._marks.discard(key)
         self._hits.add(key)
@@ -151,6 +170,7 @@ class Ruler:
         begins = turn_begins(turned, lambda *part: slopes.tokens(measure(*part)))[:_TURNS_MAX]
         if not begins or chain.hashes[begins[0].blocks - 1] in self._hits:
             return
+        self._guesses.clear()
         start, tokens = 0, 0.0
         for begin in (*begins, Begin(len(chain), int(self._anchors[chain.end]))):
             slopes.learn(measure(chain, start, begin.blocks), begin.tokens - tokens)
@@ -164,6 +184,7 @@ class Ruler:
 
     def told(self, end: int, tokens: float) -> None:
         """Another proxy learned how many tokens the chain that ends with `end` has."""
+        self._guesses.clear()
         self._keep(end, tokens)
         self._marks.discard(end)
         self._hits.discard(end)
@@ -182,12 +203,22 @@ class Ruler:
     def _is_exact(self, key: int) -> bool:
         return key in self._anchors and key not in self._marks and key not in self._hits
 
-    def _nearest(self, chain: Chain, blocks: int, *, exact: bool = False) -> tuple[int, float]:
-        """(blocks, tokens) of the last anchor or mark within the first `blocks` blocks; (0, 0) if
-        none. `exact`: only ends of whole prompts count."""
+    def _nearest(
+        self,
+        chain: Chain,
+        blocks: int,
+        guesses: Mapping[int, float] = _NO_GUESSES,
+        *,
+        exact: bool = False,
+    ) -> tuple[int, float]:
+        """(blocks, tokens) of the last anchor or mark within the first `blocks` blocks, or else of
+        a guess a turn before them; (0, 0) if none. `exact`: only ends of whole prompts count."""
         anchors = self._anchors
         # Backwards, without a step of Python a block.
         behind = chain.hashes[max(0, blocks - _LOOK_BACK_BLOCKS) : blocks][::-1]
+        if guesses and anchors.keys().isdisjoint(turn := behind[:_TURN_BLOCKS]):
+            for key in filter(guesses.__contains__, turn):
+                return blocks - behind.index(key), guesses[key]
         for key in filter(anchors.__contains__, behind):
             if not exact or self._is_exact(key):
                 return blocks - behind.index(key), anchors[key]

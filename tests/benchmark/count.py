@@ -65,8 +65,21 @@ def w2_first() -> Iterator[tuple[bytes, bytes]]:
         yield request(f"c{number}", body), STREAM_HEAD + chunk() + stream_end(len(body) // 4, 0)
 
 
+def w2_unsaid() -> Iterator[tuple[bytes, bytes]]:
+    """As W2, of an engine that does not say how many tokens a prompt had."""
+    end = chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    for turn in range(5):
+        for number in range(8):
+            yield request(f"c{number}", large(number, turn)), STREAM_HEAD + chunk() + end
+
+
 # Requests, and how many of the first only make the proxy warm.
-WORKLOADS = {"W1": (w1, 64), "W2": (w2, 24), "W2-first": (w2_first, 16)}
+WORKLOADS = {
+    "W1": (w1, 64),
+    "W2": (w2, 24),
+    "W2-first": (w2_first, 16),
+    "W2-unsaid": (w2_unsaid, 24),
+}
 # The same, traced: what is noted and told, up to the queue for the collector.
 TRACED = {"W1-traced": {"tracing": {"endpoint": "http://127.0.0.1:9"}}}
 OURS = ("unplugged.py", "count.py", "test_python_per_request.py")

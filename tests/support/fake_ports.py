@@ -158,7 +158,7 @@ class FakeGate:
                 raise self.refusal
         return self.router.place(ticket.identity, ticket.chain, self.clock(), ticket.exclude)
 
-    def changed(self) -> None:
+    def changed(self, replica: Replica | None = None) -> None:
         pass
 
 

@@ -142,7 +142,7 @@ class Unplugged:
                 outer.asked.append(self.link)
 
         async def connect() -> Link:
-            link = Link(pool._replica, 600.0, pool._deadlines)
+            link = Link(pool._replica, 600.0, pool._deadlines, pool._turns)
             link.connection_made(Asked(link))
             self.links.append(link)
             return link

@@ -28,7 +28,7 @@ def _openings() -> dict[int, bytes]:
 
 
 # A chunk that came alone is known by its length: no byte of its framing is open, so llhttp would
-# find the same, in ten times the code.
+# find the same.
 _opening_of = _openings().get
 
 

@@ -1,7 +1,7 @@
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from kvproxy.core.admission import Admission, AdmissionLimits
@@ -358,3 +358,56 @@ def test_one_that_is_eased_in_is_passed_by_as_it_is_polled() -> None:
     assert admission.pass_by(ticket("b", 10), 0.0) is None
     enter(admission, "b", 10)
     assert admission.poll(0.0) == []
+
+
+def test_one_replica_is_asked_where_only_its_work_changed() -> None:
+    router = make_router(2)
+    admission = Admission(router, LIMITS)
+    for name in "abcdef":
+        enter(admission, name, 400)
+    placed = admission.poll(0.0)
+    assert len(placed) == 2
+    first, second = (placement.replica for _, placement in placed)
+    serve(router, placed, 1.0)
+    ((_, next_one),) = admission.poll(1.0, first)
+    assert next_one.replica is first
+    ((_, next_one),) = admission.poll(1.0, second)
+    assert next_one.replica is second
+
+
+def test_a_replica_that_was_removed_is_given_nothing() -> None:
+    router = make_router(1)
+    admission = Admission(router, LIMITS)
+    old = router.replicas[0]
+    enter(admission, "a", 10)
+    router.remove(old)
+    router.add(make_replica(old.id))
+    assert admission.poll(0.0, old) == []
+
+
+@given(st.randoms(use_true_random=False))
+def test_asking_one_replica_misses_nobody(random: Random) -> None:
+    router = make_router(3)
+    admission = Admission(router, LIMITS)
+    running: list[Placement] = []
+    now, waited = 0.0, 0
+
+    def take(placed: list[tuple[Ticket, Placement | ProxyError]]) -> None:
+        running.extend(placement for _, placement in placed if isinstance(placement, Placement))
+
+    for number in range(40):
+        now += random.random() / 10
+        # Whom the clock alone let go.
+        take(admission.poll(now))
+        if running and random.random() < 0.5:
+            ended = running.pop(random.randrange(len(running)))
+            router.finish(ended, None, now)
+            changed = ended.replica
+        else:
+            entered = enter(admission, f"{number}", random.randrange(1, 300), now)
+            assert entered.replica is not None
+            changed = entered.replica
+        take(admission.poll(now, changed))
+        assert admission.poll(now) == []
+        waited = max(waited, admission.length)
+    event(f"{min(waited, 5)} waited")

@@ -1,4 +1,5 @@
 from bisect import bisect_right
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from kvproxy.core.blocks import extend
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.segments import segment
-from kvproxy.core.slopes import Slopes, measure
+from kvproxy.core.slopes import Measure, Slopes, measure
 from kvproxy.core.turn_begins import Turned
 from kvproxy.core.types import Chain
 from tests.support.makers import BLOCK_BYTES, make_chain
@@ -314,3 +315,52 @@ def test_a_long_prompt_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None
     for chain in (long, other):
         ruler.learn(chain, len(chain), 1234.0, "m")
     assert measured == [(0, len(long)), (0, len(other))]
+
+
+@given(st.randoms(use_true_random=False))
+def test_what_was_guessed_before_changes_no_estimate(random: Random) -> None:
+    """Against a ruler that forgets each guess at once, and so always measures from a count."""
+    ruler, twin = Ruler(100), Ruler(100)
+    # Within _LOOK_BACK_BLOCKS.
+    lengths = [1500]
+    for _ in range(12):
+        lengths.append(random.choice([10, 200, 600, 2400]))
+        chain = chain_of(lengths)
+        if random.random() < 0.2:
+            told = len(chain) * random.uniform(10.0, 20.0)
+            ruler.learn(chain, len(chain), told, "m")
+            twin.learn(chain, len(chain), told, "m")
+        for blocks in (len(chain), random.randrange(1, len(chain) + 1), len(chain)):
+            twin._guesses.clear()
+            expected = twin.tokens_at(chain, blocks, "m")
+            assert ruler.tokens_at(chain, blocks, "m") == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_turn_without_counts_measures_what_is_new_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    ruler, measured = Ruler(100), []
+
+    def noted(chain: Chain, start: int, end: int) -> Measure:
+        measured.append(end - start)
+        return measure(chain, start, end)
+
+    monkeypatch.setattr("kvproxy.core.ruler.measure", noted)
+    lengths = [4000] * 20
+    for _ in range(5):
+        chain = chain_of(lengths)
+        for _ in range(3):
+            ruler.tokens_at(chain, len(chain), "m")
+        lengths.append(640)
+    assert measured[0] > 1000
+    assert len(measured) == 5
+    assert max(measured[1:]) <= 12
+
+
+def test_guesses_are_bounded() -> None:
+    ruler, chain = Ruler(100), chain_of([400_000])
+    assert len(chain) > 5000
+    for blocks in range(1, len(chain) + 1):
+        ruler.tokens_at(chain, blocks, "m")
+    for index in range(100):
+        ruler.tokens_at(chain, 1, f"m{index}")
+    assert len(ruler._guesses) <= 16
+    assert max(map(len, ruler._guesses.values())) <= 4096
