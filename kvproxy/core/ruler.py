@@ -34,6 +34,8 @@ _TURNS_MAX = 16
 _LONG_BLOCKS, _MEASURED_MAX = 64, 256
 # So many estimates are kept of so many models; a turn seldom adds more blocks.
 _GUESSES_MAX, _GUESSED_MODELS_MAX, _TURN_BLOCKS = 4096, 16, 64
+# Some 250 kB.
+_ENDS_MAX = 64
 _NO_GUESSES: dict[int, float] = {}
 
 
@@ -50,6 +52,9 @@ class Ruler:
         # What was estimated since anything was learned, by model and chain position. A turn asks
         # for its end several times, and where engines report no counts the next begins from there.
         self._guesses: dict[str, dict[int, float]] = {}
+        # Tokens up to each block of long prompts in which nothing is known, by their ends: of which
+        # model, and behind how many blocks they begin.
+        self._long: dict[int, tuple[str, int, array[int]]] = {}
 
     def tokens_at(self, chain: Chain, blocks: int, model: str) -> float:
         """Estimated tokens of the first `blocks` blocks of `chain`."""
@@ -90,21 +95,43 @@ class Ruler:
         They never fall, nor below `least`. Work is proportional to those blocks.
         """
         anchors, hashes, slopes = self._anchors, chain.hashes, self._slopes_of(model)
-        start, end = held, len(hashes)
+        begins, guessed = self._guessed_ends(chain, held, model, least)
+        begin, end = begins + len(guessed), len(hashes)
         # Half a token more, to be cut off, is rounded.
-        tokens = self.tokens_at(chain, held, model) + 0.5
-        ends: list[float] = []
+        first = tokens = self.tokens_at(chain, begin, model) + 0.5
+        if guessed:
+            first = tokens = max(first, guessed[-1])
+        start, grown = begin, list[float]()
         # From one known count to the next, in few steps of Python a block.
-        for key in filter(anchors.__contains__, hashes[held:]):
+        for key in filter(anchors.__contains__, hashes[begin:]):
             at = hashes.index(key, start)
-            ends += slopes.along(chain, start, at, tokens)
+            grown += slopes.along(chain, start, at, tokens)
             tokens, start = anchors[key] + 0.5, at + 1
-            ends.append(tokens)
-        ends += slopes.along(chain, start, end, tokens)
-        if start == held and tokens >= least:
-            return array("I", list(map(floor, ends)))
-        # What is known may be less than what was estimated before it.
-        return array("I", islice(accumulate(map(floor, ends), max, initial=least), 1, None))
+            grown.append(tokens)
+        grown += slopes.along(chain, start, end, tokens)
+        ends = guessed + array("I", list(map(floor, grown)))
+        if start > begin or first < least:
+            # What is known may be less than what was estimated before it.
+            ends = ends[held - begins :]
+            return array("I", islice(accumulate(ends, max, initial=least), 1, None))
+        if len(ends) > _LONG_BLOCKS:
+            if len(self._long) >= _ENDS_MAX:
+                self._long.clear()
+            self._long[hashes[-1]] = model, begins, ends
+        return ends[held - begins :]
+
+    def _guessed_ends(
+        self, chain: Chain, held: int, model: str, least: int
+    ) -> "tuple[int, array[int]]":
+        """As far as blocks are those of the turn before, if all in it is still guessed: from a
+        block that is held on. None where those behind `held` are less than `least`."""
+        if self._long:
+            turn = chain.hashes[held:][: -_TURN_BLOCKS - 1 : -1]
+            for key in filter(self._long.__contains__, turn):
+                of, begins, ends = self._long[key]
+                if begins <= held and of == model and ends[held - begins] >= least:
+                    return begins, ends
+        return held, array("I")
 
     def learn(self, chain: Chain, blocks: int, tokens: float, model: str) -> None:
         """`tokens` is the true count of the first `blocks` blocks, which are a whole prompt."""
@@ -115,7 +142,7 @@ class Ruler:
             # The same prompt again says nothing new.
             self._anchors.move_to_end(key)
             return
-        self._guesses.clear()
+        self._unsettle()
         anchor, known = self._nearest(chain, blocks - 1, exact=True)
         if not anchor or not slopes.passes_over():
             measured = self._measure(chain, anchor, blocks)
@@ -140,7 +167,7 @@ class Ruler:
         if self._is_exact(key) and tokens >= self._anchors[key] - off:
             return
         new = key not in self._hits
-        self._guesses.clear()
+        self._unsettle()
         self._keep(key, tokens)
         self._marks.discard(key)
         self._hits.add(key)
@@ -170,7 +197,7 @@ class Ruler:
         begins = turn_begins(turned, lambda *part: slopes.tokens(measure(*part)))[:_TURNS_MAX]
         if not begins or chain.hashes[begins[0].blocks - 1] in self._hits:
             return
-        self._guesses.clear()
+        self._unsettle()
         start, tokens = 0, 0.0
         for begin in (*begins, Begin(len(chain), int(self._anchors[chain.end]))):
             slopes.learn(measure(chain, start, begin.blocks), begin.tokens - tokens)
@@ -184,11 +211,16 @@ class Ruler:
 
     def told(self, end: int, tokens: float) -> None:
         """Another proxy learned how many tokens the chain that ends with `end` has."""
-        self._guesses.clear()
+        self._unsettle()
         self._keep(end, tokens)
         self._marks.discard(end)
         self._hits.discard(end)
         self._bound()
+
+    def _unsettle(self) -> None:
+        """Something was learned: what was estimated before may come out otherwise."""
+        self._guesses.clear()
+        self._long.clear()
 
     def _keep(self, key: int, tokens: float) -> None:
         self._anchors[key] = float(tokens)

@@ -336,6 +336,46 @@ def test_what_was_guessed_before_changes_no_estimate(random: Random) -> None:
             assert ruler.tokens_at(chain, blocks, "m") == pytest.approx(expected, rel=1e-9)
 
 
+@given(st.randoms(use_true_random=False))
+def test_ends_that_were_guessed_before_are_what_they_would_be_now(random: Random) -> None:
+    ruler, twin = Ruler(100), Ruler(100)
+    lengths = [6000]
+    for _ in range(10):
+        lengths.append(random.choice([10, 200, 600, 2400]))
+        chain, model = chain_of(lengths), random.choice("mmn")
+        if random.random() < 0.1:
+            told = len(chain) * random.uniform(10.0, 20.0)
+            ruler.learn(chain, len(chain), told, "m")
+            twin.learn(chain, len(chain), told, "m")
+        held, least = random.randrange(len(chain)), random.choice([0, 0, 100, 3000])
+        twin._unsettle()
+        expected = twin.token_ends(chain, held, model, least)
+        found = list(ruler.token_ends(chain, held, model, least))
+        # Sums in another order may round to the other side.
+        assert found == pytest.approx(expected, abs=1)
+        assert found == sorted(found)
+
+
+def test_ends_that_were_guessed_are_not_guessed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ruler, looked = Ruler(100), []
+    plain = Slopes.along
+
+    def along(slopes: Slopes, chain: Chain, start: int, end: int, tokens: float) -> list[float]:
+        looked.append(end - start)
+        return plain(slopes, chain, start, end, tokens)
+
+    monkeypatch.setattr(Slopes, "along", along)
+    lengths = [4000] * 20
+    for _ in range(4):
+        chain = chain_of(lengths)
+        ruler.token_ends(chain, 100, "m", 0)
+        lengths.append(640)
+    assert looked[0] > 1000
+    assert max(looked[1:]) <= 12
+    assert len(ruler.token_ends(chain, 100, "m", 10**6)) == len(chain) - 100
+    assert looked[-1] > 1000
+
+
 def test_a_turn_without_counts_measures_what_is_new_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ruler, measured = Ruler(100), []
 
@@ -362,5 +402,9 @@ def test_guesses_are_bounded() -> None:
         ruler.tokens_at(chain, blocks, "m")
     for index in range(100):
         ruler.tokens_at(chain, 1, f"m{index}")
+    for number in range(200):
+        long = make_chain(b"z" * 8000, root=number)
+        ruler.token_ends(long, 0, "m", 0)
+    assert 1 < len(ruler._long) <= 64
     assert len(ruler._guesses) <= 16
     assert max(map(len, ruler._guesses.values())) <= 4096
