@@ -104,7 +104,9 @@ class LocalPlacer:
             if record.response:
                 kept = Kept(record.tenant, replica, identity.session or record.response)
                 self.router.responses.keep(record.response, kept)
-        record.learned = self.router.finish(placement, record.usage, self.clock())
+        streamed = turn is not None and turn.stream and record.status == 200
+        usage, now = record.usage, self.clock()
+        record.learned = self.router.finish(placement, usage, now, streamed=streamed)
         self.gate.changed(placement.replica)
 
     def abort(self, placement: Placement) -> None:

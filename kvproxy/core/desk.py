@@ -248,7 +248,7 @@ class Desk:
             tenant, response = done.response
             session = placement.placing.identity.session or response
             self._router.responses.keep(response, Kept(tenant, placement.replica.id, session))
-        outcome = self._router.finish(placement, usage, now)
+        outcome = self._router.finish(placement, usage, now, streamed=done.streamed)
         if outcome is not None:
             self._ears.learned(placement.replica, outcome)
         if done.prompt is not None and usage is not None:

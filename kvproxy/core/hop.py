@@ -87,14 +87,15 @@ class Began(_Message, tag=4):
 
 
 class Done(_Message, tag=5):
-    """`usage`: tokens of prompt, completion and cache. `prompt`: salt, path and body as forwarded,
-    where the placement wanted to know them; `response`: tenant, and what the answer is called."""
+    """`usage`: tokens of prompt, completion, cache. `prompt`: salt, path, body as forwarded, if it
+    is wanted; `response`: tenant, the answer's name; `streamed`: a good one was."""
 
     n: int
     well: bool
     usage: tuple[int, int, int | None, int | None] | None
     prompt: tuple[str, str, bytes] | None
     response: tuple[str, str] | None
+    streamed: bool = False
 
 
 class Abort(_Message, tag=6):
@@ -107,10 +108,8 @@ class Failed(_Message, tag=7):
 
 
 class Declined(_Message, tag=14):
-    """It asks to be left alone for so long."""
-
     replica: str
-    wait_s: float
+    wait_s: float  # to be left alone
 
 
 class MayRetry(_Message, tag=8):

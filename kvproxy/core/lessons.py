@@ -12,8 +12,8 @@ from kvproxy.core.types import Learned, Usage
 Teach = Callable[[Learned], None]
 # A prompt of which more is believed to be cached says little about the rest.
 _COLD_SHARE = 0.125
-# What ends sooner behind its first byte, in seconds, was no stream: an error, or a whole answer,
-# whose first byte came after its last token.
+# What ends sooner behind its first byte, in seconds, may be an error, or a whole answer, whose
+# first byte came after its last token.
 _STREAM_S = 0.01
 
 
@@ -46,11 +46,16 @@ def learn(
         teach(Learned(replica.id, chain.end, usage.prompt_tokens, miss, clean_s))
 
 
-def unsaid(placement: Placement, prompt_tokens: int, ended_at: float) -> None:
-    """An engine that does not say what it found in its cache still took its time."""
+def unsaid(
+    placement: Placement, prompt_tokens: int, ended_at: float, *, streamed: bool = False
+) -> None:
+    """An engine that does not say what it found in its cache still took its time. `streamed`: it is
+    known that its first byte came with its first token, however soon it ended."""
     placing, hold = placement.placing, placement.hold
     began = hold.first_token_at
-    if began is not None and ended_at - began >= _STREAM_S and placing.remote is None:
+    if began is None or placing.remote is not None:
+        return
+    if streamed or ended_at - began >= _STREAM_S:
         match = placing.match
         if match.tokens <= _COLD_SHARE * prompt_tokens:
             miss = prompt_tokens - match.tokens

@@ -273,17 +273,19 @@ class Router:
     def first_token(self, placement: Placement, now: float) -> None:
         placement.replica.load.first_token(placement.hold, now)
 
-    def finish(self, placement: Placement, usage: Usage | None, now: float) -> Outcome | None:
-        """The answer ended; `usage` is None where the engine did not say. Returns what came
-        of the prediction, if that can be told."""
+    def finish(
+        self, placement: Placement, usage: Usage | None, now: float, *, streamed: bool = False
+    ) -> Outcome | None:
+        """The answer ended, a good one if it `streamed`; `usage` is None where the engine did not
+        say. Returns what came of the prediction, if that can be told."""
         placing, replica, holdings = placement.placing, placement.replica, self.holdings
         if usage is None:
-            unsaid(placement, placing.prompt_tokens, now)
+            unsaid(placement, placing.prompt_tokens, now, streamed=streamed)
             self._settle(placement, None, now)
             holdings.finished(placing.request_id, replica, 0)
             return None
         if usage.cached_tokens is None:
-            unsaid(placement, usage.prompt_tokens, now)
+            unsaid(placement, usage.prompt_tokens, now, streamed=streamed)
         learn(self.ruler, holdings.echo_rate, placement, usage, self.teach)
         if placing.chain.hashes:
             replica.hbm.correct(placement.end, whole(usage.prompt_tokens, replica.block_size))

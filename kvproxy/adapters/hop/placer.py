@@ -130,7 +130,8 @@ class HopPlacer:
             if claim.tell and fits and record.turn is not None:
                 prompt = (salt_of(record.turn), record.exchange.path, record.body)
         response = (record.tenant, record.response) if record.response else None
-        done = hop.Done(claim.n, claim.well, figures, prompt, response)
+        streamed = record.status == 200 and record.turn is not None and record.turn.stream
+        done = hop.Done(claim.n, claim.well, figures, prompt, response, streamed)
         if response is not None:
             # The client may go on from it at once, through whichever worker.
             self.link.say(done)

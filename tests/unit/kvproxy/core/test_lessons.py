@@ -70,6 +70,14 @@ def test_a_stream_of_what_looked_cold_gives_a_guess(usage: Usage | None) -> None
     assert router.replicas[0].rate.s_per_tok == 2.0 / prompt
 
 
+def test_a_stream_that_is_known_as_one_may_end_at_once() -> None:
+    """Fast engines say a few words in less time than an error takes."""
+    router = make_router(1)
+    placement = begun(router)
+    router.finish(placement, None, 12.0, streamed=True)
+    assert router.replicas[0].rate.s_per_tok == 2.0 / placement.placing.prompt_tokens
+
+
 @pytest.mark.parametrize("ttft_s", [0.005, 20.0])
 def test_errors_and_whole_answers_give_no_guess(ttft_s: float) -> None:
     """Their first byte is their last: it came at once, or after all was generated."""
