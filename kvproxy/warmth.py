@@ -41,7 +41,8 @@ class Warmth:
 
     def answered(self, record: Record) -> None:
         if record.turn is not None and record.status == 200 and self._settings.prefixes_max:
-            self.hot.used(record.turn, record.exchange.path, record.body, record.began)
+            session = record.identity.session if record.identity is not None else ""
+            self.hot.used(record.turn, record.exchange.path, record.body, record.began, session)
 
     def came(self, replica: Replica) -> None:
         if not replica.hbm.runs:

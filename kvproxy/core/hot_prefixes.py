@@ -40,6 +40,8 @@ class Prefix(NamedTuple):
 class _Heat:
     value: float
     at: float
+    session: str
+    looked: bool = False
     prefix: Prefix | None = None
 
     def now(self, now: float) -> float:
@@ -54,8 +56,9 @@ class HotPrefixes:
         self._heats: OrderedDict[int, _Heat] = OrderedDict()
         self.bytes = 0
 
-    def used(self, turn: Turn, path: str, body: bytes, now: float) -> None:
-        """A prompt was answered; `body` is what was forwarded."""
+    def used(self, turn: Turn, path: str, body: bytes, now: float, session: str = "") -> None:
+        """A prompt was answered; `body` is what was forwarded. It is looked at once, when a second
+        session begins so: what only one has is where that one goes."""
         chain = turn.chain
         if not chain.text_bytes or chain.text_bytes[-1] < _TEXT_BYTES_MIN:
             return
@@ -66,11 +69,12 @@ class HotPrefixes:
         key = chain.hashes[blocks - 1]
         heat = self._heats.get(key)
         if heat is None:
-            self._heats[key] = _Heat(1.0, now)
+            self._heats[key] = _Heat(1.0, now, session)
         else:
             heat.value, heat.at = heat.now(now) + 1.0, now
             self._heats.move_to_end(key)
-            if heat.prefix is None:
+            if not heat.looked and not session == heat.session != "":
+                heat.looked = True
                 self._keep(heat, turn, path, body, blocks)
         while self.bytes > self._max_bytes or len(self._heats) > _KNOWN_MAX:
             _, oldest = self._heats.popitem(last=False)

@@ -79,9 +79,11 @@ def roles(pid: int, workers: int) -> tuple[list[int], list[int]]:
 
 
 @contextmanager
-def served(workers: int) -> Iterator[int]:
+def served(workers: int, program: str = "kvproxy") -> Iterator[int]:
     flags = " ".join(f"--replica http://127.0.0.1:{port}" for port in REPLICAS)
-    command = f"{PYTHON} -m kvproxy serve --port {PORT} --no-log-access --workers {workers} {flags}"
+    command = (
+        f"{PYTHON} -m {program} serve --port {PORT} --no-log-access --workers {workers} {flags}"
+    )
     process = subprocess.Popen(
         command.split(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     )

@@ -17,10 +17,16 @@ def chat(system: str = SYSTEM, said: str = "hi", **more: Any) -> dict[str, Any]:
     return {"model": "m", "messages": messages, "tools": [TOOL], "temperature": 1} | more
 
 
-def use(hot: HotPrefixes, body: dict[str, Any], now: float = 0.0, dialect: str = "chat") -> Turn:
+def use(
+    hot: HotPrefixes,
+    body: dict[str, Any],
+    now: float = 0.0,
+    dialect: str = "chat",
+    session: str = "",
+) -> Turn:
     raw = orjson.dumps(body)
     turn = make_reader().read(BY_NAME[dialect], "", raw)
-    hot.used(turn, "/v1/x", raw, now)
+    hot.used(turn, "/v1/x", raw, now, session)
     return turn
 
 
@@ -71,6 +77,29 @@ def test_every_dialect_with_a_head(
         use(hot, {"model": "m"} | body, dialect=dialect)
     [prefix] = hottest(hot)
     assert orjson.loads(prefix.body) == {"model": "m"} | asked
+
+
+def test_what_one_session_alone_begins_with_is_not_kept() -> None:
+    hot = HotPrefixes(2**20)
+    for turn in range(5):
+        use(hot, chat(said="a" * turn), session="one")
+    assert hottest(hot) == []
+    use(hot, chat(), session="two")
+    assert len(hottest(hot)) == 1
+
+
+def test_a_prompt_that_will_not_be_kept_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+
+    def spans(body: bytes) -> None:
+        looked.append(body)
+
+    monkeypatch.setattr("kvproxy.core.hot_prefixes.object_spans", spans)
+    hot = HotPrefixes(2**20)
+    for _ in range(5):
+        use(hot, chat())
+    assert len(looked) == 1
+    assert hottest(hot) == []
 
 
 def test_short_heads_and_those_without_one_are_nothing() -> None:
