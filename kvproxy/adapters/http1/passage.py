@@ -125,6 +125,8 @@ class Passage(asyncio.Protocol):
         """From here on it is a stream, and its parts pile up where they are."""
         stream.watch.settle()
         stream.watch.pile = self._parts
+        # Streams that began together would all look through their piles at the same chunk.
+        self._parts += [b""] * (self._turns.streams % PILED_MAX)
         self._turns.streams += self._stream is None
         self._stream, self._write = stream, stream.write
         if not self._paused:

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kvproxy.adapters.http1.link import Link, Phase
+from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.answer import PILED_BYTES, PILED_MAX, AnswerWatch
 from kvproxy.core.echo import Tap, TapBudget
 from kvproxy.core.errors import ProxyError
@@ -248,6 +249,29 @@ async def test_a_stream_is_the_same_however_it_is_cut(
     assert len(reader.watch.end()) >= min(len(reader.got), 8192)
     kept = twin.watch.taken()
     assert reader.watch.taken().endswith(kept) if kept else SIGN not in reader.got
+
+
+async def test_streams_that_began_together_settle_one_after_the_other() -> None:
+    turns, settled, streams = Turns(), list[Reader](), []
+    for _ in range(PILED_MAX):
+        reader = Reader()
+        link, _, relaying = await flowing(reader)
+        link._turns = turns
+        link.data_received(framed(b"x"))
+        streams.append((reader, link, relaying))
+        settle = reader.watch.settle
+        reader.watch.settle = lambda by=reader, settle=settle: (settled.append(by), settle())
+    for _ in range(2 * PILED_MAX):
+        before = len(settled)
+        for _, link, _ in streams:
+            link.data_received(framed(b"y"))
+        assert len(settled) <= before + 1
+    assert len(settled) >= 2 * PILED_MAX - 2
+    for reader, link, relaying in streams:
+        link.data_received(b"0\r\n\r\n")
+        await relaying
+        assert reader.got == reader.watch.end() == b"x" + b"y" * 2 * PILED_MAX
+    assert turns.streams == 0
 
 
 async def test_many_chunks_at_once_pile_up_no_higher() -> None:
