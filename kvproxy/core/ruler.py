@@ -245,12 +245,16 @@ class Ruler:
     ) -> tuple[int, float]:
         """(blocks, tokens) of the last anchor or mark within the first `blocks` blocks, or else of
         a guess a turn before them; (0, 0) if none. `exact`: only ends of whole prompts count."""
-        anchors = self._anchors
+        anchors, at = self._anchors, max(0, blocks - _TURN_BLOCKS)
         # Backwards, without a step of Python a block.
-        behind = chain.hashes[max(0, blocks - _LOOK_BACK_BLOCKS) : blocks][::-1]
-        if guesses and anchors.keys().isdisjoint(turn := behind[:_TURN_BLOCKS]):
+        if guesses:
+            turn = chain.hashes[at:blocks][::-1]
             for key in filter(guesses.__contains__, turn):
-                return blocks - behind.index(key), guesses[key]
+                guessed = turn.index(key)
+                if anchors.keys().isdisjoint(turn[:guessed]):
+                    return blocks - guessed, guesses[key]
+                break
+        behind = chain.hashes[max(0, blocks - _LOOK_BACK_BLOCKS) : blocks][::-1]
         for key in filter(anchors.__contains__, behind):
             if not exact or self._is_exact(key):
                 return blocks - behind.index(key), anchors[key]
