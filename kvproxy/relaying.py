@@ -1,5 +1,6 @@
 """How an answer that began is passed on, whatever it is and whatever was asked for beside it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -68,7 +69,17 @@ async def relay(
             exchange.start(answer.status, headers, placement)
         await answer.relay(pass_on, exchange)
     if record.flow is not None:
+        if record.flow.broken is not None:
+            still_wanted()
         exchange.send(record.flow.end())
+
+
+def still_wanted() -> None:
+    """Between an answer and what would be asked because of it: raises CancelledError where that
+    came at the answer's very end, which by itself is let go to its end."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _without_ids(
@@ -90,4 +101,5 @@ async def refused(answer: Relayed, exchange: Any, placement: Placement) -> Proxy
     """What is told to a client that was promised a stream, of an answer that is none."""
     said = Said()
     await answer.relay(said.listen, exchange)
+    still_wanted()
     return refusal(placement.replica.id, answer.status, bytes(said.kept))

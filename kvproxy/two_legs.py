@@ -33,6 +33,7 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Router
 from kvproxy.proxy import Answer, Exchange, Headers, Upstream
+from kvproxy.relaying import still_wanted
 
 _log = logging.getLogger("kvproxy.disagg")
 
@@ -252,6 +253,7 @@ class TwoLegs:
         try:
             async with self.upstream.open(placement, leg, body) as answer:
                 await answer.relay(listen, leg)
+                still_wanted()
             if answer.status != 200:
                 raise TransferError(f"it answered {answer.status}")
             fields = _members(bytes(said))

@@ -276,6 +276,7 @@ class Desk:
         replica = holding.placement.replica
         if well and replica.see(Evidence.ANSWERED, now):
             self._ears.changed(replica)
+            self.poll(now)
 
     def _failed(self, worker: int, failed: hop.Failed, now: float) -> None:
         replica = self._router.replica(failed.replica)

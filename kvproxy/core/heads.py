@@ -52,10 +52,11 @@ class Head(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """The head of bodies for `model` that begin alike."""
+    """The head of bodies for `model` that begin alike, as it counts in this `era` of Heads."""
 
     model: str
     head: Head
+    era: int
 
 
 class ReadingMemory(NamedTuple):
@@ -75,8 +76,11 @@ class Heads:
         self._parts: ByteLru[tuple[str, str, bytes], _Part] = ByteLru(max_bytes // 2)
         self._chains: ByteLru[bytes, Chain | None] = ByteLru(max_bytes // 2)
         self._lasting: dict[bytes, Fixed] = {}
+        # Of what was read before another one began nothing counts any more.
+        self.era = 0
 
     def clear(self) -> None:
+        self.era += 1
         self._parts.clear()
         self._chains.clear()
 
@@ -107,7 +111,7 @@ class Heads:
 
     def fixed(self, model: str, head: Head) -> Fixed:
         """As a conversation may keep it: without what was read, and the same object for all."""
-        fixed = Fixed(model, head._replace(read={}))
+        fixed = Fixed(model, head._replace(read={}), self.era)
         known = self._lasting.get(head.meaning)
         if known == fixed:
             return known

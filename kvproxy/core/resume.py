@@ -36,12 +36,12 @@ class Point(Struct, frozen=True):
 
     Members are kept as places alone: tools are as large as a conversation, and the next body has
     them at the same place. `splices` and `marks` are those of list elements only: the head's are
-    found anew with the head. What lies in `skip` may differ: text of the head that changes by
-    itself, which is read anew with it. `near` is a digest of the bytes right before the offset:
-    comparing it first makes a wrong candidate cost next to nothing. `key` tells the conversation
-    apart where its model's name is split. `fixed` is the head itself, where all of it lies before
-    the offset and nothing of it changes by itself. `ahead` is where all of the list had been read,
-    for bodies that change nothing in the last elements.
+    found anew with the head, or in `fixed`. What lies in `skip` may differ: text of the head that
+    changes by itself, which is read anew with it. `near` is a digest of the bytes right before the
+    offset: comparing it first makes a wrong candidate cost next to nothing. `key` tells the
+    conversation apart where its model's name is split. `fixed` is the head itself, where all of it
+    lies before the offset and nothing of it changes by itself. `ahead` is where all of the list had
+    been read, for bodies that change nothing in the last elements.
     """
 
     offset: int

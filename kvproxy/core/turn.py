@@ -33,12 +33,14 @@ from kvproxy.core.types import Chain, Splice
 _FUSED_BYTES = 8 * 2**10
 # Larger ones are faster read in parts, though their elements do not say where they lie.
 _PARTED_BYTES = 16 * 2**10
+# A head whose splices are larger is not kept with every conversation, but found anew.
+_FIXED_BYTES = 4 * 2**10
 
 
 class Turn(msgspec.Struct):
     """`chain` is empty when the shape is unknown: such a body is forwarded as it is. Of a long body
-    `members` lacks the growing list. What a dry run would have spliced is `not_applied`. `model` is
-    the one that serves it, `sent` the client's name for it."""
+    and of a later turn `members` lack the growing list. What a dry run would have spliced is
+    `not_applied`. `model` is the one that serves it, `sent` the client's name for it."""
 
     dialect: Dialect
     model: str
@@ -195,8 +197,9 @@ class TurnReader:
         self, model: str, head: Head, listed: Sequence[tuple[str, Span]], end: int
     ) -> Fixed | None:
         """The head as it stays where the list, which ends there, goes on; None if some of it stands
-        behind the list, or is text that changes by itself."""
-        if head.skip != (0, 0) or any(span.start >= end for _, span in listed):
+        behind the list, or is text that changes by itself, or is much to keep."""
+        kept = sum([len(splice.new) for splice in head.splices])
+        if kept > _FIXED_BYTES or head.skip != (0, 0) or any(s.start >= end for _, s in listed):
             return None
         return self._heads.fixed(model, head)
 
@@ -248,10 +251,11 @@ class TurnReader:
         named = self._naming.resumed(reading.whose, members, point.key)
         if named is None:
             return None
-        model, head = point.fixed or ("", None)
+        model, head, era = point.fixed or ("", None, 0)
         try:
             there = ranks(reading.dialect.head_members)
-            if head is None or model != named.model or not there.keys().isdisjoint(tail):
+            same = model == named.model and era == self._heads.era
+            if head is None or not same or not there.keys().isdisjoint(tail):
                 lead = _span(body, point.lead) if point.lead is not None else None
                 listed = present(reading.dialect, members, lead)
                 head = self._heads.head(reading.dialect, reading.whose, named.model, listed)

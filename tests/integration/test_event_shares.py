@@ -25,11 +25,14 @@ def knows_all(app: App) -> bool:
 
 
 def held(app: App) -> dict[str, int]:
-    """Blocks that are known to be announced, by replica."""
-    return {
+    """Blocks that are known to be announced, by replica, of those that hold any: few conversations
+    may go to two of three, and who listens to the third has no entry for it, the others an empty
+    one."""
+    counts = {
         replica: len(source.tiers.get(Tier.HBM, ()))
         for replica, _, source in app.router.holdings.index
     }
+    return {replica: count for replica, count in counts.items() if count}
 
 
 async def hopping(conversations: int, *, sharded: bool) -> Run:

@@ -115,8 +115,9 @@ class Link(Passage):
             raise self._failure.anew()
 
     async def _until_over(self) -> None:
-        """Once an answer was passed on to its end nobody can cancel it any more: a client that goes
-        at the last event, ahead of the turn that this takes, has all of it."""
+        """Once an answer was passed on to its end it is not cancelled any more: a client that goes
+        at the last event, ahead of the turn that this takes, has all of it. Whoever would ask
+        anew behind it asks still_wanted()."""
         try:
             while self.phase is _ANSWER:
                 self._waiter = self._loop.create_future()
@@ -124,10 +125,8 @@ class Link(Passage):
                 if self._turns.streams:
                     await self._turns.turn(answer=True)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if self.phase is not _DONE or task is None:
+            if self.phase is not _DONE:
                 raise
-            task.uncancel()
 
     def rest(self) -> bool:
         """Ready for the next request, if both messages are over and nobody wants to close."""

@@ -13,6 +13,8 @@ from time import thread_time
 # go on, larger steps cost less: 1 ms is hardly more than a chunk waits for the others then.
 _SHARE = 4.0
 _MOST_S = 0.001
+# And at least so much of it: however long chunks take, a third of the time is theirs who wait.
+_LEAST_SHARE = 0.5
 # The next may take longer than the last.
 _EACH_MIN_S = 0.0002
 
@@ -67,7 +69,8 @@ class Turns:
             return 1
         others_s = self._began_at - self._let_go_at
         each_s = max((now - self._began_at) / self._going, _EACH_MIN_S)
-        return max(1, int(min(_SHARE * others_s, _MOST_S) / each_s))
+        fits_s = max(min(_SHARE * others_s, _MOST_S), _LEAST_SHARE * others_s)
+        return max(1, int(fits_s / each_s))
 
     def _begin(self) -> None:
         """Called before those that were let go."""

@@ -1,5 +1,7 @@
 """Heads and bodies of answers, to clients whose stream has begun and to others."""
 
+import asyncio
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,3 +82,37 @@ async def test_a_refusal_is_bounded() -> None:
     record, answer = made([b"x" * 100_000] * 3, JSON, status=500)
     error = await refused(answer, record.exchange, placement())
     assert len(error.message) < 1000
+
+
+class LeftAtItsEnd(FakeAnswer):
+    """Its last byte was passed on when the client left: that is let go to its end."""
+
+    async def relay(self, feed: Any, exchange: object) -> None:
+        await super().relay(feed, exchange)
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_who_left_at_the_end_is_asked_nothing_anew_for(broken: bool) -> None:
+    """A whole stream ends as it would have; one that broke off does not go on elsewhere."""
+    record, _ = made([], SSE)
+    error = ProxyError("upstream_broke", "It broke off.") if broken else None
+    record.flow = SimpleNamespace(broken=error, end=lambda: b"end")
+    answer = LeftAtItsEnd(Steps(), [b"data: 1\n\n"], 200, SSE)
+    sent = record.exchange.sent
+    task = asyncio.create_task(relay(record, answer, placement(), None, record.exchange.send))
+    await asyncio.wait([task])
+    assert task.cancelled() is broken
+    assert sent == ([b"data: 1\n\n"] if broken else [b"data: 1\n\n", b"end"])
+
+
+async def test_who_left_at_the_end_of_a_refusal_is_told_nothing() -> None:
+    record, _ = made([], JSON, held=True)
+    answer = LeftAtItsEnd(Steps(), [b"{}"], 400, JSON)
+    task = asyncio.create_task(refused(answer, record.exchange, placement()))
+    await asyncio.wait([task])
+    assert task.cancelled()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import orjson
@@ -197,6 +197,28 @@ async def test_a_client_may_leave_at_any_await(connector: Connector) -> None:
             it.router.abort(it.placement, 1.0)
         assert it.settled(), f"cancelled after {cancel_at} turns"
         assert it.wire.open_now == 0
+
+
+async def test_a_client_that_leaves_at_the_end_of_the_first_leg_is_asked_no_second_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The end of an answer is not cancelled: who leaves then may have all of it."""
+
+    async def to_its_end(said: Said, feed: Callable[[bytes], None], exchange: Exchange) -> None:
+        feed(said.body)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Said, "relay", to_its_end)
+    it = scene(Connector.NIXL, {"p": [(200, SAID)], "d": [(200, b"hello")]})
+    task = asyncio.create_task(it.answer())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [name for name, _, _ in it.wire.asked] == ["p"]
+    it.router.abort(it.placement, 1.0)
+    assert it.settled()
+    assert it.wire.open_now == 0
 
 
 async def test_a_plain_placement_passes_through() -> None:

@@ -66,13 +66,15 @@ def test_what_conversations_keep_of_a_head_is_one_object_without_what_was_read()
     first = heads.head(DIALECT, ANN, "m", members)
     kept = heads.fixed("m", first)
     assert first.read
-    assert kept == ("m", first._replace(read={}))
+    assert kept == ("m", first._replace(read={}), 0)
     assert heads.fixed("m", heads.head(DIALECT, ANN, "m", members)) is kept
     elsewhere = first._replace(splices=[Splice(3, 5, b"x", "k")])
     assert heads.fixed("m", elsewhere).head.splices == elsewhere.splices
     for number in range(1000):
         heads.fixed("m", heads.head(DIALECT, ANN, str(number), members))
     assert len(heads._lasting) <= 256
+    heads.clear()
+    assert heads.fixed("m", first).era == heads.era == 1
 
 
 def test_tenants_remember_for_themselves() -> None:

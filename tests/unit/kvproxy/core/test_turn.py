@@ -2,14 +2,19 @@
 
 import itertools
 import json
+from typing import Any
 
 import pytest
 
+from kvproxy.core.canonical import Canonicaliser, Order
 from kvproxy.core.dialects.chat import Chat
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.turn import apply
+from kvproxy.core.heads import Head
+from kvproxy.core.pools import Arm, Pools
+from kvproxy.core.representatives import Representatives
+from kvproxy.core.turn import TurnReader, apply
 from kvproxy.core.types import Splice
-from tests.support.makers import make_reader
+from tests.support.makers import make_reader, make_replica
 
 CHAT = Chat()
 TOOLS = b'[{"type":"function","function":{"name":"a","parameters":{"x":1,"y":2}}},{"b":1}]'
@@ -186,3 +191,52 @@ def test_conversations_with_one_large_set_of_tools_all_resume() -> None:
     points = [point for filed in reader._points._filed.values() for point in filed]
     assert len(points) == 20
     assert all(raw[slice(*point.members["tools"])] == tools for point in points)
+
+
+def test_a_name_that_stands_for_another_model_now_is_read_anew() -> None:
+    pools = Pools(lambda: [make_replica(models=("x", "y"))])
+    canon = Canonicaliser(Order.FIRST_SEEN, Representatives(2**20))
+    reader, chains = TurnReader(canon, 64, 100, pools=pools), []
+    for model in ("x", "y"):
+        pools.replace({"m": [Arm(model)]}, {})
+        turn = reader.read(CHAT, "", body(9))
+        assert turn.model == model
+        chains.append(turn.chain)
+    assert set(chains[0].hashes).isdisjoint(chains[1].hashes)
+
+
+def test_what_was_kept_of_a_head_counts_no_more_when_it_is_learned_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another spelling was settled meanwhile: this conversation has to take it too."""
+    reader = make_reader()
+    assert reader.read(CHAT, "", body(10)).splices == []
+    assert reader.read(CHAT, "", body(12)).splices == []
+    kept = [point.fixed for points in reader._points._filed.values() for point in points]
+    assert None not in kept
+    # As if another spelling had been settled by the fleet meanwhile.
+    reader._heads.clear()
+    asked, find = [], reader._heads.head
+
+    def head(*given: Any) -> Head:
+        asked.append(given)
+        return find(*given)
+
+    monkeypatch.setattr(reader._heads, "head", head)
+    assert reader.read(CHAT, "", body(14)).resumed_at > 0
+    assert len(asked) == 1
+
+
+def test_large_splices_of_a_head_are_not_kept_with_a_conversation() -> None:
+    filler = b'{"c":"' + b"x" * 5000 + b'"}'
+    tools = b"[%b,%b]" % (TOOLS[1:-1], filler)
+    mixed = b"[%b,%b]" % (filler, SHUFFLED[1:-1])
+    reader = make_reader()
+    reader.read(CHAT, "", body(10, tools=tools))
+    first = reader.read(CHAT, "", body(10, tools=mixed))
+    assert sum(len(splice.new) for splice in first.splices) > 4096
+    later = reader.read(CHAT, "", body(12, tools=mixed))
+    assert later.resumed_at > 0
+    assert later.splices == first.splices
+    kept = [point.fixed for points in reader._points._filed.values() for point in points]
+    assert None in kept

@@ -39,10 +39,15 @@ class Play:
         return [number for went in self.by_turn for number in went]
 
     async def play(self) -> None:
-        """Each turn of the loop takes `step` by itself."""
-        while not all(task.done() for task in self.tasks):
+        """Each turn of the loop takes `step` by itself, for what came of sockets."""
+        loop = asyncio.get_running_loop()
+
+        def others() -> None:
             self.now += self.step
+
+        while not all(task.done() for task in self.tasks):
             self.by_turn.append([])
+            loop.call_soon(others)
             await asyncio.sleep(0)
 
 
