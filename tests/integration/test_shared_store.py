@@ -1,6 +1,5 @@
 """Two proxies and a real Valkey: conversations stay where they are, whichever proxy they enter."""
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
@@ -13,8 +12,6 @@ from redis.asyncio import Redis
 
 from kvproxy.adapters.store.shared_store import SharedStore
 from kvproxy.app import App
-from kvproxy.core.shared_words import session_key
-from kvproxy.core.types import Identity
 from loadgen.emulator import EmulatorSettings, emulated
 from tests.support.proxies import Running, eventually, proxied, settled
 from tests.support.valkey import Valkey, valkey
@@ -160,14 +157,10 @@ async def test_after_an_outage_a_conversation_is_where_its_latest_turn_ran() -> 
         assert all(talk.replicas[-1] != talk.replicas[-2] for talk in talks)
         await server.start()
         latest = [talk.replicas[-1] for talk in talks]
-        keys = [session_key(Identity("", "m", talk.session), "kvproxy") for talk in talks]
-
-        def homes(proxy: Running) -> list[str]:
-            affinity = proxy.app.router.affinity
-            found = [affinity.home(key, time.monotonic()) for key in keys]
-            return [home.replica for home in found if home is not None]
-
-        await eventually(lambda: all(homes(proxy) == latest for proxy in proxies))
+        # Whoever was deaf while the other's were written asks for each at its next turn.
+        stores = [store_of(proxy.app) for proxy in proxies]
+        await eventually(lambda: all(store.link.up and store.hearing.hears for store in stores))
+        await eventually(lambda: not any(store.writer.waiting for store in stores))
         for proxy in proxies:
             for talk in talks:
                 await talk.turn(client, proxy)
