@@ -126,7 +126,7 @@ class Ruler:
         """As far as blocks are those of the turn before, if all in it is still guessed: from a
         block that is held on. None where those behind `held` are less than `least`."""
         if self._long:
-            turn = chain.hashes[held:][: -_TURN_BLOCKS - 1 : -1]
+            turn = chain.hashes[max(held, len(chain) - _TURN_BLOCKS) :][::-1]
             for key in filter(self._long.__contains__, turn):
                 of, begins, ends = self._long[key]
                 if begins <= held and of == model and ends[held - begins] >= least:
