@@ -12,6 +12,7 @@ from kvproxy.core.canonical import Canonicaliser, Edits, Whose
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.marks import Marks
 from kvproxy.core.parted import Elements, Parted, Stretch
+from kvproxy.core.pieces import Body, whole
 from kvproxy.core.resume import Begun, Point, ResumePoints, hash_first, hash_on, near
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Chain, Splice
@@ -28,8 +29,12 @@ class Reading(Struct, frozen=True):
 
     dialect: Dialect
     whose: Whose
-    body: bytes
+    body: Body
     scope: str
+
+    @property
+    def whole(self) -> bytes:
+        return whole(self.body)
 
 
 class Grown(Struct, frozen=True):

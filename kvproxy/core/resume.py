@@ -16,6 +16,8 @@ from xxhash import xxh3_64_intdigest, xxh3_128
 
 from kvproxy.core.heads import Fixed
 from kvproxy.core.marks import NO_MARKS, Marks
+from kvproxy.core.pieces import Body, between
+from kvproxy.core.pieces import hashed as hash_until
 from kvproxy.core.types import Chain, Splice
 
 _SMALLEST_LOG2 = 9
@@ -84,7 +86,7 @@ class ResumePoints:
     def __len__(self) -> int:
         return self._count
 
-    def find(self, scope: str, body: bytes) -> Begun | None:
+    def find(self, scope: str, body: Body) -> Begun | None:
         """The longest filed point that `body` begins with; `scope` keeps tenants apart."""
         if not self._filed:
             return None
@@ -93,14 +95,13 @@ class ResumePoints:
             points = self._filed.get(key)
             if points is None:
                 continue
-            for point in sorted(points, key=_OFFSET, reverse=True):
-                begun = _begun(body, point)
-                if begun is not None:
-                    self._filed.move_to_end(key)
-                    return begun
+            begun = _begun(body, sorted(points, key=_OFFSET, reverse=True))
+            if begun is not None:
+                self._filed.move_to_end(key)
+                return begun
         return None
 
-    def file(self, scope: str, body: bytes, point: Point, instead_of: Point | None) -> None:
+    def file(self, scope: str, body: Body, point: Point, instead_of: Point | None) -> None:
         """Keep `point`, which was read from `body`, in place of the one it continued."""
         if instead_of is not None:
             self._drop(scope, body, instead_of)
@@ -117,7 +118,7 @@ class ResumePoints:
             _, dropped = self._filed.popitem(last=False)
             self._count -= len(dropped)
 
-    def _drop(self, scope: str, body: bytes, point: Point) -> None:
+    def _drop(self, scope: str, body: Body, point: Point) -> None:
         if point.offset < self.smallest:
             return
         key = _key(scope, body, point.offset.bit_length() - 1)
@@ -130,32 +131,54 @@ class ResumePoints:
             self._filed.pop(key, None)
 
 
-def hash_on(body: bytes, offset: int, begun: Begun) -> xxh3_128:
+def hash_on(body: Body, offset: int, begun: Begun) -> xxh3_128:
     """The hash state of the first `offset` bytes, from where `begun` left off."""
     hashed = begun.hashed.copy()
-    hashed.update(memoryview(body)[begun.point.offset : offset])
+    for view in between(body, begun.point.offset, offset):
+        hashed.update(view)
     return hashed
 
 
-def hash_first(body: bytes, offset: int, skip: tuple[int, int]) -> xxh3_128:
+def hash_first(body: Body, offset: int, skip: tuple[int, int]) -> xxh3_128:
     """The hash state of the first `offset` bytes without those in `skip`."""
-    view = memoryview(body)
-    hashed = xxh3_128(view[: min(skip[0], offset)])
-    hashed.update(view[min(skip[1], offset) : offset])
-    return hashed
+    if skip[0] >= min(skip[1], offset):
+        return hash_until(body, offset)
+    state = hash_until(body, skip[0])
+    for view in between(body, skip[1], offset):
+        state.update(view)
+    return state
 
 
-def near(body: bytes, offset: int, skip: tuple[int, int]) -> int:
+def near(body: Body, offset: int, skip: tuple[int, int]) -> int:
     """A digest of the last bytes before `offset`, none of them from before the end of `skip`."""
     return xxh3_64_intdigest(body[max(offset - _NEAR_BYTES, min(skip[1], offset), 0) : offset])
 
 
-def _begun(body: bytes, point: Point) -> Begun | None:
-    if len(body) < point.offset or point.near != near(body, point.offset, point.skip):
-        return None
-    begun = Begun(point, hash_first(body, point.offset, point.skip), point)
-    if begun.hashed.digest() != point.digest:
-        return None
+def _begun(body: Body, points: Sequence[Point]) -> Begun | None:
+    """The first of `points` that it begins with. Those of conversations that differ early alone
+    end at the same place and alike: it is looked at once for all of them."""
+    size = len(body)
+    ends: dict[tuple[int, tuple[int, int]], int] = {}
+    states: dict[tuple[int, tuple[int, int]], xxh3_128] = {}
+    for point in points:
+        if size < point.offset:
+            continue
+        at = (point.offset, point.skip)
+        if at not in ends:
+            ends[at] = near(body, *at)
+        if point.near != ends[at]:
+            continue
+        if at not in states:
+            states[at] = hash_first(body, *at)
+        hashed = states[at]
+        if hashed.digest() == point.digest:
+            return _ahead(body, Begun(point, hashed, point))
+    return None
+
+
+def _ahead(body: Body, begun: Begun) -> Begun:
+    """Farther on, where all of the turn before is in the body."""
+    point = begun.point
     ahead = point.ahead
     if ahead is None or len(body) < ahead.offset or ahead.elements - point.elements > _AHEAD_MAX:
         return begun
@@ -163,6 +186,6 @@ def _begun(body: bytes, point: Point) -> Begun | None:
     return Begun(ahead, hashed, point) if hashed.digest() == ahead.digest else begun
 
 
-def _key(scope: str, body: bytes, size_log2: int) -> tuple[str, int, int]:
+def _key(scope: str, body: Body, size_log2: int) -> tuple[str, int, int]:
     end = 1 << size_log2
     return (scope, size_log2, xxh3_64_intdigest(body[max(0, end - _KEY_BYTES) : end]))

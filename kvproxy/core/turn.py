@@ -24,6 +24,7 @@ from kvproxy.core.marks import NO_MARKS, Marks, of_members
 from kvproxy.core.members import continued, elements_of, present, ranks, written_plainly
 from kvproxy.core.naming import Named, Naming
 from kvproxy.core.parted import Parted, parted
+from kvproxy.core.pieces import Body, spliced, whole
 from kvproxy.core.pools import Pools
 from kvproxy.core.resume import Begun, Point, ResumePoints
 from kvproxy.core.spans import Span, body_spans, object_spans, rest_spans
@@ -79,7 +80,7 @@ class TurnReader:
         self._heads = Heads(canon, block_bytes, memory.heads_bytes)
 
     def read(
-        self, dialect: Dialect, tenant: str, body: bytes, session: str = "", *, anew: bool = False
+        self, dialect: Dialect, tenant: str, body: Body, session: str = "", *, anew: bool = False
     ) -> Turn:
         """Raises ProxyError invalid_json / invalid_body for what no engine would take either.
 
@@ -126,7 +127,7 @@ class TurnReader:
 
     def _read_all(self, reading: Reading) -> Turn:
         # A dialect in which nothing grows has no name for it, and "" may be a member's.
-        name, body = reading.dialect.growing, reading.body
+        name, body = reading.dialect.growing, reading.whole
         listing = reading.dialect.listing
         if listing is not None and len(body) > _PARTED_BYTES and not reading.dialect.continues:
             parts = parted(body, name, reading.dialect.begins, REREAD_ELEMENTS)
@@ -218,7 +219,7 @@ class TurnReader:
 
     def _unread(self, reading: Reading) -> Turn:
         """JSON whose layout has no spans: it is looked at, and forwarded as it is."""
-        value = msgspec.json.decode(reading.body)
+        value = msgspec.json.decode(reading.whole)
         if not isinstance(value, dict):
             raise ProxyError("invalid_body", "The body must be a JSON object.")
         model = value.get("model")
@@ -229,7 +230,7 @@ class TurnReader:
 
     def _plain_chain(self, reading: Reading, model: str) -> Chain:
         """Of the same members, written plainly; empty where that would be forwarded otherwise."""
-        plain = written_plainly(reading.body)
+        plain = written_plainly(reading.whole)
         if object_spans(plain) is None:
             return Chain()
         turn = self._read_all(replace(reading, body=plain))
@@ -271,16 +272,7 @@ class TurnReader:
 
 def apply(body: bytes, splices: list[Splice]) -> bytes:
     """The bytes to forward: the client's own, each splice's range replaced."""
-    if not splices:
-        return body
-    view = memoryview(body)
-    parts: list[bytes | memoryview] = []
-    at = 0
-    for splice in sorted(splices, key=lambda splice: splice.start):
-        assert at <= splice.start <= splice.end <= len(body), "splices overlap"
-        parts += [view[at : splice.start], splice.new]
-        at = splice.end
-    return b"".join([*parts, view[at:]])
+    return whole(spliced(body, splices))
 
 
 @lru_cache(256)
@@ -289,7 +281,7 @@ def _places(*members: tuple[str, int, int]) -> dict[str, tuple[int, int]]:
     return {name: (start, end) for name, start, end in members}
 
 
-def _span(body: bytes, place: tuple[int, int]) -> Span:
+def _span(body: Body, place: tuple[int, int]) -> Span:
     return Span(body[place[0] : place[1]], *place)
 
 
