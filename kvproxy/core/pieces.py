@@ -16,7 +16,7 @@ from kvproxy.core.types import Splice
 # Less is joined faster than it is looked for in pieces, and so are more of them.
 BYTES_MIN, _PIECES_MAX = 64 * 2**10, 16
 # How far it is from one known hash to the next; beyond so many, bodies are hashed once read.
-_STEP_BYTES, _STATES_MAX = 64 * 2**10, 256
+_STEP_BYTES, _STATES_MAX = 128 * 2**10, 256
 _START = attrgetter("start")
 
 
@@ -32,15 +32,16 @@ class Hashing:
 
     def add(self, piece: bytes | memoryview) -> None:
         """What came next."""
-        at, size, view = 0, len(piece), memoryview(piece)
-        while at < size and len(self._states) < _STATES_MAX:
-            end = min(at + self._left, size)
-            self._hashed.update(view[at:end])
-            self._left -= end - at
-            at = end
-            if not self._left:
-                self._states.append(self._hashed.copy())
-                self._left = self._step_bytes
+        update, left, rest = self._hashed.update, self._left, len(piece)
+        if len(self._states) >= _STATES_MAX:
+            return
+        view = memoryview(piece)
+        while rest >= left and len(self._states) < _STATES_MAX:
+            update(view[:left])
+            self._states.append(self._hashed.copy())
+            view, rest, left = view[left:], rest - left, self._step_bytes
+        update(view)
+        self._left = left - rest
 
     def until(self, end: int) -> tuple[int, xxh3_128]:
         """The last one known that is no longer than `end`: its length and hash state."""
@@ -66,6 +67,14 @@ class Pieces:
     def __getitem__(self, part: slice) -> bytes:
         start, end, step = part.indices(self._size)
         assert step == 1
+        at = 0
+        for view in self.views:
+            before, at = at, at + len(view)
+            if end <= at:
+                # Nearly all lie in one.
+                if start >= before:
+                    return bytes(view[start - before : end - before])
+                break
         return b"".join(self.between(start, end))
 
     def between(self, start: int, end: int) -> list[memoryview]:
@@ -73,10 +82,11 @@ class Pieces:
         found = []
         for view in self.views:
             size = len(view)
-            if start < size and end > 0:
-                inside = start <= 0 and end >= size
-                found.append(view if inside else view[max(start, 0) : end])
-            start, end = start - size, end - size
+            if start < size:
+                found.append(view[start : max(start, end)])
+                if end <= size:
+                    break
+            start, end = max(0, start - size), end - size
         return found
 
     def hashed(self, end: int) -> xxh3_128:

@@ -28,6 +28,7 @@ _POINTS_PER_KEY = 64
 _NEAR_BYTES = 8 * 2**10
 # So many elements ahead, some are read again, to be known for good.
 _AHEAD_MAX = 16
+_Key = tuple[str, int, int]
 _OFFSET = attrgetter("offset")
 
 
@@ -80,7 +81,7 @@ class ResumePoints:
         self._smallest_log2 = max(_SMALLEST_LOG2, worth_bytes.bit_length() - 1)
         self.smallest = 1 << self._smallest_log2
         self._max_points = max_points
-        self._filed: OrderedDict[tuple[str, int, int], list[Point]] = OrderedDict()
+        self._filed: OrderedDict[_Key, list[Point]] = OrderedDict()
         self._count = 0
 
     def __len__(self) -> int:
@@ -103,11 +104,14 @@ class ResumePoints:
 
     def file(self, scope: str, body: Body, point: Point, instead_of: Point | None) -> None:
         """Keep `point`, which was read from `body`, in place of the one it continued."""
+        key = self._key_of(scope, body, point)
         if instead_of is not None:
-            self._drop(scope, body, instead_of)
-        if point.offset < self.smallest:
+            close = instead_of.offset.bit_length() == point.offset.bit_length()
+            before = key if close else self._key_of(scope, body, instead_of)
+            if before is not None:
+                self._drop(before, instead_of)
+        if key is None:
             return
-        key = _key(scope, body, point.offset.bit_length() - 1)
         points = self._filed.setdefault(key, [])
         self._filed.move_to_end(key)
         points.insert(0, point)
@@ -118,10 +122,13 @@ class ResumePoints:
             _, dropped = self._filed.popitem(last=False)
             self._count -= len(dropped)
 
-    def _drop(self, scope: str, body: Body, point: Point) -> None:
+    def _key_of(self, scope: str, body: Body, point: Point) -> _Key | None:
+        """Where it is filed: nowhere if it is small."""
         if point.offset < self.smallest:
-            return
-        key = _key(scope, body, point.offset.bit_length() - 1)
+            return None
+        return _key(scope, body, point.offset.bit_length() - 1)
+
+    def _drop(self, key: _Key, point: Point) -> None:
         points = self._filed.get(key, [])
         for index, filed in enumerate(points):
             if filed is point:
@@ -157,22 +164,20 @@ def near(body: Body, offset: int, skip: tuple[int, int]) -> int:
 def _begun(body: Body, points: Sequence[Point]) -> Begun | None:
     """The first of `points` that it begins with. Those of conversations that differ early alone
     end at the same place and alike: it is looked at once for all of them."""
-    size = len(body)
-    ends: dict[tuple[int, tuple[int, int]], int] = {}
-    states: dict[tuple[int, tuple[int, int]], xxh3_128] = {}
+    size, last, end = len(body), None, 0
+    state: xxh3_128 | None = None
     for point in points:
         if size < point.offset:
             continue
         at = (point.offset, point.skip)
-        if at not in ends:
-            ends[at] = near(body, *at)
-        if point.near != ends[at]:
+        if at != last:
+            last, end, state = at, near(body, *at), None
+        if point.near != end:
             continue
-        if at not in states:
-            states[at] = hash_first(body, *at)
-        hashed = states[at]
-        if hashed.digest() == point.digest:
-            return _ahead(body, Begun(point, hashed, point))
+        if state is None:
+            state = hash_first(body, *at)
+        if state.digest() == point.digest:
+            return _ahead(body, Begun(point, state, point))
     return None
 
 
@@ -186,6 +191,6 @@ def _ahead(body: Body, begun: Begun) -> Begun:
     return Begun(ahead, hashed, point) if hashed.digest() == ahead.digest else begun
 
 
-def _key(scope: str, body: Body, size_log2: int) -> tuple[str, int, int]:
+def _key(scope: str, body: Body, size_log2: int) -> _Key:
     end = 1 << size_log2
     return (scope, size_log2, xxh3_64_intdigest(body[max(0, end - _KEY_BYTES) : end]))

@@ -206,10 +206,11 @@ def rest_spans(body: Body, at: int, growing: str) -> tuple[dict[str, Span], list
     """As body_spans() of a body in whose list an element ends `at`: a 0, which is the first of the
     elements, stands for all before that."""
     # Written with spaces where the body has them: what is written evenly is found fastest.
-    begun = b'{"%b": [0' if body[at : at + 2] == b", " else b'{"%b":[0'
+    rest = body[at:]
+    begun = b'{"%b": [0' if rest.startswith(b", ") else b'{"%b":[0'
     opening = begun % growing.encode()
     size = len(opening)
-    return _body_spans(opening + body[at:], growing, at - size, size - len(b"[0"), first=True)
+    return _body_spans(opening + rest, growing, at - size, size - len(b"[0"), first=True)
 
 
 @cache
