@@ -70,6 +70,18 @@ class Client:
         to its own request; one that it gave up is marked `aborted`."""
         sample.fault = fault.name
         sample.t_intended = round(intended - self._start, 6)
+        try:
+            await self._until_answered(sample, headers, body, intended, fault)
+        finally:
+            if sample.error == "cancelled":
+                sample.t_end = round(time.monotonic() - self._start, 6)
+            if sample.error and sample.t_first_token is None and sample.t_end is not None:
+                scale = self._settings.time_scale
+                sample.silent_s = round((sample.t_end - sample.t_intended) * scale, 6)
+
+    async def _until_answered(
+        self, sample: Sample, headers: dict[str, str], body: bytes, intended: float, fault: Fault
+    ) -> None:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             sample.attempts = attempt
             answer = Answer()

@@ -28,7 +28,7 @@ from loadgen.probe import EndpointError, Probe
 from loadgen.ramp.choose import budget_of, controller_of
 from loadgen.ramp.live import Steering
 from loadgen.ramp.observe import attainment
-from loadgen.resume import JOURNAL, RECORD, Past, ResumeError, accounted, read_past, trace_digest
+from loadgen.resume import JOURNAL, RECORD, Past, ResumeError, read_past, trace_digest
 from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.sample import Journal
 from loadgen.schedule import Share
@@ -101,11 +101,10 @@ async def run_load(
     record["events"] = [to_builtins(event) for event in run.chaos.happened]
     _write(output, record)
     if output is not None:
-        samples = accounted(run.progress.samples)
-        scale, lasted_s = settings.timing.time_scale, time.monotonic() - run.progress.started
         write_folder(
-            output, record, samples, run.scraper.found,
-            time_scale=scale, duration_s=lasted_s, turns=turns_of(traces),
+            output, record, run.progress.samples, run.scraper.found,
+            time_scale=settings.timing.time_scale, duration_s=run.ended - run.progress.started,
+            turns=turns_of(traces),
         )  # fmt: skip
     return RunResult(record, summary, run.progress.samples)
 
@@ -134,7 +133,7 @@ class _Run:
         self._asking = asking
         self._controller = controller_of(settings.ramp) if settings.ramp is not None else None
         # A resumed run counts from when it first began, less the time that it was down.
-        self._started = self._began = time.monotonic() - past.lasted_s
+        self._started = self._began = self.ended = time.monotonic() - past.lasted_s
         self._budget = budget_of(settings.ramp, self._engine_s)
         left = settings.requests
         if left is not None:
@@ -183,6 +182,7 @@ class _Run:
                 with Journal(output / JOURNAL, append=resumed) as self._ledger.journal:
                     await self._play()
         finally:
+            self.ended = time.monotonic()
             gc.unfreeze()
             await self._crew.close()
         if self._settings.workers > 1:
@@ -237,12 +237,11 @@ class _Run:
     def summary(self) -> dict[str, object]:
         samples, measured = self.progress.samples, self._force.measured()
         summary = summarise(samples, self._settings.engine_block_size)
-        summary["duration_s"] = time.monotonic() - self._began
+        summary["duration_s"] = self.ended - self._began
         summary["loop_lag_s"] = spread(lag for one in measured for lag in one.loop_lags_s)
         slo, scale = self._settings.slo, self._settings.timing.time_scale
         if slo is not None:
-            over_s = time.monotonic() - self._started
-            summary["slo"] = attainment(samples, slo, scale, over_s)
+            summary["slo"] = attainment(samples, slo, scale, self.ended - self._started)
         ttft_slo_s = slo.most_s("ttft_s", 0) if slo else None
         allowed_s = self._settings.client_lag_max_s or allowed_lag_s(ttft_slo_s, scale)
         lags: list[list[float]] = [[] for _ in measured]

@@ -12,8 +12,9 @@ class Sample(Struct, omit_defaults=True):
     """What one request asked for and what came of it.
 
     `t_*` are real seconds since the start of the run, None where it was not reached. The
-    latencies are engine seconds: real ones times the run's time scale. `chunks` are the times
-    of the streamed chunks in tenths of a real millisecond after the first.
+    latencies are engine seconds: real ones times the run's time scale; `silent_s` is how long a
+    request that failed or was cut had waited without a first token. `chunks` are the times of the
+    streamed chunks in tenths of a real millisecond after the first.
     """
 
     conversation: str
@@ -35,6 +36,7 @@ class Sample(Struct, omit_defaults=True):
     ttft_wire_s: float | None = None
     itl_s: float | None = None
     e2e_s: float | None = None
+    silent_s: float | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     completion_tokens: int | None = None
