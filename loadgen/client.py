@@ -136,7 +136,7 @@ class Client:
 
     async def _back_off(self, sample: Sample, exchange: Exchange | None, attempt: int) -> None:
         asked = exchange.headers.get("retry-after", "") if exchange is not None else ""
-        wait_s = float(asked) if asked.isdigit() else BACKOFF_S * 2 ** (attempt - 1)
+        wait_s = float(asked) if asked.isdecimal() else BACKOFF_S * 2 ** (attempt - 1)
         try:
             await asyncio.sleep(min(wait_s, BACKOFF_MAX_S))
         except asyncio.CancelledError:

@@ -19,7 +19,7 @@ from loadgen.hopping import wire_to
 from loadgen.layout import Overhead
 from loadgen.ledger import Ledger
 from loadgen.limits import Admission
-from loadgen.output.folder import write_folder
+from loadgen.output.folder import clear_folder, write_folder
 from loadgen.output.lifecycle import turns_of
 from loadgen.output.scrape import Scraper
 from loadgen.plan import ContentSettings, Plans
@@ -55,9 +55,9 @@ async def run_load(
     """Replay `traces`; write run.json and requests.jsonl under `output`, or go on with what is
     there.
 
-    Raises EndpointError when the endpoint cannot be asked at all, ResumeError when there is
-    nothing to go on with. Cancelling it ends the run at once and loses the summary, never the
-    journal.
+    Raises EndpointError when the endpoint cannot be asked at all, or was lost on the way: then
+    after all files were written. ResumeError when there is nothing to go on with. Cancelling it
+    ends the run at once and loses the summary, never the journal.
     """
     public = settings.public() | {"trace_digest": trace_digest(traces), "traces": len(traces)}
     past = Past()
@@ -90,6 +90,8 @@ async def run_load(
             "template": asdict(overhead) | {"tokens_per_word": per_word},
         }
         _write(output, record)
+        if output is not None and not resume:
+            clear_folder(output)
         run = _Run(settings, traces, wire, (asking, content), past=past)
         if on_start is not None:
             on_start(run.progress)
@@ -106,6 +108,8 @@ async def run_load(
             time_scale=settings.timing.time_scale, duration_s=run.ended - run.progress.started,
             turns=turns_of(traces),
         )  # fmt: skip
+    if run.gate.reason == "endpoint lost":
+        raise EndpointError(run.lost())
     return RunResult(record, summary, run.progress.samples)
 
 
@@ -208,12 +212,14 @@ class _Run:
         for task in beside:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
-        if self.gate.reason == "endpoint lost":
-            last = self.progress.samples[-1]
-            raise EndpointError(
-                f"{self.progress.failures_in_a_row} requests in a row failed; "
-                f"the last: {last.error} {last.error_detail}"
-            )
+
+    def lost(self) -> str:
+        """For a person, why the run did not go on."""
+        last = next(one for one in reversed(self.progress.samples) if one.error and not one.cut)
+        return (
+            f"{self.progress.failures_in_a_row} requests in a row failed; "
+            f"the last: {last.error} {last.error_detail}"
+        )
 
     async def _steer(self) -> None:
         assert self._controller is not None
@@ -243,7 +249,8 @@ class _Run:
         if slo is not None:
             summary["slo"] = attainment(samples, slo, scale, self.ended - self._started)
         ttft_slo_s = slo.most_s("ttft_s", 0) if slo else None
-        allowed_s = self._settings.client_lag_max_s or allowed_lag_s(ttft_slo_s, scale)
+        allowed_s = self._settings.client_lag_max_s
+        allowed_s = allowed_lag_s(ttft_slo_s, scale) if allowed_s is None else allowed_s
         lags: list[list[float]] = [[] for _ in measured]
         for sample in samples:
             if sample.lag_s is not None and sample.worker < len(lags):

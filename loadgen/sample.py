@@ -70,6 +70,9 @@ class Sample(Struct, omit_defaults=True):
         return not self.error
 
 
+_decoder = msgspec.json.Decoder(Sample)
+
+
 class Journal:
     """requests.jsonl: one line a request, on disk as soon as the request has ended."""
 
@@ -93,6 +96,12 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[Sample]:
-    """The samples of a run; a torn last line (the run was killed) is left out."""
-    lines = path.read_bytes().split(b"\n")
-    return [msgspec.json.decode(line, type=Sample) for line in lines[:-1]]
+    """The samples of a run; a torn last line (the run was killed) is left out. ValueError names
+    any other that is no sample."""
+    samples = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            samples.append(_decoder.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"line {number}: {error}") from error
+    return samples
