@@ -52,7 +52,8 @@ class Found:
         told = {name: diff and asdict(diff) for name, diff in self.differences.items()}
         return arm(self.name, self.summary) | {
             "valid": self.valid, "compared": self.compared, "differences": told,
-            "stretch_p50": self.stretch_p50, "stretch_max": self.stretch_max, "jain_fairness": self.jain, "attained": self.attained,
+            "stretch_p50": self.stretch_p50, "stretch_max": self.stretch_max,
+            "jain_fairness": self.jain, "attained": self.attained,
             "hit_rate_pooled_lru": self.pooled_lru, "hit_rate_offline_min": self.offline_min,
             "attained_of_pooled_lru": self.of(self.pooled_lru),
             "attained_of_offline_min": self.of(self.offline_min),
