@@ -16,7 +16,7 @@ from kvproxy.core.access import UNASKED, Access, Caller, realm_of
 from kvproxy.core.afterwards import remember
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.continuation import MARK, Continuation, continuation_of
-from kvproxy.core.declined import said
+from kvproxy.core.declined import DECLINES, said
 from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
@@ -46,8 +46,6 @@ Agree = Callable[[], Awaitable[bool]]
 
 # No byte of an answer came, so the client has seen nothing and another replica may be asked.
 _NO_ANSWER = frozenset({"upstream_unreachable", "upstream_lost"})
-# Statuses that another replica may not answer with.
-_DECLINES = frozenset({429, 500, 502, 503, 504})
 _LOST_MAX = 2
 
 
@@ -327,7 +325,7 @@ class Proxy:
             async with self.upstream.open(placement, exchange, body) as answer:
                 self.placer.seen(placement, *said(answer.status, answer.headers))
                 record.lost += answer.status == 500
-                if answer.status in _DECLINES and await self._may_retry(record, tried):
+                if answer.status in DECLINES and await self._may_retry(record, tried):
                     declined = f"Replica {placement.replica.id} answered {answer.status}."
                     raise ProxyError("upstream_declined", declined)
                 patience.stop()

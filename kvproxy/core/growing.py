@@ -69,9 +69,12 @@ class Growing:
         return self._settle(reading, start, None, (parts.opening, parts.middle), parts.last)
 
     def grow(
-        self, reading: Reading, start: Point, begun: Begun | None, elements: Sequence[Span]
+        self, reading: Reading, start: Point, begun: Begun | None, elements: Elements
     ) -> Grown:
-        """What is known at `start` goes on; files the point that the next turn resumes at."""
+        """What is known at `start` goes on; files the point that the next turn resumes at. A
+        stretch has few elements, and begun is ahead."""
+        if isinstance(elements, Stretch):
+            return self._settle(reading, start, begun, (), elements)
         settled = max(len(elements) - REREAD_ELEMENTS, min(len(elements), 1))
         if begun is not None and begun.filed is not start and len(elements) <= REREAD_ELEMENTS:
             # What was filed stays so, and this is farther ahead of it.
@@ -85,7 +88,7 @@ class Growing:
         start: Point,
         begun: Begun | None,
         known: Sequence[Elements],
-        rest: Sequence[Span],
+        rest: Elements,
     ) -> Grown:
         """`known` is not read again next turn, the `rest` is."""
         grown, edits = start.chain.until(start.blocks), self._canon.edits(reading.whose)

@@ -21,44 +21,40 @@ _START = attrgetter("start")
 
 
 class Hashing:
-    """What the beginnings of a body hash to, one every `step_bytes`, while it comes."""
+    """`states` are what the beginnings of a body hash to, one every `step_bytes`, as it comes."""
 
-    __slots__ = ("_hashed", "_left", "_states", "_step_bytes")
+    __slots__ = ("_hashed", "_left", "states", "step_bytes")
 
     def __init__(self, step_bytes: int = _STEP_BYTES) -> None:
         self._hashed = xxh3_128()
-        self._step_bytes = self._left = step_bytes
-        self._states: list[xxh3_128] = []
+        self.step_bytes = self._left = step_bytes
+        self.states: list[xxh3_128] = []
 
     def add(self, piece: bytes | memoryview) -> None:
         """What came next."""
         update, left, rest = self._hashed.update, self._left, len(piece)
-        if len(self._states) >= _STATES_MAX:
+        if len(self.states) >= _STATES_MAX:
             return
         view = memoryview(piece)
-        while rest >= left and len(self._states) < _STATES_MAX:
+        while rest >= left and len(self.states) < _STATES_MAX:
             update(view[:left])
-            self._states.append(self._hashed.copy())
-            view, rest, left = view[left:], rest - left, self._step_bytes
+            self.states.append(self._hashed.copy())
+            view, rest, left = view[left:], rest - left, self.step_bytes
         update(view)
         self._left = left - rest
-
-    def until(self, end: int) -> tuple[int, xxh3_128]:
-        """The last one known that is no longer than `end`: its length and hash state."""
-        steps = min(end // self._step_bytes, len(self._states))
-        return steps * self._step_bytes, self._states[steps - 1].copy() if steps else xxh3_128()
 
 
 class Pieces:
     """As bytes for whoever takes slices of it, which are copies."""
 
-    __slots__ = ("_hashing", "_size", "views")
+    __slots__ = ("_first_end", "_hashing", "_last_start", "_size", "views")
 
     def __init__(
         self, pieces: Sequence[bytes | memoryview], hashing: Hashing | None = None
     ) -> None:
         self.views = [memoryview(piece) for piece in pieces]
         self._size = sum(map(len, pieces))
+        self._first_end, self._last_start = len(pieces[0]), self._size - len(pieces[-1])
         self._hashing = hashing
 
     def __len__(self) -> int:
@@ -67,18 +63,19 @@ class Pieces:
     def __getitem__(self, part: slice) -> bytes:
         start, end, step = part.indices(self._size)
         assert step == 1
-        at = 0
-        for view in self.views:
-            before, at = at, at + len(view)
-            if end <= at:
-                # Nearly all lie in one.
-                if start >= before:
-                    return bytes(view[start - before : end - before])
-                break
+        # Nearly all that is asked for lies in the first or in the last.
+        if end <= self._first_end:
+            return bytes(self.views[0][start:end])
+        if start >= self._last_start:
+            before = self._last_start
+            return bytes(self.views[-1][start - before : max(start, end) - before])
         return b"".join(self.between(start, end))
 
     def between(self, start: int, end: int) -> list[memoryview]:
         """Its bytes [start, end), not copied."""
+        before = self._last_start
+        if before <= start <= end:
+            return [self.views[-1][start - before : end - before]]
         found = []
         for view in self.views:
             size = len(view)
@@ -91,8 +88,12 @@ class Pieces:
 
     def hashed(self, end: int) -> xxh3_128:
         """The hash state of its first `end` bytes."""
-        hashing = self._hashing
-        start, state = hashing.until(end) if hashing is not None else (0, xxh3_128())
+        hashing, start = self._hashing, 0
+        steps = min(end // hashing.step_bytes, len(hashing.states)) if hashing is not None else 0
+        if steps and hashing is not None:
+            start, state = steps * hashing.step_bytes, hashing.states[steps - 1].copy()
+        else:
+            state = xxh3_128()
         for view in self.between(start, end):
             state.update(view)
         return state
@@ -105,6 +106,7 @@ class Pieces:
                 return only
         joined = b"".join(self.views)
         self.views = [memoryview(joined)]
+        self._first_end, self._last_start = self._size, 0
         return joined
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from xxhash import xxh3_64_intdigest, xxh3_128
 
+from kvproxy.core.before import Before
 from kvproxy.core.heads import Fixed
 from kvproxy.core.marks import NO_MARKS, Marks
 from kvproxy.core.pieces import Body, between
@@ -37,8 +38,7 @@ class Point(Struct, frozen=True):
     whose first element is `lead` if that belongs to the head; the first `blocks` of `chain` and
     `splices` cover the body up to `offset`, which is `elements` elements in.
 
-    Members are kept as places alone: tools are as large as a conversation, and the next body has
-    them at the same place. `splices` and `marks` are those of list elements only: the head's are
+    `splices` and `marks` are those of list elements only: the head's are
     found anew with the head, or in `fixed`. What lies in `skip` may differ: text of the head that
     changes by itself, which is read anew with it. `near` is a digest of the bytes right before the
     offset: comparing it first makes a wrong candidate cost next to nothing. `key` tells the
@@ -52,7 +52,7 @@ class Point(Struct, frozen=True):
     digest: bytes
     skip: tuple[int, int]
     near: int
-    members: dict[str, tuple[int, int]]
+    members: Before
     lead: tuple[int, int] | None
     head: bytes
     chain: Chain
@@ -112,12 +112,16 @@ class ResumePoints:
                 self._drop(before, instead_of)
         if key is None:
             return
-        points = self._filed.setdefault(key, [])
-        self._filed.move_to_end(key)
+        points = self._filed.get(key)
+        if points is None:
+            points = self._filed[key] = []
+        else:
+            self._filed.move_to_end(key)
         points.insert(0, point)
         self._count += 1
-        self._count -= len(points[_POINTS_PER_KEY:])
-        del points[_POINTS_PER_KEY:]
+        if len(points) > _POINTS_PER_KEY:
+            self._count -= 1
+            del points[-1]
         while self._count > self._max_points:
             _, dropped = self._filed.popitem(last=False)
             self._count -= len(dropped)
@@ -134,6 +138,7 @@ class ResumePoints:
             if filed is point:
                 del points[index]
                 self._count -= 1
+                break
         if not points:
             self._filed.pop(key, None)
 

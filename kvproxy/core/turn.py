@@ -6,11 +6,11 @@ and do work in proportion to what is new (core/resume).
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 
 import msgspec
 from msgspec.structs import replace
 
+from kvproxy.core.before import before, span_at
 from kvproxy.core.canonical import ARGUMENTS, TEXT, Canonicaliser, Whose
 from kvproxy.core.continued import Continued
 from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
@@ -23,7 +23,7 @@ from kvproxy.core.layout import NOWHERE, Layout
 from kvproxy.core.marks import NO_MARKS, Marks, of_members
 from kvproxy.core.members import continued, elements_of, present, ranks, written_plainly
 from kvproxy.core.naming import Named, Naming
-from kvproxy.core.parted import Parted, parted
+from kvproxy.core.parted import Elements, Parted, going_on, parted
 from kvproxy.core.pieces import Body, spliced, whole
 from kvproxy.core.pools import Pools
 from kvproxy.core.resume import Begun, Point, ResumePoints
@@ -172,17 +172,11 @@ class TurnReader:
                 led = lead is not None
                 grown = self._growing.append(reading, chain, elements, led=led)
                 return _turn(reading, members, named, head, grown, lead_at=lead_at)
-            before = _places(
-                *[
-                    (name, span.start, span.end)
-                    for name, span in members.items()
-                    if span.start < place.start
-                ]
-            )
+            held = before(members, place.start, head.skip)
             led_by = (lead.start, lead.end) if lead is not None else None
             blocks = len(chain)
             start = Point(
-                *(0, 0, b"", head.skip, 0, before, led_by, head.meaning, chain, blocks, ()),
+                *(0, 0, b"", head.skip, 0, held, led_by, head.meaning, chain, blocks, ()),
                 key=named.key,
                 fixed=self._fixed(model, head, listed, place.end),
             )
@@ -236,19 +230,33 @@ class TurnReader:
         turn = self._read_all(replace(reading, body=plain))
         return turn.chain if turn.model == model and not turn.splices else Chain()
 
+    def _new(self, reading: Reading, begun: Begun) -> tuple[dict[str, Span] | None, Elements]:
+        """Members behind the list, and its elements behind the point. None if that is no more than
+        what was read before."""
+        point, dialect = begun.point, reading.dialect
+        if dialect.listing is not None and begun.filed is not point:
+            more = going_on(reading.body, point.offset, dialect.listing)
+            if more is not None and more[1] <= REREAD_ELEMENTS:
+                return {}, more[0]
+        found = rest_spans(reading.body, point.offset, dialect.growing)
+        if found is None or dialect.continues in found[0]:
+            return None, ()
+        tail, elements = found
+        del tail[dialect.growing]
+        assert elements, "the opening is an element"
+        return tail, elements[1:]
+
     def _resume(self, reading: Reading, begun: Begun) -> Turn | None:
         """None where the point does not carry over after all: then everything is read."""
         point, body = begun.point, reading.body
-        found = rest_spans(body, point.offset, reading.dialect.growing)
-        if found is None:
+        tail, elements = self._new(reading, begun)
+        if tail is None:
             return None
-        tail, elements = found
-        if not tail.keys().isdisjoint(point.members) or reading.dialect.continues in tail:
-            return None
-        del tail[reading.dialect.growing]
-        members = {
-            name: Span(body[start:end], start, end) for name, (start, end) in point.members.items()
-        } | tail
+        members = point.members.in_body(body)
+        if tail:
+            if not tail.keys().isdisjoint(members):
+                return None
+            members |= tail
         named = self._naming.resumed(reading.whose, members, point.key)
         if named is None:
             return None
@@ -257,13 +265,12 @@ class TurnReader:
             there = ranks(reading.dialect.head_members)
             same = model == named.model and era == self._heads.era
             if head is None or not same or not there.keys().isdisjoint(tail):
-                lead = _span(body, point.lead) if point.lead is not None else None
+                lead = span_at(body, point.lead) if point.lead is not None else None
                 listed = present(reading.dialect, members, lead)
                 head = self._heads.head(reading.dialect, reading.whose, named.model, listed)
             if head.meaning != point.head:
                 return None
-            assert elements, "the opening is an element"
-            grown = self._growing.grow(reading, point, begun, elements[1:])
+            grown = self._growing.grow(reading, point, begun, elements)
         except UnknownShapeError:
             return None
         lead_at = point.lead[0] if point.lead is not None else 0
@@ -273,16 +280,6 @@ class TurnReader:
 def apply(body: bytes, splices: list[Splice]) -> bytes:
     """The bytes to forward: the client's own, each splice's range replaced."""
     return whole(spliced(body, splices))
-
-
-@lru_cache(256)
-def _places(*members: tuple[str, int, int]) -> dict[str, tuple[int, int]]:
-    """By name. Bodies that begin alike share one: it is most of a point."""
-    return {name: (start, end) for name, start, end in members}
-
-
-def _span(body: Body, place: tuple[int, int]) -> Span:
-    return Span(body[place[0] : place[1]], *place)
 
 
 def _turn(

@@ -100,7 +100,8 @@ class Incoming:
         parts, self.parts = self.parts, []
         if len(parts) == 1 and isinstance(parts[0], bytes):
             return parts[0]
-        return received(parts, self._hashing)
+        hashing = self._hashing
+        return received(parts, hashing) if hashing is not None else b"".join(parts)
 
     def begun(self) -> Head:
         """What is known of a request whose head will not be read."""

@@ -55,7 +55,7 @@ def test_of_endless_bodies_few_hashes_are_kept(monkeypatch: pytest.MonkeyPatch) 
     body, hashing = bytes(range(100)), Hashing(10)
     hashing.add(body[:15])
     hashing.add(body[15:])
-    assert hashing.until(99)[0] == 20
+    assert len(hashing.states) == 2
     assert Pieces([body], hashing).hashed(99).digest() == xxh3_128(body[:99]).digest()
 
 

@@ -6,10 +6,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from kvproxy.core import resume
+from kvproxy.core.before import NONE
 from kvproxy.core.resume import Begun, Point, ResumePoints, hash_first, hash_on, near
 from kvproxy.core.types import Chain
 
-NOTHING = Point(0, 0, b"", (0, 0), 0, {}, None, b"", Chain(), 0, [])
+NOTHING = Point(0, 0, b"", (0, 0), 0, NONE, None, b"", Chain(), 0, [])
 
 
 def body_of(seed: int, length: int) -> bytes:
