@@ -53,6 +53,9 @@ THRESHOLD = Human("threshold", parse_threshold)
               help="Conversations at a time all along; a ramp begins with them.")  # fmt: skip
 @click.option("--duration", type=DURATION, help="Stop sending after this real time (90s, 10m).")
 @click.option("--requests", type=COUNT, help="Stop after this many requests.")
+@click.option("--warm-up", "warm_up", default="0s", type=DURATION, show_default=True,
+              help="Leave requests due in this first real time out of all figures; charts and "
+              "files have them.")  # fmt: skip
 @click.option("--think-scale", default=1.0, type=click.FloatRange(min=0), show_default=True,
               help="Multiply think times.")  # fmt: skip
 @click.option("--think-cap", default="600s", type=DURATION, show_default=True,
@@ -264,11 +267,16 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
     for name in ("requests", "duration"):
         if given[name] == 0:
             raise ValueError(f"--{name} 0 would send nothing")
+    warm_up_s, lasts_s = of(float, "warm_up"), maybe(float, "duration")
+    if warm_up_s and given["ramp"]:
+        raise ValueError("--warm-up is for a fixed number of users: --ramp has --settle")
+    if lasts_s is not None and warm_up_s >= lasts_s:
+        raise ValueError("--warm-up as long as --duration would leave nothing")
     kind = maybe(str, "arrivals")
     return RunSettings(
         url=url,
         users=of(int, "users"),
-        duration_s=maybe(float, "duration"),
+        duration_s=lasts_s,
         requests=maybe(int, "requests"),
         timing=Timing(
             think_cap_s=of(float, "think_cap"),
@@ -292,6 +300,7 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         ramp=ramp_of(given, of(int, "users")),
         client_lag_max_s=maybe(float, "max_client_lag"),
         dialect=of(str, "dialect"),
+        warm_up_s=warm_up_s,
         arrivals=Arrivals(cast(Kind, kind), of(float, "rate")) if kind is not None else None,
         scrape=tuple(Endpoint(replica).url for replica in scraped),
         **load_of(given),

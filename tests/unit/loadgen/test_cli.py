@@ -131,6 +131,8 @@ def test_emulate_is_at_hand() -> None:
         (("--fail-if", "slo.attainment<1"), "needs --slo"),
         (("--requests", 0), "would send nothing"),
         (("--duration", "0s"), "would send nothing"),
+        (("--duration", "5s", "--warm-up", "5s"), "would leave nothing"),
+        (("--warm-up", "5s", "--ramp", "classic", "--slo", "ttft_s=1"), "--settle"),
     ],
 )
 def test_what_cannot_be_meant_is_said_before_anything_is_sent(
