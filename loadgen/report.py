@@ -73,6 +73,8 @@ def summary_table(summary: Mapping[str, object]) -> Table:
     table.add_column("figure", style="bold")
     table.add_column("value")
     table.add_row("requests", _requests(summary))
+    if isinstance(said := summary["last_error"], str):
+        table.add_row("last failure", Text(said))
     for name in ("ttft", "itl", "e2e"):
         table.add_row(name, _quantiles(summary, name))
     if (silent := _silent(summary["silent"])) is not None:

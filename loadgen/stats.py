@@ -50,6 +50,7 @@ def summarise(samples: Sequence[Sample], engine_block_size: int) -> dict[str, ob
         "requests": len(ended),
         "ok": len(good),
         "errors": dict(sorted(errors.items())),
+        "last_error": _last_error(ended),
         "error_rate": (len(ended) - len(good)) / len(ended) if ended else None,
         "cancelled": sum(sample.error == "cancelled" for sample in cut),
         "aborted": sum(sample.error == "aborted" for sample in cut),
@@ -165,6 +166,12 @@ def arm(policy: str, summary: dict[str, object]) -> dict[str, object]:
         names += [f"{latency}_{key}_s" for key in ("mean", "p50", "p95", "p99")]
     names += ["ttft_count", "silent", "answers", "error_rate", "cancelled", "replicas"]
     return {"policy": policy} | {name: summary[name] for name in names}
+
+
+def _last_error(samples: Sequence[Sample]) -> str | None:
+    """What the endpoint said of the last request that failed."""
+    last = next((sample for sample in reversed(samples) if sample.error), None)
+    return f"{last.error} {last.error_detail}".strip() if last is not None else None
 
 
 def _ratio(part: int, whole: int) -> float | None:
