@@ -271,9 +271,9 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
     variable = maybe(str, "api_key_env")
     if variable is not None and not os.environ.get(variable):
         raise ValueError(f"--api-key-env: the variable {variable} is not set")
-    for name in ("requests", "duration"):
+    for name in ("requests", "duration", "max_output"):
         if given[name] == 0:
-            raise ValueError(f"--{name} 0 would send nothing")
+            raise ValueError(f"--{name.replace('_', '-')} 0 would ask for nothing")
     warm_up_s, lasts_s = of(float, "warm_up"), maybe(float, "duration")
     if warm_up_s and given["ramp"]:
         raise ValueError("--warm-up is for a fixed number of users: --ramp has --settle")

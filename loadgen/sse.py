@@ -7,9 +7,9 @@ EVENT_BYTES_MAX = 4 << 20
 DONE = b"[DONE]"
 # Types of the last event where no [DONE] follows.
 _LAST = {"message_stop", "response.completed", "response.incomplete", "response.failed"}
-# Raw JSON that says nothing, the first where the field is absent.
 # Answers that the engine did not finish.
 _BROKEN_OFF = ("abort", "error")
+# Raw JSON that says nothing, the first where the field is absent.
 _NOTHING = (b"", b"null", b"[]")
 
 
