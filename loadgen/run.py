@@ -250,6 +250,7 @@ class _Run:
         left_out = len(everything) - len(samples)
         summary["warm_up"] = {"s": warm_up_s, "requests": left_out} if warm_up_s else None
         summary["duration_s"] = self.ended - self._began
+        summary["time_scale"] = self._settings.timing.time_scale
         summary["loop_lag_s"] = spread(lag for one in measured for lag in one.loop_lags_s)
         slo, scale = self._settings.slo, self._settings.timing.time_scale
         if slo is not None:
