@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import aiohttp
 
+from kvproxy.background import keep
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.lmcache import Instance, Keys, Lookup, by_replica
 from kvproxy.core.loadable import Told
@@ -121,7 +122,7 @@ class PromptWatch:
         self._said: set[str] = set()
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._watch())
+        self._task = keep("prompts", self._watch)
 
     async def close(self) -> None:
         if self._task is not None:
