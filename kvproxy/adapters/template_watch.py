@@ -76,7 +76,8 @@ class TemplateWatch:
         self._unprinted.settle([each.id for each in self._replicas if each.up])
         for trait in self._unprinted.traits - before:
             log.info("templates do not print %s: it counts no more", _named(trait))
-        for trait in before - self._unprinted.traits:
+        # Those that made room for others are not wanted any more.
+        for trait in (before - self._unprinted.traits) & self._unprinted.wanted.keys():
             log.warning("a template prints %s: it counts again", _named(trait))
 
     async def _ask(self, replica: Replica) -> None:

@@ -85,7 +85,9 @@ class LocalTokens:
             if (model, kind) not in self._failed:
                 self._failed.add((model, kind))
                 log.warning(
-                    "a prompt of %s cannot be tokenised here (%s): the replica is asked", model, kind
+                    "a prompt of %s cannot be tokenised here (%s): the replica is asked",
+                    model,
+                    kind,
                 )
             return None
         self.resumed += done.resumed
