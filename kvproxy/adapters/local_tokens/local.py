@@ -79,7 +79,7 @@ class LocalTokens:
         except UnlikeError as error:
             log.debug("a prompt of %s is not tokenised here: %s", model, error)
             return None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - said below, and the engine knows
             # Templates are programs, and bodies say things that engines read in ways of their own.
             kind = type(error).__name__
             if (model, kind) not in self._failed:
