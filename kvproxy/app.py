@@ -108,8 +108,8 @@ class App:
         self.spellings = spellings = Representatives(settings.canonical.representatives_max_bytes)
         self.sharing = Sharing(settings, self.router, spellings, self.sources.announced)
         self.metrics.add(self.sharing.took)
-        told = (self.sources.counted, self.warmth.counted, self.sharing.counted, failed_work)
-        for counted in told:
+        sources, warmth, sharing = self.sources.counted, self.warmth.counted, self.sharing.counted
+        for counted in (sources, warmth, sharing, failed_work):
             self.metrics.add(SourceCounters(counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.bootstrap: KvBootstrap | None = None
