@@ -47,7 +47,7 @@ from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.file_limit import raise_file_limit
 from kvproxy.ops.logs import log_access, log_learned, set_level
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
-from kvproxy.ops.source_counters import SourceCounters, failed_work
+from kvproxy.ops.source_counters import SourceCounters
 from kvproxy.proxy import Agree, Placer, Proxy, Record, Upstream
 from kvproxy.reload import Load, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
@@ -108,8 +108,7 @@ class App:
         self.spellings = spellings = Representatives(settings.canonical.representatives_max_bytes)
         self.sharing = Sharing(settings, self.router, spellings, self.sources.announced)
         self.metrics.add(self.sharing.took)
-        sources, warmth, sharing = self.sources.counted, self.warmth.counted, self.sharing.counted
-        for counted in (sources, warmth, sharing, failed_work):
+        for counted in (self.sources.counted, self.warmth.counted, self.sharing.counted):
             self.metrics.add(SourceCounters(counted))
         self.gate = Gate(self.router, self.admission, time.monotonic)
         self.bootstrap: KvBootstrap | None = None
