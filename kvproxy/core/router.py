@@ -22,6 +22,7 @@ from kvproxy.core.placement import Decided, Lookup, Placement, Placing
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.pools import Pools
 from kvproxy.core.prefix_index import PrefixIndex
+from kvproxy.core.presumed_rates import presume_rates
 from kvproxy.core.replica import Replica, Role
 from kvproxy.core.response_homes import ResponseHomes
 from kvproxy.core.returns import Returns
@@ -319,6 +320,8 @@ class Router:
             keep(replica, hashes[-1], usage, now, retention_s)
             replica.answered(answer_room(usage, replica.block_size))
         replica.hbm.release(placement.end, now, retention_s)
+        if replica.rate.news:
+            presume_rates(self.replicas)
 
     def _near(self, identity: Identity, now: float) -> Home | None:
         elder = identity.elder
