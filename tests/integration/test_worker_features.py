@@ -1,5 +1,6 @@
 """What one process does for a request, several do too: the same features with two workers."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -174,3 +175,18 @@ async def test_other_proxies_know_what_workers_placed(tmp_path: Path) -> None:
                     await talk.turn(client, entrances[turn % 3])
     assert [len(set(talk.replicas)) for talk in talks] == [1] * 4
     assert all(talk.missed < 200 for talk in talks)
+
+
+async def test_what_cannot_be_placed_is_refused_where_a_store_is_asked_first(
+    tmp_path: Path,
+) -> None:
+    async with valkey() as server, recording() as [replica]:
+        shared = {"url": server.url, "deadline_s": 2.0, "share_spellings": False}
+        async with several(tmp_path, [replica.url], store=shared) as world:
+            [known] = world.placement.router.replicas
+            known.models = ("other",)
+            await eventually(lambda: all(w.link.up for w in world.workers))
+            sent = post(HELLO, x_session_id="s")
+            got = await asyncio.wait_for(ask(world.urls[0], sent), 5)
+    assert got.status == 404
+    assert orjson.loads(got.body)["error"]["param"] == "model"
