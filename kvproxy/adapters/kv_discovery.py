@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -76,15 +77,20 @@ class KvDiscovery:
             self._fixed[replica.id] = fixed
         self._tasks[replica] = asyncio.create_task(self._watch(replica))
 
-    async def remove(self, replica: Replica) -> None:
-        """It is asked no more, and its streams are closed."""
+    def remove(self, replica: Replica) -> Coroutine[Any, Any, None]:
+        """From now on it is asked no more, and another may come under its name; its streams are
+        closed once what is returned was awaited."""
         task = self._tasks.pop(replica, None)
         if task is not None:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
         self._fixed.pop(replica.id, None)
         self._said.pop(replica.id, None)
-        for source in self._known.pop(replica.id, []):
+        return self._end(task, self._known.pop(replica.id, []))
+
+    async def _end(self, task: "asyncio.Task[None] | None", sources: Sequence[KvSource]) -> None:
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
+        for source in sources:
             await self._forget(source)
 
     async def close(self) -> None:

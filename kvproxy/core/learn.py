@@ -18,6 +18,8 @@ _SLOW_QUARTER = 4
 _CONTEXT_RATIO_MIN = 2.0
 # What rates are compared by where they bend differently.
 _TYPICAL_MISS, _TYPICAL_PROMPT = 8_192, 32_768
+# Which observations others are told of, besides every one that fills the window again.
+_NEWS = (1, 4)
 
 
 class PrefillRate:
@@ -25,44 +27,32 @@ class PrefillRate:
     to be what others of its kind were measured at, and the prior where none was.
 
     Clean means that the replica had no other prefill of ours to do, so that time to first token
-    was this prompt's own work. `news`: others have something to presume by.
+    was this prompt's own work. `measured`: its seconds a token are its own; `based`: those that
+    any prefill takes are. `news`: others have something to presume by.
     """
 
     def __init__(self, prior_tok_s: float, base_s: float, prior_s_per_tok2: float = 0.0) -> None:
         assert prior_tok_s > 0 and base_s >= 0 and prior_s_per_tok2 >= 0
         self._prior = 1.0 / prior_tok_s, prior_s_per_tok2, base_s
         self.s_per_tok, self.s_per_tok2, self.base_s = self._prior
-        self.news = False
+        self.measured = self.based = self.news = False
         self._seen = 0
         self._long: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
         self._short: deque[float] = deque(maxlen=_WINDOW)
         self._guessed: deque[float] = deque(maxlen=_WINDOW)
 
-    @property
-    def measured(self) -> bool:
-        """Whether its seconds a token are its own; `based`: whether those of any prefill are."""
-        return bool(self._long or self._guessed)
+    def law(self) -> tuple[float, float, float]:
+        """Seconds of a typical prefill, a token, and a token for each token of context."""
+        typical_s = self.prefill_s(_TYPICAL_MISS, _TYPICAL_PROMPT)
+        return typical_s, self.s_per_tok, self.s_per_tok2
 
-    @property
-    def based(self) -> bool:
-        return bool(self._short)
-
-    def presume(self, others: Sequence["PrefillRate"]) -> None:
-        """What was not measured here is as it is there. Of two the faster one counts: it costs
-        little to find out that it was too much to hope for."""
-        s_per_tok, s_per_tok2, base_s = self._prior
+    def presume(self, law: tuple[float, float, float] | None, base_s: float | None) -> None:
+        """What was not measured here is as it was elsewhere; None where nobody was."""
+        prior_s, prior_s2, prior_base_s = self._prior
         if not self.measured:
-            laws = sorted(
-                (other.prefill_s(_TYPICAL_MISS, _TYPICAL_PROMPT), other.s_per_tok, other.s_per_tok2)
-                for other in others
-                if other.measured
-            )
-            if laws:
-                _, s_per_tok, s_per_tok2 = laws[(len(laws) - 1) // 2]
-            self.s_per_tok, self.s_per_tok2 = s_per_tok, s_per_tok2
+            _, self.s_per_tok, self.s_per_tok2 = law or (0.0, prior_s, prior_s2)
         if not self.based:
-            bases = sorted(other.base_s for other in others if other.based)
-            self.base_s = bases[(len(bases) - 1) // 2] if bases else base_s
+            self.base_s = prior_base_s if base_s is None else base_s
 
     def prefill_s(self, miss_tokens: float, prompt_tokens: float = 0.0) -> float:
         """Seconds for `miss_tokens` at the end of a prompt of `prompt_tokens`."""
@@ -78,13 +68,14 @@ class PrefillRate:
             return
         if miss_tokens < _MISS_TOKENS_MIN:
             self._short.append(max(0.0, ttft_s - self.prefill_s(miss_tokens, prompt_tokens)))
-            self.base_s = _median(self._short)
+            self.base_s, self.based = _median(self._short), True
             self._saw()
         elif ttft_s > self.base_s:
             context = max(miss_tokens, prompt_tokens) - miss_tokens / 2
             s_per_tok = (ttft_s - self.base_s) / miss_tokens
             self._long.append((context, max(_S_PER_TOK_MIN, s_per_tok)))
             self._fit()
+            self.measured = True
             self._saw()
 
     def guess(self, prompt_tokens: float, ttft_s: float, alone: bool) -> None:
@@ -98,12 +89,13 @@ class PrefillRate:
         self._guessed.append(max(_S_PER_TOK_MIN, ttft_s / prompt_tokens))
         slowest = sorted(self._guessed, reverse=True)
         self.s_per_tok, self.s_per_tok2 = slowest[len(slowest) // _SLOW_QUARTER], 0.0
+        self.measured = True
         self._saw()
 
     def _saw(self) -> None:
-        """What is seen first changes most: the first is news, the second, the fourth, and so on."""
-        self._seen += 1
-        if not self._seen & (self._seen - 1) or not self._seen % _WINDOW:
+        """What is seen first changes most."""
+        seen = self._seen = self._seen + 1
+        if seen in _NEWS or not seen % _WINDOW:
             self.news = True
 
     def _fit(self) -> None:

@@ -27,6 +27,7 @@ def taught(router: Router, replicas: Mapping[str, Replica], lesson: Learned) -> 
     if replica is not None and 0 < lesson.miss_tokens <= lesson.prompt_tokens:
         replica.rate.observe(lesson.miss_tokens, lesson.ttft_s, True, lesson.prompt_tokens)
         if replica.rate.news:
+            replica.rate.news = False
             presume_rates(router.replicas)
 
 

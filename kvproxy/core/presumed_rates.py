@@ -6,28 +6,39 @@ none.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from kvproxy.core.learn import PrefillRate
 from kvproxy.core.replica import Replica
 
+Law = tuple[float, float, float]
+T = TypeVar("T", Law, float)
+
 
 def presume_rates(replicas: Sequence[Replica]) -> None:
-    """Call when a rate has news, or when it became known what a replica serves."""
-    by_models: dict[tuple[str, ...], list[PrefillRate]] = {}
-    for replica in replicas:
-        rate = replica.rate
-        rate.news = False
-        if rate.measured and rate.based:
-            continue
-        others = by_models.get(replica.models)
-        if others is None:
-            others = [other.rate for other in replicas if _alike(replica, other)]
-            by_models[replica.models] = others
-        rate.presume(others)
+    """Call when a rate had news, or when it became known what a replica serves."""
+    unmeasured = [r for r in replicas if not (r.rate.measured and r.rate.based)]
+    by_models: dict[tuple[str, ...], tuple[Law | None, float | None]] = {}
+    for replica in unmeasured:
+        models = replica.models
+        if models not in by_models:
+            by_models[models] = _measured([r.rate for r in replicas if _alike(models, r)])
+        replica.rate.presume(*by_models[models])
 
 
-def _alike(one: Replica, other: Replica) -> bool:
+def _measured(rates: Sequence[PrefillRate]) -> tuple[Law | None, float | None]:
+    laws = [rate.law() for rate in rates if rate.measured]
+    bases = [rate.base_s for rate in rates if rate.based]
+    return _middle(laws) if laws else None, _middle(bases) if bases else None
+
+
+def _middle(values: list[T]) -> T:
+    """Of two the faster one: it costs little to find out that it was too much to hope for."""
+    return sorted(values)[(len(values) - 1) // 2]
+
+
+def _alike(models: tuple[str, ...], other: Replica) -> bool:
     """Whether one request may go to either."""
-    if not one.models or not other.models:
+    if not models or not other.models or models == other.models:
         return True
-    return one.models == other.models or any(map(other.serves, one.models))
+    return any(map(other.serves, models))

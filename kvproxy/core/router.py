@@ -247,6 +247,7 @@ class Router:
         self.replicas.remove(replica)
         del self._by_id[replica.id]
         self.affinity.forget_replica(replica.id)
+        self.working_set.forget_replica(replica.id)
         self.pins.forget_replica(replica.id)
         self.holdings.forget(replica.id)
         replica.gone()
@@ -321,6 +322,7 @@ class Router:
             replica.answered(answer_room(usage, replica.block_size))
         replica.hbm.release(placement.end, now, retention_s)
         if replica.rate.news:
+            replica.rate.news = False
             presume_rates(self.replicas)
 
     def _near(self, identity: Identity, now: float) -> Home | None:
