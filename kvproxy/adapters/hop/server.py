@@ -185,7 +185,8 @@ class HopServer:
         try:
             await recalled
         except Exception:
-            log.exception("what others know of a conversation cannot be asked")
+            # Whoever asked waits for an answer, which what is known here is enough for.
+            log.exception("what others know of a conversation cannot be told")
         connection = self.connections.get(number)
         if connection is None:
             return

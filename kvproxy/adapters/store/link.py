@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ _LATE_MAX = 3
 _CONNECTIONS_MAX = 16
 _READY_CONNECTIONS = 4
 _SOCKET_TIMEOUT_S = 1.0
-_AGAIN_S = 5.0
 
 FAILURES = (RedisError, OSError, TimeoutError, asyncio.IncompleteReadError)
 Command = tuple[Any, ...]
@@ -33,16 +32,6 @@ class Address:
     url: str
     username: str | None = None
     password: str | None = None
-
-
-async def for_ever(job: Callable[[], Awaitable[None]]) -> None:
-    """`job` ends only by a fault of ours: it is begun again, and not unseen."""
-    while True:
-        try:
-            await job()
-        except Exception:
-            log.exception("sharing with other proxies failed and is begun again")
-        await asyncio.sleep(_AGAIN_S)
 
 
 async def end(tasks: Iterable["asyncio.Task[None]"]) -> None:

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvproxy.adapters.store.hearing import Hearing
-from kvproxy.adapters.store.link import FAILURES, Address, Command, Link, end, for_ever
+from kvproxy.adapters.store.link import FAILURES, Address, Command, Link, end
 from kvproxy.adapters.store.scripts import ACQUIRE, Names, sha
 from kvproxy.adapters.store.writer import HEARTBEAT_S, Terms, Writer
+from kvproxy.background import keep
 from kvproxy.core import peer_knowledge
 from kvproxy.core.bindings import Bindings
 from kvproxy.core.errors import ProxyError
@@ -225,8 +226,12 @@ class SharedStore:
             await self.link.open()
         except FAILURES as error:
             log.error("the store cannot be reached (%r): placing by own knowledge", error)
-        jobs = [self.writer.run, self.hearing.run, self._retelling, self._ageing]
-        self._tasks = [asyncio.create_task(for_ever(job)) for job in jobs]
+        self._tasks = [
+            keep("store_writing", self.writer.run),
+            keep("store_hearing", self.hearing.run),
+            keep("store_retelling", self._retelling),
+            keep("store_ageing", self._ageing),
+        ]
         if self.link.up:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_START_S):

@@ -4,9 +4,7 @@ import logging
 
 import pytest
 
-from kvproxy.adapters.store import link as module
-from kvproxy.adapters.store.link import FAILURES, Address, Link, end, for_ever
-from tests.support.proxies import eventually
+from kvproxy.adapters.store.link import FAILURES, Address, Link, end
 from tests.support.valkey import valkey
 
 
@@ -65,21 +63,3 @@ async def test_tasks_that_take_the_end_for_a_fault_end_all_the_same() -> None:
     await end(tasks)
     assert all(task.done() for task in tasks)
     await end(tasks)
-
-
-async def test_a_fault_of_ours_is_said_and_the_work_goes_on(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_AGAIN_S", 0.0)
-    began: list[int] = []
-
-    async def job() -> None:
-        began.append(1)
-        if len(began) == 1:
-            raise KeyError("what nobody thought of")
-        await asyncio.sleep(60)
-
-    task = asyncio.create_task(for_ever(job))
-    await eventually(lambda: len(began) == 2)
-    await asyncio.wait_for(end([task]), 5)
-    assert "what nobody thought of" in caplog.text
