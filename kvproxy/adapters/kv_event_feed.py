@@ -116,6 +116,10 @@ class KvEventFeed:
                 await self._listen(stream)
             except zmq.ZMQError as error:
                 log.warning("events of %s: %s", stream.source.replica, error)
+            except Exception:
+                # Part of it may have been taken: all is asked for again.
+                log.exception("events of %s cannot be followed", stream.source.replica)
+                self._restart(stream, lost=True)
             await asyncio.sleep(_RETRY_S)
 
     async def _listen(self, stream: _Stream) -> None:
