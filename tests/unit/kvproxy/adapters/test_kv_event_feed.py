@@ -1,5 +1,6 @@
 """The feed on real sockets, against the emulator's publisher."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -220,6 +221,26 @@ async def test_a_fault_of_ours_is_said_and_all_is_asked_for_again(
         await heard.holds(1, 2)
         assert heard.counts.resyncs == 1
     assert "what nobody thought of" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "replay", "amiss"),
+    [("nonsense", "", "cannot be heard"), ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1", "replay")],
+)
+async def test_what_is_amiss_is_said_once(
+    endpoint: str,
+    replay: str,
+    amiss: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(kv_event_feed, "_RETRY_S", 0.01)
+    holdings = Holdings(Ruler(10), PrefixIndex(2**26), TokenChains(2**20))
+    feed = KvEventFeed(holdings, FeedLimits(idle_s=0.01, replay_timeout_s=0.01))
+    feed.follow(KvSource("r", 0, endpoint, replay, ""), make_replica("r"))
+    await asyncio.sleep(0.3)
+    await feed.close()
+    assert [amiss in record.message for record in caplog.records] == [True]
 
 
 async def test_forgetting_a_source_drops_what_it_told() -> None:
