@@ -109,7 +109,10 @@ class KvDiscovery:
         while True:
             asked = replica.id in self._known and replica.health is Health.READY
             await asyncio.sleep(self._interval_s if asked else min(_SOON_S, self._interval_s))
-            await self._look(replica)
+            try:
+                await self._look(replica)
+            except Exception:
+                log.exception("replica %s: looking for its KV events failed", replica.id)
 
     async def _look(self, replica: Replica) -> None:
         if replica.id in self._fixed:
@@ -161,8 +164,12 @@ class KvDiscovery:
         async with self._session.get(replica.url + path, headers=headers) as response:
             if response.status != 200:
                 return None
-            page = await response.content.read(_PAGE_BYTES_MAX)
-            return page if response.content.at_eof() else None
+            page = bytearray()
+            async for part in response.content.iter_any():
+                page += part
+                if len(page) > _PAGE_BYTES_MAX:
+                    return None
+            return bytes(page)
 
     def _say(self, replica: Replica, text: str) -> None:
         """Once, until it is another text."""

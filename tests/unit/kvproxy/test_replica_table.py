@@ -154,7 +154,9 @@ async def test_another_engine_under_an_old_name_takes_over_at_once() -> None:
         go = slow(one)
         stream = asyncio.create_task(ask(url, post(CHAT)))
         await eventually(lambda: bool(one.received))
+        app.table.pin("r", "s")
         app.table.settle([at(two, id="r")], None)
+        assert app.router.pins.of("r") == ["s"], "who was tied to a name is tied to it still"
         await eventually(is_health(app, "r", Health.READY))
         assert (await ask(url, post(CHAT))).status == 200
         assert len(two.received) == 1
