@@ -109,10 +109,7 @@ class KvDiscovery:
         while True:
             asked = replica.id in self._known and replica.health is Health.READY
             await asyncio.sleep(self._interval_s if asked else min(_SOON_S, self._interval_s))
-            try:
-                await self._look(replica)
-            except Exception:
-                log.exception("replica %s: looking for its KV events failed", replica.id)
+            await self._look(replica)
 
     async def _look(self, replica: Replica) -> None:
         if replica.id in self._fixed:

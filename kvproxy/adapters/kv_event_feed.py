@@ -122,8 +122,8 @@ class KvEventFeed:
                 self._say(stream, f"its events cannot be heard: {error}")
             except Exception:
                 # Part of it may have been taken: all is asked for again.
-                log.exception("events of %s cannot be followed", stream.source.replica)
                 self._restart(stream, lost=True)
+                raise
             await asyncio.sleep(_RETRY_S)
 
     async def _listen(self, stream: _Stream) -> None:

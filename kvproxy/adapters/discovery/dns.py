@@ -74,6 +74,7 @@ class DnsSource:
         if self._nameservers is not None:
             address, _, port = self._nameservers[0].rpartition(":")
             resolver.nameservers, resolver.port = [address], int(port)
+
         async def looked_up(name: str, kind: str) -> list[Any]:
             try:
                 return list(await resolver.resolve(name, kind))

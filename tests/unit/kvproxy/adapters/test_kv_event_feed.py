@@ -9,6 +9,7 @@ import pytest
 import zmq
 import zmq.asyncio
 
+from kvproxy import background
 from kvproxy.adapters import kv_event_feed
 from kvproxy.adapters.kv_event_feed import FeedCounts, FeedLimits, KvEventFeed
 from kvproxy.core.holdings import Holdings
@@ -202,10 +203,10 @@ async def test_garbage_is_counted_and_the_rest_is_heard() -> None:
     context.destroy(linger=0)
 
 
-async def test_a_fault_of_ours_is_said_and_all_is_asked_for_again(
+async def test_behind_a_fault_of_ours_all_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(kv_event_feed, "_RETRY_S", 0.0)
+    monkeypatch.setattr(background, "_AGAIN_S", 0.0)
     async with published() as publisher, listening(publisher) as heard:
         publisher.publish([stored(1)])
         await heard.holds(1)
