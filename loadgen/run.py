@@ -74,6 +74,8 @@ async def run_load(
     probe = Probe(wire, headers)
     try:
         model = settings.model or await probe.model()
+        if past.model not in (None, model):
+            raise ResumeError(f"{output} was answered by {past.model}, here is {model}")
         version = await probe.version()
         measured = await probe.template(model, pool)
         overhead, per_word = measured or (Overhead(), 1.0)
