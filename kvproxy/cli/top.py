@@ -38,7 +38,10 @@ State = dict[str, Any]
 def top(*, url: str, api_key_env: str | None, interval: float, once: bool) -> None:
     """Show replicas, hit rate and the latest decisions of a running proxy. Ctrl-C ends it."""
     target = f"{url.rstrip('/')}/admin/live"
-    request = urllib.request.Request(target, headers=admin_key.headers(api_key_env))
+    try:
+        request = urllib.request.Request(target, headers=admin_key.headers(api_key_env))
+    except ValueError as error:
+        raise click.UsageError(f"--url: {error}; such as http://127.0.0.1:8080") from error
     console = Console()
     if once:
         # Nothing has to fit a window.
