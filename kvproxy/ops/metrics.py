@@ -21,6 +21,7 @@ from kvproxy.core.types import Usage
 from kvproxy.ops.admission_gauges import AdmissionGauges
 from kvproxy.ops.knowledge_gauges import KnowledgeGauges
 from kvproxy.ops.model_counters import ModelCounters
+from kvproxy.ops.process_gauges import ProcessGauges
 from kvproxy.ops.tally import Rows, Spread, Tally
 from kvproxy.proxy import Record
 
@@ -103,6 +104,7 @@ class Metrics:
         registry.register(ReplicaGauges(router, admission, clock))
         registry.register(AdmissionGauges(router, admission, clock))
         registry.register(KnowledgeGauges(router.holdings))
+        registry.register(ProcessGauges())
         build = GaugeMetricFamily("kvproxy_build_info", "version", labels=["version"])
         build.add_metric([version("kvproxy")], 1)
         registry.register(_Constant(build))
