@@ -90,6 +90,8 @@ def view(state: State, width: int, height: int) -> Group:
     regime = state["regime"]
     head = _head(state, width)
     advice = Text(regime["advice"], style=_REGIME.get(regime["regime"], "red"))
+    if state.get("outage"):
+        advice = Text(state["outage"], style="bold red")
     above = len(head.plain.splitlines()) + len(wrap(advice.plain, width))
     # Beside the rows: the heads of both tables and the title of one.
     rows = height - above - 3
