@@ -54,6 +54,7 @@ VALUES: dict[str, dict[str, object]] = {
         "extraVolumes": [{"name": "tls", "secret": {"secretName": "kvproxy-tls"}}],
         "extraVolumeMounts": [{"name": "tls", "mountPath": "/tls"}],
     },
+    "endpoint picker": {"epp": {"enabled": True}, "networkPolicy": {"enabled": True}},
     "clients with certificates": {
         "config": {"server": {"tls_cert": "/tls/tls.crt", "tls_client_ca": "/tls/ca.crt"}}
     },
@@ -66,6 +67,7 @@ WANTED = {
         *("kind: RoleBinding", "automountServiceAccountToken: true", "namespace: engines"),
         *("scheme: HTTPS", "name: demo-admin", "port: admin", "port: 6443"),
     ),
+    "endpoint picker": ("args: [epp, ", "KVPROXY_EPP__HOST", "appProtocol", "{port: epp}"),
     "clients with certificates": ("tcpSocket: {port: http}",),
 }
 REFUSED: dict[str, dict[str, object]] = {
