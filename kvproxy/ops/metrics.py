@@ -101,10 +101,9 @@ class Metrics:
     def __init__(self, router: Router, admission: Admission, clock: Callable[[], float]) -> None:
         self._router = router
         self._registry = registry = CollectorRegistry()
-        registry.register(ReplicaGauges(router, admission, clock))
-        registry.register(AdmissionGauges(router, admission, clock))
-        registry.register(KnowledgeGauges(router.holdings))
-        registry.register(ProcessGauges())
+        own = ReplicaGauges(router, admission, clock), AdmissionGauges(router, admission, clock)
+        for gauges in (*own, KnowledgeGauges(router.holdings), ProcessGauges()):
+            registry.register(gauges)
         build = GaugeMetricFamily("kvproxy_build_info", "version", labels=["version"])
         build.add_metric([version("kvproxy")], 1)
         registry.register(_Constant(build))
