@@ -22,6 +22,7 @@ from kvproxy.ops.admission_gauges import AdmissionGauges
 from kvproxy.ops.knowledge_gauges import KnowledgeGauges
 from kvproxy.ops.model_counters import ModelCounters
 from kvproxy.ops.process_gauges import ProcessGauges
+from kvproxy.ops.source_counters import SourceCounters, failed_work
 from kvproxy.ops.tally import Rows, Spread, Tally
 from kvproxy.proxy import Record
 
@@ -101,12 +102,10 @@ class Metrics:
     def __init__(self, router: Router, admission: Admission, clock: Callable[[], float]) -> None:
         self._router = router
         self._registry = registry = CollectorRegistry()
-        own = ReplicaGauges(router, admission, clock), AdmissionGauges(router, admission, clock)
-        for gauges in (*own, KnowledgeGauges(router.holdings), ProcessGauges()):
-            registry.register(gauges)
-        build = GaugeMetricFamily("kvproxy_build_info", "version", labels=["version"])
-        build.add_metric([version("kvproxy")], 1)
-        registry.register(_Constant(build))
+        own = (ReplicaGauges(router, admission, clock), AdmissionGauges(router, admission, clock))
+        more = (SourceCounters(failed_work), ProcessGauges(), _Constant(_build_info()))
+        for read in (*own, KnowledgeGauges(router.holdings), *more):
+            registry.register(read)
         self._requests = Tally(
             "kvproxy_requests",
             "Requests by replica and outcome (ok, client_gone or an error code)",
@@ -304,3 +303,9 @@ class _Constant(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return [self._metric]
+
+
+def _build_info() -> Metric:
+    build = GaugeMetricFamily("kvproxy_build_info", "version", labels=["version"])
+    build.add_metric([version("kvproxy")], 1)
+    return build
