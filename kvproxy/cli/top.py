@@ -132,6 +132,7 @@ def _head(state: State, width: int) -> Text:
         ("conversations", str(state["session_count"])),
         ("requests", short_count(totals["requests"])),
         ("failed", short_count(totals["failed"])),
+        ("refused", short_count(totals.get("refused", 0))),
     ):
         long = len(name) + len(value) + 3
         if used + long > width + 2:

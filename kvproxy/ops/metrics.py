@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from kvproxy.core.admission import Admission
 from kvproxy.core.clients import family
+from kvproxy.core.errors import CLIENTS_OWN
 from kvproxy.core.marks import retention_name
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
@@ -28,6 +29,7 @@ from kvproxy.proxy import Record
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_NO_FAILURE = CLIENTS_OWN | {"ok", "client_gone"}
 # Replicas that are gone and still shown: with discovery there are new names every day.
 _GONE_MAX = 256
 _TOKENS = (0, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
@@ -210,7 +212,8 @@ class Metrics:
         outcomes, cached = self._requests.by(1), self._cached.by(1)
         return {
             "requests": sum(outcomes.values()),
-            "failed": sum(n for name, n in outcomes.items() if name not in ("ok", "client_gone")),
+            "failed": sum(n for name, n in outcomes.items() if name not in _NO_FAILURE),
+            "refused": sum(n for name, n in outcomes.items() if name in CLIENTS_OWN),
             "prompt_tokens": self._prompt.total(),
             "reported_tokens": cached.get("reported", 0),
             "predicted_tokens": cached.get("predicted", 0),

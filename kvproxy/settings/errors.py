@@ -103,8 +103,12 @@ def _got(model: type[BaseModel], path: Path, kind: str, value: object) -> str:
     hidden = is_secret(model, path) or path[-1:] == (_NOT_REPEATED,)
     if said_already or hidden or isinstance(value, dict | list | tuple):
         return ""
-    # What stands before the host of an address may be a password.
-    return f", got {_CREDENTIALS.sub('//…@', repr(value)):.60}"
+    return f", got {without_credentials(repr(value)):.60}"
+
+
+def without_credentials(text: str) -> str:
+    """What stands before the host of an address may be a password."""
+    return _CREDENTIALS.sub("//…@", text)
 
 
 def _meaning(model: type[BaseModel], path: Path) -> str:

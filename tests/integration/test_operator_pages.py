@@ -12,7 +12,7 @@ import pytest
 
 from kvproxy.cli.commands import main
 from kvproxy.cli.metrics import catalogue
-from kvproxy.core.errors import ERRORS
+from kvproxy.core.errors import CLIENTS_OWN, ERRORS
 from kvproxy.core.life_cycle import Health
 from kvproxy.settings.model import Settings
 from kvproxy.settings.pools import PolicyName
@@ -40,8 +40,6 @@ OTHER_NAMES = re.compile(r"kvproxy_(loadgen_\w+|session(_codex|_header)?)$")
 OF_PEERS = {"cache_aware", "consistent_hash"}
 # Raised and caught: the next replica is tried.
 NEVER_ANSWERED = {"upstream_declined"}
-# Refusals that are somebody's own doing and page nobody; "overloaded" is ours.
-CLIENTS_OWN = {code for code, kind in ERRORS.items() if kind.status < 500} - {"overloaded"}
 
 of_pages = pytest.mark.parametrize("page", PAGES)
 of_all = pytest.mark.parametrize("page", [*PAGES, *CONFIGURED])

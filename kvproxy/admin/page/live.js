@@ -59,7 +59,7 @@ function tiles(s) {
     [seconds(s.ttft.p95_s), "first token, p95"],
     [short(s.queue_length), "held back now"],
     [ready + " / " + s.replicas.length, "replicas ready"],
-    [short(t.requests), "requests" + (t.failed ? ", " + short(t.failed) + " failed" : "")],
+    [short(t.requests), "requests" + [[t.failed, "failed"], [t.refused, "refused"]].map(([n, how]) => n ? ", " + short(n) + " " + how : "").join("")],
   ];
   $("tiles").replaceChildren(...shown.map(([value, name]) => {
     const tile = make("div", null, "tile");
