@@ -3,17 +3,20 @@
 import asyncio
 import contextlib
 import logging
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import ValidationError
 
+from kvproxy.background import keep
 from kvproxy.core.discovered import Entries, Found
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
 from kvproxy.replica_table import ReplicaTable
 from kvproxy.settings.discovery import DiscoverySettings
+from kvproxy.settings.errors import problems_of, without_credentials
 from kvproxy.settings.model import Settings
 from kvproxy.settings.replica import ReplicaSettings
 
@@ -21,7 +24,6 @@ log = logging.getLogger("kvproxy.discovery")
 _REPLICAS_MAX = 1024
 # How long start() waits for sources to say something.
 _FIRST_S = 5.0
-_AGAIN_S = 5.0
 _ANSWERS_S, _LOOK_S = 2.0, 0.02
 
 
@@ -44,7 +46,8 @@ class Finding:
     async def start(self) -> None:
         """Returns when every source has said something, or soon."""
         for name, source in self._sources:
-            self._tasks.append(asyncio.create_task(self._follow(name, source)))
+            settle = partial(self._settle, name)
+            self._tasks.append(keep("discovery", partial(source.run, settle), name))
         if self._tasks:
             try:
                 async with asyncio.timeout(_FIRST_S):
@@ -71,14 +74,6 @@ class Finding:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _follow(self, name: str, source: Source) -> None:
-        while True:
-            try:
-                await source.run(lambda entries: self._settle(name, entries))
-            except Exception:
-                log.exception("discovery by %s failed and is begun again", name)
-            await asyncio.sleep(_AGAIN_S)
-
     def _settle(self, name: str, entries: Entries) -> None:
         """What is wrong with one entry leaves that one out, and with none of the others."""
         wanted: dict[str, ReplicaSettings] = {}
@@ -87,8 +82,8 @@ class Finding:
                 replica = ReplicaSettings.model_validate(entry)
                 wanted[replica.id] = replica
             except ValidationError as error:
-                said = error.errors(include_url=False)[0]["msg"]
-                log.error("%s: %r is no replica: %s", name, entry, said)
+                said = "; ".join(map(str, problems_of(error, ReplicaSettings, {})))
+                log.error("%s: %s is no replica: %s", name, _named(entry), said)
         try:
             done = self._table.settle(wanted.values(), self._default_key, name)
             log.info("%s: %d replicas; %s", name, len(wanted), ", ".join(done) or "as before")
@@ -97,6 +92,12 @@ class Finding:
         self.found[name] = len(wanted)
         if all(count >= 0 for count in self.found.values()):
             self._all_found.set()
+
+
+def _named(entry: object) -> str:
+    """An entry in words that hold no key of its replica."""
+    named = (entry.get("id") or entry.get("url")) if isinstance(entry, dict) else entry
+    return without_credentials(str(named or "an entry without a URL"))
 
 
 def _sources(asked: DiscoverySettings) -> list[tuple[str, Source]]:

@@ -33,7 +33,6 @@ def live_text(progress: Progress, goal: str, engine_block_size: int) -> Text:
     """One line about a run under way; latency and hit rate of the last requests."""
     recent = progress.samples[-RECENT:]
     good = [sample for sample in recent if sample.ok]
-    failed = sum(not (sample.ok or sample.cut) for sample in progress.samples)
     ttft = sorted(sample.ttft_s for sample in good if sample.ttft_s is not None)
     rates = hit_rates(good, engine_block_size)
     parts = [
@@ -41,7 +40,7 @@ def live_text(progress: Progress, goal: str, engine_block_size: int) -> Text:
         f"{len(progress.samples)}{goal} requests",
         f"{progress.users} users",
         f"{progress.in_flight} in flight",
-        f"{failed} failed",
+        f"{progress.failed} failed",
     ]
     if ttft:
         parts.append(f"ttft p50 {seconds(quantile(ttft, 0.5))} p95 {seconds(quantile(ttft, 0.95))}")
@@ -73,6 +72,8 @@ def summary_table(summary: Mapping[str, object]) -> Table:
     table.add_column("figure", style="bold")
     table.add_column("value")
     table.add_row("requests", _requests(summary))
+    if isinstance(said := summary["last_error"], str):
+        table.add_row("last failure", Text(said))
     for name in ("ttft", "itl", "e2e"):
         table.add_row(name, _quantiles(summary, name))
     if (silent := _silent(summary["silent"])) is not None:
@@ -123,6 +124,8 @@ def _requests(summary: Mapping[str, object]) -> str:
     for name in ("cancelled", "aborted", "retries"):
         if summary[name]:
             text += f", {summary[name]} {name}"
+    if isinstance(warm_up := summary.get("warm_up"), Mapping):
+        text += f"; {warm_up['requests']} of the first {seconds(warm_up['s'])} left out"
     return text
 
 
@@ -157,6 +160,8 @@ def _hit_rates(summary: Mapping[str, object]) -> str:
     )
     if summary["predicted_within_block"] is not None:
         text += f"  (prediction within a block: {pct(summary['predicted_within_block'])})"
+    if summary["hit_rate_beyond_bound"]:
+        text += "  [bold red]more than possible[/bold red]: engines had this text from before"
     return text
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import aiohttp
 import msgspec
 
+from kvproxy.background import keep
 from kvproxy.core.replica import Replica
 from kvproxy.core.spent import spent
 
@@ -36,7 +37,7 @@ class KvBootstrap:
         """Returns when everybody was asked once."""
         self._session = aiohttp.ClientSession(timeout=self._timeout)
         await self._ask_all(again=True)
-        self._task = asyncio.create_task(self._watch())
+        self._task = keep("bootstrap", self._watch)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -65,9 +66,13 @@ class KvBootstrap:
         url = f"http://{peer.host}:{peer.port}/query"
         try:
             async with self._session.get(url) as response:
-                page = await response.content.read(_PAGE_BYTES_MAX)
+                page = bytearray()
+                async for part in response.content.iter_any():
+                    page += part
+                    if len(page) > _PAGE_BYTES_MAX:
+                        break
             engine_id = _engine_id(page) if response.status == 200 else ""
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError) as error:
             engine_id = ""
             self._say(replica.id, f"{url}: {error!r}")
             spent(error)
@@ -85,7 +90,7 @@ class KvBootstrap:
             log.info("replica %s can prefill for others again", name)
 
 
-def _engine_id(page: bytes) -> str:
+def _engine_id(page: bytearray) -> str:
     """Of the lowest data-parallel rank; "" where the page names none."""
     ranks = _RANKS.decode(page)
     if not ranks:

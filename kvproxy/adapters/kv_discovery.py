@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from kvproxy.background import keep
 from kvproxy.core.kv_sources import KvSource, SourceError, read_sglang, read_vllm
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
@@ -68,23 +71,28 @@ class KvDiscovery:
         )
         await asyncio.gather(*(self._look(replica) for replica in self._first))
         for replica in self._first:
-            self._tasks[replica] = asyncio.create_task(self._watch(replica))
+            self._tasks[replica] = self._begin(replica)
 
     def add(self, replica: Replica, fixed: Sequence[KvSource]) -> None:
         """One more from now on; `fixed` where its settings say what to listen to."""
         if fixed:
             self._fixed[replica.id] = fixed
-        self._tasks[replica] = asyncio.create_task(self._watch(replica))
+        self._tasks[replica] = self._begin(replica)
 
-    async def remove(self, replica: Replica) -> None:
-        """It is asked no more, and its streams are closed."""
+    def remove(self, replica: Replica) -> Coroutine[Any, Any, None]:
+        """From now on it is asked no more, and another may come under its name; its streams are
+        closed once what is returned was awaited."""
         task = self._tasks.pop(replica, None)
         if task is not None:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
         self._fixed.pop(replica.id, None)
         self._said.pop(replica.id, None)
-        for source in self._known.pop(replica.id, []):
+        return self._end(task, self._known.pop(replica.id, []))
+
+    async def _end(self, task: "asyncio.Task[None] | None", sources: Sequence[KvSource]) -> None:
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
+        for source in sources:
             await self._forget(source)
 
     async def close(self) -> None:
@@ -93,6 +101,9 @@ class KvDiscovery:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+
+    def _begin(self, replica: Replica) -> asyncio.Task[None]:
+        return keep("event_discovery", partial(self._watch, replica), replica.id)
 
     async def _watch(self, replica: Replica) -> None:
         while True:
@@ -150,8 +161,12 @@ class KvDiscovery:
         async with self._session.get(replica.url + path, headers=headers) as response:
             if response.status != 200:
                 return None
-            page = await response.content.read(_PAGE_BYTES_MAX)
-            return page if response.content.at_eof() else None
+            page = bytearray()
+            async for part in response.content.iter_any():
+                page += part
+                if len(page) > _PAGE_BYTES_MAX:
+                    return None
+            return bytes(page)
 
     def _say(self, replica: Replica, text: str) -> None:
         """Once, until it is another text."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from kvproxy.background import keep
 from kvproxy.core import lmcache
 from kvproxy.core.lmcache import Instance, Keys, LmcacheError, Lookup
 from kvproxy.core.spent import spent
@@ -73,7 +74,7 @@ class LmcacheDirectory:
         self._session = aiohttp.ClientSession(timeout=timeout)
         if self._coordinator_url:
             await self._look()
-            self._watching = asyncio.create_task(self._watch())
+            self._watching = keep("lmcache", self._watch)
 
     async def close(self) -> None:
         if self._watching is not None:
@@ -152,7 +153,10 @@ class LmcacheDirectory:
             listing = await self._fetch("GET", f"{self._coordinator_url}/instances")
             instances = {each.id: each for each in lmcache.read_instances(listing)}
             usage = await self._fetch("GET", f"{self._coordinator_url}/instances/usage")
-            self.state.dram_bytes = lmcache.read_dram_bytes(usage)
+            # What servers say themselves holds where the coordinator was not told.
+            known = self.state.dram_bytes.items()
+            kept = {name: size for name, size in known if name in instances}
+            self.state.dram_bytes = kept | lmcache.read_dram_bytes(usage)
             new = instances.keys() - self.state.instances.keys()
             self.state.instances = instances
             self._miss(self._limits.expected - instances.keys())

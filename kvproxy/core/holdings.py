@@ -31,13 +31,14 @@ from kvproxy.core.types import Chain, Tier
 
 class Outcome(Struct, frozen=True, gc=False):
     """What a finished request taught: sources whose standing changed, and whether the replica's
-    history was cleared because it seems to have restarted, or whether it owes us events or figures.
-    """
+    history was cleared because it seems to have restarted, or whether it owes us events, cached
+    tokens, or figures of any kind."""
 
     changes: tuple[Change, ...] = ()
     restarted: bool = False
     silent: bool = False
     unreported: bool = False
+    uncounted: bool = False
 
 
 _NOTHING_NEW = Outcome()
@@ -169,6 +170,10 @@ class Holdings:
             return None
         return Outcome(unreported=True) if self._silence.unreported(replica.id) else None
 
+    def uncounted(self, replica: Replica) -> Outcome | None:
+        """A good stream ended without any figures."""
+        return Outcome(uncounted=True) if self._silence.uncounted(replica.id) else None
+
     def wants_tokens(self, replica: Replica) -> bool:
         """Whether its announcements cannot be tied to prompts otherwise: they name no requests, as
         those of SGLang and of vLLM before 0.30 do not."""
@@ -180,11 +185,16 @@ class Holdings:
         announces = replica.kv_events and self.index.block_size(replica.id)
         return bool(announces) and self.chains.anchor(chain) is None
 
-    def tokenised(self, replica: Replica, chain: Chain, tokens: "array[int]") -> None:
-        """The token ids of a prompt that `replica` was sent."""
-        size = self.index.block_size(replica.id)
-        if replica.kv_events and size:
-            self.chains.tokenised(chain, tokens, size)
+    def anchors_by(self, replica: Replica) -> int:
+        """Tokens of the blocks that a prompt it was sent may be anchored by; 0: of no use there."""
+        return self.index.block_size(replica.id) if replica.kv_events else 0
+
+    def tokenised(
+        self, replica: Replica, chain: Chain, tokens: int, names: "array[int]", block_size: int
+    ) -> None:
+        """A prompt of so many `tokens` that `replica` was sent, by the names of its blocks."""
+        if block_size == self.anchors_by(replica):
+            self.chains.tokenised(chain, tokens, names, block_size)
 
     def apply(self, replica: str, rank: int, event: Event) -> None:
         """Raises KvEventError for an event that cannot be."""

@@ -11,13 +11,16 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kvproxy.core.event_source import Grown, names_of, root
+from kvproxy.core.event_source import Grown, root
 from kvproxy.core.token_run import Position, TokenRuns
 from kvproxy.core.types import Chain
 
 # As far back as the previous turn's end can be: the same as for token counts.
 _LOOK_BACK_BLOCKS = 512
 _OPEN_MAX = 4096
+# The last blocks of an answer are announced as it ends, or were never made: of so many that ended
+# they are waited for. Each holds its chain.
+_ENDED_MAX = 512
 
 # The chain that ends with a block, by what the engine announced; None where a link is missing.
 PathOf = Callable[[int], "array[int] | None"]
@@ -57,6 +60,7 @@ class TokenChains:
         self._runs = TokenRuns()
         self._anchors: OrderedDict[int, Anchor] = OrderedDict()
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
         self._unheard: Counter[str] = Counter()
         self.made = 0
         self.missed = 0
@@ -122,19 +126,23 @@ class TokenChains:
             return
         request.prompt_tokens = prompt_tokens
         self._file(request_id, request)
+        self._ended[request_id] = None
+        if len(self._ended) > _ENDED_MAX:
+            self._close(next(iter(self._ended)))
 
-    def tokenised(self, chain: Chain, tokens: "array[int]", block_size: int) -> None:
-        """Anchor a prompt by its own token ids, for engines whose announcements name no request.
-
-        Work is proportional to the prompt: not for a request's path.
-        """
+    def tokenised(self, chain: Chain, tokens: int, names: "array[int]", block_size: int) -> None:
+        """Anchor a prompt of so many `tokens` by the names of its own blocks, for engines whose
+        announcements name no request."""
         known = self.anchor(chain)
         if not len(chain) or (known is not None and known.byte_blocks == len(chain)):
             return
         same = known is not None and known.block_size == block_size
-        start = _first_run(known.at) if known is not None and same else self._runs.start()
-        at = self._runs.extend(start, names_of(tokens, block_size))
-        self._keep(chain, len(tokens), block_size, at)
+        start, done = self._runs.start() if known is None or not same else _first_run(known.at), 0
+        if known is not None and same and names[: known.at.length] == known.at.chain():
+            # As is nearly always so: it goes on, and is not compared block by block.
+            start, done = known.at, known.at.length
+        at = self._runs.extend(start, names[done:])
+        self._keep(chain, tokens, block_size, at)
 
     def _base(self, request: _Open, parent: int, path: PathOf) -> Position | None:
         """Where the new blocks begin: behind the request's own last one, somewhere on the chain
@@ -190,6 +198,7 @@ class TokenChains:
         request = self._open.pop(request_id, None)
         if request is None:
             return
+        self._ended.pop(request_id, None)
         self._hear(request)
         if request.at is not None:
             self._runs.release(request.at)

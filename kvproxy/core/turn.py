@@ -14,7 +14,7 @@ from kvproxy.core.before import before, span_at
 from kvproxy.core.canonical import ARGUMENTS, TEXT, Canonicaliser, Whose
 from kvproxy.core.continued import Continued
 from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
-from kvproxy.core.dialects.generated import SIGNS, STRUCTURED, WHOLE_SIGNS, generated
+from kvproxy.core.dialects.generated import SIGNS, WHOLE_SIGNS, generated, structured
 from kvproxy.core.echo import Tap, TapBudget
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.growing import REREAD_ELEMENTS, Growing, Grown, Reading
@@ -34,6 +34,8 @@ from kvproxy.core.types import Chain, Splice
 _FUSED_BYTES = 8 * 2**10
 # Larger ones are faster read in parts, though their elements do not say where they lie.
 _PARTED_BYTES = 16 * 2**10
+# JSON that engines may read all the same: of another shape, or with numbers beyond all bounds.
+_NOT_UNDERSTOOD = (UnknownShapeError, msgspec.ValidationError)
 # A head whose splices are larger is not kept with every conversation, but found anew.
 _FIXED_BYTES = 4 * 2**10
 
@@ -105,7 +107,7 @@ class TurnReader:
         signs = SIGNS.get(turn.dialect.name)
         if signs is None or not self._canon.echoes:
             return None
-        whole = not turn.stream or not STRUCTURED.isdisjoint(turn.members)
+        whole = not turn.stream or structured(turn.members)
         return Tap(() if whole else signs, self._budget)
 
     def responded(self, turn: Turn, tenant: str, response: str, answer_tokens: int) -> None:
@@ -116,13 +118,15 @@ class TurnReader:
 
     def answered(self, turn: Turn, tenant: str, answer: bytes) -> None:
         """What was kept of the answer to `turn`, from whom it is expected back."""
-        name, structured = turn.dialect.name, not STRUCTURED.isdisjoint(turn.members)
-        if not answer or not (structured or WHOLE_SIGNS[name] in answer):
+        if not answer:
+            return
+        name, is_json = turn.dialect.name, structured(turn.members)
+        if not is_json and WHOLE_SIGNS[name] not in answer:
             return
         found = generated(name, answer)
         for arguments in found.arguments:
             self._canon.generated(tenant, arguments.encode(), ARGUMENTS)
-        for text in found.texts if structured else ():
+        for text in found.texts if is_json else ():
             self._canon.generated(tenant, text.encode(), TEXT)
 
     def _read_all(self, reading: Reading) -> Turn:
@@ -184,7 +188,7 @@ class TurnReader:
                 grown = self._growing.begin(reading, start, parts)
             else:
                 grown = self._growing.grow(reading, start, None, elements)
-        except UnknownShapeError:
+        except _NOT_UNDERSTOOD:
             return _without_list(reading, members, named, Chain(), None)
         return _turn(reading, members, named, head, grown, lead_at=lead_at)
 
@@ -268,10 +272,13 @@ class TurnReader:
                 lead = span_at(body, point.lead) if point.lead is not None else None
                 listed = present(reading.dialect, members, lead)
                 head = self._heads.head(reading.dialect, reading.whose, named.model, listed)
+                if era != self._heads.era:
+                    fixed = self._fixed(named.model, head, listed, point.offset)
+                    reading = replace(reading, fixed=fixed)
             if head.meaning != point.head:
                 return None
             grown = self._growing.grow(reading, point, begun, elements)
-        except UnknownShapeError:
+        except _NOT_UNDERSTOOD:
             return None
         lead_at = point.lead[0] if point.lead is not None else 0
         return _turn(reading, members, named, head, grown, lead_at=lead_at, resumed_at=point.offset)

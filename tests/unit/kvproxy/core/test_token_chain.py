@@ -96,23 +96,47 @@ def test_memory_is_bounded_however_many_conversations_come() -> None:
     assert chains.anchor(make_chain("conversation 0")) is None
 
 
+def test_what_ended_is_kept_for_its_last_blocks_and_no_longer() -> None:
+    """Prompts that were cached whole make no block, so nothing more is heard of them."""
+    chains = TokenChains(2**20)
+    for number in range(2000):
+        chain = make_chain(f"prompt {number}")
+        chains.opened(f"id{number}", "r", chain)
+        chains.finished(f"id{number}", SIZE)
+    assert len(chains._open) == len(chains._ended) == 512
+    grow(chains, "id1999", root(SIZE), 1)
+    assert chains.anchor(chain) is not None
+    # The same id again is another request, which is under way.
+    chains.opened("id1999", "r", chain)
+    assert "id1999" not in chains._ended
+    for number in range(2000):
+        chains.opened(f"again{number}", "r", chain)
+        chains.finished(f"again{number}", SIZE)
+    assert "id1999" in chains._open
+
+
 def test_a_prompts_own_tokens_anchor_it_where_nobody_named_its_request() -> None:
     chains, first, second = TokenChains(2**20), make_chain("one"), make_chain("one", "two")
     tokens = array("I", range(3 * SIZE + 5))
-    chains.tokenised(first, tokens[: 2 * SIZE + 3], SIZE)
     names = list(names_of(tokens, SIZE))
+    chains.tokenised(first, 2 * SIZE + 3, array("Q", names[:2]), SIZE)
     anchor = chains.anchor(second)
     assert anchor is not None
     assert (anchor.byte_blocks, anchor.tokens) == (1, 2 * SIZE + 3)
     assert list(anchor.at.chain()) == names[:2]
-    chains.tokenised(second, tokens, SIZE)
-    chains.tokenised(second, tokens[:1], SIZE)
+    chains.tokenised(second, len(tokens), array("Q", names), SIZE)
+    chains.tokenised(second, 1, array("Q"), SIZE)
     anchor = chains.anchor(second)
     assert anchor is not None
     assert list(anchor.at.chain()) == names
     assert (chains.made, len(chains)) == (2, 2), "what is anchored stays"
     # One conversation is one run, whose blocks are stored once.
     assert chains.bytes < 2 * 300 + 8 * 3
+    third, other = make_chain("one", "two", "three"), array("Q", [*names[:2], 7, 8])
+    chains.tokenised(third, 4 * SIZE, other, SIZE)
+    anchor = chains.anchor(third)
+    assert anchor is not None
+    assert anchor.at.chain() == other, "what was known before may be otherwise at its end"
 
 
 def test_names_are_those_of_announced_blocks() -> None:
