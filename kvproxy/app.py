@@ -48,7 +48,7 @@ from kvproxy.ops.file_limit import raise_file_limit
 from kvproxy.ops.logs import log_access, log_learned, set_level
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
-from kvproxy.proxy import Agree, Placer, Proxy, Record, Upstream
+from kvproxy.proxy import Agree, Exchange, Placer, Proxy, Record, Upstream
 from kvproxy.reload import Load, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
@@ -263,6 +263,7 @@ class App:
             self.proxy.handle if self.tracing is None else self.tracing.around(self.proxy),
             self._pages(),
             self._operated(),
+            personal={"/v1/models": self._models},
             guard=self._guard,
             command=self._commands(trusted=bool(self.settings.admin.listen)),
             tls=self._certificates.listening,
@@ -275,7 +276,6 @@ class App:
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/health": self._readyz,
-            "/v1/models": self._models,
         }
 
     def _operated(self) -> dict[str, Route]:
@@ -296,8 +296,12 @@ class App:
     async def _metrics(self, _query: str) -> Page:
         return Page(self.metrics.page(), CONTENT_TYPE)
 
-    async def _models(self, _query: str) -> Page:
-        return model_list(self.router.replicas, self.probe.model_cards, self.router.pools)
+    async def _models(self, exchange: Exchange) -> Page:
+        return self._models_of(self.access.name_of(exchange.header))
+
+    def _models_of(self, key: str) -> Page:
+        told, pools = self.probe.model_cards, self.router.pools
+        return model_list(self.router.replicas, told, pools, self.access.models_of(key))
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ Only digests of keys are kept. A key is looked up by its digest, so how long the
 nothing about any key. Commands to engines need an admin key.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -42,6 +43,10 @@ _TRANSFERS = frozenset(
         *("bootstrap_host", "bootstrap_port", "bootstrap_room"),
     }
 )
+
+
+# What a path may decode to and be told further as it is: nothing that is more than a path.
+_PLAIN_PATH = re.compile(r"[!$&'()*+,\-./0-9:;=@A-Z_a-z~]*")
 
 
 class Realm(StrEnum):
@@ -155,6 +160,11 @@ class Access:
         caller = self._callers.get(_digest(_given(header)))
         return caller.key.name if caller is not None and caller.key is not None else ""
 
+    def models_of(self, name: str) -> frozenset[str]:
+        """Those that the key `name` is for; empty for all, and where there is no such key."""
+        caller = self._named(name)
+        return caller.key.models if caller is not None and caller.key is not None else frozenset()
+
     def count(self, name: str, now: float) -> None:
         """A request of the key `name`; raises ProxyError rate_limited."""
         caller = self._named(name)
@@ -180,6 +190,16 @@ class Access:
         if digest not in self._callers:
             raise ProxyError("unauthorized", "This API key is not known here.")
         return self._callers[digest]
+
+
+def path_of(target: str) -> str:
+    """What an engine takes for the path of a request: it decodes that, so that one is as good as
+    the other. What cannot be told as it is stays as it was sent."""
+    path = target.partition("?")[0]
+    if "%" not in path:
+        return path
+    plain = unquote(path)
+    return plain if _PLAIN_PATH.fullmatch(plain) else path
 
 
 def realm_of(path: str) -> Realm:

@@ -231,6 +231,10 @@ class WorkerApp(App):
 
         return command
 
+    async def _models(self, exchange: Exchange) -> Page:
+        asks = {OPERATOR: self.access.name_of(exchange.header)}
+        return await self._shown("GET", "/v1/models", asks, b"")
+
     def _elsewhere(self, path: str) -> Route:
         async def show(query: str) -> Page:
             return await self._shown("GET", f"{path}?{query}", {}, b"")

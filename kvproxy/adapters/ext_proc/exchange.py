@@ -20,6 +20,7 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import (
 
 from kvproxy.adapters.ext_proc import messages
 from kvproxy.adapters.ext_proc.addresses import Addresses
+from kvproxy.core.access import path_of
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dialects import errors_of
 from kvproxy.core.errors import ProxyError
@@ -65,7 +66,7 @@ class EnvoyExchange:
         header = {name: text(value) for name, value in pairs}
         self.method = header.get(":method", "")
         self.target = header.get(":path", "")
-        self.path = self.target.partition("?")[0]
+        self.path = path_of(self.target)
         self.raw_headers: Headers = ()
         self.header: Mapping[str, str] = _told(header, objectives, divides)
         self.barred = addresses.unfit(messages.subset_of(request))

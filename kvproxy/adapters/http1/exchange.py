@@ -197,7 +197,9 @@ class ClientExchange:
 
     def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """A whole answer of our own."""
-        self._start(status, block([*headers, (b"content-length", b"%d" % len(body))]), [])
+        # RFC 9110 §8.6: an answer that has no body by its status states no length.
+        sized = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
+        self._start(status, block([*headers, *sized]), [])
         if self.method != "HEAD":
             self._wire.write(body)
         self.ended = True

@@ -17,6 +17,7 @@ from kvproxy.adapters.http1.known import (
     Head,
     KnownHeads,
 )
+from kvproxy.core.access import path_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import LOWERED, by_name
 from kvproxy.core.upgrade import asks_for_websocket
@@ -191,7 +192,7 @@ class Incoming:
         return Head(
             method,
             target,
-            target.partition("?")[0],
+            path_of(target),
             tuple(headers) if self._lasting else headers,
             header,
             given if _REQUEST_ID.fullmatch(given) else "",

@@ -46,7 +46,7 @@ class Page:
 
 # kvproxy's own pages, by path, given the query; everything else belongs to the replicas.
 Route = Callable[[str], Awaitable[Page]]
-# What else stands under _COMMANDS, and requests that are no GET there.
+# Those that depend on who asks; what else stands under _COMMANDS, and requests that are no GET.
 Command = Callable[[Exchange], Awaitable[Page]]
 # Raises ProxyError when whoever sent these headers may not see that page.
 Guard = Callable[[str, Mapping[str, str]], None]
@@ -72,7 +72,7 @@ class _TooMany(asyncio.Protocol):
 
 
 class HttpServer:
-    """Serves `routes` itself and gives every other request to `handler`."""
+    """Serves `routes` and what is `personal` itself, and gives every other request to `handler`."""
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class HttpServer:
         guard: Guard,
         command: Command | None = None,
         *,
+        personal: Mapping[str, Command] | None = None,
         tls: ssl.SSLContext | None = None,
         edge: Edge = NOBODY,
     ) -> None:
@@ -90,7 +91,8 @@ class HttpServer:
         self._handler = handler
         self._command = command
         self._guard = guard
-        self._routes = routes
+        own = {path: _by_query(route) for path, route in routes.items()}
+        self._routes: Mapping[str, Command] = own | dict(personal or {})
         self.limits = limits
         self.heads = KnownHeads()
         self.turns = Turns()
@@ -179,7 +181,7 @@ class HttpServer:
             elif route is not None:
                 self._guard(exchange.path, exchange.header)
                 await exchange.accept()
-                page = await route(exchange.target.partition("?")[2])
+                page = await route(exchange)
                 exchange.answer(page.status, page.body, _kind(page))
             elif self._command is not None and exchange.path.startswith(_COMMANDS):
                 self._guard(exchange.path, exchange.header)
@@ -233,6 +235,13 @@ async def listen(server: HttpServer, host: str, port: int, *, reuse_port: bool =
         return await server.start(host, port, reuse_port=reuse_port)
     except OSError as error:
         raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _by_query(route: Route) -> Command:
+    async def page(exchange: Exchange) -> Page:
+        return await route(exchange.target.partition("?")[2])
+
+    return page
 
 
 def _kind(page: Page) -> list[tuple[bytes, bytes]]:
