@@ -82,10 +82,15 @@ class Finding:
     def _settle(self, name: str, entries: Entries) -> None:
         """What is wrong with one entry leaves that one out, and with none of the others."""
         wanted: dict[str, ReplicaSettings] = {}
+        if len(entries) > _REPLICAS_MAX:
+            log.error("%s: %d replicas; %d are used", name, len(entries), _REPLICAS_MAX)
         for entry in entries[:_REPLICAS_MAX]:
             try:
                 replica = ReplicaSettings.model_validate(entry)
+                self._table.check(replica, name)
                 wanted[replica.id] = replica
+            except ProxyError as error:
+                log.error("%s: %r is left out: %s", name, entry, error)
             except ValidationError as error:
                 said = error.errors(include_url=False)[0]["msg"]
                 log.error("%s: %r is no replica: %s", name, entry, said)

@@ -16,7 +16,7 @@ from kvproxy.core.access import UNASKED, Access, Caller, realm_of
 from kvproxy.core.afterwards import remember
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.continuation import MARK, Continuation, continuation_of
-from kvproxy.core.declined import said
+from kvproxy.core.declined import outcome_of, said
 from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
@@ -318,7 +318,7 @@ class Proxy:
         body = body if ids is None else asking(body)
 
         def first_token() -> None:
-            if record.ttft_s is None:
+            if record.ttft_s is None and record.status == 200:
                 record.ttft_s = self.clock() - record.began
             self.placer.first_token(placement)
 
@@ -331,8 +331,8 @@ class Proxy:
                     raise ProxyError("upstream_declined", declined)
                 patience.stop()
                 record.status = answer.status
-                if answer.status >= 500:
-                    record.outcome = "upstream_error"
+                if answer.status >= 400:
+                    record.outcome = outcome_of(answer.status)
                 pass_on = feeding(record, watch, first_token)
                 await relay(record, answer, placement, ids, pass_on)
                 exchange.end()

@@ -136,9 +136,8 @@ class ReplicaTable:
         there. Raises ProxyError conflict before anything was done.
         """
         names = {replica.id: replica for replica in wanted}
-        for name, replica in names.items():
-            if name not in self._settings:
-                self._check_url(replica, but=[n for n, by in self._origin.items() if by == origin])
+        for replica in names.values():
+            self.check(replica, origin)
         self._default_key = default_key
         done = []
         for known in [name for name, by in self._origin.items() if by == origin]:
@@ -164,6 +163,11 @@ class ReplicaTable:
                 self._origin[name] = origin
                 self._update(self.get(name), replica)
         return done
+
+    def check(self, wanted: ReplicaSettings, origin: str) -> None:
+        """Raises ProxyError conflict for what settle() cannot take from `origin`."""
+        if wanted.id not in self._settings:
+            self._check_url(wanted, but=[n for n, by in self._origin.items() if by == origin])
 
     def listing(self) -> list[dict[str, object]]:
         """For operators: what is known of each, without secrets."""

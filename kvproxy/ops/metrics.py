@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from kvproxy.core.admission import Admission
 from kvproxy.core.clients import family
+from kvproxy.core.errors import FAULTS
 from kvproxy.core.marks import retention_name
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
@@ -108,7 +109,8 @@ class Metrics:
         registry.register(_Constant(build))
         self._requests = Tally(
             "kvproxy_requests",
-            "Requests by replica and outcome (ok, client_gone or an error code)",
+            "Requests by replica and outcome (ok, client_gone, refused by the engine with a 4xx, "
+            "upstream_error for its 5xx, or an error code)",
             ("replica", "outcome"),
             self._came,
         )
@@ -120,7 +122,7 @@ class Metrics:
         )
         self._ttft = Spread(
             "kvproxy_ttft_seconds",
-            "From the request's head to the first token",
+            "From the request's head to the first token, of answers that stream",
             _SECONDS,
             ("replica",),
         )
@@ -210,7 +212,7 @@ class Metrics:
         outcomes, cached = self._requests.by(1), self._cached.by(1)
         return {
             "requests": sum(outcomes.values()),
-            "failed": sum(n for name, n in outcomes.items() if name not in ("ok", "client_gone")),
+            "failed": sum(count for name, count in outcomes.items() if name in FAULTS),
             "prompt_tokens": self._prompt.total(),
             "reported_tokens": cached.get("reported", 0),
             "predicted_tokens": cached.get("predicted", 0),
@@ -246,7 +248,7 @@ class Metrics:
             of = self._of[replica] = _OfReplica(self, replica)
         self._total.put(of.total, record.total_s)
         self._waited.put(self._waits, record.waited_s)
-        if record.ttft_s is not None:
+        if record.ttft_s is not None and record.turn.stream:
             self._ttft.put(of.ttft, record.ttft_s)
         if record.identity is not None:
             self._evidence.add((record.identity.evidence,))

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
+from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
 from kvproxy.settings.model import Settings
 from kvproxy.workers import worker as module
@@ -68,7 +70,7 @@ async def test_requests_and_pages_are_those_of_one_process(tmp_path: Path) -> No
         assert missing.status == 404
         live = json.loads((await ask(world.url, request("GET", "/admin/live"))).body)
         assert live["totals"]["requests"] == 1
-        await ask(world.url, post(BODY, x_request_id="seen"))
+        await ask(world.url, post(BODY[:-1] + b',"stream":true}', x_request_id="seen"))
         live = json.loads((await ask(world.url, request("GET", "/admin/live"))).body)
         assert [seen["request_id"] for seen in live["decisions"]] == ["seen"]
         assert live["ttft"]["count"] == 1
@@ -182,3 +184,32 @@ async def test_shuffled_schemas_are_spelled_alike_by_all_workers(tmp_path: Path)
         got = [received.body for received in replica.received]
         assert got == [body(["a", "b"])] * 2
         await other.stop()
+
+
+async def test_a_key_that_is_gone_is_shown_to_replicas_no_more(tmp_path: Path) -> None:
+    async with recording(1) as [replica], joined(tmp_path, [replica.url]) as world:
+        [known] = world.placement._states()
+        for key in ("secret", None, "other"):
+            world.worker._replicas([replace(known, api_key=key)])
+            assert world.worker.api_keys.get(known.id) == key
+
+
+async def test_whom_rates_limit_counts_once_it_is_taken_over(tmp_path: Path) -> None:
+    def key(rate: int | None) -> dict[str, Any]:
+        return {"name": "k", "sha256": sha256(b"k").hexdigest(), "requests_per_min": rate}
+
+    async with recording(1) as [replica]:
+        tree = {"replicas": [replica.url], "access": {"keys": [key(5)]}}
+        limited = Settings.model_validate(tree)
+        tree["access"] = {"keys": [key(None)]}
+        worker = WorkerApp(limited, tmp_path, lambda: Settings.model_validate(tree))
+
+        def refuse(*_: object) -> list[str]:
+            raise ProxyError("conflict", "no")
+
+        applies, worker.reloader._apply = worker.reloader._apply, refuse
+        assert (await worker.reloader.reload()).refused
+        assert worker._limited == {"k"}
+        worker.reloader._apply = applies
+        assert not (await worker.reloader.reload()).refused
+        assert worker._limited == set()
