@@ -29,6 +29,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 # Replicas that are gone and still shown: with discovery there are new names every day.
 _GONE_MAX = 256
+_OUTCOMES = (
+    "Requests by replica and outcome (ok, client_gone, refused by the engine with a 4xx, "
+    "upstream_error for its 5xx, or an error code)"
+)
 _TOKENS = (0, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
 
 
@@ -109,8 +113,7 @@ class Metrics:
         registry.register(_Constant(build))
         self._requests = Tally(
             "kvproxy_requests",
-            "Requests by replica and outcome (ok, client_gone, refused by the engine with a 4xx, "
-            "upstream_error for its 5xx, or an error code)",
+            _OUTCOMES,
             ("replica", "outcome"),
             self._came,
         )
