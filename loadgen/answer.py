@@ -6,6 +6,8 @@ with text is parsed, and one that begins and ends like it carries text in the sa
 
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from loadgen.sse import DONE, EventStream, StreamEvent, Usage, parse_event
 
 ERROR_BODY_BYTES_MAX = 4096
@@ -58,12 +60,20 @@ class Answer:
         self.error = self.error or event.failure()
         self.done = self.done or event.last
         if event.usage is not None:
-            self.usage = event.usage
+            self.usage = _joined(self.usage, event.usage)
         size = event.size()
         if size:
             self.times.append(now)
             self.sizes.append(size)
             self._before, self._after = _frame(event, payload)
+
+
+def _joined(before: Usage | None, usage: Usage) -> Usage:
+    """The last usage of a stream; where it speaks of the answer alone, with what was said of the
+    prompt at the beginning, as some servers of /v1/messages do."""
+    if before is None or usage.prompt is not None:
+        return usage
+    return replace(before, completion_tokens=usage.completion)
 
 
 def _frame(event: StreamEvent, payload: bytes) -> tuple[bytes, bytes]:

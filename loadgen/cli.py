@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -25,7 +26,7 @@ from loadgen.resume import ResumeError
 from loadgen.run import run_load
 from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.schedule import Strategy, Timing
-from loadgen.stats import arm
+from loadgen.stats import arm, summarise
 from loadgen.traces.model import Trace
 from loadgen.traces_cli import NO_TRACES, TRACES, inspect, load_or_explain, pack, synth
 from loadgen.wire import Endpoint
@@ -164,11 +165,17 @@ def _replay(options: dict[str, object]) -> None:
         return
     if options["resume"] and output is None:
         raise click.UsageError("--resume needs the --output of the run to go on with")
+    _check_thresholds(options["fail_if"], settings)
+    alone = settings.ramp is None and settings.arrivals is None and not settings.recycles
+    if alone and len(traces) < settings.users:
+        few = f"{len(traces)} conversations, played once, are not {settings.users} users"
+        click.echo(f"{few}: --duration or --requests plays them again", err=True)
     result = _played(settings, traces, output, resume=bool(options["resume"]))
     out = Console()
     out.print(summary_table(result.summary))
     if isinstance(ramp := result.record["ramp"], dict):
         out.print(ramp_text(ramp), highlight=False)
+    out.print(f"ended: {result.record['ended_because']}", highlight=False)
     if output is not None:
         out.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True)
     if isinstance(json_file, Path):
@@ -213,6 +220,21 @@ def _forecast(settings: RunSettings, traces: list[Trace], options: dict[str, obj
         (output / "forecast.json").write_bytes(text)
 
 
+def _check_thresholds(thresholds: object, settings: RunSettings) -> None:
+    """A figure that no summary has is found now, not at the end of the run."""
+    assert isinstance(thresholds, tuple)
+    known = [*summarise([], 1), "duration_s", "loop_lag_s", "client"]
+    for one in thresholds:
+        if one.root == "slo" and settings.slo is None:
+            raise click.UsageError(f"--fail-if {one.text!r} needs --slo")
+        if one.root not in [*known, "slo"]:
+            near = ", ".join(get_close_matches(one.root, known))
+            raise click.UsageError(
+                f"--fail-if {one.text!r}: the summary has no {one.root!r}"
+                + (f"; did you mean {near}?" if near else "")
+            )
+
+
 def _hold_to(thresholds: object, result: RunResult) -> None:
     assert isinstance(thresholds, tuple)
     try:
@@ -239,6 +261,9 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
     variable = maybe(str, "api_key_env")
     if variable is not None and not os.environ.get(variable):
         raise ValueError(f"--api-key-env: the variable {variable} is not set")
+    for name in ("requests", "duration"):
+        if given[name] == 0:
+            raise ValueError(f"--{name} 0 would send nothing")
     kind = maybe(str, "arrivals")
     return RunSettings(
         url=url,
@@ -258,7 +283,8 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         output_tokens_max=maybe(int, "max_output"),
         seed=of(int, "seed"),
         model=maybe(str, "model"),
-        api_key=os.environ[variable] if variable is not None else None,
+        # Keys from files often end in a newline, which no header can hold.
+        api_key=os.environ[variable].strip() if variable is not None else None,
         engine_extras=of(bool, "engine_extras"),
         engine_block_size=of(int, "engine_block_size"),
         grace_s=of(float, "grace"),

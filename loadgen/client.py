@@ -70,6 +70,18 @@ class Client:
         to its own request; one that it gave up is marked `aborted`."""
         sample.fault = fault.name
         sample.t_intended = round(intended - self._start, 6)
+        try:
+            await self._until_answered(sample, headers, body, intended, fault)
+        finally:
+            if sample.error == "cancelled":
+                sample.t_end = round(time.monotonic() - self._start, 6)
+            if sample.error and sample.t_first_token is None and sample.t_end is not None:
+                scale = self._settings.time_scale
+                sample.silent_s = round((sample.t_end - sample.t_intended) * scale, 6)
+
+    async def _until_answered(
+        self, sample: Sample, headers: dict[str, str], body: bytes, intended: float, fault: Fault
+    ) -> None:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             sample.attempts = attempt
             answer = Answer()
@@ -124,7 +136,7 @@ class Client:
 
     async def _back_off(self, sample: Sample, exchange: Exchange | None, attempt: int) -> None:
         asked = exchange.headers.get("retry-after", "") if exchange is not None else ""
-        wait_s = float(asked) if asked.isdigit() else BACKOFF_S * 2 ** (attempt - 1)
+        wait_s = float(asked) if asked.isdecimal() else BACKOFF_S * 2 ** (attempt - 1)
         try:
             await asyncio.sleep(min(wait_s, BACKOFF_MAX_S))
         except asyncio.CancelledError:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import orjson
+
 # Names that agents use; descriptions are filled with the words that tools and system text have.
 TOOLS = ("Read", "Write", "Edit", "Bash", "Glob", "Grep", "Task", "WebFetch", "TodoWrite", "Skill")
 _SCHEMA = b'{"type":"object","properties":{"path":{"type":"string"}},"required":["path"]}'
@@ -49,6 +51,10 @@ class Dialect(Protocol):
     def body(self, asked: Asked) -> bytes: ...
 
 
+def _quoted(text: str) -> bytes:
+    return orjson.dumps(text)
+
+
 def _exact(asked: Asked) -> bytes:
     return b',"min_tokens":%d,"ignore_eos":true' % asked.output_tokens if asked.exact else b""
 
@@ -77,10 +83,10 @@ class Chat:
 
     def body(self, asked: Asked) -> bytes:
         return (
-            b'{"model":"%s"%s,"messages":[%s],"max_tokens":%d%s,"temperature":0,"stream":true,'
+            b'{"model":%s%s,"messages":[%s],"max_tokens":%d%s,"temperature":0,"stream":true,'
             b'"stream_options":{"include_usage":true}}'
             % (
-                asked.model.encode(),
+                _quoted(asked.model),
                 _tools(asked),
                 b",".join(asked.fragments),
                 asked.output_tokens,
@@ -102,10 +108,10 @@ class Completions:
 
     def body(self, asked: Asked) -> bytes:
         return (
-            b'{"model":"%s","prompt":"%s","max_tokens":%d%s,"temperature":0,"stream":true,'
+            b'{"model":%s,"prompt":"%s","max_tokens":%d%s,"temperature":0,"stream":true,'
             b'"stream_options":{"include_usage":true}}'
             % (
-                asked.model.encode(),
+                _quoted(asked.model),
                 b"".join([*asked.tools, *asked.fragments]),
                 asked.output_tokens,
                 _exact(asked),
@@ -136,8 +142,8 @@ class Messages:
 
     def body(self, asked: Asked) -> bytes:
         system = b',"system":[%s]' % asked.fragments[0] if asked.opens else b""
-        return b'{"model":"%s"%s%s,"messages":[%s],"max_tokens":%d%s,"stream":true}' % (
-            asked.model.encode(),
+        return b'{"model":%s%s%s,"messages":[%s],"max_tokens":%d%s,"stream":true}' % (
+            _quoted(asked.model),
             system,
             _tools(asked),
             b",".join(asked.fragments[asked.opens :]),
@@ -172,10 +178,10 @@ class Responses:
     def body(self, asked: Asked) -> bytes:
         instructions = b',"instructions":"%s"' % asked.fragments[0] if asked.opens else b""
         return (
-            b'{"model":"%s"%s%s,"input":[%s],"max_output_tokens":%d,"temperature":0,'
+            b'{"model":%s%s%s,"input":[%s],"max_output_tokens":%d,"temperature":0,'
             b'"store":false,"stream":true}'
             % (
-                asked.model.encode(),
+                _quoted(asked.model),
                 instructions,
                 _tools(asked),
                 b",".join(asked.fragments[asked.opens :]),

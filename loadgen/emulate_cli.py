@@ -17,7 +17,13 @@ from loadgen.preset_file import preset_file
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8001, show_default=True, help="First port; 0 = any free ones.")
+@click.option(
+    "--port",
+    default=8001,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="First port; 0 = any free ones.",
+)
 @click.option(
     "--replicas",
     default=1,

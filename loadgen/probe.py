@@ -90,13 +90,22 @@ class Probe:
 
 
 class Pulse:
-    """Wakes up regularly and notes how late: the delay that this process adds by itself."""
+    """Wakes up regularly and notes how late: the delay that this process adds by itself. In a long
+    run it wakes half as often every time that PULSES_MAX are noted, and keeps every second of
+    them, so that what it has is of the whole run, and of all of it alike."""
 
     def __init__(self) -> None:
         self.lags_s: list[float] = []
+        self._pulse_s = PULSE_S
 
     async def beat(self) -> None:
-        while len(self.lags_s) < PULSES_MAX:
-            due = time.monotonic() + PULSE_S
-            await asyncio.sleep(PULSE_S)
-            self.lags_s.append(max(0.0, time.monotonic() - due))
+        while True:
+            due = time.monotonic() + self._pulse_s
+            await asyncio.sleep(self._pulse_s)
+            self.note(max(0.0, time.monotonic() - due))
+
+    def note(self, lag_s: float) -> None:
+        self.lags_s.append(lag_s)
+        if len(self.lags_s) >= PULSES_MAX:
+            del self.lags_s[1::2]
+            self._pulse_s *= 2

@@ -74,12 +74,14 @@ def summary_table(summary: Mapping[str, object]) -> Table:
     table.add_column("value")
     table.add_row("requests", _requests(summary))
     for name in ("ttft", "itl", "e2e"):
-        figures = [f"{key} {seconds(summary[f'{name}_{key}_s'])}" for key in _LATENCY]
-        table.add_row(name, "  ".join(figures))
+        table.add_row(name, _quantiles(summary, name))
+    if (silent := _silent(summary["silent"])) is not None:
+        table.add_row("silent", silent)
     if isinstance(slo := summary.get("slo"), dict):
         table.add_row("SLO", _slo(slo))
     table.add_row("hit rate", _hit_rates(summary))
     table.add_row("prompt fidelity", _fidelity(summary["fidelity"]))
+    table.add_row("answer length", _answers(summary["answers"]))
     table.add_row(
         "client lag",
         f"send {_lag(summary['client_lag_s'])}, event loop {_lag(summary['loop_lag_s'])}",
@@ -91,6 +93,25 @@ def summary_table(summary: Mapping[str, object]) -> Table:
 
 
 _LATENCY = ("mean", "p50", "p95", "p99")
+# With fewer values than this a quantile is but the largest of them, or next to it.
+_QUANTILES_NEED = {"p95": 20, "p99": 100}
+
+
+def _quantiles(summary: Mapping[str, object], name: str) -> str:
+    figures = [f"{key} {seconds(summary[f'{name}_{key}_s'])}" for key in _LATENCY]
+    count = summary[f"{name}_count"]
+    assert isinstance(count, int)
+    few = [key for key, least in _QUANTILES_NEED.items() if 0 < count < least]
+    return "  ".join(figures) + f"  of {count}" + (f", few for {' and '.join(few)}" if few else "")
+
+
+def _silent(silent: object) -> str | None:
+    if not isinstance(silent, Mapping) or not silent["beyond_p95"]:
+        return None
+    return (
+        f"[bold red]{silent['beyond_p95']}[/bold red] requests waited longer than p95 for a first "
+        f"token that never came, up to {seconds(silent['max_s'])}: no quantile has them"
+    )
 
 
 def _requests(summary: Mapping[str, object]) -> str:
@@ -148,6 +169,12 @@ def _fidelity(fidelity: object) -> str:
     )
 
 
+def _answers(answers: object) -> str:
+    if not isinstance(answers, Mapping) or answers["exact"] is None:
+        return "unknown: the endpoint reports no usage"
+    return f"{pct(answers['exact'])} exactly as asked; {pct(answers['tokens'])} of the tokens"
+
+
 def _client(client: object) -> str:
     if not isinstance(client, dict):
         return "–"
@@ -174,6 +201,7 @@ def _rows(replicas: object) -> list[tuple[str, str]]:
     return [(name, _row(row)) for name, row in replicas.items()]
 
 
-def _row(row: Mapping[str, int]) -> str:
-    prompt, cached = row["prompt_tokens"] / 1e3, row["cached_tokens"] / 1e3
-    return f"{row['requests']} requests, {prompt:.0f}k prompt tokens, {cached:.0f}k cached"
+def _row(row: Mapping[str, int | None]) -> str:
+    prompt, cached = row["prompt_tokens"] or 0, row["cached_tokens"]
+    text = f"{row['requests']} requests, {prompt / 1e3:.0f}k prompt tokens"
+    return text + ("" if cached is None else f", {cached / 1e3:.0f}k cached")

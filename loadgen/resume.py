@@ -68,15 +68,21 @@ def read_past(output: Path, settings: Mapping[str, object]) -> Past:
         record = orjson.loads((output / RECORD).read_bytes())
         journal = output / JOURNAL
         whole = journal.read_bytes().rfind(b"\n") + 1
-    except (OSError, orjson.JSONDecodeError) as error:
+        before = record["settings"]
+        if not isinstance(before, dict):
+            raise TypeError("settings are no object")
+    except (OSError, orjson.JSONDecodeError, LookupError, TypeError) as error:
         raise ResumeError(f"{output} holds no run to go on with: {error}") from error
     now = orjson.loads(orjson.dumps(settings))
-    changed = [name for name in _FIXED if record["settings"].get(name) != now.get(name)]
+    changed = [name for name in _FIXED if before.get(name) != now.get(name)]
     if changed:
         raise ResumeError(f"{output} was run with another {', '.join(changed)}")
     with journal.open("rb+") as file:
         file.truncate(whole)
-    samples = read_journal(journal)
+    try:
+        samples = read_journal(journal)
+    except ValueError as error:
+        raise ResumeError(f"{journal} is damaged: {error}") from error
     for sample in samples:  # on disk, and the largest part of them
         sample.chunks = []
     return Past.of(samples)

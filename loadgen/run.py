@@ -19,7 +19,7 @@ from loadgen.hopping import wire_to
 from loadgen.layout import Overhead
 from loadgen.ledger import Ledger
 from loadgen.limits import Admission
-from loadgen.output.folder import write_folder
+from loadgen.output.folder import clear_folder, write_folder
 from loadgen.output.lifecycle import turns_of
 from loadgen.output.scrape import Scraper
 from loadgen.plan import ContentSettings, Plans
@@ -28,7 +28,7 @@ from loadgen.probe import EndpointError, Probe
 from loadgen.ramp.choose import budget_of, controller_of
 from loadgen.ramp.live import Steering
 from loadgen.ramp.observe import attainment
-from loadgen.resume import JOURNAL, RECORD, Past, ResumeError, accounted, read_past, trace_digest
+from loadgen.resume import JOURNAL, RECORD, Past, ResumeError, read_past, trace_digest
 from loadgen.run_values import Progress, RunResult, RunSettings
 from loadgen.sample import Journal
 from loadgen.schedule import Share
@@ -55,9 +55,9 @@ async def run_load(
     """Replay `traces`; write run.json and requests.jsonl under `output`, or go on with what is
     there.
 
-    Raises EndpointError when the endpoint cannot be asked at all, ResumeError when there is
-    nothing to go on with. Cancelling it ends the run at once and loses the summary, never the
-    journal.
+    Raises EndpointError when the endpoint cannot be asked at all, or was lost on the way: then
+    after all files were written. ResumeError when there is nothing to go on with. Cancelling it
+    ends the run at once and loses the summary, never the journal.
     """
     public = settings.public() | {"trace_digest": trace_digest(traces), "traces": len(traces)}
     past = Past()
@@ -90,6 +90,8 @@ async def run_load(
             "template": asdict(overhead) | {"tokens_per_word": per_word},
         }
         _write(output, record)
+        if output is not None and not resume:
+            clear_folder(output)
         run = _Run(settings, traces, wire, (asking, content), past=past)
         if on_start is not None:
             on_start(run.progress)
@@ -101,12 +103,13 @@ async def run_load(
     record["events"] = [to_builtins(event) for event in run.chaos.happened]
     _write(output, record)
     if output is not None:
-        samples = accounted(run.progress.samples)
-        scale, lasted_s = settings.timing.time_scale, time.monotonic() - run.progress.started
         write_folder(
-            output, record, samples, run.scraper.found,
-            time_scale=scale, duration_s=lasted_s, turns=turns_of(traces),
+            output, record, run.progress.samples, run.scraper.found,
+            time_scale=settings.timing.time_scale, duration_s=run.ended - run.progress.started,
+            turns=turns_of(traces),
         )  # fmt: skip
+    if run.gate.reason == "endpoint lost":
+        raise EndpointError(run.lost())
     return RunResult(record, summary, run.progress.samples)
 
 
@@ -134,7 +137,7 @@ class _Run:
         self._asking = asking
         self._controller = controller_of(settings.ramp) if settings.ramp is not None else None
         # A resumed run counts from when it first began, less the time that it was down.
-        self._started = self._began = time.monotonic() - past.lasted_s
+        self._started = self._began = self.ended = time.monotonic() - past.lasted_s
         self._budget = budget_of(settings.ramp, self._engine_s)
         left = settings.requests
         if left is not None:
@@ -183,6 +186,7 @@ class _Run:
                 with Journal(output / JOURNAL, append=resumed) as self._ledger.journal:
                     await self._play()
         finally:
+            self.ended = time.monotonic()
             gc.unfreeze()
             await self._crew.close()
         if self._settings.workers > 1:
@@ -208,12 +212,14 @@ class _Run:
         for task in beside:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
-        if self.gate.reason == "endpoint lost":
-            last = self.progress.samples[-1]
-            raise EndpointError(
-                f"{self.progress.failures_in_a_row} requests in a row failed; "
-                f"the last: {last.error} {last.error_detail}"
-            )
+
+    def lost(self) -> str:
+        """For a person, why the run did not go on."""
+        last = next(one for one in reversed(self.progress.samples) if one.error and not one.cut)
+        return (
+            f"{self.progress.failures_in_a_row} requests in a row failed; "
+            f"the last: {last.error} {last.error_detail}"
+        )
 
     async def _steer(self) -> None:
         assert self._controller is not None
@@ -237,14 +243,14 @@ class _Run:
     def summary(self) -> dict[str, object]:
         samples, measured = self.progress.samples, self._force.measured()
         summary = summarise(samples, self._settings.engine_block_size)
-        summary["duration_s"] = time.monotonic() - self._began
+        summary["duration_s"] = self.ended - self._began
         summary["loop_lag_s"] = spread(lag for one in measured for lag in one.loop_lags_s)
         slo, scale = self._settings.slo, self._settings.timing.time_scale
         if slo is not None:
-            over_s = time.monotonic() - self._started
-            summary["slo"] = attainment(samples, slo, scale, over_s)
+            summary["slo"] = attainment(samples, slo, scale, self.ended - self._started)
         ttft_slo_s = slo.most_s("ttft_s", 0) if slo else None
-        allowed_s = self._settings.client_lag_max_s or allowed_lag_s(ttft_slo_s, scale)
+        allowed_s = self._settings.client_lag_max_s
+        allowed_s = allowed_lag_s(ttft_slo_s, scale) if allowed_s is None else allowed_s
         lags: list[list[float]] = [[] for _ in measured]
         for sample in samples:
             if sample.lag_s is not None and sample.worker < len(lags):

@@ -12,8 +12,9 @@ class Sample(Struct, omit_defaults=True):
     """What one request asked for and what came of it.
 
     `t_*` are real seconds since the start of the run, None where it was not reached. The
-    latencies are engine seconds: real ones times the run's time scale. `chunks` are the times
-    of the streamed chunks in tenths of a real millisecond after the first.
+    latencies are engine seconds: real ones times the run's time scale; `silent_s` is how long a
+    request that failed or was cut had waited without a first token. `chunks` are the times of the
+    streamed chunks in tenths of a real millisecond after the first.
     """
 
     conversation: str
@@ -35,6 +36,7 @@ class Sample(Struct, omit_defaults=True):
     ttft_wire_s: float | None = None
     itl_s: float | None = None
     e2e_s: float | None = None
+    silent_s: float | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     completion_tokens: int | None = None
@@ -68,6 +70,9 @@ class Sample(Struct, omit_defaults=True):
         return not self.error
 
 
+_decoder = msgspec.json.Decoder(Sample)
+
+
 class Journal:
     """requests.jsonl: one line a request, on disk as soon as the request has ended."""
 
@@ -91,6 +96,12 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[Sample]:
-    """The samples of a run; a torn last line (the run was killed) is left out."""
-    lines = path.read_bytes().split(b"\n")
-    return [msgspec.json.decode(line, type=Sample) for line in lines[:-1]]
+    """The samples of a run; a torn last line (the run was killed) is left out. ValueError names
+    any other that is no sample."""
+    samples = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            samples.append(_decoder.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"line {number}: {error}") from error
+    return samples

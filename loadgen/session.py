@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import quote
 
 from loadgen.bound import InfiniteCache, PlayCache
 from loadgen.chaos import Fault, Faults
@@ -26,6 +27,8 @@ from loadgen.traces.model import SubAgent, Trace, Turn
 
 # After a failure that came back at once, so that a dead endpoint is not hammered.
 FAILURE_PAUSE_S = 1.0
+# What a header may hold; the rest of a name that a file gave is escaped as in a URL.
+_PLAIN = "".join(map(chr, range(0x20, 0x7F)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +233,11 @@ class Session:
             bound_tokens=bound_tokens,
             output_tokens_asked=output_tokens,
         )
-        headers = stage.asking.headers | {"X-Session-ID": self._id}
+        name = quote(self._id, safe=_PLAIN)
+        headers = stage.asking.headers | {"X-Session-ID": name}
         if agent:
-            headers["X-Session-ID"] = f"{self._id}.{agent}"
-            headers["X-Parent-Session-ID"] = self._id
+            headers["X-Session-ID"] = f"{name}.{quote(agent, safe=_PLAIN)}"
+            headers["X-Parent-Session-ID"] = name
         stage.sent(sample)
         body = stage.asking.body(prompt, output_tokens)
         following = conversation.plan.following(request)

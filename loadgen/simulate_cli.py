@@ -1,7 +1,8 @@
 """`kvproxy simulate`: policies over a trace set in virtual time."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -41,7 +42,8 @@ from loadgen.simulate.presets import (
     preset_table,
 )
 from loadgen.simulate.replay import compare_replayed
-from loadgen.simulate.run import Arm, Setup
+from loadgen.simulate.run import Arm, Setup, TooShortError
+from loadgen.traces.model import Trace
 from loadgen.traces_cli import NO_TRACES, load_or_explain, loaded
 
 _TRACES = click.Path(exists=True, path_type=Path)
@@ -131,13 +133,15 @@ def simulate(
     console = Console(stderr=True)
     # A pipe has no width of its own: a table cut to 80 columns would be of no use in a file.
     out = Console(width=None if sys.stdout.isatty() else 220)
-    setup = _setup(duration, options)
+    setup = _setup_of(duration, options)
     if replay_log is not None:
         _replay(replay_log, setup, policies, json_file, out)
         return
     recorded = load_or_explain(traces := _needed(traces), max_context)
+    if preset is None:
+        _check_room(_largest(recorded), setup, HBM_TOKENS if whole_grid else ())
     found: object
-    with console.status("simulating") as status:
+    with _explained(), console.status("simulating") as status:
 
         def tell(what: str) -> None:
             status.update(f"simulating {what}")
@@ -162,6 +166,45 @@ def simulate(
         out.print(shown)
     if json_file is not None:
         json_file.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except TooShortError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _largest(traces: Sequence[Trace]) -> int:
+    """Tokens of the largest request with its answer."""
+    inner = [turn for trace in traces for agent in trace.sub_agents for turn in agent.turns]
+    turns = [*inner, *(turn for trace in traces for turn in trace.turns)]
+    return max(turn.input_tokens + max(1, turn.output_tokens) for turn in turns)
+
+
+def _check_room(largest: int, setup: Setup, axis: Sequence[int] = ()) -> None:
+    """A request that no engine could hold would wait for ever. `axis` are the sizes of caches to
+    try, unless one was given."""
+    tokens = setup.limits.hbm_tokens
+    if axis and not _is_given("hbm_tokens"):
+        tokens = min(axis)
+    room = tokens // setup.limits.block_size * setup.limits.block_size
+    if largest > room:
+        raise click.UsageError(
+            f"--hbm-tokens {tokens} cannot hold the largest request with its answer, {largest} "
+            "tokens; --max-context leaves out larger ones"
+        )
+
+
+def _setup_of(duration: float | None, options: dict[str, object]) -> Setup:
+    try:
+        setup = _setup(duration, options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if setup.fluid and setup.limits.dram_tokens:
+        raise click.UsageError("--fluid has one tier: leave out --dram-tokens")
+    return setup
 
 
 def _check_names(policies: Sequence[str]) -> None:
@@ -193,7 +236,8 @@ def _replay(
     if not _is_given("hbm_tokens") and recorded.hbm_tokens():
         limits = replace(setup.limits, hbm_tokens=recorded.hbm_tokens())
         setup = replace(setup, limits=limits)
-    with Console(stderr=True).status("replaying") as status:
+    _check_room(max(each.prompt.tokens + each.output_tokens for each in recorded.arrivals), setup)
+    with _explained(), Console(stderr=True).status("replaying") as status:
         comparison = compare_replayed(
             recorded, setup, policies, lambda what: status.update(f"replaying {what}")
         )

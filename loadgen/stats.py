@@ -1,8 +1,9 @@
 """From samples to figures: quantiles, hit rates, fidelity, load per replica.
 
 Failures stay in the denominators: `error_rate` is over all requests that ended, and latencies
-say over how many requests they were taken. Requests cut off at the end of the run, and those that
-their own client gave up, count apart.
+say over how many requests they were taken (`ttft_count`). Requests cut off at the end of the run,
+and those that their own client gave up, count apart; where they, or failures, had waited longer
+for a first token than the p95 of those answered, `silent` says how many and how long.
 """
 
 from collections import Counter
@@ -58,11 +59,15 @@ def summarise(samples: Sequence[Sample], engine_block_size: int) -> dict[str, ob
         # How long a slow reader took is no figure of the endpoint.
         read = [s for s in good if s.fault != "slow"]
         values = [value for s in read if (value := getattr(s, name)) is not None]
-        summary |= {f"{name[:-2]}_{key}_s": value for key, value in _latency(values).items()}
+        figures = spread(values)
+        summary[f"{name[:-2]}_count"] = figures.pop("count")
+        summary |= {f"{name[:-2]}_{key}_s": value for key, value in figures.items()}
+    summary["silent"] = silent(samples, summary["ttft_p95_s"])
     lags = [sample.lag_s for sample in samples if sample.lag_s is not None]
     summary["client_lag_s"] = spread(lags)
     summary |= hit_rates(good, engine_block_size)
     summary["fidelity"] = fidelity(good)
+    summary["answers"] = answers(good)
     summary["replicas"] = replicas(good)
     return summary
 
@@ -94,6 +99,25 @@ def hit_rates(samples: Sequence[Sample], engine_block_size: int) -> dict[str, ob
     }
 
 
+def silent(samples: Iterable[Sample], ttft_p95_s: object) -> dict[str, float | int | None]:
+    """Of requests that never had a first token, those that waited longer than `ttft_p95_s` of the
+    others: they are in no quantile, which is therefore too low."""
+    least_s = ttft_p95_s if isinstance(ttft_p95_s, float | int) else 0.0
+    waits = [s.silent_s for s in samples if s.silent_s is not None and s.silent_s > least_s]
+    return {"beyond_p95": len(waits), "max_s": max(waits, default=None)}
+
+
+def answers(samples: Iterable[Sample]) -> dict[str, float | None]:
+    """How many answers were as long as asked, and their tokens over those asked: shorter ones end
+    sooner and ask less of the engines."""
+    counted = [(s.completion_tokens, s.output_tokens_asked) for s in samples]
+    known = [(said, asked) for said, asked in counted if said is not None and asked]
+    return {
+        "exact": _ratio(sum(said == asked for said, asked in known), len(known)),
+        "tokens": _ratio(sum(said for said, _ in known), sum(asked for _, asked in known)),
+    }
+
+
 def fidelity(samples: Sequence[Sample]) -> dict[str, float | int | None]:
     """How far prompts were from the trace, in tokens as the engine counted them."""
     off = sorted(
@@ -111,19 +135,22 @@ def fidelity(samples: Sequence[Sample]) -> dict[str, float | int | None]:
     }
 
 
-def replicas(samples: Sequence[Sample]) -> dict[str, dict[str, int]]:
-    """Requests and tokens per replica, as far as the endpoint names them."""
-    table: dict[str, dict[str, int]] = {}
+def replicas(samples: Sequence[Sample]) -> dict[str, dict[str, int | None]]:
+    """Requests and tokens per replica, as far as the endpoint names them; `cached_tokens` None if
+    no answer says what was cached."""
+    told = any(sample.cached_tokens is not None for sample in samples)
+    of: dict[str, list[Sample]] = {}
     for sample in samples:
-        if not sample.replica:
-            continue
-        row = table.setdefault(
-            sample.replica, {"requests": 0, "prompt_tokens": 0, "cached_tokens": 0}
-        )
-        row["requests"] += 1
-        row["prompt_tokens"] += sample.prompt_tokens or 0
-        row["cached_tokens"] += sample.cached_tokens or 0
-    return dict(sorted(table.items()))
+        if sample.replica:
+            of.setdefault(sample.replica, []).append(sample)
+    return {
+        name: {
+            "requests": len(served),
+            "prompt_tokens": sum(sample.prompt_tokens or 0 for sample in served),
+            "cached_tokens": sum(s.cached_tokens or 0 for s in served) if told else None,
+        }
+        for name, served in sorted(of.items())
+    }
 
 
 def arm(policy: str, summary: dict[str, object]) -> dict[str, object]:
@@ -131,14 +158,8 @@ def arm(policy: str, summary: dict[str, object]) -> dict[str, object]:
     names = ["requests", "hit_rate_predicted", "hit_rate_reported", "hit_rate_bound"]
     for latency in ("ttft", "itl", "e2e"):
         names += [f"{latency}_{key}_s" for key in ("mean", "p50", "p95", "p99")]
-    names += ["error_rate", "cancelled", "replicas"]
+    names += ["ttft_count", "silent", "answers", "error_rate", "cancelled", "replicas"]
     return {"policy": policy} | {name: summary[name] for name in names}
-
-
-def _latency(values: list[float]) -> dict[str, float | int | None]:
-    figures = spread(values)
-    del figures["count"]
-    return figures
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -17,6 +17,8 @@ import httptools
 
 CONNECT_TIMEOUT_S = 10.0
 IDLE_MAX = 4096
+# A kept-alive connection that is lost this soon may have been closed before the request came.
+STALE_S = 1.0
 
 OnBody = Callable[[float, bytes], None]
 
@@ -41,6 +43,12 @@ class Exchange:
     bytes_per_s: float | None = None
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def unsized(self) -> bool:
+        """Nothing but the end of the connection ends this answer."""
+        sized = "content-length" in self.headers or "transfer-encoding" in self.headers
+        return self.status >= 200 and not sized
 
 
 class Endpoint:
@@ -91,8 +99,9 @@ class Wire:
             try:
                 await connection.run(exchange, head, body)
             except WireError:
-                # The server may close a kept-alive connection just as we use it.
-                if reused and not exchange.first_byte:
+                # Later the server had the request, and losing it is a failure of its own.
+                soon = time.monotonic() - exchange.sent < STALE_S
+                if reused and soon and not exchange.first_byte:
                     continue
                 raise
             if connection.usable and len(self._idle) < IDLE_MAX:
@@ -202,6 +211,10 @@ class _Connection(asyncio.Protocol):
             self._fail(WireError("bad_http", str(error)))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        exchange = self._exchange
+        if exc is None and exchange is not None and exchange.unsized:
+            self._now = time.monotonic()
+            self._ended(exchange)
         self._fail(WireError("disconnect", str(exc or "the server closed the connection")))
 
     def _fail(self, error: BaseException) -> None:
@@ -226,9 +239,12 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._exchange is None or self._exchange.status < 200:
             return
-        self._exchange.end = self._now
         self.usable = self._parser.should_keep_alive()
         if self.usable:
             self._parser = httptools.HttpResponseParser(self)
+        self._ended(self._exchange)
+
+    def _ended(self, exchange: Exchange) -> None:
+        exchange.end = self._now
         if self._done is not None and not self._done.done():
             self._done.set_result(None)

@@ -1,6 +1,6 @@
 """`loadgen smoke`, `cold-warm`, `hit-rate`, `working-set`: the made workloads, a table each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -8,7 +8,8 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from loadgen.cli_types import COUNT
+from kvproxy.core.units import parse_count
+from loadgen.cli_types import Human
 from loadgen.probe import EndpointError
 from loadgen.report import pct, seconds
 from loadgen.run import run_load
@@ -20,6 +21,15 @@ from loadgen.traces.model import Trace
 from loadgen.wire import Endpoint
 from loadgen.workloads import cold_warm, doubling, hit_rate, working_set
 
+
+def _tokens(text: str) -> int:
+    tokens = parse_count(text)
+    if tokens < 1:
+        raise ValueError(f"{text!r}: at least one token is needed")
+    return tokens
+
+
+TOKENS = Human("tokens", _tokens)
 F = TypeVar("F", bound=Callable[..., Any])
 # A second answer this much faster than the first has hit something, whatever usage says.
 FASTER = 0.5
@@ -35,7 +45,7 @@ def endpoint_options(command: F) -> F:
         click.option("--engine-block-size", default=16, type=click.IntRange(1), show_default=True),
         click.option("--time-scale", default=1.0, type=click.FloatRange(min=0.001),
                      show_default=True, help="The emulator's."),
-        click.option("--prompt-tokens", default="8k", type=COUNT, show_default=True),
+        click.option("--prompt-tokens", default="8k", type=TOKENS, show_default=True),
         click.option("--url", required=True, help="Endpoint, e.g. http://127.0.0.1:8080."),
     ):  # fmt: skip
         command = option(command)
@@ -113,8 +123,8 @@ def hit_rate_command(users: int, turns: int, prompt_tokens: int, **given: Any) -
 
 
 @click.command("working-set")
-@click.option("--from", "least", default="64k", type=COUNT, show_default=True)
-@click.option("--to", "most", required=True, type=COUNT, help="Tokens; more than the caches hold.")
+@click.option("--from", "least", default="64k", type=TOKENS, show_default=True)
+@click.option("--to", "most", required=True, type=TOKENS, help="Tokens; more than the caches hold.")
 @click.option("--rounds", default=4, type=click.IntRange(2), show_default=True)
 @endpoint_options
 def working_set_command(
@@ -144,9 +154,24 @@ def _run(traces: list[Trace], users: int, given: dict[str, Any]) -> RunResult:
         engine_block_size=given["engine_block_size"],
     )
     try:
-        return uvloop.run(run_load(settings, traces))
+        result = uvloop.run(run_load(settings, traces))
     except EndpointError as error:
         raise click.ClickException(f"{url}: {error}") from error
+    for warning in warnings(result):
+        click.echo(warning, err=True)
+    return result
+
+
+def warnings(result: RunResult) -> Iterator[str]:
+    """What a row of figures would not tell of itself."""
+    failed = [sample for sample in result.samples if not sample.ok]
+    if failed:
+        why = f"{failed[-1].error} {failed[-1].error_detail}".strip()
+        yield f"{len(failed)} of {len(result.samples)} requests failed, the last: {why}"
+    if not result.valid:
+        client = result.summary["client"]
+        assert isinstance(client, dict)
+        yield f"INVALID: this client was late itself, p99 {seconds(client['lag_p99_s'])}"
 
 
 def _table(*columns: str) -> Table:

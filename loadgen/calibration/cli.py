@@ -7,7 +7,8 @@ import click
 from click.core import ParameterSource
 
 from loadgen.calibration import report, result
-from loadgen.calibration.model_shape import ConfigError, ModelShape
+from loadgen.calibration.model_shape import ModelShape
+from loadgen.calibration.plan import Plan
 from loadgen.calibration.records import KV_BYTES, Options
 from loadgen.cli_types import COUNT
 
@@ -56,7 +57,8 @@ def calibrate(
 
     try:
         shape = ModelShape.from_config(json.loads(model_config.read_text()))
-    except (ConfigError, json.JSONDecodeError) as error:
+        Plan.up_to(options["max_context"])  # type: ignore[arg-type]  # click checked the types
+    except ValueError as error:
         raise click.ClickException(f"{model_config}: {error}") from error
     chosen = Options(
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),

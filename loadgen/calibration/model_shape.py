@@ -56,6 +56,8 @@ class ModelShape:
     @classmethod
     def from_config(cls, config: Mapping[str, object]) -> "ModelShape":
         """A Hugging Face config.json, or its text part. Raises ConfigError."""
+        if not isinstance(config, Mapping):
+            raise ConfigError("a model's config is one object")
         nested = config.get("text_config")
         if isinstance(nested, Mapping):
             config = nested

@@ -20,6 +20,7 @@ from loadgen.emulator.transfers import Ledger, Transfers
 from loadgen.engine.dram_tier import DramTier
 from loadgen.tokens import StandInTokeniser, Tokeniser, VocabularyTokeniser
 
+PORT_MAX = 65_535
 EXIT_S = 0.5  # from the death of an engine to the end of its API process
 
 
@@ -150,6 +151,8 @@ class Fleet:
         self, settings: EmulatorSettings, count: int, host: str = "127.0.0.1", port: int = 0
     ) -> None:
         assert count >= 1
+        if port and port + count - 1 > PORT_MAX:
+            raise ValueError(f"{count} ports from {port} on end beyond {PORT_MAX}")
         tokeniser: Tokeniser = (
             VocabularyTokeniser(settings.tokenizer) if settings.tokenizer else StandInTokeniser()
         )

@@ -84,6 +84,7 @@ _TOKENS = tuple(
     for digit in (1, 2, 5)
     if digit * 10**power <= 1_000_000
 )
+_PREEMPTIONS = (1.0, 2.0, 3.0, 4.0, 5.0, 10.0, 20.0)
 _REASONS = ("stop", "length", "abort", "error", "repetition")
 
 
@@ -121,6 +122,9 @@ class _Clock:
     request: Request
     submitted_s: float
     admitted_s: float | None = None
+    computed: int = 0
+    preemptions: int = 0
+    first_token_s: float | None = None
     last_token_s: float = 0.0
     generated: int = 0
 
@@ -151,14 +155,28 @@ class ReplicaMetrics:
         self._generation = Histogram(
             "vllm:request_generation_tokens", "Number of generation tokens processed.", _TOKENS
         )
-        self.histograms = (
-            self._ttft,
-            self._itl,
-            self._e2e,
-            self._queue,
-            self._prompt,
-            self._generation,
+        self._prefill = Histogram(
+            "vllm:request_prefill_time_seconds", "Time spent in PREFILL phase.", _REQUEST_S
         )
+        self._decode = Histogram(
+            "vllm:request_decode_time_seconds", "Time spent in DECODE phase.", _REQUEST_S
+        )
+        self._inference = Histogram(
+            "vllm:request_inference_time_seconds", "Time spent in RUNNING phase.", _REQUEST_S
+        )
+        self._tpot = Histogram(
+            "vllm:request_time_per_output_token_seconds", "Mean of a request, in seconds.", _ITL_S
+        )
+        self._computed = Histogram(
+            "vllm:request_prefill_kv_computed_tokens", "Prompt tokens not cached.", _TOKENS
+        )
+        self._longest = Histogram(
+            "vllm:request_max_num_generation_tokens", "Tokens of the longest answer.", _TOKENS
+        )
+        self._preempted = Histogram(
+            "vllm:request_num_preemptions", "Times that a request was preempted.", _PREEMPTIONS
+        )
+        self.histograms = tuple(one for one in vars(self).values() if isinstance(one, Histogram))
 
     def submitted(self, request: Request, now: float) -> None:
         self._clocks[request.id] = _Clock(request, now)
@@ -174,12 +192,14 @@ class ReplicaMetrics:
             clock.generated += emission.tokens
         elif isinstance(emission, FirstToken):
             self._ttft.observe(time_s - clock.submitted_s)
-            clock.last_token_s = time_s
+            clock.first_token_s = clock.last_token_s = time_s
             clock.generated = 1
         elif isinstance(emission, Admitted):
             if clock.admitted_s is None:
-                clock.admitted_s = time_s
+                clock.admitted_s, clock.computed = time_s, emission.computed
                 self._queue.observe(emission.queue_s)
+            else:
+                clock.preemptions += 1
         else:
             self._end(clock, emission)
 
@@ -189,3 +209,13 @@ class ReplicaMetrics:
         self._e2e.observe(finished.time_s - clock.submitted_s)
         self._prompt.observe(clock.request.prompt_tokens)
         self._generation.observe(clock.generated)
+        self._longest.observe(clock.generated)
+        self._preempted.observe(clock.preemptions)
+        if clock.admitted_s is None or clock.first_token_s is None:
+            return
+        decode_s = clock.last_token_s - clock.first_token_s
+        self._prefill.observe(clock.first_token_s - clock.admitted_s)
+        self._decode.observe(decode_s)
+        self._inference.observe(clock.last_token_s - clock.admitted_s)
+        self._tpot.observe(decode_s / (clock.generated - 1) if clock.generated > 1 else 0.0)
+        self._computed.observe(clock.computed)

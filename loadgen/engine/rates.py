@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from loadgen.engine.dram_tier import DramTier
+
 
 @dataclass(frozen=True, slots=True)
 class EngineRates:
@@ -61,6 +63,8 @@ class EngineLimits:
             raise ValueError(f"hbm_tokens {self.hbm_tokens} is less than one block")
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise ValueError("max_num_batched_tokens must not be less than max_num_seqs")
+        if self.dram_tokens:
+            DramTier(self.dram_tokens, self.block_size)  # says what is wrong with it
 
     @property
     def num_blocks(self) -> int:

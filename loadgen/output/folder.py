@@ -12,9 +12,20 @@ from loadgen.output.tables import PERIOD_S, write_tables
 from loadgen.output.timeline import timeline
 from loadgen.sample import Sample
 
+RESULTS = (
+    "report.html", "metrics.prom", "detailed_results.csv", "summary_trace_replay.csv",
+    "user_lifecycle.csv", "replica_metrics.jsonl",
+)  # fmt: skip
 # As many points as a chart can show, but no period shorter than this.
 POINTS_MAX = 90
 PERIOD_MIN_S = 2.0
+
+
+def clear_folder(folder: Path) -> None:
+    """Nothing is left of a run before: should this one not come to its end, the folder must not
+    show another's figures."""
+    for name in RESULTS:
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_folder(

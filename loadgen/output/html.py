@@ -66,15 +66,14 @@ def _series(periods: Sequence[Period]) -> dict[str, list[float | int | None]]:
     series: dict[str, list[float | int | None]] = {"t": [p.end_s for p in periods]}
     ttft = [quantiles(p.ttfts_s, 0.5, 0.95, 0.99) for p in periods]
     itl = [quantiles(p.itls_s, 0.5, 0.95) for p in periods]
-    queue = [quantiles(p.queues_s, 0.95)[0] for p in periods]
     series |= {f"ttft_{name}": [row[i] for row in ttft] for i, name in enumerate(_TTFT)}
     series |= {f"itl_{name}": [row[i] for row in itl] for i, name in enumerate(_TTFT[:2])}
-    series["queue_p95"] = list(queue)
     series["in_flight"] = [p.in_flight for p in periods]
     series["conversations"] = [len(p.users) for p in periods]
     series["requests_per_s"] = [p.ended / p.length_s for p in periods]
     series["failed_per_s"] = [p.failed / p.length_s for p in periods]
-    for name in ("cached", "predicted", "bound"):
+    series["hit_cached"] = [p.hit_rate for p in periods]
+    for name in ("predicted", "bound"):
         tokens = [(getattr(p, f"{name}_tokens"), p.prompt_tokens) for p in periods]
         series[f"hit_{name}"] = [part / whole if whole else None for part, whole in tokens]
     for window_s in _WINDOWS_S:

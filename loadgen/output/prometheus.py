@@ -34,6 +34,10 @@ def _lines(summary: Mapping[str, object]) -> Iterator[str]:
     for key, (short, text) in _PLAIN.items():
         if summary.get(key) is not None:
             yield from _gauge(short, text, summary[key])
+    silent = summary["silent"]
+    assert isinstance(silent, Mapping)
+    text = "Requests without a first token that waited longer than the p95 of the others."
+    yield from _gauge("silent_beyond_p95", text, silent["beyond_p95"])
     slo = summary.get("slo")
     if isinstance(slo, Mapping) and slo["attainment"] is not None:
         yield from _gauge("slo_attainment_ratio", "Share of requests in time.", slo["attainment"])
@@ -45,7 +49,8 @@ def _lines(summary: Mapping[str, object]) -> Iterator[str]:
         yield f"# HELP {name} Per replica, of successful requests."
         yield f"# TYPE {name} gauge"
         for replica, row in replicas.items():
-            yield f'{name}{{replica="{_escaped(replica)}"}} {row[figure]}'
+            if row[figure] is not None:
+                yield f'{name}{{replica="{_escaped(replica)}"}} {row[figure]}'
 
 
 def _gauge(short: str, text: str, value: object) -> Iterator[str]:

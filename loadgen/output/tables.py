@@ -1,7 +1,8 @@
 """CSV files with kv-cache-tester's column names, so that what reads its results reads ours.
 
 Times are engine seconds. Columns of its own inner workings that nothing here corresponds to are
-left out; input tokens are the recorded ones, as there.
+left out; input tokens are the recorded ones, as there. What was cut off when the run ended has no
+row of its own, as there, but its user has; a cell of what nobody said is empty.
 """
 
 import csv
@@ -27,14 +28,18 @@ def write_tables(
 ) -> None:
     """detailed_results.csv, summary_trace_replay.csv and user_lifecycle.csv; `periods` of
     PERIOD_S, `turns` as `turns_of` says."""
-    _write(folder / "detailed_results.csv", [_request(sample, time_scale) for sample in samples])
+    told = any(sample.cached_tokens is not None for sample in samples)
+    ended = [sample for sample in samples if sample.error != "cancelled"]
+    requests = [_request(sample, time_scale, told=told) for sample in ended]
+    _write(folder / "detailed_results.csv", requests)
     _write(folder / "summary_trace_replay.csv", list(_periods(periods)))
     users = lifecycle(samples, turns, time_scale)
     _write(folder / "user_lifecycle.csv", users, COLUMNS)
 
 
-def _request(sample: Sample, scale: float) -> Row:
-    hit = (sample.cached_tokens or 0) // _BLOCK
+def _request(sample: Sample, scale: float, *, told: bool) -> Row:
+    prompt = sample.prompt_tokens if told else None
+    hit = None if prompt is None else (sample.cached_tokens or 0) // _BLOCK
     sent, first, end = sample.t_sent, sample.t_first_token, sample.t_end
     queued = None if sent is None else (sent - sample.t_intended) * scale
     ttlt = None if end is None else (end - sample.t_intended) * scale
@@ -48,7 +53,7 @@ def _request(sample: Sample, scale: float) -> Row:
         "output_tokens_expected": sample.output_tokens_asked,
         "output_tokens_actual": sample.completion_tokens,
         "cache_hit_blocks": hit,
-        "cache_miss_blocks": max(0, (sample.prompt_tokens or 0) // _BLOCK - hit),
+        "cache_miss_blocks": None if hit is None else max(0, (prompt or 0) // _BLOCK - hit),
         "ttft": sample.ttft_wire_s,
         "ttlt": ttlt,
         "itl": sample.itl_s,
@@ -76,6 +81,7 @@ def _periods(periods: Sequence[Period]) -> Iterator[Row]:
             "end_time": period.end_s,
             "users_with_requests": len(period.users),
             "requests_completed": period.ended,
+            "requests_failed": period.failed,
             "requests_launched": period.sent,
             "requests_in_progress": period.in_flight,
             "requests_per_second": period.ended / period.length_s,
@@ -85,7 +91,7 @@ def _periods(periods: Sequence[Period]) -> Iterator[Row]:
             "ttft_p50": p50,
             "ttft_p95": p95,
             "ttft_p99": p99,
-            "avg_cache_hit_rate": period.cached_tokens / prompt if prompt else None,
+            "avg_cache_hit_rate": period.hit_rate,
             "working_set_blocks": period.working_set[900.0] // _BLOCK,
         }
 

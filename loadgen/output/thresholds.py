@@ -25,12 +25,20 @@ class Threshold:
     comparison: str
     limit: float
 
+    @property
+    def root(self) -> str:
+        """What has to be in the summary, whatever happens in a run."""
+        return self.figure.partition(".")[0]
+
     def crossed(self, summary: Mapping[str, object]) -> str | None:
         """Why the run fails, None when it does not. A figure that is unknown fails it: what was
         not measured was not kept."""
         value: object = summary
         for name in self.figure.split("."):
-            if not isinstance(value, Mapping) or name not in value:
+            listed = isinstance(value, Mapping) and name in value
+            if not listed and value is summary.get("errors"):
+                value, listed = {name: 0}, True  # what did not happen is not listed
+            if not listed or not isinstance(value, Mapping):
                 raise ValueError(f"{self.text!r}: the summary has no {self.figure!r}")
             value = value[name]
         if value is None:

@@ -7,7 +7,7 @@ the one it ended in. All times are engine seconds.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import ceil
+from math import ceil, inf
 
 from kvproxy.core.working_set import WINDOWS_S, WorkingSet
 from loadgen.sample import Sample
@@ -19,7 +19,8 @@ _CONVERSATIONS_MAX = 1_000_000
 @dataclass(slots=True)
 class Period:
     """One period. Latencies are those of requests that succeeded, unsorted, in seconds; tokens are
-    as engines reported them; `working_set` is live tokens by window at its end."""
+    as engines reported them, slow readers' times left out; `working_set` is live tokens by window
+    at its end. `told`: answers of this run say what was cached."""
 
     start_s: float
     end_s: float
@@ -30,7 +31,6 @@ class Period:
     users: set[str] = field(default_factory=set)
     ttfts_s: list[float] = field(default_factory=list)
     itls_s: list[float] = field(default_factory=list)
-    queues_s: list[float] = field(default_factory=list)
     prompt_tokens: int = 0
     cached_tokens: int = 0
     predicted_tokens: int = 0
@@ -38,10 +38,17 @@ class Period:
     output_tokens: int = 0
     by_replica: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     working_set: dict[float, int] = field(default_factory=dict)
+    told: bool = True
 
     @property
     def length_s(self) -> float:
         return self.end_s - self.start_s
+
+    @property
+    def hit_rate(self) -> float | None:
+        """None where nobody said."""
+        known = self.told and self.prompt_tokens
+        return self.cached_tokens / self.prompt_tokens if known else None
 
 
 def timeline(
@@ -49,7 +56,8 @@ def timeline(
 ) -> list[Period]:
     """`duration_s` real seconds of run in periods of `period_s` engine seconds."""
     count = max(1, ceil(duration_s * time_scale / period_s))
-    periods = [Period(k * period_s, (k + 1) * period_s) for k in range(count)]
+    told = any(sample.cached_tokens is not None for sample in samples)
+    periods = [Period(k * period_s, (k + 1) * period_s, told=told) for k in range(count)]
 
     def at(seconds: float) -> Period:
         return periods[min(count - 1, int(seconds * time_scale // period_s))]
@@ -77,12 +85,12 @@ def _count(sample: Sample, at: Callable[[float], Period]) -> None:
         over.ended += 1
         over.failed += not sample.ok
         over.output_tokens += sample.completion_tokens or 0
-        if sample.ok and sample.itl_s is not None:
+        if sample.ok and sample.itl_s is not None and sample.fault != "slow":
             over.itls_s.append(sample.itl_s)
     if sample.ok and sample.t_first_token is not None and sample.ttft_s is not None:
         first = at(sample.t_first_token)
-        first.ttfts_s.append(sample.ttft_s)
-        first.queues_s.append(sample.queue_s or 0.0)
+        if sample.fault != "slow":
+            first.ttfts_s.append(sample.ttft_s)
         first.prompt_tokens += sample.prompt_tokens or 0
         first.cached_tokens += sample.cached_tokens or 0
         first.predicted_tokens += sample.predicted_cached_tokens or 0
@@ -91,9 +99,9 @@ def _count(sample: Sample, at: Callable[[float], Period]) -> None:
 
 
 def _in_flight(samples: Sequence[Sample], periods: Sequence[Period], time_scale: float) -> None:
-    """At each period's end."""
+    """At each period's end; what was cut when the run ended was in flight until then."""
     for sample in samples:
-        end_s = sample.t_end if sample.t_end is not None else sample.t_intended
+        end_s = sample.t_end if sample.t_end is not None else inf
         for period in periods[int(sample.t_intended * time_scale // periods[0].length_s) :]:
             if end_s * time_scale < period.end_s:
                 break

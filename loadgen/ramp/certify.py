@@ -116,8 +116,9 @@ class CertifyRamp:
             tally.counting_s = now
         since = tally.counting_s
         for request in ended:
-            if request.due_s >= since:
-                tally.add(request.conversation, self.rule.slo.met(request, now) is True)
+            met = self.rule.slo.met(request, now)
+            if request.due_s >= since and met is not None:
+                tally.add(request.conversation, met)
         late = sum(
             request.due_s >= since and self.rule.slo.met(request, now) is False
             for request in waiting

@@ -142,6 +142,8 @@ class ClassicRamp:
         for request in self._unassigned:
             if request.failed or request.first_token_s is None or request.ttft_s is None:
                 continue
+            if request.cut_s is not None:
+                continue
             age = self._periods - int(request.first_token_s // self.rule.period_s)
             if age < 0:
                 later.append(request)

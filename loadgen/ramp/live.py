@@ -9,7 +9,7 @@ from loadgen.ramp.budget import Budget
 from loadgen.ramp.certify import CertifyRamp
 from loadgen.ramp.classic import ClassicRamp
 from loadgen.ramp.controller import Controller
-from loadgen.ramp.observe import observed
+from loadgen.ramp.observe import counts, observed
 from loadgen.sample import Sample
 from loadgen.session import Entry
 
@@ -110,7 +110,7 @@ class Steering:
 
     def _tick(self, ended: Sequence[Sample], in_flight: Iterable[Sample]) -> None:
         now = (self._clock() - self._start) * self._time_scale
-        news = [sample for sample in ended[self._heard :] if not sample.cut]
+        news = [sample for sample in ended[self._heard :] if sample.error != "cancelled"]
         self._heard = len(ended)
         waiting = list(in_flight)
         for sample in [*news, *waiting]:
@@ -122,8 +122,8 @@ class Steering:
         scale = self._time_scale
         self._controller.tick(
             now,
-            [observed(sample, scale, ended=True) for sample in news],
-            [observed(sample, scale, ended=False) for sample in waiting],
+            [observed(sample, scale, ended=not sample.cut) for sample in news if counts(sample)],
+            [observed(sample, scale, ended=False) for sample in waiting if counts(sample)],
         )
         self._follow()
 

@@ -15,23 +15,29 @@ def observed(sample: Sample, time_scale: float, *, ended: bool) -> Observed:
         end_s=_scaled(sample.t_end, time_scale) if ended else None,
         itl_s=sample.itl_s,
         failed=ended and not sample.ok,
+        cut_s=_scaled(sample.t_end, time_scale) if sample.cut else None,
         throttled=not ended and sample.status in (429, 503),
         uncached_tokens=max(0, sample.planned_tokens - sample.bound_tokens),
     )
+
+
+def counts(sample: Sample) -> bool:
+    """How long a slow reader takes is no figure of the endpoint, unless it fails."""
+    return sample.fault != "slow" or not (sample.ok or sample.cut)
 
 
 def attainment(
     samples: Sequence[Sample], slo: Slo, time_scale: float, duration_s: float
 ) -> dict[str, object]:
     """Share of requests within the SLO and how many of them a second of engine time. Failures
-    are misses; what was cut off, at the end or by its client, is one if it was late by then."""
+    are misses; what was cut off, at the end or by its client, is one if it was late by then. Slow
+    readers are left out unless they failed."""
     met = missed = 0
     for sample in samples:
+        if not counts(sample):
+            continue
         request = observed(sample, time_scale, ended=not sample.cut)
-        until_s = duration_s
-        if sample.error == "aborted" and sample.t_end is not None:
-            until_s = sample.t_end
-        judged = slo.met(request, until_s * time_scale)
+        judged = slo.met(request, duration_s * time_scale)
         met += judged is True
         missed += judged is False
     return {

@@ -18,8 +18,9 @@ _LIMIT = re.compile(r"(\w+?)(?:@([^=]+))?=(.+)")
 @dataclass(frozen=True, slots=True)
 class Observed:
     """One request as far as it has got. Times are engine seconds since the start of the run, None
-    for what has not happened; `uncached_tokens` is the part of the prompt that an unlimited cache
-    would not have held, so that a cache cannot excuse itself by missing."""
+    for what has not happened; `cut_s` is when this side gave it up. `uncached_tokens` is the part
+    of the prompt that an unlimited cache would not have held, so that a cache cannot excuse itself
+    by missing."""
 
     conversation: str
     due_s: float
@@ -29,6 +30,7 @@ class Observed:
     failed: bool = False
     throttled: bool = False
     uncached_tokens: int = 0
+    cut_s: float | None = None
 
     @property
     def ttft_s(self) -> float | None:
@@ -67,7 +69,8 @@ class Slo:
         return max(fitting, key=lambda limit: limit.uncached_min).most_s if fitting else None
 
     def met(self, request: Observed, now: float) -> bool | None:
-        """None while it can still go either way."""
+        """None while it can still go either way, and of one that was cut while it could."""
+        now = now if request.cut_s is None else request.cut_s
         ended = request.end_s is not None
         if ended and request.failed:
             return False

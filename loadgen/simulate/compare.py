@@ -54,13 +54,14 @@ def contrast(
     """The same of anything that can be played."""
     tell("unlimited cache, for the bounds")
     free = play(setup.without_limit(), Arm(PolicyName.SECONDS, holds_back=False))
+    unlimited = summarise(free, setup)
     capacity = setup.replicas * setup.limits.hbm_tokens
     limits = bounds(free.samples, capacity, setup.limits.block_size)
     arms = {}
     for name in names:
         tell(name)
         arms[name] = summarise(play(setup, Arm.named(name)), setup)
-    return Comparison(setup, arms, summarise(free, setup), limits)
+    return Comparison(setup, arms, unlimited, limits)
 
 
 def table(comparison: Comparison) -> Table:
@@ -69,10 +70,16 @@ def table(comparison: Comparison) -> Table:
         f"{setup.conversations} conversations, {setup.replicas} replicas x "
         f"{setup.limits.hbm_tokens:,} tokens"
     )
-    found = Table(title=title, caption=_caption(limits), caption_justify="left")
+    caption = _caption(limits)
+    if any(arm.silent_beyond_p95 for arm in (*comparison.arms.values(), comparison.unlimited)):
+        caption += (
+            "; silent: had no first token when the run ended, after more than p95 (up to so long)"
+        )
+    found = Table(title=title, caption=caption, caption_justify="left")
     for column in ("policy", "requests", "req/s", "hit %", "predicted %"):
         found.add_column(column, justify="left" if column == "policy" else "right")
-    for column in ("ttft mean s", "p50", "p95", "p99", "waited max s", "Jain", "stretch p50"):
+    columns = ("ttft mean s", "p50", "p95", "p99", "silent", "waited max s", "Jain", "stretch p50")
+    for column in columns:
         found.add_column(column, justify="right")
     rows = [*comparison.arms.items(), ("(unlimited cache)", comparison.unlimited)]
     for name, arm in rows:
@@ -86,11 +93,18 @@ def table(comparison: Comparison) -> Table:
             f"{arm.ttft_p50_s:.2f}",
             f"{arm.ttft_p95_s:.2f}",
             f"{arm.ttft_p99_s:.1f}",
+            _silent(arm),
             f"{arm.waited_max_s:.0f}",
             f"{arm.jain_fairness:.2f}",
             f"{arm.stretch_p50:.2f}",
         )
     return found
+
+
+def _silent(arm: Summary) -> str:
+    if not arm.silent_beyond_p95:
+        return "0"
+    return f"{arm.silent_beyond_p95}, {arm.silent_max_s:.0f} s"
 
 
 def _caption(limits: Bounds) -> str:

@@ -205,5 +205,6 @@ def crossover_table(hbm_tokens: int, steps: Sequence[Step]) -> Table:
 def _mean(runs: Sequence[Summary]) -> Summary:
     fields = [asdict(run) for run in runs]
     means = {name: sum(run[name] for run in fields) / len(fields) for name in fields[0]}
-    whole = {name: round(means[name]) for name in ("requests", "queue_length_max")}
+    counts = ("requests", "queue_length_max", "silent_beyond_p95")
+    whole = {name: round(means[name]) for name in counts}
     return replace(Summary(**means), **whole)

@@ -16,7 +16,7 @@ def replay(arrivals: Sequence[Arrival], setup: Setup, arm: Arm) -> Outcome:
     for arrival in arrivals:
         world.at(arrival.at_s, _asking(world, arrival))
     world.run(setup.duration_s if setup.duration_s is not None else inf)
-    return Outcome(world.samples, world.now, world.queue_length_max)
+    return Outcome.of(world)
 
 
 def compare_replayed(

@@ -98,12 +98,23 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run did; `clock_s` is when it ended, `ramp` what decided on users, if anything did."""
+    """What a run did; `clock_s` is when it ended, `ramp` what decided on users, if anything did.
+    `silent` had no first token by then."""
 
     samples: Sequence[Sample]
     clock_s: float
     queue_length_max: int
     ramp: Controller | None = None
+    silent: Sequence[Sample] = ()
+
+    @classmethod
+    def of(cls, world: World, ramp: Controller | None = None) -> "Outcome":
+        silent = [sample for sample in world.in_flight() if not sample.first_token_at]
+        return cls(world.samples, world.now, world.queue_length_max, ramp, silent)
+
+
+class TooShortError(ValueError):
+    """Nothing finished in the time that was given."""
 
 
 def simulate(traces: Sequence[Trace], setup: Setup, arm: Arm) -> Outcome:
@@ -127,7 +138,7 @@ def simulate(traces: Sequence[Trace], setup: Setup, arm: Arm) -> Outcome:
         for start_s in setup.timing.starts_s(setup.conversations, setup.seed):
             world.at(start_s, Lane(stage).begin)
     world.run(setup.duration_s if setup.duration_s is not None else inf)
-    return Outcome(world.samples, world.now, world.queue_length_max, found)
+    return Outcome.of(world, found)
 
 
 def world_of(setup: Setup, arm: Arm) -> World:
@@ -184,8 +195,10 @@ def _engine(setup: Setup) -> Engine | FluidEngine:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Figures of an arm. Rates are shares of prompt tokens; times seconds of virtual time; itl is
-    the mean time between the tokens of one answer, and its quantiles are over answers."""
+    """Figures of an arm, of requests that finished. Rates are shares of prompt tokens; times
+    seconds of virtual time; itl is the mean time between the tokens of one answer, and its
+    quantiles are over answers. `silent_beyond_p95` had waited longer than p95 for a first token
+    when the run ended, up to `silent_max_s`: of those the other figures know nothing."""
 
     requests: int
     requests_per_s: float
@@ -206,18 +219,22 @@ class Summary:
     stretch_max: float
     jain_fairness: float
     replica_imbalance: float
+    silent_beyond_p95: int
+    silent_max_s: float
 
 
 def summarise(outcome: Outcome, setup: Setup) -> Summary:
     samples = outcome.samples
     if not samples:
-        raise ValueError("nothing finished: the run was too short")
+        raise TooShortError("nothing finished: the run was too short")
     prompt = sum(sample.prompt_tokens for sample in samples)
     ttft = sorted(sample.ttft_s for sample in samples)
-    itl = sorted(sample.itl_s or 0.0 for sample in samples)
+    itl = sorted(each for sample in samples if (each := sample.itl_s) is not None) or [0.0]
     block = setup.limits.block_size
     near = sum(abs(sample.predicted - sample.cached) <= block for sample in samples)
     stretch = sorted(_stretches(samples, setup.rates))
+    p95_s = _quantile(ttft, 0.95)
+    waits = [outcome.clock_s - sample.asked_at for sample in outcome.silent]
     work = [0] * setup.replicas
     for sample in samples:
         work[sample.replica] += sample.prompt_tokens - sample.cached
@@ -229,7 +246,7 @@ def summarise(outcome: Outcome, setup: Setup) -> Summary:
         within_one_block=near / len(samples),
         ttft_mean_s=fmean(ttft),
         ttft_p50_s=_quantile(ttft, 0.5),
-        ttft_p95_s=_quantile(ttft, 0.95),
+        ttft_p95_s=p95_s,
         ttft_p99_s=_quantile(ttft, 0.99),
         ttft_max_s=ttft[-1],
         itl_p50_s=_quantile(itl, 0.5),
@@ -241,6 +258,8 @@ def summarise(outcome: Outcome, setup: Setup) -> Summary:
         stretch_max=stretch[-1],
         jain_fairness=jain([1 / value for value in stretch]),
         replica_imbalance=max(work) / max(1.0, fmean(work)),
+        silent_beyond_p95=sum(wait > p95_s for wait in waits),
+        silent_max_s=max(waits, default=0.0),
     )
 
 

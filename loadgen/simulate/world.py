@@ -108,6 +108,7 @@ class World:
     def in_flight(self) -> list[Sample]:
         """Asked and not finished, whether placed or not."""
         waiting = [sample for sample, _ in self._asking.values()]
+        waiting += [leg.running.sample for leg in self._legs.values()]
         return waiting + [running.sample for running in self._running.values()]
 
     def ask(

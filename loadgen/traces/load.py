@@ -95,7 +95,7 @@ def _content(file: Path) -> bytes:
         raise TraceError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > FILE_BYTES_MAX:
         raise TraceError(f"{file}: more than {FILE_BYTES_MAX} bytes")
-    return data
+    return data.removeprefix(b"\xef\xbb\xbf")  # some editors mark UTF-8 so
 
 
 def _files(path: Path) -> list[Path]:

@@ -161,6 +161,24 @@ class Trace:
         return len(self.turns) + sum(len(agent.turns) for agent in self.sub_agents)
 
 
+def distinct_agents(steps: Iterable[Turn | SubAgent]) -> tuple[Turn | SubAgent, ...]:
+    """The steps, every sub-agent under an id of its own: one that was called again is listed again
+    under the id it had, and two requests of a run must not have one name."""
+    found: list[Turn | SubAgent] = []
+    seen: set[str] = set()
+    for step in steps:
+        if isinstance(step, SubAgent):
+            name, times = step.agent_id, 1
+            while name in seen:
+                times += 1
+                name = f"{step.agent_id}.{times}"
+            seen.add(name)
+            found.append(replace(step, agent_id=name))
+        else:
+            found.append(step)
+    return tuple(found)
+
+
 def truncate(trace: Trace, context_tokens_max: int) -> Trace | None:
     """The part of a conversation that fits a context window, or None.
 

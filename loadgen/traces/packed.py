@@ -12,11 +12,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from loadgen.traces.errors import TraceError
-from loadgen.traces.model import BlockIds, SubAgent, Trace, Turn
+from loadgen.traces.model import BlockIds, SubAgent, Trace, Turn, distinct_agents
 
 VERSION = 1
 _Count = Annotated[int, Meta(ge=0, le=100_000_000)]
 _Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+_IDS_END = 2**63
 
 
 class _Turn(Struct, array_like=True, tag=0):
@@ -97,6 +98,8 @@ def unpack(line: bytes, where: str) -> Trace:
         raise TraceError(f"{where}: {error}") from error
     if raw.packed != VERSION:
         raise TraceError(f"{where}: packed format {raw.packed}, this reads {VERSION}")
+    if not any(isinstance(step, _Turn) for step in raw.steps):
+        raise TraceError(f"{where}: $.steps holds no request")
     steps: list[Turn | SubAgent] = []
     before: Turn | None = None
     for step in raw.steps:
@@ -109,12 +112,13 @@ def unpack(line: bytes, where: str) -> Trace:
             last = turns[-1] if turns else None
             turns.append(_unpack_turn(turn, last, raw.block_size, where))
         fields = (step.agent_id, step.t_s, tuple(turns), step.fixed_tokens, step.waits)
-        steps.append(SubAgent(*fields, kind=step.kind))
+        if turns:
+            steps.append(SubAgent(*fields, kind=step.kind))
     return Trace(
         id=raw.id,
         block_size=raw.block_size,
         fixed_tokens=raw.fixed_tokens,
-        steps=tuple(steps),
+        steps=distinct_agents(steps),
         shared_ids=raw.shared_ids,
         models=tuple(raw.models),
         start_s=raw.start_s,
@@ -133,7 +137,8 @@ def _unpack_turn(raw: _Turn, before: Turn | None, block_size: int, where: str) -
     runs = list(zip(raw.runs[::2], raw.runs[1::2], strict=False))
     # Checked before the ids are counted out: a run may claim any length.
     count = kept.count + sum(length for _, length in runs)
-    if len(raw.runs) % 2 or any(length < 1 for _, length in runs) or kept.count != raw.kept:
+    odd = any(n < 1 or not -_IDS_END <= first <= _IDS_END - n for first, n in runs)
+    if len(raw.runs) % 2 or odd or kept.count != raw.kept:
         raise TraceError(f"{where}: a turn of {raw.input_tokens} tokens has damaged runs")
     if count != raw.input_tokens // block_size:
         raise TraceError(f"{where}: {count} blocks for {raw.input_tokens} tokens")

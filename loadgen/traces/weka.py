@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from msgspec import field as named
 
 from loadgen.traces.errors import TraceError
-from loadgen.traces.model import BlockIds, SubAgent, Trace, Turn
+from loadgen.traces.model import BlockIds, SubAgent, Trace, Turn, distinct_agents
 
 BLOCK_SIZE = 64
 # Past every model's context window: a larger number is a mistake in the file.
@@ -66,7 +66,7 @@ def parse_trace(data: bytes | str, name: str) -> Trace:
         id=raw.id or name,
         block_size=raw.block_size,
         fixed_tokens=raw.tool_tokens + raw.system_tokens,
-        steps=tuple(steps),
+        steps=distinct_agents(steps),
         shared_ids=raw.hash_id_scope == "global",
         models=tuple(raw.models or ()),
     )

@@ -25,14 +25,16 @@ from loadgen.versus.pairs import (
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One arm against the first. `stretch` is per conversation against the best arm; `jain` is 1
-    when all conversations are stretched alike. `attained` is the reported hit rate over that of
-    a cache that never forgets; `pooled_lru` and `offline_min` are those of one LRU as large as all
-    caches together, and of that memory with foresight, where its size is known."""
+    """One arm against the first, over the `compared` requests that both answered. `stretch` is per
+    conversation against the best arm; `jain` is 1 when all conversations are stretched alike.
+    `attained` is the reported hit rate over that of a cache that never forgets; `pooled_lru` and
+    `offline_min` are those of one LRU as large as all caches together, and of that memory with
+    foresight, where its size is known."""
 
     name: str
     summary: dict[str, object]
     valid: bool
+    compared: int
     differences: dict[str, Difference | None]
     stretch_p50: float | None
     stretch_max: float | None
@@ -49,8 +51,9 @@ class Found:
     def as_json(self) -> dict[str, object]:
         told = {name: diff and asdict(diff) for name, diff in self.differences.items()}
         return arm(self.name, self.summary) | {
-            "valid": self.valid, "differences": told, "stretch_p50": self.stretch_p50,
-            "stretch_max": self.stretch_max, "jain_fairness": self.jain, "attained": self.attained,
+            "valid": self.valid, "compared": self.compared, "differences": told,
+            "stretch_p50": self.stretch_p50, "stretch_max": self.stretch_max,
+            "jain_fairness": self.jain, "attained": self.attained,
             "hit_rate_pooled_lru": self.pooled_lru, "hit_rate_offline_min": self.offline_min,
             "attained_of_pooled_lru": self.of(self.pooled_lru),
             "attained_of_offline_min": self.of(self.offline_min),
@@ -106,6 +109,7 @@ def table(found: Sequence[Found]) -> Table:
         shown.add_column(one.name if one.valid else f"{one.name} [red]INVALID[/red]")
     rows = {
         "requests / failed": [f"{f.summary['requests']} / {_failed(f)}" for f in found],
+        **_left_out_rows(found),
         "TTFT mean": [_told(f, "ttft_mean_s", seconds) for f in found],
         "TTFT p95": [_told(f, "ttft_p95_s", seconds) for f in found],
         "e2e mean": [_told(f, "e2e_mean_s", seconds) for f in found],
@@ -122,6 +126,27 @@ def table(found: Sequence[Found]) -> Table:
     first = found[0].name
     shown.caption = f"\\[95 % interval of the difference from {first}, paired]; ? = may be chance"
     return shown
+
+
+def _left_out_rows(found: Sequence[Found]) -> dict[str, list[str]]:
+    """What the differences do not see, where there is any: requests that an arm did not answer,
+    and answers that were shorter than asked."""
+    rows = {}
+    if any(f.compared < int(str(f.summary["requests"])) for f in found):
+        rows["compared: both answered"] = [str(f.compared) for f in found]
+    silent = [_of(f, "silent", "beyond_p95") for f in found]
+    if any(silent):
+        rows["silent beyond p95"] = [str(count) for count in silent]
+    exact = [_of(f, "answers", "exact") for f in found]
+    if any(share is not None and share != 1 for share in exact):
+        rows["answers as long as asked"] = [pct(share) for share in exact]
+    return rows
+
+
+def _of(found: Found, part: str, name: str) -> object:
+    figures = found.summary[part]
+    assert isinstance(figures, Mapping)
+    return figures[name]
 
 
 def _bounds_rows(found: Sequence[Found]) -> dict[str, list[str]]:
@@ -146,13 +171,16 @@ def _found(
     summary = summarise(ours, block_size)
     ttft = by_conversation(base, ours, lambda sample: sample.ttft_s)
     e2e = by_conversation(base, ours, lambda sample: sample.e2e_s)
-    hits = by_conversation(base, ours, hit_rate)
+    # An engine leaves the field out when nothing was cached; one that never has it says nothing.
+    told = all(any(s.cached_tokens is not None for s in side) for side in (base, ours))
+    hits = by_conversation(base, ours, hit_rate) if told else {}
     reported, bound = summary["hit_rate_reported"], summary["hit_rate_bound"]
     both = isinstance(reported, float) and isinstance(bound, float) and bound > 0
     return Found(
         name,
         summary,
         all(run.valid for run in runs),
+        sum(map(len, ttft.values())),
         {
             "ttft_mean_s": difference(ttft, mean),
             "ttft_p95_s": difference(ttft, p95),

@@ -36,6 +36,9 @@ function table(element, head, rows) {
   }
 }
 
+// A quantile of too few values is but the largest of them, or next to it.
+const few = (n) => n >= 100 ? "" : n >= 20 ? ", few for p99" : ", few for p95";
+
 function top() {
   const scale = settings.timing.time_scale;
   $("what").textContent = `${settings.model} at ${settings.url} · ${settings.traces} traces, seed `
@@ -45,15 +48,18 @@ function top() {
   const say = [];
   if (!summary.client.valid) say.push(`INVALID: this client was late itself (p99 ${seconds(summary.client.lag_p99_s)}, `
     + `allowed ${seconds(summary.client.lag_allowed_s)}).`);
+  if (summary.silent.beyond_p95) say.push(`${summary.silent.beyond_p95} requests waited longer than TTFT p95 for a `
+    + `first token that never came, up to ${seconds(summary.silent.max_s)}: no quantile has them.`);
   if (ramp && ramp.kind === "certify" && ramp.users) say.push(`${ramp.users} users certified: `
     + `${percent(ramp.attainment)} in time (95 % interval ${percent(ramp.attainment_low)} to `
     + `${percent(ramp.attainment_high)}) over ${clock(ramp.held_s)}.`);
   if (data.advice) say.push(data.advice.advice);
   $("verdict").textContent = say.join(" ");
   if (!summary.client.valid) $("verdict").classList.add("bad");
-  else if (data.advice && data.advice.regime !== "hbm_enough") $("verdict").classList.add("warn");
+  else if (summary.silent.beyond_p95 || data.advice && data.advice.regime !== "hbm_enough") $("verdict").classList.add("warn");
   const tiles = [
-    ["TTFT p95", seconds(summary.ttft_p95_s), `p50 ${seconds(summary.ttft_p50_s)}, p99 ${seconds(summary.ttft_p99_s)}`],
+    ["TTFT p95", seconds(summary.ttft_p95_s), `p50 ${seconds(summary.ttft_p50_s)}, p99 ${seconds(summary.ttft_p99_s)}, `
+      + `of ${count(summary.ttft_count)}${few(summary.ttft_count)}`],
     ["hit rate", percent(summary.hit_rate_reported), `of ${percent(summary.hit_rate_bound)} possible`],
     ["time per token", seconds(summary.itl_p50_s), `p95 ${seconds(summary.itl_p95_s)}`],
     ["requests", count(summary.requests), `${summary.conversations} conversations`],
@@ -188,10 +194,11 @@ function tables() {
     const all = rows.reduce((sum, [, r]) => sum + r.requests, 0);
     table($("replicas"), ["replica", "requests", "share", "prompt tokens", "cached", "hit rate"],
       rows.map(([name, r]) => [name, count(r.requests), percent(r.requests / all), count(r.prompt_tokens),
-        count(r.cached_tokens), percent(r.prompt_tokens ? r.cached_tokens / r.prompt_tokens : null)]));
+        count(r.cached_tokens), percent(r.prompt_tokens && r.cached_tokens != null ? r.cached_tokens / r.prompt_tokens : null)]));
   }
   const client = summary.client, flat = { "client lag p99": seconds(client.lag_p99_s), "client lag allowed": seconds(client.lag_allowed_s),
-    "client CPU": percent(client.cpu), "prompts exactly as recorded": percent(summary.fidelity.exact) };
+    "client CPU": percent(client.cpu), "prompts exactly as recorded": percent(summary.fidelity.exact),
+    "answers exactly as long as asked": percent(summary.answers.exact) };
   for (const [name, value] of Object.entries(settings))
     if (value != null) flat[name] = typeof value === "object" ? JSON.stringify(value) : String(value);
   table($("settings"), null, Object.entries(flat));

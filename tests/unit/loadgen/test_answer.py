@@ -100,3 +100,12 @@ def test_completions_chunks_carry_text() -> None:
     stream.feed(1.0, event({"choices": [{"index": 0, "text": "one"}], "usage": None}))
     stream.feed(2.0, event({"choices": [{"index": 0, "text": "two"}], "usage": None}))
     assert stream.times == [1.0, 2.0]
+
+
+def test_a_usage_of_the_answer_alone_keeps_what_was_said_of_the_prompt() -> None:
+    stream = Answer()
+    first = {"input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 1}
+    stream.feed(1.0, event({"type": "message_start", "message": {"usage": first}}))
+    stream.feed(2.0, event({"type": "message_delta", "delta": {}, "usage": {"output_tokens": 5}}))
+    assert stream.usage is not None
+    assert (stream.usage.prompt, stream.usage.cached, stream.usage.completion) == (100, 90, 5)

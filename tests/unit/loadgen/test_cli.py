@@ -122,3 +122,30 @@ def test_a_url_that_is_none(traces: Path) -> None:
 
 def test_emulate_is_at_hand() -> None:
     assert emulate.name == "emulate"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--fail-if", "ttft_p95>1"), "did you mean ttft_p95_s"),
+        (("--fail-if", "slo.attainment<1"), "needs --slo"),
+        (("--requests", 0), "would send nothing"),
+        (("--duration", "0s"), "would send nothing"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_before_anything_is_sent(
+    traces: Path, arguments: tuple[object, ...], said: str
+) -> None:
+    done = run("--traces", traces, "--url", "http://127.0.0.1:9", *arguments)
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+def test_fewer_conversations_than_users_are_named(traces: Path, endpoint: str) -> None:
+    done = run(
+        "--traces", traces, "--url", endpoint, "--users", 3, "--think-scale", 0, "--start-spread",
+        "0", "--max-client-lag", "10s", "--fail-if", "errors.timeout>0",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "1 conversations, played once, are not 3 users" in done.output
+    assert "ended: traces played" in done.output

@@ -59,6 +59,7 @@ async def test_a_streamed_answer_fills_the_sample() -> None:
     assert sample.ttft_wire_s is not None
     assert sample.ttft_wire_s <= sample.ttft_s
     assert len(sample.chunks) == 2
+    assert sample.silent_s is None
 
 
 async def test_latencies_are_in_engine_seconds() -> None:
@@ -110,7 +111,10 @@ async def test_a_busy_endpoint_is_not_asked_for_ever() -> None:
 
 
 async def test_silence_times_out() -> None:
-    assert (await send(silence, timeout_s=0.2)).error == "timeout"
+    sample = await send(silence, timeout_s=0.2, scale=10)
+    assert sample.error == "timeout"
+    assert sample.silent_s is not None
+    assert sample.silent_s >= 2.0
 
 
 async def test_a_cancelled_request_says_so() -> None:
@@ -125,6 +129,8 @@ async def test_a_cancelled_request_says_so() -> None:
             await task
         wire.close()
     assert sample.error == "cancelled"
+    assert sample.t_end is not None
+    assert sample.silent_s == pytest.approx(sample.t_end - sample.t_intended, abs=1e-5)
 
 
 async def test_itl_does_not_count_the_tokens_of_the_first_chunk() -> None:

@@ -109,3 +109,11 @@ def test_a_message_without_a_call_has_none(name: str) -> None:
     assert b" the end" in said
     assert b"call" not in said
     assert b"tool" not in said
+
+
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_a_model_may_have_any_name(name: str) -> None:
+    odd = 'C:\\models\\a "b" é'
+    prompt = prompts(name)[0]
+    asked = Asked(odd, prompt.fragments, prompt.tools, prompt.opens, 7, exact=True)
+    assert json.loads(DIALECTS[name].body(asked))["model"] == odd

@@ -52,6 +52,9 @@ def test_a_calibration_says_how_fast_and_how_large(tmp_path, monkeypatch):
         (["--prefill-tok-s", "0"], "prefill_tok_s"),
         (["--tokenizer", "/nowhere"], "token"),
         (["--replicas", "0"], "0"),
+        (["--port", "70000"], "70000"),
+        (["--port", "65535", "--replicas", "2"], "beyond 65535"),
+        (["--dram-tokens", "100"], "does not hold one chunk"),
     ],
 )
 def test_wrong_options_are_explained(arguments, complaint):

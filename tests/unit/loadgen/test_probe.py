@@ -58,9 +58,22 @@ async def test_nobody_there(unused_tcp_port: int) -> None:
         await probe.model()
 
 
-async def test_the_pulse_notes_lags_up_to_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("loadgen.probe.PULSES_MAX", 3)
+def test_the_pulse_of_a_long_run_is_of_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadgen.probe.PULSES_MAX", 4)
     pulse = Pulse()
-    await asyncio.wait_for(pulse.beat(), 10)
-    assert len(pulse.lags_s) == 3
-    assert all(lag >= 0 for lag in pulse.lags_s)
+    for second in range(4):
+        pulse.note(float(second))
+    assert pulse.lags_s == [0.0, 2.0]  # from now on only every other beat is taken
+    for second in (4, 6):
+        pulse.note(float(second))
+    assert pulse.lags_s == [0.0, 4.0]
+
+
+async def test_the_pulse_goes_on_and_slows_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadgen.probe.PULSES_MAX", 2)
+    monkeypatch.setattr("loadgen.probe.PULSE_S", 0.001)
+    pulse = Pulse()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(pulse.beat(), 0.2)
+    assert len(pulse.lags_s) == 1
+    assert pulse.lags_s[0] >= 0

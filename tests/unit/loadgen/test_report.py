@@ -82,3 +82,20 @@ async def test_a_terminal_gets_a_line_that_is_removed_at_the_end() -> None:
     task.cancel()
     await asyncio.wait([task])
     assert "\x1b[2K" in screen.getvalue().rpartition("arm")[2]
+
+
+def test_quantiles_say_of_how_many_they_are() -> None:
+    assert "p99 0.50 s  of 1, few for p95 and p99" in text_of([GOOD])
+    assert "of 99, few for p99" in text_of([GOOD] * 99)
+    assert "of 100 " in text_of([GOOD] * 100)
+
+
+def test_waits_that_no_quantile_has_are_named() -> None:
+    assert "silent" not in text_of([GOOD, sample(error="http_5xx", silent_s=0.1)])
+    text = text_of([GOOD, sample(error="cancelled", silent_s=31.0)])
+    assert "1 requests waited longer than p95 for a first token that never came, up to 31" in text
+
+
+def test_answers_shorter_than_asked_are_named() -> None:
+    short = sample(prompt_tokens=9, completion_tokens=30, output_tokens_asked=60)
+    assert "0.0% exactly as asked; 50.0% of the tokens" in text_of([short])

@@ -143,3 +143,19 @@ async def test_killed_and_resumed_every_request_is_accounted_exactly_once(
     # workers had not told of yet, or went on to send before they knew.
     assert 120 <= sent <= 120 + 2 * 3 + (20 if workers > 1 else 0)
     assert json.loads((out / "run.json").read_bytes())["summary"]["requests"] == 120
+
+
+@pytest.mark.parametrize("record", [b"[]", b"{}", b'{"settings": 1}', b"\xff"])
+def test_a_record_that_is_none_is_named(tmp_path: Path, record: bytes) -> None:
+    (tmp_path / "run.json").write_bytes(record)
+    (tmp_path / "requests.jsonl").write_bytes(b"")
+    with pytest.raises(ResumeError, match="no run to go on with"):
+        read_past(tmp_path, {})
+
+
+def test_a_damaged_journal_names_its_line(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"settings": {}}))
+    whole = b'{"conversation":"c-1-0","trace":"c","turn":0}\n'
+    (tmp_path / "requests.jsonl").write_bytes(whole + b"\x00\x00\n" + whole)
+    with pytest.raises(ResumeError, match="damaged: line 2"):
+        read_past(tmp_path, {})

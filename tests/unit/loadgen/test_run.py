@@ -77,7 +77,9 @@ async def test_first_users_may_begin_in_the_middle() -> None:
     assert sorted(sample.turn for sample in result.samples) == [1, 1, 1, 1, 2, 2, 2, 2]
 
 
-async def test_a_dead_endpoint_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dead_endpoint_ends_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("loadgen.session.FAILURE_PAUSE_S", 0.0)
 
     async def hang_up(request: web.Request, body: dict[str, object]) -> web.StreamResponse:
@@ -88,7 +90,11 @@ async def test_a_dead_endpoint_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> 
     async with chat_mock(hang_up) as mock:
         settings = RunSettings(mock.url, users=1, timing=FAST, breaker=Breaker(3))
         with pytest.raises(EndpointError, match="3 requests in a row failed; the last: disconnect"):
-            await run_load(settings, TRACES)
+            await run_load(settings, TRACES, tmp_path)
+    # What it had is told all the same.
+    assert (tmp_path / "report.html").exists()
+    record = orjson.loads((tmp_path / "run.json").read_bytes())
+    assert (record["ended_because"], record["summary"]["error_rate"]) == ("endpoint lost", 1.0)
 
 
 async def test_nobody_there(unused_tcp_port: int) -> None:
@@ -105,6 +111,7 @@ async def test_cancelling_keeps_the_journal(tmp_path: Path) -> None:
 
     async with chat_mock(answer_well, hold) as mock:
         settings = RunSettings(mock.url, users=1, duration_s=60, timing=FAST)
+        (tmp_path / "report.html").write_text("of another run")
         started: list[Progress] = []
         task = asyncio.create_task(run_load(settings, TRACES, tmp_path, started.append))
         async with asyncio.timeout(10):
@@ -114,6 +121,7 @@ async def test_cancelling_keeps_the_journal(tmp_path: Path) -> None:
             await task
     assert [s.error for s in read_journal(tmp_path / "requests.jsonl")] == ["", "cancelled"]
     assert started[0].in_flight == 0
+    assert not (tmp_path / "report.html").exists()
 
 
 async def test_equal_seeds_send_equal_requests() -> None:

@@ -91,6 +91,18 @@ async def test_the_parent_waits_for_sub_agents_that_it_waited_for() -> None:
     assert {h["x-parent-session-id"] for h in inner} == {"t-1-0"}
 
 
+async def test_names_that_no_header_can_hold_are_escaped() -> None:
+    inner = SubAgent("ä\r\nX-Evil: 1", 0.0, (turn(64, range(100, 104)),), 0)
+    samples, mock, _ = await play(trace([turn(64, range(1, 5)), inner], name="имя 100%"))
+    assert [sample.error for sample in samples] == ["", ""]
+    name = "%D0%B8%D0%BC%D1%8F 100%-1-0"
+    assert [headers["x-session-id"] for headers in mock.headers] == [
+        name,
+        f"{name}.%C3%A4%0D%0AX-Evil: 1",
+    ]
+    assert "x-evil" not in mock.headers[1]
+
+
 async def test_a_conversation_may_begin_at_a_later_turn() -> None:
     made = trace(
         [

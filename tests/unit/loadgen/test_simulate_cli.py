@@ -95,3 +95,23 @@ def test_nonsense_is_refused(traces: Path, words: tuple[str, ...], says: str) ->
     result = run("--traces", traces, *words)
     assert result.exit_code != 0
     assert says.replace("\\", "") in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--decode-step-s", 0), "decode_step_s must be positive"),
+        (("--hbm-tokens", 128), "cannot hold the largest request"),
+        (("--dram-tokens", 100), "does not hold one chunk"),
+        (("--fluid", "--dram-tokens", "4k"), "one tier"),
+        (("--duration", "1ms"), "nothing finished"),
+        (("--grid", "--duration", "1ms"), "nothing finished"),
+    ],
+)
+def test_what_cannot_be_played_is_explained(
+    traces: Path, words: tuple[object, ...], said: str
+) -> None:
+    result = run("--traces", traces, *words)
+    assert result.exit_code in (1, 2)
+    assert said in result.output
+    assert "Traceback" not in result.output

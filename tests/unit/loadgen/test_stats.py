@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.sample import Sample
-from loadgen.stats import arm, fidelity, hit_rates, quantile, replicas, spread, summarise
+from loadgen.stats import answers, arm, fidelity, hit_rates, quantile, replicas, spread, summarise
 
 
 def sample(**fields: object) -> Sample:
@@ -93,3 +93,27 @@ def test_no_samples_at_all() -> None:
     summary = summarise([], 16)
     assert summary["requests"] == 0
     assert summary["error_rate"] is None
+
+
+def test_a_wait_that_outlasted_the_quantiles_is_counted() -> None:
+    samples = [
+        *(sample(ttft_s=float(n)) for n in range(1, 22)),
+        sample(error="cancelled", silent_s=30.0),
+        sample(error="timeout", silent_s=25.0),
+        sample(error="http_5xx", silent_s=0.5),
+    ]
+    summary = summarise(samples, 16)
+    assert (summary["ttft_count"], summary["ttft_p95_s"]) == (21, 20.0)
+    assert summary["silent"] == {"beyond_p95": 2, "max_s": 30.0}
+    nobody = summarise([sample(error="cancelled", silent_s=3.0)], 16)
+    assert (nobody["ttft_count"], nobody["silent"]) == (0, {"beyond_p95": 1, "max_s": 3.0})
+
+
+def test_answers_are_held_against_what_was_asked() -> None:
+    samples = [sample(output_tokens_asked=100, completion_tokens=n) for n in (100, 50, None)]
+    assert answers(samples) == {"exact": 0.5, "tokens": 0.75}
+    assert answers([]) == {"exact": None, "tokens": None}
+
+
+def test_replicas_that_say_nothing_of_their_cache_had_not_nothing_cached() -> None:
+    assert replicas([sample(replica="a", prompt_tokens=10)])["a"]["cached_tokens"] is None

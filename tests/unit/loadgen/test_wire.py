@@ -167,3 +167,37 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 def test_a_prefix_is_kept_and_a_trailing_v1_is_not_doubled() -> None:
     head = Endpoint("http://h:1/base/v1/").head("GET", "/v1/models", {"A": "b"}, 0)
     assert head == b"GET /base/v1/models HTTP/1.1\r\nHost: h:1\r\nA: b\r\n\r\n"
+
+
+async def test_a_request_lost_while_it_was_served_is_a_failure_and_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("loadgen.wire.STALE_S", 0.05)
+    asked = 0
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while True:
+            await read_request(reader)
+            asked += 1
+            if asked == 2:
+                await asyncio.sleep(0.1)
+                return
+            writer.write(OK)
+
+    async with raw_server(handler) as wire:
+        await post(wire)
+        with pytest.raises(WireError):
+            await post(wire)
+    assert asked == 2
+
+
+async def test_an_answer_that_only_the_end_of_the_connection_ends() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.0 200 OK\r\nX-A: b\r\n\r\nhi")
+        await writer.drain()
+
+    async with raw_server(handler) as wire:
+        for _ in range(2):
+            assert await post(wire) == (200, {"x-a": "b"}, b"hi")

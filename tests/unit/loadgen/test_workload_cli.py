@@ -86,3 +86,19 @@ def test_nobody_there(unused_tcp_port: int) -> None:
     done = CliRunner().invoke(smoke, ["--url", f"http://127.0.0.1:{unused_tcp_port}"])
     assert done.exit_code == 1
     assert CliRunner().invoke(smoke, ["--url", "nowhere"]).exit_code == 2
+
+
+@pytest.mark.parametrize("words", [("--from", 0), ("--prompt-tokens", 0), ("--to", 0)])
+def test_no_tokens_are_no_working_set(words: tuple[object, ...]) -> None:
+    given = ("--url", "http://127.0.0.1:9", "--to", "1k", *words)
+    done = CliRunner().invoke(working_set_command, [str(word) for word in given])
+    assert done.exit_code == 2
+    assert "at least one token" in done.output
+
+
+def test_rows_of_failures_are_explained() -> None:
+    with emulated(ENGINE) as url:
+        given = ("--url", url, "--time-scale", "20", "--prompt-tokens", "40k", "--pairs", "1")
+        done = CliRunner().invoke(cold_warm_command, given)
+    assert "2 of 2 requests failed, the last: http_4xx" in done.output
+    assert "maximum context length" in done.output

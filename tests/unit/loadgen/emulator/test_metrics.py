@@ -46,6 +46,13 @@ def test_times_of_a_request():
         "vllm:request_queue_time_seconds": 1.0,
         "vllm:request_prompt_tokens": 100.0,
         "vllm:request_generation_tokens": 5.0,
+        "vllm:request_prefill_time_seconds": 2.0,
+        "vllm:request_decode_time_seconds": pytest.approx(0.8),
+        "vllm:request_inference_time_seconds": pytest.approx(2.8),
+        "vllm:request_time_per_output_token_seconds": pytest.approx(0.2),
+        "vllm:request_prefill_kv_computed_tokens": 100.0,
+        "vllm:request_max_num_generation_tokens": 5.0,
+        "vllm:request_num_preemptions": 1.0,
     }
     assert metrics.finished["length"] == 1
     assert metrics._clocks == {}
@@ -56,3 +63,6 @@ def test_an_abort_while_waiting():
     metrics.submitted(Request("a", b"", 100, 5), 10.0)
     metrics.observe(Finished("a", 12.0, "abort"))
     assert metrics.finished["abort"] == 1
+    counts = {histogram.name: total(histogram, "_count") for histogram in metrics.histograms}
+    assert counts["vllm:e2e_request_latency_seconds"] == 1
+    assert counts["vllm:request_prefill_time_seconds"] == 0

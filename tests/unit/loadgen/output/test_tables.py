@@ -42,3 +42,24 @@ def test_nothing_ended(tmp_path: Path) -> None:
     assert rows(tmp_path / "detailed_results.csv") == []
     header = (tmp_path / "user_lifecycle.csv").read_text()
     assert header.strip() == "timestamp,user_id,event_type,trace_id,details"
+
+
+def test_cells_of_what_nobody_said_are_empty(tmp_path: Path) -> None:
+    samples = [sample(cached_tokens=None)]
+    write_tables(tmp_path, samples, timeline(samples, 1.0, 6.0, PERIOD_S), 1.0, {"c": 1})
+    (row,) = rows(tmp_path / "detailed_results.csv")
+    assert (row["cache_hit_blocks"], row["cache_miss_blocks"]) == ("", "")
+    (period,) = rows(tmp_path / "summary_trace_replay.csv")
+    assert period["avg_cache_hit_rate"] == ""
+
+
+def test_what_was_cut_has_a_user_and_no_request(tmp_path: Path) -> None:
+    samples = [sample(error="cancelled", t_first_token=None, t_end=5.0)]
+    write_tables(tmp_path, samples, timeline(samples, 1.0, 6.0, PERIOD_S), 1.0, {"c": 1})
+    assert rows(tmp_path / "detailed_results.csv") == []
+    (period,) = rows(tmp_path / "summary_trace_replay.csv")
+    assert (period["requests_launched"], period["requests_completed"]) == ("1", "0")
+    users = rows(tmp_path / "user_lifecycle.csv")
+    assert [(row["timestamp"], row["event_type"]) for row in users] == [
+        ("1.0", "started"), ("5.0", "truncated"),
+    ]  # fmt: skip

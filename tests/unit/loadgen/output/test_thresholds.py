@@ -18,6 +18,8 @@ SUMMARY = {
         ("slo.attainment<95%", "it is 0.94"),
         ("slo.attainment<=0.9", None),
         ("hit_rate_reported<0.5", "it was not measured"),
+        ("errors.timeout>0", None),
+        ("errors.timeout<1", "it is 0"),
     ],
 )
 def test_a_figure_crosses_its_threshold_or_does_not(text: str, why: str | None) -> None:

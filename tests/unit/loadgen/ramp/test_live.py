@@ -119,3 +119,24 @@ async def test_the_end_of_the_run_is_the_end_of_the_ramp() -> None:
     steering = Steering(script, gate, 1.0, 0.0, offer=lambda _: None)
     await steering.steer([], [])
     assert not script.done
+
+
+async def test_who_gave_up_after_the_limit_counts_as_a_miss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("loadgen.ramp.live.TICK_REAL_S", 0.0)
+    slo = Slo((Limit("ttft_s", 2.0),))
+    ramp = CertifyRamp(CertifyRule(slo, 1, samples_min=1, settle_s=0.0, window_s=0.0, hold_s=0.0))
+    gate = Gate()
+    start = time.monotonic() - 10.0
+    samples: list[Sample] = []
+    steering = Steering(ramp, gate, 1.0, start, offer=lambda _: None)
+    steering._tick(samples, ())  # the level has settled
+    now = time.monotonic() - start
+    samples += [
+        Sample("soon", "t", 0, t_intended=now, t_end=now + 1.0, error="aborted"),
+        Sample("late", "t", 0, t_intended=now, t_end=now + 3.0, error="aborted"),
+        Sample("slow", "t", 0, t_intended=now, t_first_token=now + 9, t_end=now + 9, fault="slow"),
+    ]
+    steering._tick(samples, ())
+    assert [(level.good, level.count) for level in ramp.levels] == [(0, 1)]

@@ -40,3 +40,17 @@ def test_goodput_counts_failures_and_what_was_late_when_it_was_cut() -> None:
     assert found["attainment"] == 0.5
     assert found["goodput_per_s"] == pytest.approx(2 / 40)
     assert attainment([], slo, 1.0, 0.0)["attainment"] is None
+
+
+def test_a_slow_reader_is_no_miss_of_the_endpoint_unless_it_fails() -> None:
+    slo = Slo((Limit("e2e_s", 1.0),))
+    slow = sample(t_intended=0.0, t_first_token=0.1, t_end=50.0, fault="slow")
+    failed = sample(t_intended=0.0, t_end=0.1, fault="slow", error="http_5xx")
+    found = attainment([slow, failed], slo, 1.0, 60.0)
+    assert (found["met"], found["missed"]) == (0, 1)
+
+
+def test_who_gave_up_late_was_missed_and_who_gave_up_soon_was_not() -> None:
+    slo = Slo((Limit("ttft_s", 2.0),))
+    soon, late = (sample(t_intended=1.0, t_end=end, error="aborted") for end in (2.0, 4.0))
+    assert [slo.met(observed(s, 1.0, ended=False), 99.0) for s in (soon, late)] == [None, False]

@@ -5,7 +5,7 @@ import pytest
 from kvproxy.core.policies import PolicyName
 from loadgen.engine_model import EngineLimits
 from loadgen.schedule import Timing
-from loadgen.simulate.run import Arm, Setup, jain, simulate, summarise
+from loadgen.simulate.run import Arm, Setup, TooShortError, jain, simulate, summarise
 from tests.support.traces import growing
 
 TRACES = [growing(f"t{n}", [400 + 40 * turn for turn in range(6)]) for n in range(6)]
@@ -56,3 +56,32 @@ def test_names_say_whether_an_arm_holds_back() -> None:
 def test_jain_is_one_for_equals_and_one_nth_for_a_monopoly() -> None:
     assert jain([3, 3, 3]) == pytest.approx(1)
     assert jain([5, 0, 0, 0]) == pytest.approx(0.25)
+
+
+def test_who_still_waits_when_the_run_ends_is_counted() -> None:
+    slow = replace(SETUP.rates, prefill_tok_s=100.0)
+    setup = replace(SETUP, replicas=1, rates=slow, duration_s=25.0)
+    outcome = simulate(TRACES, setup, Arm.named("round_robin"))
+    assert len(outcome.silent) == 3  # of four users one is being prefilled or read
+    found = summarise(outcome, setup)
+    waits = [outcome.clock_s - sample.asked_at for sample in outcome.silent]
+    assert found.silent_max_s == max(waits)
+    assert found.silent_beyond_p95 == sum(wait > found.ttft_p95_s for wait in waits)
+    whole = simulate(TRACES, SETUP, Arm.named("round_robin"))
+    assert summarise(whole, SETUP).silent_beyond_p95 == 0
+
+
+def test_answers_of_one_token_have_no_time_between_tokens() -> None:
+    short = replace(SETUP, output_tokens_max=1)
+    assert summarise(simulate(TRACES, short, Arm.named("seconds")), short).itl_p50_s == 0.0
+    mixed = [growing("a", [400, 440]), growing("b", [400])]
+    turns = mixed[1].turns[0]
+    mixed[1] = replace(mixed[1], steps=(replace(turns, output_tokens=1),) * 5)
+    found = summarise(simulate(mixed, SETUP, Arm.named("seconds")), SETUP)
+    assert found.itl_p50_s >= SETUP.rates.decode_step_s - 1e-9
+
+
+def test_nothing_finished() -> None:
+    setup = replace(SETUP, duration_s=0.001)
+    with pytest.raises(TooShortError):
+        summarise(simulate(TRACES, setup, Arm.named("seconds")), setup)

@@ -76,6 +76,11 @@ def test_compressed_and_packed_files_read_the_same(tmp_path: Path) -> None:
     assert load_traces(tmp_path / "c.jsonl") == traces
 
 
+def test_a_mark_of_the_encoding_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf" + weka_bytes())
+    assert [made.id for made in load_traces(tmp_path)] == ["trace_1"]
+
+
 def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json.gz").write_bytes(gzip.compress(weka_bytes())[:-9])
     with pytest.raises(TraceError, match=r"x\.json\.gz"):

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.traces.model import BlockIds, SubAgent, head, truncate
+from loadgen.traces.model import BlockIds, SubAgent, distinct_agents, head, truncate
 from tests.support.traces import growing, trace, turn
 
 ids = st.lists(st.integers(-3, 12), max_size=30)
@@ -57,3 +57,11 @@ def test_head_counts_turns_and_keeps_sub_agents_between_them() -> None:
     whole = trace([turn(32, [1, 2]), agent, turn(48, [1, 2, 3]), turn(64, [1, 2, 3, 4])])
     assert head(whole, 2).steps == whole.steps[:3]
     assert head(whole, 9) == whole
+
+
+def test_sub_agents_that_were_called_again_get_names_of_their_own() -> None:
+    inner = (turn(16, [9]),)
+    agents = [SubAgent(name, 0.0, inner, 0) for name in ("s", "s", "s.2", "t", "s")]
+    found = distinct_agents([turn(16, [1]), *agents])
+    names = [step.agent_id for step in found if isinstance(step, SubAgent)]
+    assert names == ["s", "s.2", "s.2.2", "t", "s.3"]

@@ -41,6 +41,8 @@ def test_real_traces_come_back_whole_and_are_small(tmp_path: Path) -> None:
         (("steps", 0, 8), [1], "damaged runs"),
         (("steps", 0, 8), [1, -4], "damaged runs"),
         (("steps", 0, 8), [1, 1 << 40], "blocks for 64 tokens"),
+        (("steps", 0, 8), [(1 << 63) - 1, 4], "damaged runs"),
+        (("steps",), [], "holds no request"),
         (("block_size",), 0, "block_size"),
     ],
 )

@@ -81,6 +81,12 @@ def test_sub_agents_stand_where_they_were_started() -> None:
     ]
 
 
+def test_a_sub_agent_called_twice_has_two_names() -> None:
+    (first, second), again = requests(), agent(t=9)
+    trace = parse_trace(weka_bytes(requests=[first, agent(), again, second]), "f")
+    assert [a.agent_id for a in trace.sub_agents] == ["a1", "a1.2"]
+
+
 def test_a_nested_sub_agent_runs_beside_its_own_parent() -> None:
     first, second = requests()
     outer = agent()

@@ -39,3 +39,27 @@ def test_arms_without_answers() -> None:
     found = judge({"a": [run([])], "b": [run([sample(error="timeout")])]}, 16)
     assert found[1].differences["ttft_mean_s"] is None
     Console(width=160).print(table(found))
+
+
+def test_what_differences_leave_out_is_told() -> None:
+    whole = made(1.0, 900)
+    short = [sample(conversation=s.conversation, trace=s.trace, completion_tokens=25)
+             for s in whole[:6]]  # fmt: skip
+    lost = sample(conversation="t6-1-0", trace="t6", error="timeout", ttft_s=None, silent_s=900.0)
+    found = judge({"a": [run(whole)], "b": [run([*short, lost])]}, 16)
+    assert [one.compared for one in found] == [8, 6]
+    assert found[1].as_json()["compared"] == 6
+    console = Console(width=160, record=True)
+    console.print(table(found))
+    text = console.export_text()
+    for row in ("compared: both answered", "silent beyond p95", "answers as long as asked"):
+        assert row in text
+    console.print(table(judge({"a": [run(whole)], "b": [run(whole)]}, 16)))
+    assert "compared: both answered" not in console.export_text()
+
+
+def test_hit_rates_that_an_arm_does_not_tell_are_not_zero() -> None:
+    silent = [sample(conversation=s.conversation, cached_tokens=None) for s in made(1.0, 900)]
+    found = judge({"a": [run(made(1.0, 900))], "b": [run(silent)]}, 16)
+    assert found[1].differences["hit_rate_mean"] is None
+    assert found[1].attained is None
