@@ -43,6 +43,7 @@ from kvproxy.core.representatives import Representatives
 from kvproxy.finding import Finding
 from kvproxy.listeners import edge_of, servers
 from kvproxy.ops.disagg_counters import disagg_counters
+from kvproxy.ops.edge_counters import turned_away
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.file_limit import raise_file_limit
 from kvproxy.ops.logs import log_access, log_learned, set_level
@@ -106,6 +107,8 @@ class App:
         self.sources = Sources(settings, self.router, api_keys, self.probe.model_path, tls)
         self.warmth = Warmth(settings, self.router, api_keys, self._replica_changed, tls)
         self.spellings = spellings = Representatives(settings.canonical.representatives_max_bytes)
+        self.turned_away = turned_away()
+        self.metrics.count(self.turned_away)
         self.sharing = Sharing(settings, self.router, spellings, self.sources.announced)
         self.metrics.add(self.sharing.took)
         for counted in (self.sources.counted, self.warmth.counted, self.sharing.counted):
@@ -269,6 +272,7 @@ class App:
             tls=self._certificates.listening,
         )
         public.turns = self._upstream.turns
+        public.turned_away = lambda why: self.turned_away.add((why,))
         return public, own
 
     def _pages(self) -> dict[str, Route]:

@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import inspect
 import logging
+import math
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _FLUSH_S = 1.0
 # What shakes hands is no connection yet that is counted.
 _HANDSHAKE_MAX_S = 10.0
 _UNBEGUN = inspect.CORO_CREATED
+# That clients are turned away is said once in so long.
+_SAY_AGAIN_S = 60.0
 # Looking for connections that can give way looks at all of them, so it is done for many at once.
 _GIVE_WAY_SHARE = 0.01
 
@@ -104,6 +107,9 @@ class HttpServer:
         self._running: dict[ClientExchange, asyncio.Task[None]] = {}
         self._cut: ProxyError | None = None
         self._alone: asyncio.Future[None] | None = None
+        self._said_at = -math.inf
+        # Told why somebody was not heard: requests are counted by whoever handles them.
+        self.turned_away: Callable[[str], None] = lambda why: None
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> str:
         """Listen; returns the URL, with the port the system chose for port 0. `reuse_port`: others
@@ -114,7 +120,7 @@ class HttpServer:
 
         def accept() -> asyncio.Protocol:
             full = len(self.connections) >= self.limits.max_connections
-            return ClientConnection(self) if not full or self._make_room() else _TooMany()
+            return ClientConnection(self) if not full or self._make_room() else self._refuse()
 
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
@@ -134,6 +140,18 @@ class HttpServer:
         self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
         return self.url
 
+    def _refuse(self) -> asyncio.Protocol:
+        self.turned_away("overloaded")
+        now = asyncio.get_running_loop().time()
+        if now >= self._said_at + _SAY_AGAIN_S:
+            self._said_at = now
+            log.error(
+                "connections are refused: on each of %d a request is under way "
+                "(server.max_connections)",
+                self.limits.max_connections,
+            )
+        return _TooMany()
+
     def _make_room(self) -> bool:
         """Whether connections without a whole request gave way, the longest idle first: else
         nobody could be served as long as somebody keeps enough of them open."""
@@ -141,6 +159,7 @@ class HttpServer:
         count = max(1, int(self.limits.max_connections * _GIVE_WAY_SHARE))
         for each in heapq.nsmallest(count, idle, key=lambda connection: connection.deadline):
             each.give_way()
+            self.turned_away("gave_way")
         return bool(idle)
 
     @property
@@ -209,8 +228,11 @@ class HttpServer:
         self.draining = True
         for connection in list(self.connections):
             connection.hurry()
-        if self._running:
-            await asyncio.wait(list(self._running.values()), timeout=grace_s)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace_s
+        # Those whose head was on its way begin meanwhile.
+        while self._running and (left_s := until - loop.time()) > 0:
+            await asyncio.wait(list(self._running.values()), timeout=left_s)
         self._cut = ProxyError("draining", "kvproxy is shutting down; send the request again.")
         cut = list(self._running.values())
         for task in cut:
