@@ -107,8 +107,6 @@ class App:
         self.sources = Sources(settings, self.router, api_keys, self.probe.model_path, tls)
         self.warmth = Warmth(settings, self.router, api_keys, self._replica_changed, tls)
         self.spellings = spellings = Representatives(settings.canonical.representatives_max_bytes)
-        self.turned_away = turned_away()
-        self.metrics.count(self.turned_away)
         self.sharing = Sharing(settings, self.router, spellings, self.sources.announced)
         self.metrics.add(self.sharing.took)
         for counted in (self.sources.counted, self.warmth.counted, self.sharing.counted):
@@ -272,7 +270,9 @@ class App:
             tls=self._certificates.listening,
         )
         public.turns = self._upstream.turns
-        public.turned_away = lambda why: self.turned_away.add((why,))
+        counted = turned_away()
+        self.metrics.count(counted)
+        public.turned_away = lambda why: counted.add((why,))
         return public, own
 
     def _pages(self) -> dict[str, Route]:
