@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import logging
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import ValidationError
 
+from kvproxy.background import keep
 from kvproxy.core.discovered import Entries, Found
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
@@ -21,7 +23,6 @@ log = logging.getLogger("kvproxy.discovery")
 _REPLICAS_MAX = 1024
 # How long start() waits for sources to say something.
 _FIRST_S = 5.0
-_AGAIN_S = 5.0
 _ANSWERS_S, _LOOK_S = 2.0, 0.02
 
 
@@ -44,7 +45,8 @@ class Finding:
     async def start(self) -> None:
         """Returns when every source has said something, or soon."""
         for name, source in self._sources:
-            self._tasks.append(asyncio.create_task(self._follow(name, source)))
+            settle = partial(self._settle, name)
+            self._tasks.append(keep("discovery", partial(source.run, settle), name))
         if self._tasks:
             try:
                 async with asyncio.timeout(_FIRST_S):
@@ -70,14 +72,6 @@ class Finding:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _follow(self, name: str, source: Source) -> None:
-        while True:
-            try:
-                await source.run(lambda entries: self._settle(name, entries))
-            except Exception:
-                log.exception("discovery by %s failed and is begun again", name)
-            await asyncio.sleep(_AGAIN_S)
 
     def _settle(self, name: str, entries: Entries) -> None:
         """What is wrong with one entry leaves that one out, and with none of the others."""

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kvproxy.core.access import UNASKED, Access, Caller, realm_of
-from kvproxy.core.afterwards import remember
+from kvproxy.core.afterwards import remember, used_tokens
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.continuation import MARK, Continuation, continuation_of
 from kvproxy.core.declined import outcome_of, said
@@ -336,15 +336,14 @@ class Proxy:
                 pass_on = feeding(record, watch, first_token)
                 await relay(record, answer, placement, ids, pass_on)
                 exchange.end()
+            if turn is not None and answer.status == 200:
+                record.usage = watch.usage()
+                record.response = remember(self.reader, turn, record.tenant, watch, record.usage)
+                record.caller.used(used_tokens(record.usage, placement), self.clock())
         except BaseException:
+            record.caller.used(used_tokens(None, placement), self.clock())
             self.placer.abort(placement)
             watch.taken()
             raise
-        if record.turn is not None and answer.status == 200:
-            record.usage = watch.usage()
-            record.response = remember(self.reader, record.turn, record.tenant, watch, record.usage)
         watch.taken()
-        if record.usage is not None:
-            used = record.usage.prompt_tokens + record.usage.completion_tokens
-            record.caller.used(used, self.clock())
         self.placer.finish(record, placement)

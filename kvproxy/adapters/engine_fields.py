@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import aiohttp
 import msgspec
 
+from kvproxy.background import keep
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.spent import spent
@@ -50,7 +51,7 @@ class EngineFields:
         """Returns when every replica that is up was asked once."""
         async with self._session() as session:
             await self._look(session)
-        self._task = asyncio.create_task(self._watch())
+        self._task = keep("engine_fields", self._watch)
 
     async def close(self) -> None:
         if self._task is not None:

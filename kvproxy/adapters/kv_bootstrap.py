@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import aiohttp
 import msgspec
 
+from kvproxy.background import keep
 from kvproxy.core.replica import Replica
 from kvproxy.core.spent import spent
 
@@ -36,7 +37,7 @@ class KvBootstrap:
         """Returns when everybody was asked once."""
         self._session = aiohttp.ClientSession(timeout=self._timeout)
         await self._ask_all(again=True)
-        self._task = asyncio.create_task(self._watch())
+        self._task = keep("bootstrap", self._watch)
 
     async def close(self) -> None:
         if self._task is not None:

@@ -4,10 +4,12 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from kvproxy.background import keep
 from kvproxy.core.kv_sources import KvSource, SourceError, read_sglang, read_vllm
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.replica import Replica
@@ -68,13 +70,13 @@ class KvDiscovery:
         )
         await asyncio.gather(*(self._look(replica) for replica in self._first))
         for replica in self._first:
-            self._tasks[replica] = asyncio.create_task(self._watch(replica))
+            self._tasks[replica] = self._begin(replica)
 
     def add(self, replica: Replica, fixed: Sequence[KvSource]) -> None:
         """One more from now on; `fixed` where its settings say what to listen to."""
         if fixed:
             self._fixed[replica.id] = fixed
-        self._tasks[replica] = asyncio.create_task(self._watch(replica))
+        self._tasks[replica] = self._begin(replica)
 
     async def remove(self, replica: Replica) -> None:
         """It is asked no more, and its streams are closed."""
@@ -93,6 +95,9 @@ class KvDiscovery:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+
+    def _begin(self, replica: Replica) -> asyncio.Task[None]:
+        return keep("event_discovery", partial(self._watch, replica), replica.id)
 
     async def _watch(self, replica: Replica) -> None:
         while True:

@@ -9,10 +9,12 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 
 import zmq
 import zmq.asyncio
 
+from kvproxy.background import keep
 from kvproxy.core.event_sequence import EventSequence, Verdict
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.kv_events import Batch, Cleared, KvEventError, decode_batch
@@ -79,7 +81,7 @@ class KvEventFeed:
         if source not in self._tasks:
             stream = _Stream(source, replica)
             self.counts[source] = stream.counts
-            self._tasks[source] = asyncio.create_task(self._follow(stream))
+            self._tasks[source] = keep("events", partial(self._follow, stream), source.replica)
 
     async def forget(self, source: KvSource) -> None:
         """Stop listening, and drop what was heard."""

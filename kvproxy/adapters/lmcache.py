@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
+from kvproxy.background import keep
 from kvproxy.core import lmcache
 from kvproxy.core.lmcache import Instance, Keys, LmcacheError, Lookup
 from kvproxy.core.spent import spent
@@ -73,7 +74,7 @@ class LmcacheDirectory:
         self._session = aiohttp.ClientSession(timeout=timeout)
         if self._coordinator_url:
             await self._look()
-            self._watching = asyncio.create_task(self._watch())
+            self._watching = keep("lmcache", self._watch)
 
     async def close(self) -> None:
         if self._watching is not None:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import aiohttp
 
+from kvproxy.background import keep
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.lmcache import Instance, Keys, Lookup, by_replica
 from kvproxy.core.loadable import Told
@@ -121,7 +122,7 @@ class PromptWatch:
         self._said: set[str] = set()
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._watch())
+        self._task = keep("prompts", self._watch)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -167,9 +168,9 @@ class PromptWatch:
         before = self._loadable.find(chain)
         if before is not None and before.byte_blocks < len(chain):
             self._forget(chain.hashes[before.byte_blocks - 1])
-        self._put(chain.end, len(chain), prompt.prompt_tokens, found)
         if found.keys is not None:
             self._asked[chain.end] = _Asked(len(chain), prompt.prompt_tokens, found.keys)
+        self._put(chain.end, len(chain), prompt.prompt_tokens, found)
 
     async def _tokens(self, prompt: Prompt) -> "array[int] | None":
         """From whom they are cheapest to have; None where nobody can tell."""
@@ -211,7 +212,8 @@ class PromptWatch:
     def _put(self, chain_end: int, byte_blocks: int, prompt_tokens: int, found: Lookup) -> None:
         assert self._directory is not None
         holds = by_replica(found.holdings, self._named, self._directory.instances, self._hosts)
-        self._loadable.put(chain_end, Told(byte_blocks, prompt_tokens, holds))
+        for left in self._loadable.put(chain_end, Told(byte_blocks, prompt_tokens, holds)):
+            self._asked.pop(left, None)
 
     def _forget(self, chain_end: int) -> None:
         self._loadable.drop(chain_end)

@@ -5,10 +5,12 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import aiohttp
 import orjson
 
+from kvproxy.background import keep
 from kvproxy.core.life_cycle import Evidence, Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.scrape import read_metrics
@@ -108,7 +110,7 @@ class ReplicaProbe:
 
     def _begin(self, replica: Replica) -> asyncio.Event:
         self._soon[replica] = soon = asyncio.Event()
-        self._tasks[replica] = asyncio.create_task(self._watch(replica, soon))
+        self._tasks[replica] = keep("probe", partial(self._watch, replica, soon), replica.id)
         return soon
 
     async def _watch(self, replica: Replica, soon: asyncio.Event) -> None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import aiohttp
 
+from kvproxy.background import keep
 from kvproxy.core.replica import Replica
 from kvproxy.core.tokenise import Question
 from kvproxy.core.unprinted import Unprinted, conversation
@@ -41,6 +42,7 @@ class TemplateWatch:
         self._tokens_of = tokens_of
         self._interval_s = interval_s
         self._met = asyncio.Event()
+        self._looked = asyncio.Event()
         self._failed: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
         unprinted.wake = self._met.set
@@ -49,9 +51,9 @@ class TemplateWatch:
         """Returns when every replica that is up was asked once, or is too slow to wait for."""
         if not self._unprinted.asking:
             return
+        self._task = keep("templates", self._watch)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._look(), _START_S)
-        self._task = asyncio.create_task(self._watch())
+            await asyncio.wait_for(self._looked.wait(), _START_S)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -60,10 +62,11 @@ class TemplateWatch:
 
     async def _watch(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._met.wait(), self._interval_s)
             self._met.clear()
             await self._look()
+            self._looked.set()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._met.wait(), self._interval_s)
 
     async def _look(self) -> None:
         here = {each.id for each in self._replicas}
@@ -73,7 +76,8 @@ class TemplateWatch:
         self._unprinted.settle([each.id for each in self._replicas if each.up])
         for trait in self._unprinted.traits - before:
             log.info("templates do not print %s: it counts no more", _named(trait))
-        for trait in before - self._unprinted.traits:
+        # Those that made room for others are not wanted any more.
+        for trait in (before - self._unprinted.traits) & self._unprinted.wanted.keys():
             log.warning("a template prints %s: it counts again", _named(trait))
 
     async def _ask(self, replica: Replica) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import aiohttp
 
 from kvproxy.core.hot_prefixes import HotPrefixes, Prefix
+from kvproxy.core.kept_prompts import hold_on
 from kvproxy.core.life_cycle import Evidence, Health
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
@@ -116,5 +117,5 @@ class WarmUp:
     def _holds(self, replica: Replica, prefix: Prefix) -> None:
         chain, hbm = prefix.chain, replica.hbm
         end, held = hbm.pin(chain.hashes)
-        ends = self._ruler.token_ends(chain, held, prefix.model, end.end)
-        hbm.release(hbm.extend(end, chain.hashes[held:], ends), self._clock())
+        end = hold_on(self._ruler, hbm, end, chain, held, model=prefix.model)
+        hbm.release(end, self._clock())

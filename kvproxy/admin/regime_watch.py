@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from kvproxy.background import keep
 from kvproxy.core.regime import Regime, regime_of
 from kvproxy.core.router import Router
 
@@ -21,7 +22,7 @@ class RegimeWatch:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = keep("regime", self._run)
 
     async def close(self) -> None:
         if self._task is not None:

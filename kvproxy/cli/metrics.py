@@ -8,6 +8,7 @@ from prometheus_client.core import Metric
 
 from kvproxy.adapters.kv_event_feed import FeedCounts
 from kvproxy.app import App
+from kvproxy.background import failures
 from kvproxy.core.kv_sources import KvSource
 from kvproxy.settings.model import Settings
 from kvproxy.workers.placement import PlacementApp
@@ -55,11 +56,12 @@ def _families() -> dict[str, Metric]:
         placing = PlacementApp(Settings.model_validate(_EVERYTHING), Path(folder))
         assert alone.decisions is not None
         assert alone.legs is not None
-        alone.legs.outcomes["remote"] = 0
+        alone.legs.outcomes["remote"] = failures["all"] = 0
         alone.sources.feed.counts[KvSource("replica", 0, "", "", "")] = FeedCounts()
         found = {family.name: family for family in placing.metrics.families()}
         found |= {family.name: family for family in alone.metrics.families()}
         alone.decisions.close()
+        del failures["all"]
     return found
 
 

@@ -2,6 +2,7 @@
 
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dry_run import Reader
+from kvproxy.core.placement import Placement
 from kvproxy.core.response_homes import id_in
 from kvproxy.core.turn import Turn
 from kvproxy.core.types import Usage
@@ -17,3 +18,12 @@ def remember(
     if response and usage is not None:
         reader.responded(turn, tenant, response, usage.completion_tokens)
     return response
+
+
+def used_tokens(usage: Usage | None, placement: Placement) -> int:
+    """What a good answer, or one that was broken off, cost its key: as reported, or else of one
+    that was begun the tokens of its prompt, as estimated. Streams report nothing unless their
+    client asks for it, and whoever leaves before the end has used an engine all the same."""
+    if usage is not None:
+        return usage.prompt_tokens + usage.completion_tokens
+    return placement.placing.prompt_tokens if placement.hold.first_token_at is not None else 0

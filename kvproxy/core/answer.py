@@ -27,8 +27,9 @@ _ROLES = {
     b"created_cache_tokens": "stored",
     b"cache_write_tokens": "stored",
 }
-# More digits than tokens were ever counted in are nonsense, and would not fit where they are told.
-_FIGURE = re.compile(rb'"(' + b"|".join(_ROLES) + rb')"\s*:\s*(\d{1,15})(?!\d)')
+# More digits than tokens were ever counted in are nonsense, such as what an unsigned -1 shows, and
+# would not fit where counts are kept.
+_FIGURE = re.compile(rb'"(' + b"|".join(_ROLES) + rb')"\s*:\s*(\d{1,9})(?!\d)')
 _EVENT = re.compile(rb"(?:\A|\n)event: ?([\w.]+)\r?\n")
 _EVENT_BYTES = 64
 _OPENING_BYTES = 4096

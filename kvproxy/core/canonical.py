@@ -105,6 +105,10 @@ class Edits:
         self.marks = NO_MARKS
         self.splices: list[Splice] = []
 
+    def prints_value(self, trait: str) -> bool:
+        """Whether a template argument counts: see core/unprinted."""
+        return self._canon.unprinted.prints_value(trait, self._whose.tenant)
+
     @property
     def strips_marks(self) -> bool:
         return self._canon.strips_marks

@@ -18,6 +18,11 @@ UNREPORTED = (
     "it does not report cached tokens; start the engine with --enable-prompt-tokens-details "
     "(SGLang: --enable-cache-report), or nothing that is predicted can be checked"
 )
+UNCOUNTED = (
+    "its streams do not say how many tokens they took, since no client asks for it: until some "
+    "send stream_options.include_usage, or vLLM runs with --enable-force-include-usage (all "
+    "clients get one more chunk then), lengths and rates are estimates that nothing corrects"
+)
 SMALLER = (
     "it holds less than replicas[].hbm_tokens or its own metrics say, or others use it too; its "
     "KV events would tell, see events.enabled"
@@ -57,6 +62,8 @@ def sentences(replica: Replica, outcome: Outcome) -> list[str]:
         lines.append(f"replica {replica.id}: {RESTARTED}")
     if outcome.unreported:
         lines.append(f"replica {replica.id}: {UNREPORTED}")
+    if outcome.uncounted:
+        lines.append(f"replica {replica.id}: {UNCOUNTED}")
     if outcome.silent:
         lines.append(f"replica {replica.id}: {SILENT}")
     return lines

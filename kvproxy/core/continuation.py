@@ -109,10 +109,11 @@ class Continuation:
         data = self._rest + chunk
         end = data.rfind(b"\n\n") + 2
         if end < 2:
-            if self._safe and len(data) <= _EVENT_BYTES_MAX:
+            if self._safe and len(data) <= _EVENT_BYTES_MAX and b"\r\n\r\n" not in data:
                 self._rest = data
                 return b""
-            end = len(data)
+            # Events that end otherwise, or larger ones than text makes: nobody follows those.
+            self._safe, end = False, len(data)
         self._rest = data[end:]
         self.begun = True
         if not self._safe and not self.times:
@@ -242,7 +243,7 @@ class Continuation:
             and all(c.finish_reason is None for c in read.choices)
         ):
             return b""
-        for choice, given in zip(read.choices, event["choices"], strict=True):
+        for choice, given in zip(read.choices, event.get("choices", ()), strict=True):
             self._cut_overlap(choice, given)
         if self._id:
             event["id"], event["created"] = self._id, self._created

@@ -10,8 +10,8 @@ from kvproxy.core.lru import ByteLru
 from kvproxy.core.types import Chain
 
 _BLOCK_BYTES, _ITEM_BYTES, _ENTRY_BYTES = 14, 8, 900
-# What an answer counts for, as its text is not kept.
-_ANSWER_BYTES_PER_TOKEN = 4
+# What an answer counts for, as its text is not kept: as much as this at most.
+_ANSWER_BYTES_PER_TOKEN, _ANSWER_BYTES_MAX = 4, 4 * 2**20
 
 
 class Continued:
@@ -26,7 +26,8 @@ class Continued:
     ) -> None:
         """`chain` led to `response`, an answer of so many tokens."""
         grown = chain.until(len(chain))
-        said = response.encode().ljust(_ANSWER_BYTES_PER_TOKEN * answer_tokens, b"\0")
+        size = min(_ANSWER_BYTES_MAX, _ANSWER_BYTES_PER_TOKEN * answer_tokens)
+        said = response.encode().ljust(size, b"\0")
         extend(grown, [message("assistant", [said])], self._block_bytes, FINE_TEXT_BYTES)
         grown.trim()
         size = _ENTRY_BYTES + _BLOCK_BYTES * len(grown) + _ITEM_BYTES * len(grown.items)

@@ -10,6 +10,7 @@ from typing import Any
 from kvproxy.core import hop
 from kvproxy.core.access import Access
 from kvproxy.core.admission import Admission
+from kvproxy.core.afterwards import used_tokens
 from kvproxy.core.breaks import Cause
 from kvproxy.core.claims import NO_PIN, Asked, Ears, Holding, Pin, Told, Worker
 from kvproxy.core.diagnosis import Diagnosis
@@ -241,8 +242,8 @@ class Desk:
         self._well(holding, done.well, now)
         placement = holding.placement
         usage = Usage(*done.usage) if done.usage is not None and not holding.adopted else None
-        if done.usage is not None and holding.key:
-            self._access.used(holding.key, done.usage[0] + done.usage[1], now)
+        if holding.key and (usage is not None or done.streamed):
+            self._access.used(holding.key, used_tokens(usage, placement), now)
         self._diagnosis.went(placement.placing.identity, holding.step, placement.replica.id)
         if done.response is not None:
             tenant, response = done.response
@@ -267,6 +268,8 @@ class Desk:
 
     def _end(self, claim: Asked | Holding, now: float) -> None:
         if isinstance(claim, Holding):
+            if claim.key:
+                self._access.used(claim.key, used_tokens(None, claim.placement), now)
             self._router.abort(claim.placement, now)
         else:
             del self._waiting[claim.ticket]

@@ -34,7 +34,7 @@ class DryReader:
     ) -> Turn:
         turn = self._plain.read(dialect, tenant, body, session)
         assert all(splice.kind == "model" for splice in turn.splices), "it preserves everything"
-        would = self._acting.read(dialect, tenant, body, session).splices
+        would = self._acting.read(dialect, tenant, body, session, anew=anew).splices
         would = [splice for splice in would if splice.kind != "model"]
         return replace(turn, not_applied=would)
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from kvproxy.core.blocks import FINE_TEXT_BYTES, append
 from kvproxy.core.canonical import Canonicaliser, Edits, Whose
 from kvproxy.core.dialects.base import Dialect
+from kvproxy.core.heads import Fixed
 from kvproxy.core.marks import Marks
 from kvproxy.core.parted import Elements, Parted, Stretch
 from kvproxy.core.resume import Begun, Point, ResumePoints, hash_first, hash_on, near
@@ -24,12 +25,14 @@ _START = attrgetter("start")
 
 
 class Reading(Struct, frozen=True):
-    """One body being read. `scope` keeps dialects and tenants apart."""
+    """One body being read. `scope` keeps dialects and tenants apart. `fixed`: its head as it counts
+    now, where that was not known any more."""
 
     dialect: Dialect
     whose: Whose
     body: bytes
     scope: str
+    fixed: Fixed | None = None
 
 
 class Grown(Struct, frozen=True):
@@ -123,7 +126,10 @@ class Growing:
             begun = Begun(settled, hashed, settled)
         if ahead is not None:
             ahead = replace(ahead, digest=hash_on(body, ahead.offset, begun).digest())
-        self._points.file(reading.scope, body, replace(settled, ahead=ahead), before)
+        settled = replace(settled, ahead=ahead)
+        if reading.fixed is not None:
+            settled = _with_head(settled, reading.fixed)
+        self._points.file(reading.scope, body, settled, before)
 
     def _add(
         self, dialect: Dialect, grown: Chain, edits: Edits, elements: Elements, led: bool
@@ -149,6 +155,13 @@ def _here(start: Point, grown: Chain, edits: Edits, count: int, read: Elements) 
         marks=edits.marks,
         ahead=None,
     )
+
+
+def _with_head(settled: Point, fixed: Fixed) -> Point:
+    ahead = settled.ahead
+    if ahead is not None:
+        ahead = replace(ahead, fixed=fixed)
+    return replace(settled, ahead=ahead, fixed=fixed)
 
 
 def _grown(

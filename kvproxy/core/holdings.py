@@ -31,13 +31,14 @@ from kvproxy.core.types import Chain, Tier
 
 class Outcome(Struct, frozen=True, gc=False):
     """What a finished request taught: sources whose standing changed, and whether the replica's
-    history was cleared because it seems to have restarted, or whether it owes us events or figures.
-    """
+    history was cleared because it seems to have restarted, or whether it owes us events, cached
+    tokens, or figures of any kind."""
 
     changes: tuple[Change, ...] = ()
     restarted: bool = False
     silent: bool = False
     unreported: bool = False
+    uncounted: bool = False
 
 
 _NOTHING_NEW = Outcome()
@@ -168,6 +169,10 @@ class Holdings:
         if match.tokens < replica.block_size:
             return None
         return Outcome(unreported=True) if self._silence.unreported(replica.id) else None
+
+    def uncounted(self, replica: Replica) -> Outcome | None:
+        """A good stream ended without any figures."""
+        return Outcome(uncounted=True) if self._silence.uncounted(replica.id) else None
 
     def wants_tokens(self, replica: Replica) -> bool:
         """Whether its announcements cannot be tied to prompts otherwise: they name no requests, as

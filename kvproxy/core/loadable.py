@@ -33,11 +33,12 @@ class Loadable:
     def __len__(self) -> int:
         return len(self._told)
 
-    def put(self, chain_end: int, told: Told) -> None:
-        """What is told again of a prompt does not make it any newer."""
+    def put(self, chain_end: int, told: Told) -> list[int]:
+        """The ends of prompts that had to leave. What is told again of one does not make it any
+        newer."""
         self._told[chain_end] = told
-        while len(self._told) > self._prompts_max:
-            self._told.popitem(last=False)
+        over = max(0, len(self._told) - self._prompts_max)
+        return [self._told.popitem(last=False)[0] for _ in range(over)]
 
     def find(self, chain: Chain) -> Told | None:
         """What was told of the longest known prompt that `chain` begins with."""

@@ -11,8 +11,8 @@ from kvproxy.core.disagg.choice import Remote
 from kvproxy.core.kept_answers import NO_REPEATS, Repeats
 from kvproxy.core.load import Hold
 from kvproxy.core.policies import PolicyName
-from kvproxy.core.prefix_tree import Run
 from kvproxy.core.replica import Replica
+from kvproxy.core.runs import Run
 from kvproxy.core.score import Match, Score
 from kvproxy.core.sent import Prompt
 from kvproxy.core.types import Chain, Identity

@@ -8,72 +8,15 @@ a conversation, not to its blocks. `tests/property` holds this to the per-block 
 
 import heapq
 from array import array
-from bisect import bisect_right
 from collections.abc import Container, Sequence
 from itertools import count
+
+from kvproxy.core.runs import Later, Run
 
 _NOTHING = array("Q")
 # No prompt has fewer tokens a block than this: a few are any message's frame. Where engines count
 # fewer, it is blocks that are bounded, for they are what takes memory. Few are never too many.
 _BLOCK_TOKENS_MIN, _BLOCKS_FEW = 4, 4096
-
-
-class Run:
-    """Consecutive blocks that were last used together.
-
-    Sizes are positions along the chain: block i fills (ends[i-1], ends[i]], the first one from
-    where the parent ends. So a run is built, cut and split by slicing alone.
-    """
-
-    __slots__ = (
-        "children",
-        "ends",
-        "hashes",
-        "last_use",
-        "parent",
-        "pins",
-        "retention_s",
-        "used_at",
-    )
-
-    def __init__(self, parent: "Run | None", hashes: "array[int]", ends: "array[int]") -> None:
-        self.parent = parent
-        self.hashes = hashes
-        self.ends = ends
-        self.children: dict[int, Run] = {}
-        self.last_use = 0
-        self.used_at = 0.0
-        self.retention_s = 0.0
-        self.pins = 0
-
-    @property
-    def start(self) -> int:
-        return self.parent.end if self.parent is not None else 0
-
-    @property
-    def end(self) -> int:
-        return self.ends[-1] if self.ends else self.start
-
-    def move_end(self, position: int) -> None:
-        """The last block ends there, and none before it ends later."""
-        position = max(position, self.start)
-        at = bisect_right(self.ends, position)
-        self.ends[at:] = array("I", [position]) * (len(self.ends) - at)
-        self.ends[-1] = position
-
-    def common(self, hashes: Sequence[int], at: int) -> int:
-        """How many of this run's blocks equal hashes[at:]; a chain that differs stays different."""
-        low, high = 0, len(self.hashes)
-        high = min(high, len(hashes) - at)
-        if high and self.hashes[high - 1] == hashes[at + high - 1]:
-            return high
-        while low < high:
-            middle = (low + high) // 2
-            if self.hashes[middle] == hashes[at + middle]:
-                low = middle + 1
-            else:
-                high = middle
-        return low
 
 
 class PrefixTree:
@@ -88,7 +31,7 @@ class PrefixTree:
         self.blocks_max = _blocks_max(capacity)
         self.runs = 0
         self.evicted = 0
-        self._root = Run(None, _NOTHING, array("I"))
+        self._root = Run(None, _NOTHING, array("I"), 0)
         # First blocks that are held: most replicas hold none of most prompts.
         self.beginnings: Container[int] = self._root.children
         self._clock = count(1)
@@ -156,22 +99,38 @@ class PrefixTree:
         assert len(hashes) == len(ends)
         if not len(hashes):
             return end
-        size = ends[-1] - end.end
+        before = end.ends
+        run = self._add(end, hashes, ends[-1])
+        if run is end:
+            before.extend(array("I", ends))
+        else:
+            run.ends.extend(array("I", ends))
+        return run
+
+    def grow(self, end: Run, hashes: Sequence[int], position: int, later: Later) -> Run:
+        """As extend(), where it is known of the last block alone where it ends."""
+        if not len(hashes):
+            return end
+        run = self._add(end, hashes, position)
+        run.put_off(later)
+        return run
+
+    def _add(self, end: Run, hashes: Sequence[int], position: int) -> Run:
+        """The run whose last blocks these are."""
+        size = position - end.end
         if self.size + size > self.capacity:
             self._shrink(size)
-        alone = end is not self._root and end.pins == 1 and not end.children
         self.size += size
         self.blocks += len(hashes)
-        if alone:
-            run = end
-            run.hashes.extend(array("Q", hashes))
-            run.ends.extend(array("I", ends))
-        else:
-            assert hashes[0] not in end.children, "extend() starts where pin() stopped"
-            run = Run(end, array("Q", hashes), array("I", ends))
-            run.pins = 1
-            end.children[hashes[0]] = run
-            self.runs += 1
+        if end is not self._root and end.pins == 1 and not end.children:
+            end.hashes.extend(array("Q", hashes))
+            end.end = position
+            return end
+        assert hashes[0] not in end.children, "extend() starts where pin() stopped"
+        run = Run(end, array("Q", hashes), array("I"), position)
+        run.pins = 1
+        end.children[hashes[0]] = run
+        self.runs += 1
         return run
 
     def correct(self, end: Run, position: int) -> None:
@@ -179,7 +138,7 @@ class PrefixTree:
         last blocks bear the difference. Not when others go on behind it."""
         # What took no room would never be evicted, however much of it there were.
         position = max(position, end.start + 1)
-        if end.hashes and not end.children and end.ends[-1] != position:
+        if end.hashes and not end.children and end.end != position:
             before = end.end
             end.move_end(position)
             self.size += end.end - before
@@ -190,7 +149,7 @@ class PrefixTree:
         if not parting.hashes:
             return
         before = parting.end
-        parting.move_end(min(position, *(child.ends[0] for child in parting.children.values())))
+        parting.move_end(min(position, *(child.first_end for child in parting.children.values())))
         self.size += (parting.end - before) * (1 - len(parting.children))
         if self.size > self.capacity:
             self._shrink()
@@ -210,7 +169,7 @@ class PrefixTree:
         self.blocks -= len(run.hashes)
         self.runs -= 1
         # Its place in the queue is seen to be stale.
-        run.hashes, run.ends = _NOTHING, array("I")
+        run.empty()
 
     def release(self, end: Run, at: float = 0.0, retention_s: float = 0.0) -> None:
         """Unpin what pin() or extend() returned; the whole path becomes most recently used.
@@ -236,7 +195,7 @@ class PrefixTree:
         if run is None:
             if self.size + size > self.capacity:
                 self._shrink(size)
-            run = Run(self._root, array("Q", (block,)), array("I", (size,)))
+            run = Run(self._root, array("Q", (block,)), array("I", (size,)), size)
             self._root.children[block] = run
             self.size += size
             self.blocks += 1
@@ -272,12 +231,13 @@ class PrefixTree:
         """Put the first `blocks` of `run` above it; whoever pinned the run pins both parts."""
         parent = run.parent
         assert parent is not None and 0 < blocks < len(run.hashes)
-        upper = Run(parent, run.hashes[:blocks], run.ends[:blocks])
+        ends = run.ends
+        upper = Run(parent, run.hashes[:blocks], ends[:blocks], ends[blocks - 1])
         upper.pins, upper.last_use = run.pins, run.last_use
         upper.used_at, upper.retention_s = run.used_at, run.retention_s
         parent.children[upper.hashes[0]] = upper
         run.hashes = run.hashes[blocks:]
-        run.ends = run.ends[blocks:]
+        run.ends = ends[blocks:]
         run.parent = upper
         upper.children[run.hashes[0]] = run
         self.runs += 1
@@ -309,14 +269,15 @@ class PrefixTree:
         """Cut blocks off the tail of `run` until `excess` and `over` blocks are gone or the run
         is."""
         before, start, first, count = run.end, run.start, run.hashes[0], len(run.hashes)
-        keep = max(0, min(bisect_right(run.ends, before - excess), count - over))
+        keep = 0
+        if before - excess >= start and over < count:
+            keep = run.cut(before - excess, count - over)
         self.blocks -= count - keep
-        del run.hashes[keep:]
-        del run.ends[keep:]
         freed = before - (run.end if keep else start)
         self.size -= freed
         self.evicted += freed
         if not keep:
+            run.empty()
             parent = run.parent
             assert parent is not None
             del parent.children[first]

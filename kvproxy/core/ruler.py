@@ -34,8 +34,6 @@ _TURNS_MAX = 16
 _LONG_BLOCKS, _MEASURED_MAX = 64, 256
 # So many estimates are kept of so many models; a turn seldom adds more blocks.
 _GUESSES_MAX, _GUESSED_MODELS_MAX, _TURN_BLOCKS = 4096, 16, 64
-# Some 250 kB.
-_ENDS_MAX = 64
 _NO_GUESSES: dict[int, float] = {}
 
 
@@ -52,9 +50,6 @@ class Ruler:
         # What was estimated since anything was learned, by model and chain position. A turn asks
         # for its end several times, and where engines report no counts the next begins from there.
         self._guesses: dict[str, dict[int, float]] = {}
-        # Tokens up to each block of long prompts in which nothing is known, by their ends: of which
-        # model, and behind how many blocks they begin.
-        self._long: dict[int, tuple[str, int, array[int]]] = {}
 
     def tokens_at(self, chain: Chain, blocks: int, model: str) -> float:
         """Estimated tokens of the first `blocks` blocks of `chain`."""
@@ -95,43 +90,40 @@ class Ruler:
         They never fall, nor below `least`. Work is proportional to those blocks.
         """
         anchors, hashes, slopes = self._anchors, chain.hashes, self._slopes_of(model)
-        begins, guessed = self._guessed_ends(chain, held, model, least)
-        begin, end = begins + len(guessed), len(hashes)
         # Half a token more, to be cut off, is rounded.
-        first = tokens = self.tokens_at(chain, begin, model) + 0.5
-        if guessed:
-            first = tokens = max(first, guessed[-1])
-        start, grown = begin, list[float]()
+        first = tokens = self.tokens_at(chain, held, model) + 0.5
+        start, end, grown = held, len(hashes), list[float]()
         # From one known count to the next, in few steps of Python a block.
-        for key in filter(anchors.__contains__, hashes[begin:]):
+        for key in filter(anchors.__contains__, hashes[held:]):
             at = hashes.index(key, start)
             grown += slopes.along(chain, start, at, tokens)
             tokens, start = anchors[key] + 0.5, at + 1
             grown.append(tokens)
         grown += slopes.along(chain, start, end, tokens)
-        ends = guessed + array("I", list(map(floor, grown)))
-        if start > begin or first < least:
+        ends = array("I", list(map(floor, grown)))
+        if start > held or first < least:
             # What is known may be less than what was estimated before it.
-            ends = ends[held - begins :]
             return array("I", islice(accumulate(ends, max, initial=least), 1, None))
-        if len(ends) > _LONG_BLOCKS:
-            if len(self._long) >= _ENDS_MAX:
-                self._long.clear()
-            self._long[hashes[-1]] = model, begins, ends
-        return ends[held - begins :]
+        return ends
 
-    def _guessed_ends(
-        self, chain: Chain, held: int, model: str, least: int
-    ) -> "tuple[int, array[int]]":
-        """As far as blocks are those of the turn before, if all in it is still guessed: from a
-        block that is held on. None where those behind `held` are less than `least`."""
-        if self._long:
-            turn = chain.hashes[max(held, len(chain) - _TURN_BLOCKS) :][::-1]
-            for key in filter(self._long.__contains__, turn):
-                of, begins, ends = self._long[key]
-                if begins <= held and of == model and ends[held - begins] >= least:
-                    return begins, ends
-        return held, array("I")
+    def reach(
+        self, chain: Chain, held: int, blocks: int, model: str, *, end: int, position: int
+    ) -> tuple[int, int]:
+        """How many of the first `blocks` blocks, of which the last ends at `end`, end by an earlier
+        `position`, at least `held`; and where the last of these does. Work is proportional to what
+        is beyond it."""
+        anchors, known, tokens = self._anchors, 0.0, float(end)
+        if anchors:
+            beyond, last, at = chain.hashes[held : blocks - 1][::-1], blocks - 1, 0
+            for key in filter(anchors.__contains__, beyond):
+                at = beyond.index(key, at)
+                if anchors[key] + 0.5 < position + 1:
+                    held, known = last - at, anchors[key] + 0.5
+                    break
+                blocks, tokens = last - at, anchors[key]
+        limit, slopes = position + 1.0, self._slopes_of(model)
+        found, tokens = slopes.reach(chain, held, blocks, tokens + 0.5, limit)
+        return found, int(known if found == held else max(known, tokens))
 
     def learn(self, chain: Chain, blocks: int, tokens: float, model: str) -> None:
         """`tokens` is the true count of the first `blocks` blocks, which are a whole prompt."""
@@ -220,7 +212,6 @@ class Ruler:
     def _unsettle(self) -> None:
         """Something was learned: what was estimated before may come out otherwise."""
         self._guesses.clear()
-        self._long.clear()
 
     def _keep(self, key: int, tokens: float) -> None:
         self._anchors[key] = float(tokens)

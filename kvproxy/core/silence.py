@@ -1,17 +1,20 @@
-"""Replicas that owe us something: announcements behind their answers, or cached tokens in them."""
+"""Replicas that owe us something: announcements behind their answers, or figures in them."""
 
 # Answers without an announcement, of which even short ones fill a block now and then.
 _UNHEARD_MAX = 50
 # Older engines leave the figure out when it is 0, so one answer without it proves nothing.
 _UNREPORTED_MAX = 20
+# Streams tell nothing at all unless somebody wants it: some clients do not.
+_UNCOUNTED_MAX = 20
 
 
 class Silence:
-    """Answers in a row without the one or the other, by replica."""
+    """Answers in a row without the one or the other, or without any figure, by replica."""
 
     def __init__(self) -> None:
         self._unheard: dict[str, int] = {}
         self._unreported: dict[str, int] = {}
+        self._uncounted: dict[str, int] = {}
 
     def announced(self, replica: str) -> None:
         self._unheard.pop(replica, None)
@@ -23,11 +26,18 @@ class Silence:
 
     def reported(self, replica: str) -> None:
         self._unreported.pop(replica, None)
+        self._uncounted.pop(replica, None)
 
     def unreported(self, replica: str) -> bool:
         """An answer told nothing of what should have been cached; whether that is enough to say."""
+        self._uncounted.pop(replica, None)
         count = self._unreported[replica] = self._unreported.get(replica, 0) + 1
         return count == _UNREPORTED_MAX
+
+    def uncounted(self, replica: str) -> bool:
+        """A good stream ended that told no tokens; whether that is enough to say."""
+        count = self._uncounted[replica] = self._uncounted.get(replica, 0) + 1
+        return count == _UNCOUNTED_MAX
 
     def forget(self, replica: str) -> None:
         self.announced(replica)

@@ -8,7 +8,7 @@ start at a stated prior and drift slowly, so that a change of clients is followe
 import re
 import sys
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from operator import mul, sub
 
@@ -130,6 +130,36 @@ class Slopes:
             # It goes on.
             found[-1] = without + rate * upto
         return found
+
+    def reach(
+        self, chain: Chain, start: int, end: int, tokens: float, limit: float
+    ) -> tuple[int, float]:
+        """Where along() would come below `limit`, had it come to `tokens` at the end of block
+        `end`, which are no fewer: behind how many blocks, at least `start`, and the tokens there.
+        From the end on, for little of a run is cut off at a time."""
+        stops, kinds, before = _segments(chain, start, end)
+        text, rates, begins = chain.text_bytes, self.rates, [start, *stops]
+        frames = [rates[_PART]] * KINDS
+        frames[_TOOL_KIND] = rates[_TOOL]
+        if len(kinds) > len(stops):
+            # It goes on.
+            tokens += frames[kinds[-1]]
+        upto = text[end - 1] if end else 0
+        for index in range(len(kinds) - 1, -1, -1):
+            kind, begin = kinds[index], begins[index]
+            at, rate = text[begin - 1] if begin else 0, rates[kind]
+            # Within a segment tokens grow evenly.
+            without = tokens - frames[kind] - rate * upto
+            tokens = without + rate * at
+            if kind == _TOOL_KIND and (kinds[index - 1] if index else before) != _TOOL_KIND:
+                tokens -= rates[_FIRST_TOOL]
+            if tokens < limit:
+                end = bisect_left(
+                    text, limit, begin, end - 1, key=lambda each: without + rate * each
+                )
+                return end, without + rate * text[end - 1] if end > begin else tokens
+            end, upto = begin, at
+        return start, tokens
 
     def passes_over(self) -> bool:
         """Whether the next count may go unlearned: the last one told of what was well known."""

@@ -18,6 +18,9 @@ from kvproxy.core.types import Chain
 # As far back as the previous turn's end can be: the same as for token counts.
 _LOOK_BACK_BLOCKS = 512
 _OPEN_MAX = 4096
+# The last blocks of an answer are announced as it ends, or were never made: of so many that ended
+# they are waited for. Each holds its chain.
+_ENDED_MAX = 512
 
 # The chain that ends with a block, by what the engine announced; None where a link is missing.
 PathOf = Callable[[int], "array[int] | None"]
@@ -57,6 +60,7 @@ class TokenChains:
         self._runs = TokenRuns()
         self._anchors: OrderedDict[int, Anchor] = OrderedDict()
         self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
         self._unheard: Counter[str] = Counter()
         self.made = 0
         self.missed = 0
@@ -122,6 +126,9 @@ class TokenChains:
             return
         request.prompt_tokens = prompt_tokens
         self._file(request_id, request)
+        self._ended[request_id] = None
+        if len(self._ended) > _ENDED_MAX:
+            self._close(next(iter(self._ended)))
 
     def tokenised(self, chain: Chain, tokens: "array[int]", block_size: int) -> None:
         """Anchor a prompt by its own token ids, for engines whose announcements name no request.
@@ -190,6 +197,7 @@ class TokenChains:
         request = self._open.pop(request_id, None)
         if request is None:
             return
+        self._ended.pop(request_id, None)
         self._hear(request)
         if request.at is not None:
             self._runs.release(request.at)

@@ -33,6 +33,8 @@ from kvproxy.core.types import Chain, Splice
 _FUSED_BYTES = 8 * 2**10
 # Larger ones are faster read in parts, though their elements do not say where they lie.
 _PARTED_BYTES = 16 * 2**10
+# JSON that engines may read all the same: of another shape, or with numbers beyond all bounds.
+_NOT_UNDERSTOOD = (UnknownShapeError, msgspec.ValidationError)
 # A head whose splices are larger is not kept with every conversation, but found anew.
 _FIXED_BYTES = 4 * 2**10
 
@@ -189,7 +191,7 @@ class TurnReader:
                 grown = self._growing.begin(reading, start, parts)
             else:
                 grown = self._growing.grow(reading, start, None, elements)
-        except UnknownShapeError:
+        except _NOT_UNDERSTOOD:
             return _without_list(reading, members, named, Chain(), None)
         return _turn(reading, members, named, head, grown, lead_at=lead_at)
 
@@ -259,11 +261,14 @@ class TurnReader:
                 lead = _span(body, point.lead) if point.lead is not None else None
                 listed = present(reading.dialect, members, lead)
                 head = self._heads.head(reading.dialect, reading.whose, named.model, listed)
+                if era != self._heads.era:
+                    fixed = self._fixed(named.model, head, listed, point.offset)
+                    reading = replace(reading, fixed=fixed)
             if head.meaning != point.head:
                 return None
             assert elements, "the opening is an element"
             grown = self._growing.grow(reading, point, begun, elements[1:])
-        except UnknownShapeError:
+        except _NOT_UNDERSTOOD:
             return None
         lead_at = point.lead[0] if point.lead is not None else 0
         return _turn(reading, members, named, head, grown, lead_at=lead_at, resumed_at=point.offset)

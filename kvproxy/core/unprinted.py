@@ -6,6 +6,7 @@ conversation with such a trait and without, once. Until all that serve have said
 difference, it counts.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any
@@ -24,8 +25,10 @@ class Trait(StrEnum):
 
 
 ARGUMENTS, EFFORT = "chat_template_kwargs", "reasoning_effort"
-# Values come from clients: so many of such a size are asked about.
-_TRAITS_MAX, _VALUE_BYTES_MAX = 64, 512
+# Values come from clients: so many of such a size are known, and one a tenant waits to be.
+_TRAITS_MAX, _VALUE_BYTES_MAX, _TENANTS_MAX = 64, 512, 64
+# While one waits, those that nobody was read with in so many looks make room: an hour, by default.
+_LOOKS = 720
 Body = dict[str, Any]
 _THOUGHT = {"reasoning": "So be it.", "reasoning_content": "So be it."}
 
@@ -39,7 +42,8 @@ class Unprinted:
     """`traits` are those that no template prints; whatever is read with others of them is of
     another `edition`. `wanted` are those to ask about: the usual ones from the start, since what
     was read before is of another chain; `wake` is called for one that is met later. Without
-    `asking` there are none."""
+    `asking` there are none. Where they are as many as may be, a value waits for another one to
+    leave, which is one a look: nobody's values keep those of others out for good."""
 
     def __init__(self, *, asking: bool = False) -> None:
         self.asking = asking
@@ -48,19 +52,34 @@ class Unprinted:
         self.wanted: dict[str, None] = dict.fromkeys(Trait if asking else ())
         self.wake: Callable[[], None] = lambda: None
         self._said: dict[str, dict[str, bool]] = {}
+        self._waiting: OrderedDict[str, str] = OrderedDict()
+        # Of this edition, in which everything was read at least once: whatever is used was met.
+        self._met: set[str] = set()
+        self._looks = 0
 
     def prints(self, trait: str) -> bool:
         """Whether it has to be taken for part of the prompt."""
         if trait in self.traits:
             return False
         if self.asking and trait not in self.wanted:
-            self._want(trait)
+            self._want(trait, "")
         return True
 
-    def _want(self, trait: str) -> None:
-        if len(self.wanted) < _TRAITS_MAX and len(trait) <= _VALUE_BYTES_MAX:
+    def prints_value(self, trait: str, tenant: str) -> bool:
+        """prints() of a member's value."""
+        if trait in self.traits:
+            self._met.add(trait)
+            return False
+        if self.asking and trait not in self.wanted and len(trait) <= _VALUE_BYTES_MAX:
+            self._want(trait, tenant)
+        return True
+
+    def _want(self, trait: str, tenant: str) -> None:
+        if len(self.wanted) < _TRAITS_MAX:
             self.wanted[trait] = None
             self.wake()
+        elif tenant in self._waiting or len(self._waiting) < _TENANTS_MAX:
+            self._waiting[tenant] = trait
 
     def unasked(self, replica: str) -> list[str]:
         said = self._said.get(replica, {})
@@ -80,8 +99,33 @@ class Unprinted:
             for trait in self.wanted
             if said and not any(each.get(trait, trait not in self.traits) for each in said)
         }
+        self._looks += 1
         if traits != self.traits:
-            self.traits, self.edition = frozenset(traits), self.edition + 1
+            self._begin(traits)
+        if self._waiting:
+            self._make_room()
+
+    def _begin(self, traits: Iterable[str]) -> None:
+        self.traits, self.edition = frozenset(traits), self.edition + 1
+        self._met.clear()
+        self._looks = 0
+
+    def _make_room(self) -> None:
+        """For one value that waits. Which others are printed makes no difference to anybody; of
+        those that are not, some may be used no more."""
+        values = [trait for trait in self.wanted if "\0" in trait]
+        left = [trait for trait in values if trait not in self.traits][:1]
+        if not left and self._looks >= _LOOKS:
+            left = [trait for trait in values if trait not in self._met]
+            # Where all were met long ago, it is seen from now on which still are.
+            self._begin(self.traits.difference(left))
+        for trait in left:
+            del self.wanted[trait]
+            for said in self._said.values():
+                said.pop(trait, None)
+        if left:
+            _, trait = self._waiting.popitem(last=False)
+            self.wanted[trait] = None
 
 
 def conversation(model: str, trait: str = "", *, thinks: bool = False) -> bytes | None:

@@ -22,6 +22,7 @@ from kvproxy.core.types import Usage
 from kvproxy.ops.admission_gauges import AdmissionGauges
 from kvproxy.ops.knowledge_gauges import KnowledgeGauges
 from kvproxy.ops.model_counters import ModelCounters
+from kvproxy.ops.source_counters import SourceCounters, failed_work
 from kvproxy.ops.tally import Rows, Spread, Tally
 from kvproxy.proxy import Record
 
@@ -105,9 +106,9 @@ class Metrics:
     def __init__(self, router: Router, admission: Admission, clock: Callable[[], float]) -> None:
         self._router = router
         self._registry = registry = CollectorRegistry()
-        registry.register(ReplicaGauges(router, admission, clock))
-        registry.register(AdmissionGauges(router, admission, clock))
-        registry.register(KnowledgeGauges(router.holdings))
+        own = (ReplicaGauges(router, admission, clock), AdmissionGauges(router, admission, clock))
+        for read in (*own, KnowledgeGauges(router.holdings), SourceCounters(failed_work)):
+            registry.register(read)
         build = GaugeMetricFamily("kvproxy_build_info", "version", labels=["version"])
         build.add_metric([version("kvproxy")], 1)
         registry.register(_Constant(build))

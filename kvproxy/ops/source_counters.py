@@ -6,6 +6,8 @@ from typing import NamedTuple
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from kvproxy.background import failures
+
 
 class Counted(NamedTuple):
     """A figure by its labels; all of one name have the same labels. `gauge`: it may fall."""
@@ -15,6 +17,13 @@ class Counted(NamedTuple):
     labels: Mapping[str, str]
     value: float
     gauge: bool = False
+
+
+def failed_work() -> Iterable[Counted]:
+    """What went wrong in the background of this process."""
+    text = "Times that work in the background failed and was begun again; the log says of what"
+    for what, count in sorted(failures.items()):
+        yield Counted("kvproxy_background_failures", text, {"task": what}, count)
 
 
 class SourceCounters(Collector):

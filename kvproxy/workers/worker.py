@@ -15,6 +15,7 @@ from kvproxy.adapters.hop.link import HopLink, LostError
 from kvproxy.adapters.hop.placer import Ears, HopPlacer
 from kvproxy.adapters.http1.listener import Command, HttpServer, Page, Route, listen
 from kvproxy.app import App
+from kvproxy.background import keep
 from kvproxy.build import build_reader, keys_of, name_pools, request_headers
 from kvproxy.core import hop
 from kvproxy.core.dry_run import Reader
@@ -75,7 +76,7 @@ class WorkerApp(App):
             await asyncio.wait_for(self.link.became_up.wait(), _PATIENCE_S)
         except TimeoutError:
             log.error("no placement process answers: this worker serves without it")
-        self._pushing = asyncio.get_running_loop().create_task(self._push())
+        self._pushing = keep("figures", self._push)
         server = self.settings.server
         return await listen(self.server, server.host, server.port, reuse_port=True)
 

@@ -77,6 +77,12 @@ class ExactRuler(Ruler):
             self._ends.append((block + 1) * self._block_size)
         return self._ends[held : len(chain)]
 
+    def reach(
+        self, chain: Chain, held: int, blocks: int, model: str, *, end: int, position: int
+    ) -> tuple[int, int]:
+        reached = min(blocks - 1, max(held, position // self._block_size))
+        return reached, reached * self._block_size
+
     def learn(self, chain: Chain, blocks: int, tokens: float, model: str) -> None:
         pass
 

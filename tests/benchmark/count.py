@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import uvloop
 
@@ -15,6 +16,7 @@ from tests.support.counting import Counting
 from tests.support.unplugged import (
     STREAM_HEAD,
     Unplugged,
+    Wire,
     answer,
     chunk,
     request,
@@ -38,6 +40,27 @@ def large(number: int, turn: int) -> bytes:
         role = "assistant" if index % 2 else "user"
         messages.append({"role": role, "content": f"{number} {index} {LINE * 170}"})
     return dump({"model": "mock", "stream": True, "max_tokens": 64, "messages": messages})
+
+
+# As in the kit's W2: what conversations share, and how many go on at once for how many turns.
+HEAD = {
+    "tools": [
+        {"type": "function", "function": {"name": f"tool_{index}", "description": LINE * 50}}
+        for index in range(24)
+    ],
+    "messages": [{"role": "system", "content": LINE * 850}],
+}
+CONVERSATIONS, TURNS, CACHE_TOKENS = 16, 10, 160_000
+
+
+def crowded(number: int, turn: int) -> bytes:
+    """As large(), with tools and system text that all have."""
+    messages = list(HEAD["messages"])
+    for index in range(80 + 2 * turn):
+        role = "assistant" if index % 2 else "user"
+        messages.append({"role": role, "content": f"{number} {index} {LINE * 160}"})
+    fixed = {"model": "mock", "stream": True, "max_tokens": 64}
+    return dump({**fixed, "tools": HEAD["tools"], "messages": messages})
 
 
 def dump(body: object) -> bytes:
@@ -116,9 +139,45 @@ async def chunks_counted(count: int = 100) -> tuple[Counting, int]:
     return counting, count
 
 
+async def crowded_counted(rounds: int = 3, warm: int = 3) -> tuple[Counting, int]:
+    """As W2-unsaid, of more conversations at once than the caches hold, so that all that is known
+    of a prompt is its text, and that none of it is held any more but its head."""
+    proxy = Unplugged()
+    for replica in proxy.app.router.replicas:
+        replica.fit(CACHE_TOKENS)
+    clients = [proxy.new_client() for _ in range(CONVERSATIONS)]
+    # They are in different turns.
+    places = [2 * TURNS * index + index % TURNS for index in range(CONVERSATIONS)]
+    answered = STREAM_HEAD + chunk() + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    counting = Counting(*OURS)
+    for played in range(warm + rounds):
+        found = [divmod(place + played, TURNS) for place in places]
+        asked = [request(f"c{number}", crowded(number, turn)) for number, turn in found]
+        with counting if played >= warm else nullcontext():
+            for client, raw in zip(clients, asked, strict=True):
+                client.data_received(raw)
+            # At first, when replicas seem slow, some wait for others.
+            while proxy.app.server.in_flight:
+                for _ in range(CONVERSATIONS):
+                    await asyncio.sleep(0)
+                assert proxy.asked, "it waits for something"
+                for link in proxy.asked:
+                    link.data_received(answered)
+                proxy.asked.clear()
+                for _ in range(CONVERSATIONS):
+                    await asyncio.sleep(0)
+        for client in clients:
+            wire = client._transport
+            assert isinstance(wire, Wire)
+            assert wire.written[-1].endswith(b"0\r\n\r\n")
+            wire.written.clear()
+    return counting, rounds * CONVERSATIONS
+
+
 def run(workload: str) -> tuple[Counting, int]:
+    how = {"W3": chunks_counted, "W2-full": crowded_counted}
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(chunks_counted() if workload == "W3" else counted(workload))
+        return runner.run(how[workload]() if workload in how else counted(workload))
 
 
 def main(workload: str = "W1", top: str = "40") -> None:

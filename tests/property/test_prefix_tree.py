@@ -1,5 +1,7 @@
 """The prefix tree against vLLM's pool, block by block, over random interleavings."""
 
+from array import array
+from bisect import bisect_right
 from itertools import accumulate
 
 from hypothesis import settings
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 from xxhash import xxh3_64_intdigest
 
-from kvproxy.core.prefix_tree import PrefixTree, Run
+from kvproxy.core.prefix_tree import PrefixTree
+from kvproxy.core.runs import Run
 from tests.support.naive_block_pool import NaiveBlockPool, NaiveHold
 
 PATHS = st.lists(st.integers(0, 2), max_size=9)
@@ -20,6 +23,24 @@ def chain_of(path: list[int], root: int) -> list[int]:
         root = xxh3_64_intdigest(bytes([symbol]), root)
         hashes.append(root)
     return hashes
+
+
+class Late:
+    """What is asked for late is what would have been said at once."""
+
+    def __init__(self, ends: list[int], held: int) -> None:
+        self.all = ends
+        self.held = held
+
+    def ends(self, blocks: int, least: int) -> "array[int]":
+        ends = array("I", self.all[self.held : self.held + blocks])
+        assert not ends or ends[0] >= least
+        return ends
+
+    def reach(self, blocks: int, end: int, position: int) -> tuple[int, int]:
+        assert end == self.all[self.held + blocks - 1] > position
+        reached = bisect_right(self.ends(blocks, 0), position)
+        return reached, self.all[self.held + reached - 1] if reached else 0
 
 
 class Holding:
@@ -49,13 +70,19 @@ class TreeAndTwin(RuleBasedStateMachine):
     def ends_of(self, hashes: list[int]) -> list[int]:
         return list(accumulate(self.size_of(key) for key in hashes))
 
-    @rule(target=holdings, path=PATHS)
-    def begin(self, path: list[int]) -> Holding:
+    def add(self, end: Run, hashes: list[int], held: int, *, late: bool) -> Run:
+        ends = self.ends_of(hashes)
+        if late and hashes:
+            return self.tree.grow(end, hashes[held:], ends[-1], Late(ends, held))
+        return self.tree.extend(end, hashes[held:], ends[held:])
+
+    @rule(target=holdings, path=PATHS, late=st.booleans())
+    def begin(self, path: list[int], late: bool) -> Holding:
         hashes = chain_of(path, 0)
         end, held = self.tree.pin(hashes)
         twin, held_by_twin = self.twin.pin(hashes)
         assert held == held_by_twin
-        end = self.tree.extend(end, hashes[held:], self.ends_of(hashes)[held:])
+        end = self.add(end, hashes, held, late=late)
         self.twin.extend(twin, hashes[held:], [self.size_of(key) for key in hashes[held:]])
         self.seen.add(tuple(path))
         holding = Holding(list(path), end, twin)
@@ -71,14 +98,14 @@ class TreeAndTwin(RuleBasedStateMachine):
         self.open.append(holding)
         return holding
 
-    @rule(holding=holdings, more=PATHS.filter(bool))
-    def grow(self, holding: Holding, more: list[int]) -> None:
+    @rule(holding=holdings, more=PATHS.filter(bool), late=st.booleans())
+    def grow(self, holding: Holding, more: list[int], late: bool) -> None:
         path = holding.path + more
         hashes = chain_of(path, 0)
         start = len(holding.path)
         if self.twin.match(hashes) > start:
             return  # another request has brought these blocks since
-        holding.end = self.tree.extend(holding.end, hashes[start:], self.ends_of(hashes)[start:])
+        holding.end = self.add(holding.end, hashes, start, late=late)
         self.twin.extend(holding.twin, hashes[start:], [self.size_of(k) for k in hashes[start:]])
         holding.path = path
         self.seen.add(tuple(path))
@@ -152,13 +179,22 @@ def check_runs(run: Run) -> tuple[int, int]:
     for key, child in run.children.items():
         assert child.parent is run
         assert child.hashes[0] == key
-        assert len(child.hashes) == len(child.ends)
-        assert list(child.ends) == sorted(child.ends)
-        assert child.ends[0] >= run.end
+        ends = ends_of(child)
+        assert len(child.hashes) == len(ends)
+        assert ends == sorted(ends)
+        assert ends[0] >= run.end
+        assert ends[-1] == child.end
         assert child.pins >= sum(below.pins for below in child.children.values()) >= 0
         below, held = check_runs(child)
         count, blocks = count + 1 + below, blocks + len(child.hashes) + held
     return count, blocks
+
+
+def ends_of(run: Run) -> list[int]:
+    """Without asking for good, which the next step may be about."""
+    later = run.later
+    blocks = len(run.hashes) - len(run._ends)
+    return list(run._ends) + (list(later.ends(blocks, 0)) if later is not None else [])
 
 
 class UnitTreeAndTwin(TreeAndTwin):

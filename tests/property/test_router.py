@@ -12,9 +12,9 @@ from kvproxy.core.life_cycle import Health
 from kvproxy.core.line import Line, Ticket
 from kvproxy.core.placement import Decided
 from kvproxy.core.policies import PolicyName
-from kvproxy.core.prefix_tree import Run
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Router
+from kvproxy.core.runs import Run
 from kvproxy.core.score import Score, Weights
 from kvproxy.core.types import Chain, Identity, Usage
 from tests.support.makers import make_chain, make_replica, make_router

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from kvproxy.app import App, serving
-from kvproxy.core.prefix_tree import PrefixTree, Run
+from kvproxy.core.prefix_tree import PrefixTree
+from kvproxy.core.runs import Run
 from kvproxy.settings.model import Settings
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from kvproxy.background import keep
 from kvproxy.core.replica import Replica
 
 _REFRESH_S = 15.0
@@ -37,7 +38,7 @@ class Addresses:
 
     async def start(self) -> None:
         await self._resolve()
-        self._task = asyncio.create_task(self._keep())
+        self._task = keep("addresses", self._keep)
 
     async def close(self) -> None:
         if self._task is not None:

@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 import msgspec
 
+from kvproxy.background import keep
 from kvproxy.core import hop
 
 log = logging.getLogger("kvproxy.hop")
@@ -67,7 +68,7 @@ class HopLink(asyncio.Protocol):
         self.became_up = asyncio.Event()
 
     def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._keep())
+        self._task = keep("hop", self._keep)
 
     async def close(self) -> None:
         """What was said goes out first."""

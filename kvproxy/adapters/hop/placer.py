@@ -20,16 +20,16 @@ from kvproxy.core.breaks import Break, Cause
 from kvproxy.core.diagnosis import Stake, verdict
 from kvproxy.core.headers import priority_of
 from kvproxy.core.life_cycle import Evidence, Health
-from kvproxy.core.prefix_tree import Run
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Placing, Router
+from kvproxy.core.runs import Run
 from kvproxy.core.score import Match, Score
 from kvproxy.core.threads import Step, Thread
 from kvproxy.core.tokenise import salt_of
 from kvproxy.core.types import Chain, Identity
 from kvproxy.proxy import Placer, Record
 
-_NOWHERE = Run(None, array("Q"), array("I"))
+_NOWHERE = Run(None, array("Q"), array("I"), 0)
 _NOBODY = Identity("", "", "")
 
 

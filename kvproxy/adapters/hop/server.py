@@ -183,7 +183,11 @@ class HopServer:
         self._spawn(self._recalls(number, asked, self._recall(asked)))
 
     async def _recalls(self, number: int, asked: hop.Place, recalled: Awaitable[None]) -> None:
-        await recalled
+        try:
+            await recalled
+        except Exception:
+            # Whoever asked waits for an answer, which what is known here is enough for.
+            log.exception("what others know of a conversation cannot be told")
         if number in self.connections:
             self.desk.take(number, asked, self._clock())
             self.flush()

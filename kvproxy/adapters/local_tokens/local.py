@@ -54,6 +54,7 @@ class LocalTokens:
         self._models: dict[str, _Model] = {}
         self._begun: ByteLru[int, _Begun] = ByteLru(max_bytes)
         self._thread = ThreadPoolExecutor(1, "kvproxy-tokens")
+        self._failed: set[tuple[str, str]] = set()
         self.resumed = 0
 
     def start(self) -> None:
@@ -77,6 +78,17 @@ class LocalTokens:
             done = await loop.run_in_executor(self._thread, found.tokens, path, body, begun)
         except UnlikeError as error:
             log.debug("a prompt of %s is not tokenised here: %s", model, error)
+            return None
+        except Exception as error:  # noqa: BLE001 - said below, and the engine knows
+            # Templates are programs, and bodies say things that engines read in ways of their own.
+            kind = type(error).__name__
+            if (model, kind) not in self._failed:
+                self._failed.add((model, kind))
+                log.warning(
+                    "a prompt of %s cannot be tokenised here (%s): the replica is asked",
+                    model,
+                    kind,
+                )
             return None
         self.resumed += done.resumed
         if done.kept is not None and len(chain):

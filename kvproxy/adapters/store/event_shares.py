@@ -16,6 +16,7 @@ from redis.asyncio.client import PubSub
 
 from kvproxy.adapters.store.link import FAILURES, Command, Link, end
 from kvproxy.adapters.store.writer import HEARTBEAT_S
+from kvproxy.background import keep
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.kv_digest import Digest, digest_bytes, told_from, wanted_bytes
 from kvproxy.core.kv_outlet import Outlet
@@ -97,8 +98,11 @@ class EventShares:
             self.second_hand.forget(key)
 
     def start(self) -> None:
-        jobs = [self._telling(), self._hearing(), self._dividing()]
-        self._tasks = [asyncio.create_task(job) for job in jobs]
+        self._tasks = [
+            keep("digest_telling", self._telling),
+            keep("digest_hearing", self._hearing),
+            keep("event_dividing", self._dividing),
+        ]
 
     async def close(self) -> None:
         await end(self._tasks)

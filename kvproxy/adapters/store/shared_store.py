@@ -17,6 +17,7 @@ from kvproxy.adapters.store.hearing import Hearing
 from kvproxy.adapters.store.link import FAILURES, Address, Command, Link, end
 from kvproxy.adapters.store.scripts import ACQUIRE, Names, sha
 from kvproxy.adapters.store.writer import HEARTBEAT_S, Terms, Writer
+from kvproxy.background import keep
 from kvproxy.core import peer_knowledge
 from kvproxy.core.bindings import Bindings
 from kvproxy.core.heard import Heard
@@ -214,8 +215,11 @@ class SharedStore:
             await self.link.open()
         except FAILURES as error:
             log.error("the store cannot be reached (%r): placing by own knowledge", error)
-        jobs = [self.writer.run(), self.hearing.run(), self._retelling()]
-        self._tasks = [asyncio.create_task(job) for job in jobs]
+        self._tasks = [
+            keep("store_writing", self.writer.run),
+            keep("store_hearing", self.hearing.run),
+            keep("store_retelling", self._retelling),
+        ]
         if self.link.up:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_START_S):

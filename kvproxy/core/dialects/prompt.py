@@ -82,7 +82,7 @@ def valued(name: str, value: object, edits: Edits | None) -> list[Segment]:
     """As frame() of a member with this value."""
     if edits is not None and name in (ARGUMENTS, EFFORT):
         trait = value_trait(name, sorted_json(value))
-        if not edits.prints(trait):
+        if not edits.prints_value(trait):
             return []
     return [segment([name, value], [])]
 

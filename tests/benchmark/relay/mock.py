@@ -1,5 +1,8 @@
 """An engine that costs next to nothing: `python -m tests.benchmark.relay.mock PORT...`.
 
+Its cache holds 160,000 tokens, and its streams end without usage, as those of engines do that were
+not asked for it.
+
 GET /_script?chunks=50&ttft_us=0&itl_us=0 says how the next answers come. Chunks carry the moment
 they were written, `@ns@` of the monotonic clock.
 """
@@ -25,7 +28,14 @@ CHUNK = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"mock",'
     b'"choices":[{"index":0,"delta":{"content":"@%d@"},"finish_reason":null}]}\n\n'
 )
-LAST = b'data: {"id":"chatcmpl-1","choices":[],"usage":' + USAGE + b"}\n\ndata: [DONE]\n\n"
+DONE = b"data: [DONE]\n\n"
+METRICS = (
+    b"# TYPE vllm:num_requests_waiting gauge\n"
+    b'vllm:num_requests_waiting{engine="0",model_name="mock"} 0\n'
+    b"# TYPE vllm:cache_config_info gauge\n"
+    b'vllm:cache_config_info{engine="0",block_size="16",num_gpu_blocks="10000",'
+    b'enable_prefix_caching="True"} 1\n'
+)
 
 
 def whole(body: bytes) -> bytes:
@@ -73,31 +83,34 @@ class Engine(asyncio.Protocol):
         url = urlsplit(target)
         if url.path == "/_script":
             SCRIPT.update({name: int(value) for name, value in parse_qsl(url.query)})
-        found = {"/v1/models": MODELS, "/version": b'{"version":"0.33.0"}'}
+        found = {
+            "/v1/models": MODELS,
+            "/version": b'{"version":"0.33.0"}',
+            "/metrics": METRICS,
+        }
         self.transport.write(whole(found.get(url.path, b"")))
 
     def answer(self) -> None:
-        tokens = max(1, self.size // 4)
         if not self.stream:
+            tokens = max(1, self.size // 4)
             text = b'{"id":"chatcmpl-1","choices":[{"index":0,"message":{"role":"assistant",'
             text += b'"content":"hello"}}],"usage":' + USAGE % (tokens, 0) + b"}"
             self.transport.write(whole(text))
         elif SCRIPT["itl_us"] or SCRIPT["ttft_us"]:
             wait_s = SCRIPT["ttft_us"] / 1e6
-            self.loop.call_later(wait_s, self.step, SCRIPT["chunks"], HEAD, tokens)
+            self.loop.call_later(wait_s, self.step, SCRIPT["chunks"], HEAD)
         else:
             chunks = [framed(CHUNK % time.monotonic_ns()) for _ in range(SCRIPT["chunks"])]
-            end = framed(LAST % (tokens, 0)) + b"0\r\n\r\n"
-            self.transport.writelines([HEAD, *chunks, end])
+            self.transport.writelines([HEAD, *chunks, framed(DONE) + b"0\r\n\r\n"])
 
-    def step(self, left: int, before: bytes, tokens: int) -> None:
+    def step(self, left: int, before: bytes) -> None:
         if self.transport is None:
             return
         if left:
             self.transport.write(before + framed(CHUNK % time.monotonic_ns()))
-            self.loop.call_later(SCRIPT["itl_us"] / 1e6, self.step, left - 1, b"", tokens)
+            self.loop.call_later(SCRIPT["itl_us"] / 1e6, self.step, left - 1, b"")
         else:
-            self.transport.write(framed(LAST % (tokens, 0)) + b"0\r\n\r\n")
+            self.transport.write(framed(DONE) + b"0\r\n\r\n")
 
 
 async def main(ports: list[int]) -> None:

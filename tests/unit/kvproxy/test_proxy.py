@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from kvproxy.core.access import Access, Key
+from kvproxy.core.dry_run import Reader
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.line import Ticket
 from kvproxy.core.router import Placement
@@ -321,3 +323,52 @@ async def test_a_keys_priority_counts_instead_of_the_header(
     header = {"content-type": "application/json", "x-vllm-priority": "-3", "x-api-key": "secret"}
     await proxy.handle(world.exchange(BODY, header=header))
     assert seen == [expected]
+
+
+class Ill:
+    """A reader to whom answers mean trouble."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def answered(self, *_: object) -> None:
+        raise KeyError("nobody foresaw it")
+
+
+async def test_what_fails_behind_an_answer_leaves_nothing_held() -> None:
+    world = World(PARTS)
+    proxy = replace(world.proxy, reader=Ill(world.proxy.reader))
+    with pytest.raises(KeyError):
+        await proxy.handle(world.exchange(BODY))
+    world.assert_at_rest()
+    assert [record.outcome for record in world.records] == ["internal"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "cancel_at", "used"),
+    [
+        (PARTS, 200, 0, 2002),
+        # A stream whose client did not ask for usage, and one that its client left.
+        (stream("a", "b"), 200, 0, 2004),
+        (PARTS, 200, 6, 2004),
+        (PARTS, 200, 3, 0),
+        ([b'{"error": {}}'], 400, 0, 0),
+    ],
+)
+async def test_what_a_key_used(
+    parts: Sequence[bytes], status: int, cancel_at: int, used: int
+) -> None:
+    world = World(parts, cancel_at=cancel_at)
+    world.upstream.status = status
+    key = Key("a", sha256(b"secret").hexdigest(), "a", tokens_per_min=10_000)
+    access = Access([key])
+    proxy = replace(world.proxy, access=access)
+    header = {"content-type": "application/json", "x-api-key": "secret"}
+    with suppress(asyncio.CancelledError):
+        await proxy.handle(world.exchange(BODY, header=header))
+    left = access._named("a")
+    assert left is not None
+    assert 10_000 - left.tokens._left == pytest.approx(used, abs=1)

@@ -130,6 +130,22 @@ async def test_prompts_that_were_pushed_out_are_not_asked_about_any_more() -> No
         assert len(watch._asked) == 2
 
 
+async def test_who_left_is_not_remembered_however_many_come_at_once() -> None:
+    directory, remembered = Directory(), list[int]()
+    async with watching(directory, prompts_max=2) as (watch, _):
+        lookup = directory.lookup
+
+        async def watched(token_ids: Sequence[int], model: str, salt: str) -> Lookup | None:
+            remembered.append(len(watch._asked))
+            return await lookup(token_ids, model, salt)
+
+        directory.lookup = watched  # type: ignore[method-assign]
+        for number in range(60):
+            watch.answered(prompt(make_chain(f"{number:03} " * 1000)))
+        await eventually(lambda: len(directory.lookups) == 60)
+        assert max(remembered) <= 2
+
+
 async def test_a_replica_that_counts_other_tokens_is_named_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -1,9 +1,11 @@
+import asyncio
 from array import array
 
 import aiohttp
 import msgspec
 import pytest
 
+from kvproxy import background
 from kvproxy.adapters.template_watch import TemplateWatch
 from kvproxy.core.life_cycle import Evidence, Health
 from kvproxy.core.replica import Replica
@@ -99,5 +101,20 @@ async def test_a_replica_that_failed_once_still_serves() -> None:
         await eventually(lambda: not templates.unprinted.unasked("a"))
         assert not templates.unprinted.prints(Trait.NAMES)
         assert templates.unprinted.edition <= edition + 1
+    finally:
+        await templates.watch.close()
+
+
+async def test_what_nobody_foresaw_does_not_end_the_asking(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(background, "_AGAIN_S", 0.001)
+    templates = Templates(a=KeyError("nobody foresaw it"))
+    starting = asyncio.create_task(templates.watch.start())
+    try:
+        await eventually(lambda: "templates failed" in caplog.text)
+        templates.prints["a"] = False
+        await starting
+        assert not templates.unprinted.prints(Trait.NAMES)
     finally:
         await templates.watch.close()

@@ -236,3 +236,11 @@ def test_a_comment_cut_anywhere_is_no_token(comments: list[str], borders: list[i
     watch = watched(quiet, borders)
     assert not watch.started
     assert watch.feed(b"data: {}\n\n")
+
+
+@pytest.mark.parametrize("tokens", [4294967295, 2**64 - 1])
+def test_figures_that_no_prompt_can_have_are_none(tokens: int) -> None:
+    """Counts are kept in 32 bits: a prompt of so many could never be placed again."""
+    watch = AnswerWatch()
+    watch.feed(b'{"usage": {"prompt_tokens": %d, "completion_tokens": 1}}' % tokens)
+    assert watch.usage() is None

@@ -45,4 +45,6 @@ def test_sentences_have_the_numbers() -> None:
     assert "tcp://*:5557" in silent
     [unreported] = sentences(replica, Outcome(unreported=True))
     assert "--enable-prompt-tokens-details" in unreported
+    [uncounted] = sentences(replica, Outcome(uncounted=True))
+    assert "include_usage" in uncounted
     assert sentences(replica, Outcome()) == []

@@ -234,3 +234,22 @@ def test_what_is_generated_again_does_not_count_twice(
     event = {"id": "two", "created": 2, "choices": [], "usage": usage}
     told = orjson.loads(made.feed(b"data: " + orjson.dumps(event) + b"\n\n")[6:])
     assert told["usage"]["completion_tokens"] == 10
+
+
+def test_events_of_another_form_are_passed_at_once_and_never_gone_on_with() -> None:
+    made, event = begun(ROLE), chunk("a").replace(b"\n\n", b"\r\n\r\n")
+    assert made.feed(event) == event
+    assert made.resume(BROKE, orjson.dumps(CHAT)) is None
+
+
+def test_an_event_that_was_passed_in_pieces_is_not_gone_on_behind() -> None:
+    made, long = begun(ROLE), chunk("x" * 3 * 2**20)
+    assert made.feed(long[: 2 * 2**20]) == long[: 2 * 2**20]
+    assert made.feed(long[2 * 2**20 :]) == long[2 * 2**20 :]
+    assert made.resume(BROKE, orjson.dumps(CHAT)) is None
+
+
+def test_an_event_without_choices_passes_from_a_later_engine_too() -> None:
+    made = begun(ROLE, chunk("a"))
+    assert made.resume(BROKE, orjson.dumps(CHAT)) is not None
+    assert orjson.loads(made.feed(b'data: {"object":"ping"}\n\n')[6:])["object"] == "ping"

@@ -46,6 +46,12 @@ def test_a_prompt_that_goes_on_by_id_begins_with_the_one_before() -> None:
     assert again.chain.end != second.chain.end
 
 
+def test_an_answer_of_more_tokens_than_there_is_memory_for_can_be_gone_on_from() -> None:
+    reader = make_reader()
+    reader.responded(read(reader, FIRST), "t", "resp_1", 10**9 - 1)
+    assert read(reader, going_on("resp_1")).chain.text_bytes[-1] < 5 * 2**20
+
+
 def test_what_is_not_known_is_not_guessed() -> None:
     reader = make_reader()
     first = read(reader, FIRST)

@@ -52,6 +52,29 @@ async def test_keys_have_their_rates_in_one_place() -> None:
     assert codes == ["ok", "ok", "rate_limited", "rate_limited"]
 
 
+@pytest.mark.parametrize("left", [False, True])
+async def test_what_no_usage_tells_of_costs_a_key_its_prompt(left: bool) -> None:
+    world = Hop(keys=[KEY], limited=frozenset({"mine"}))
+    record = make_record(BODY)
+    record.caller, record.status = Caller(KEY), 200
+    assert record.turn is not None
+    record.turn.stream = True
+    placing = asyncio.ensure_future(world.workers[0].place(record, frozenset()))
+    await world.settle()
+    placement = placing.result()
+    world.workers[0].first_token(placement)
+    if left:
+        world.workers[0].abort(placement)
+    else:
+        world.workers[0].finish(record, placement)
+    await world.settle()
+    caller = world.placement.desk._access._named("mine")
+    assert caller is not None
+    used = 10_000 - caller.tokens._left
+    assert used == pytest.approx(placement.placing.prompt_tokens, abs=1)
+    assert used > 1000
+
+
 async def test_a_failure_counts_for_all_workers_and_so_does_an_answer() -> None:
     world = Hop()
     record = make_record(BODY)

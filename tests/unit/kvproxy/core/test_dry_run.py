@@ -1,6 +1,9 @@
+from typing import Any
+
 from kvproxy.core.canonical import Order
 from kvproxy.core.dialects.chat import Chat
 from kvproxy.core.dry_run import DryReader
+from kvproxy.core.turn import Turn
 from tests.support.makers import make_reader
 
 TOOL = '{"type":"function","function":{"name":"f","parameters":{%s}}}'
@@ -16,6 +19,22 @@ def test_what_would_be_changed_is_told_and_left() -> None:
     other = reader.read(Chat(), "", body('"b":2,"a":1'))
     assert [splice.kind for splice in other.not_applied] == ["schema_order"]
     assert (first.splices, other.splices, first.not_applied) == ([], [], [])
+
+
+def test_what_has_to_be_read_again_is() -> None:
+    """Another worker spelled something first: what was told would not be what would be done."""
+    acting, seen = make_reader(), []
+    read = acting.read
+
+    def watched(*given: Any, anew: bool = False) -> Turn:
+        seen.append(anew)
+        return read(*given, anew=anew)
+
+    acting.read = watched  # type: ignore[method-assign, assignment]
+    reader = DryReader(make_reader(Order.PRESERVE), acting)
+    reader.read(Chat(), "", body('"a":1'))
+    reader.read(Chat(), "", body('"a":1'), anew=True)
+    assert seen == [False, True]
 
 
 def test_chains_are_those_of_what_is_forwarded() -> None:

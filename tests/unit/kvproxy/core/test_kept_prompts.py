@@ -1,6 +1,11 @@
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from kvproxy.core.echo_rate import EchoRate
 from kvproxy.core.kept_answers import NO_REPEATS, Repeats, keep_answer
-from kvproxy.core.kept_prompts import pin_prompt, write_through
+from kvproxy.core.kept_prompts import hold_on, pin_prompt, write_through
 from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.ruler import Ruler
 from tests.support.makers import make_chain, make_replica
@@ -54,3 +59,29 @@ def test_a_tier_behind_has_an_answer_that_is_repeated_once() -> None:
         write_through(ruler, tier, "m", NOW, 2.0, echo_rate=echo_rate)
         added = ruler.tokens_at(NOW, 15, "m") - ruler.tokens_at(NOW, 10, "m")
         assert abs(tier.size - size - added + 32 * echoes) <= 1
+
+
+@settings(max_examples=20)
+@given(st.randoms(use_true_random=False))
+def test_where_blocks_end_is_the_same_whenever_it_is_asked_for(random: Random) -> None:
+    """Against a cache whose ends are all worked out as prompts come."""
+    ruler, late, plain = Ruler(10), PrefixTree(4000), PrefixTree(4000)
+    turns = [[random.choice("ab") * 40_000] for _ in range(3)]
+    for _ in range(12):
+        texts = random.choice(turns)
+        texts.append(random.choice("cd") * random.choice([100, 900, 20_000]))
+        chain = make_chain(*texts)
+        end, held = late.pin(chain.hashes)
+        end = hold_on(ruler, late, end, chain, held, model="m")
+        twin, held_by_twin = plain.pin(chain.hashes)
+        assert held == held_by_twin
+        ends = ruler.token_ends(chain, held, "m", twin.end)
+        twin = plain.extend(twin, chain.hashes[held:], ends)
+        late.release(end)
+        plain.release(twin)
+        late.resize(random.choice([3000, 9000, 30_000]))
+        plain.resize(late.capacity)
+        assert abs(late.size - plain.size) <= 17
+        for each in turns:
+            hashes = make_chain(*each).hashes
+            assert abs(late.match(hashes) - plain.match(hashes)) <= 1

@@ -34,3 +34,14 @@ def test_what_is_told_again_is_no_newer_and_the_oldest_leaves_first() -> None:
     assert loadable.find(chains[0]) is None
     assert loadable.has_room_for(chains[2].end)
     assert not loadable.has_room_for(chains[0].end)
+
+
+def test_who_had_to_leave_is_told() -> None:
+    loadable = Loadable(2)
+    ends = [make_chain(f"{number} {TEXT}").end for number in range(3)]
+    assert [loadable.put(end, told(5)) for end in (*ends[:2], ends[0], ends[2])] == [
+        [],
+        [],
+        [],
+        ends[:1],
+    ]

@@ -342,3 +342,12 @@ def test_siblings_spread() -> None:
         for n in range(8)
     ]
     assert sorted(Counter(each.replica.id for each in begun).values()) == [2, 2, 2, 2]
+
+
+def test_streams_without_figures_are_noticed_and_errors_are_none() -> None:
+    router, chain = make_router(1), make_chain("x" * 400)
+    told = []
+    for number in range(60):
+        placement = router.place(Identity("t", "m", "s"), chain, float(number))
+        told.append(router.finish(placement, None, number + 0.5, streamed=number % 2 == 0))
+    assert [outcome.uncounted for outcome in told if outcome is not None] == [True]

@@ -159,6 +159,45 @@ def test_ends_of_blocks_are_what_tokens_at_says_and_never_fall(
     assert list(ruler.token_ends(chain, held, "m", least)) == pytest.approx(expected, abs=1)
 
 
+@given(LENGTHS, st.integers(0, 12), st.randoms(use_true_random=False))
+def test_how_many_blocks_end_by_a_position_is_what_their_ends_say(
+    lengths: list[int], held: int, random: Random
+) -> None:
+    ruler, chain = Ruler(100), chain_of(lengths)
+    for blocks in random.sample(range(1, len(chain) + 1), k=min(3, len(chain))):
+        # It agrees with what is estimated.
+        ruler.hit(chain, blocks, ruler.tokens_at(chain, blocks, "m"), 8.0, "m", parts=False)
+    blocks = random.randint(1, len(chain))
+    held = min(held, blocks - 1)
+    ends = [ruler.tokens_at(chain, each, "m") + 0.5 for each in range(held, blocks + 1)]
+    for position in {0, *map(int, ends), random.randint(0, 2000)}:
+        if position >= int(ends[-1]):
+            continue
+        found, end = ruler.reach(chain, held, blocks, "m", end=int(ends[-1]), position=position)
+        assert held <= found < blocks
+        # Where the last one ends is a whole number.
+        if found > held:
+            assert end <= position
+            assert end == pytest.approx(ends[found - held], abs=1)
+            assert ends[found - held] < position + 1.51
+        assert ends[found - held + 1] >= position + 0.49
+
+
+def test_what_is_known_lies_on_either_side_of_a_position() -> None:
+    """Of a prompt whose tokens are three times what its text would let expect."""
+    ruler, chain = Ruler(100), chain_of([640] * 4)
+    for turn in (1, 2, 3):
+        ruler.told(chain.hashes[11 * turn - 1], 600 * turn)
+    known, beyond = chain.hashes[10], chain.hashes[21]
+    assert known != beyond
+    for position in range(600, 1200):
+        found, end = ruler.reach(chain, 0, len(chain), "m", end=2400, position=position)
+        assert 11 <= found < 22
+        assert 600 <= end <= position
+    assert ruler.reach(chain, 0, len(chain), "m", end=2400, position=1200) == (22, 1200)
+    assert ruler.reach(chain, 0, len(chain), "m", end=2400, position=1799)[0] < 33
+
+
 def test_a_hit_teaches_no_rates() -> None:
     """Engines evict a little more than was thought: the next prompt's count, taken from where they
     said they had stopped, would be too high time and again."""
@@ -336,46 +375,6 @@ def test_what_was_guessed_before_changes_no_estimate(random: Random) -> None:
             assert ruler.tokens_at(chain, blocks, "m") == pytest.approx(expected, rel=1e-9)
 
 
-@given(st.randoms(use_true_random=False))
-def test_ends_that_were_guessed_before_are_what_they_would_be_now(random: Random) -> None:
-    ruler, twin = Ruler(100), Ruler(100)
-    lengths = [6000]
-    for _ in range(10):
-        lengths.append(random.choice([10, 200, 600, 2400]))
-        chain, model = chain_of(lengths), random.choice("mmn")
-        if random.random() < 0.1:
-            told = len(chain) * random.uniform(10.0, 20.0)
-            ruler.learn(chain, len(chain), told, "m")
-            twin.learn(chain, len(chain), told, "m")
-        held, least = random.randrange(len(chain)), random.choice([0, 0, 100, 3000])
-        twin._unsettle()
-        expected = twin.token_ends(chain, held, model, least)
-        found = list(ruler.token_ends(chain, held, model, least))
-        # Sums in another order may round to the other side.
-        assert found == pytest.approx(expected, abs=1)
-        assert found == sorted(found)
-
-
-def test_ends_that_were_guessed_are_not_guessed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    ruler, looked = Ruler(100), []
-    plain = Slopes.along
-
-    def along(slopes: Slopes, chain: Chain, start: int, end: int, tokens: float) -> list[float]:
-        looked.append(end - start)
-        return plain(slopes, chain, start, end, tokens)
-
-    monkeypatch.setattr(Slopes, "along", along)
-    lengths = [4000] * 20
-    for _ in range(4):
-        chain = chain_of(lengths)
-        ruler.token_ends(chain, 100, "m", 0)
-        lengths.append(640)
-    assert looked[0] > 1000
-    assert max(looked[1:]) <= 12
-    assert len(ruler.token_ends(chain, 100, "m", 10**6)) == len(chain) - 100
-    assert looked[-1] > 1000
-
-
 def test_a_turn_without_counts_measures_what_is_new_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ruler, measured = Ruler(100), []
 
@@ -402,9 +401,5 @@ def test_guesses_are_bounded() -> None:
         ruler.tokens_at(chain, blocks, "m")
     for index in range(100):
         ruler.tokens_at(chain, 1, f"m{index}")
-    for number in range(200):
-        long = make_chain(b"z" * 8000, root=number)
-        ruler.token_ends(long, 0, "m", 0)
-    assert 1 < len(ruler._long) <= 64
     assert len(ruler._guesses) <= 16
     assert max(map(len, ruler._guesses.values())) <= 4096

@@ -18,3 +18,13 @@ def test_figures_that_are_missing_count_apart() -> None:
     silence.reported("r")
     silence.forget("r")
     assert [silence.unreported("r") for _ in range(20)].index(True) == 19
+
+
+def test_streams_without_any_figures_count_until_one_has_some() -> None:
+    silence = Silence()
+    for figures in (silence.reported, silence.unreported):
+        assert not any(silence.uncounted("r") for _ in range(19))
+        figures("r")
+    assert [silence.uncounted("r") for _ in range(40)].count(True) == 1
+    silence.forget("r")
+    assert [silence.uncounted("r") for _ in range(20)].index(True) == 19

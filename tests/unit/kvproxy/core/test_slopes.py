@@ -1,3 +1,5 @@
+from bisect import bisect_left
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,6 +60,22 @@ def test_tokens_along_a_chain_add_up_to_those_of_the_whole(parts: list[tuple[str
         found = slopes.along(chain, start, len(chain))
         assert len(found) == len(chain) - start
         assert not found or found[-1] == pytest.approx(whole)
+
+
+@given(PARTS, st.data())
+def test_how_far_so_many_tokens_reach_along_a_chain(
+    parts: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    chain, slopes = chain_of(parts), Slopes()
+    slopes.learn(naive([("tools", 300), ("user", 80)]), 200.0)
+    start = data.draw(st.integers(0, len(chain)))
+    end = data.draw(st.integers(start, len(chain)))
+    along = [30.0, *slopes.along(chain, start, end, 30.0)]
+    for limit in (0.0, 31.0, *[tokens + off for tokens in along for off in (-0.01, 0.01)]):
+        if limit <= along[-1]:
+            reached = max(1, bisect_left(along, limit)) - 1
+            expected = start + reached, pytest.approx(along[reached])
+            assert slopes.reach(chain, start, end, along[-1], limit) == expected
 
 
 def test_prompts_that_do_not_say_what_they_consist_of_have_bytes_all_the_same() -> None:

@@ -96,6 +96,25 @@ def test_memory_is_bounded_however_many_conversations_come() -> None:
     assert chains.anchor(make_chain("conversation 0")) is None
 
 
+def test_what_ended_is_kept_for_its_last_blocks_and_no_longer() -> None:
+    """Prompts that were cached whole make no block, so nothing more is heard of them."""
+    chains = TokenChains(2**20)
+    for number in range(2000):
+        chain = make_chain(f"prompt {number}")
+        chains.opened(f"id{number}", "r", chain)
+        chains.finished(f"id{number}", SIZE)
+    assert len(chains._open) == len(chains._ended) == 512
+    grow(chains, "id1999", root(SIZE), 1)
+    assert chains.anchor(chain) is not None
+    # The same id again is another request, which is under way.
+    chains.opened("id1999", "r", chain)
+    assert "id1999" not in chains._ended
+    for number in range(2000):
+        chains.opened(f"again{number}", "r", chain)
+        chains.finished(f"again{number}", SIZE)
+    assert "id1999" in chains._open
+
+
 def test_a_prompts_own_tokens_anchor_it_where_nobody_named_its_request() -> None:
     chains, first, second = TokenChains(2**20), make_chain("one"), make_chain("one", "two")
     tokens = array("I", range(3 * SIZE + 5))

@@ -225,6 +225,11 @@ def test_what_was_kept_of_a_head_counts_no_more_when_it_is_learned_anew(
     monkeypatch.setattr(reader._heads, "head", head)
     assert reader.read(CHAT, "", body(14)).resumed_at > 0
     assert len(asked) == 1
+    for count in (14, 15, 15, 18, 24):
+        read, anew = reader.read(CHAT, "", body(count)), make_reader().read(CHAT, "", body(count))
+        assert (read.chain, read.splices, read.head) == (anew.chain, anew.splices, anew.head)
+        assert read.resumed_at > 0
+    assert len(asked) == 1, "from then on it is known again"
 
 
 def test_large_splices_of_a_head_are_not_kept_with_a_conversation() -> None:
@@ -240,3 +245,15 @@ def test_large_splices_of_a_head_are_not_kept_with_a_conversation() -> None:
     assert later.splices == first.splices
     kept = [point.fixed for points in reader._points._filed.values() for point in points]
     assert None in kept
+
+
+@pytest.mark.parametrize("member", [b"chat_template_kwargs", b"tools"])
+def test_numbers_beyond_all_bounds_pass_as_they_came(member: bytes) -> None:
+    """They are JSON, and what an engine makes of them is for the engine to say."""
+    value = b'[{"type":"function","function":{"name":"f","parameters":{"maximum":1e400}}}]'
+    raw = body(1, tools=value if member == b"tools" else TOOLS)
+    if member != b"tools":
+        raw = raw[:-1] + b',"chat_template_kwargs":{"x":1e400}}'
+    turn = make_reader().read(CHAT, "", raw)
+    assert not turn.splices
+    assert len(turn.chain) == 0

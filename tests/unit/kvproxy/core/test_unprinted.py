@@ -77,13 +77,70 @@ def test_a_replica_that_was_away_is_asked_again() -> None:
     assert unprinted.prints(Trait.NAMES)
 
 
-def test_what_clients_can_make_be_asked_is_bounded() -> None:
-    unprinted = met(*(value_trait("reasoning_effort", b"%d" % n) for n in range(100)))
+def effort(number: int) -> str:
+    return value_trait("reasoning_effort", b"%d" % number)
+
+
+def full(*, printed: bool) -> Unprinted:
+    """Of values of one tenant."""
+    unprinted = Unprinted(asking=True)
+    for number in range(100):
+        assert unprinted.prints_value(effort(number), "hostile")
     assert len(unprinted.wanted) == 64
-    assert not met(value_trait("chat_template_kwargs", b'"%b"' % (b"x" * 600))).wanted
+    look(unprinted, printed=printed)
+    return unprinted
+
+
+def look(unprinted: Unprinted, *, printed: bool) -> None:
+    for trait in unprinted.unasked("a"):
+        unprinted.told("a", trait, printed=printed)
+    unprinted.settle(["a"])
+
+
+def test_what_clients_can_make_be_asked_is_bounded() -> None:
+    full(printed=True)
+    unprinted = Unprinted(asking=True)
+    long = value_trait("chat_template_kwargs", b'"%b"' % (b"x" * 600))
+    assert unprinted.prints_value(long, "t")
+    assert long not in unprinted.wanted
     assert not Unprinted().wanted
     assert Unprinted().prints(Trait.IDS)
     assert not Unprinted().wanted
+
+
+def test_one_tenants_values_keep_no_others_out() -> None:
+    """One a look takes the place of one that is printed, whoever else waits for as long."""
+    unprinted = full(printed=True)
+    for number in range(1000, 2000):
+        unprinted.prints_value(effort(number), "hostile")
+        unprinted.prints_value(effort(number), f"hostile{number}")
+        unprinted.prints_value(THINKING, "t")
+    assert unprinted.unasked("a") == [effort(99)], "it waited since before"
+    # As many tenants as may wait are ahead of this one by now: it comes back.
+    for _ in range(100):
+        unprinted.prints_value(THINKING, "t")
+        look(unprinted, printed=False)
+    assert not unprinted.prints_value(THINKING, "t")
+    assert len(unprinted.wanted) == 64
+    assert set(Trait) <= set(unprinted.wanted)
+
+
+def test_values_that_are_not_printed_and_not_used_make_room_in_time() -> None:
+    unprinted = full(printed=False)
+    assert len(unprinted.traits) == 64
+    used = effort(7)
+    for _ in range(2 * 720 + 10):
+        unprinted.prints_value(THINKING, "t")
+        assert not unprinted.prints_value(used, "u"), "it counts no more all the time"
+        look(unprinted, printed=False)
+    assert not unprinted.prints_value(THINKING, "t")
+    assert not unprinted.prints_value(used, "u")
+    assert len(unprinted.wanted) < 10
+    assert set(Trait) <= set(unprinted.wanted)
+    edition = unprinted.edition
+    for _ in range(2000):
+        look(unprinted, printed=False)
+    assert unprinted.edition == edition, "nobody waits"
 
 
 @pytest.mark.parametrize("trait", [*Trait, THINKING, value_trait("reasoning_effort", b'"high"')])

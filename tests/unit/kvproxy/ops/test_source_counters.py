@@ -1,6 +1,7 @@
 from prometheus_client import CollectorRegistry, generate_latest
 
-from kvproxy.ops.source_counters import Counted, SourceCounters
+from kvproxy.background import failures
+from kvproxy.ops.source_counters import Counted, SourceCounters, failed_work
 
 
 def test_figures_of_one_name_are_one_family() -> None:
@@ -17,3 +18,11 @@ def test_figures_of_one_name_are_one_family() -> None:
     assert "# TYPE heard gauge" in lines
     assert "heard 1.0" in lines
     assert lines.count("# TYPE gaps_total counter") == 1
+
+
+def test_work_in_the_background_is_counted_by_what_it_is() -> None:
+    failures.clear()
+    failures.update(probe=2, events=0)
+    told = [(each.labels["task"], each.value) for each in failed_work()]
+    assert told == [("events", 0), ("probe", 2)]
+    failures.clear()

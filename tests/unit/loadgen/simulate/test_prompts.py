@@ -1,4 +1,8 @@
-from loadgen.simulate.prompts import Measures, Play
+from array import array
+from bisect import bisect_right
+
+from kvproxy.core.types import Chain
+from loadgen.simulate.prompts import ExactRuler, Measures, Play
 from loadgen.warm import Warm
 from tests.support.traces import trace, turn
 
@@ -31,3 +35,13 @@ def test_measures_are_cumulative_and_the_same_for_every_length() -> None:
     short, long = measures.of(2), measures.of(4)
     assert list(long) == [64, 128, 192, 256]
     assert list(short) == list(long[:2])
+
+
+def test_an_exact_ruler_knows_how_far_so_many_tokens_reach() -> None:
+    ruler, chain = ExactRuler(16), Chain(hashes=array("Q", range(1, 9)))
+    ends = ruler.token_ends(chain, 0, "m", 0)
+    for held in range(7):
+        for position in range(16 * held, 128):
+            reached = bisect_right(ends, position)
+            found = ruler.reach(chain, held, 8, "m", end=128, position=position)
+            assert found == (reached, 16 * reached)

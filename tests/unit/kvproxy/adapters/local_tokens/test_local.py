@@ -91,6 +91,25 @@ async def test_what_the_engine_has_to_be_asked(
     assert await local.tokens(model, path, json.dumps(sent).encode(), Chain()) is None
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        # What Python's json reads and others do not.
+        b'{"messages": [], "metadata": {"x": "\xed\xa0\x80"}}',
+        b'{"messages": [], "metadata": {"x": 1e400}}',
+        b'{"messages": ["a text"]}',
+        b'{"messages": [], "chat_template_kwargs": [1]}',
+        b'{"messages": [{"role": "user", "content": 3}]}',
+    ],
+)
+async def test_what_a_body_says_oddly_is_said_once_and_the_engine_asked(
+    local: LocalTokens, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        assert await local.tokens("m", CHAT, sent, Chain()) is None
+    assert len(caplog.records) == 1
+
+
 async def test_a_completion_is_tokenised_as_it_is(local: LocalTokens, folder: Path) -> None:
     sent = json.dumps({"prompt": "return the token:"}).encode()
     tokeniser = Tokenizer.from_file(str(folder / "tokenizer.json"))
