@@ -179,11 +179,17 @@ class App:
         return await listen(self.server, server.host, server.port)
 
     async def stop(self) -> None:
-        self.draining = True
+        await self.retire()
         await self.server.drain(self.settings.server.grace_s)
         if self.admin_server is not None:
             await self.admin_server.drain(0.0)
         await self.close()
+
+    async def retire(self) -> None:
+        """Says that it is not ready, and serves on until others have had the time to hear that."""
+        if not self.draining:
+            self.draining = True
+            await asyncio.sleep(self.settings.server.drain_delay_s)
 
     async def close(self) -> None:
         """Let go of the replicas."""

@@ -26,7 +26,7 @@ from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.members import continued
-from kvproxy.core.passing import is_encoded, names_of
+from kvproxy.core.passing import names_of, plain
 from kvproxy.core.pools import Pools
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
@@ -198,7 +198,7 @@ class Proxy:
             record.tenant = record.caller.tenant or tenant_of(exchange.header)
             body = await exchange.accept()
             dialect = dialect_of(exchange.method, exchange.path)
-            if dialect is not None and not is_encoded(exchange.header, body):
+            if dialect is not None and ("content-encoding" not in exchange.header or plain(body)):
                 body = await self._read(record, dialect, body)
             elif exchange.tunnels or body:
                 named, body = pass_on(self.pools, self.rules, exchange, record.caller, body)

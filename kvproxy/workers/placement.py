@@ -100,7 +100,7 @@ class PlacementApp(App):
 
     async def stop(self) -> None:
         """Workers that still drain are waited for."""
-        await self.hop.deserted(self.settings.server.grace_s + _MARGIN_S)
+        await self.hop.deserted(self.settings.server.ends_in_s + _MARGIN_S)
         await self.close()
 
     async def close(self) -> None:

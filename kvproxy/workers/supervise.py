@@ -57,7 +57,7 @@ class Child:
 
 @dataclass(slots=True)
 class Supervisor:
-    """run() returns the exit status. `grace_s` is what answers under way are given at the end."""
+    """run() returns the exit status. `grace_s` is what workers are given at the end."""
 
     children: list[Child]
     grace_s: float
@@ -325,7 +325,7 @@ def run(settings: Settings, load: Load | None = None) -> int:
         ]
         # What is imported is shared with the children as long as nobody writes to it.
         gc.freeze()
-        status = Supervisor(children, server.grace_s, ready, reload).run()
+        status = Supervisor(children, server.ends_in_s, ready, reload).run()
     for holder in holders:
         holder.close()
     return status
