@@ -184,8 +184,11 @@ async def test_clients_are_served_until_load_balancers_look_elsewhere(workers: s
     async with recording() as [replica], served("--replica", replica.url, *flags) as (process, url):
         assert (await ask(url, request("GET", "/readyz"))).status == 200
         process.send_signal(signal.SIGTERM)
-        while (await ask(url, request("GET", "/readyz"))).status == 200:
-            await asyncio.sleep(0.02)
+
+        async def unready() -> bool:
+            return (await ask(url, request("GET", "/readyz"))).status == 503
+
+        await eventually(unready)
         got = await ask(url, request("GET", "/readyz"))
         assert (got.status, orjson.loads(got.body)["draining"]) == (503, True)
         assert (await ask(url, post(CHAT))).status == 200
