@@ -151,8 +151,12 @@ class ReplicaTable:
                 done.append(f"replica {name} joins")
             elif any(getattr(was, field) != getattr(replica, field) for field in _IDENTITY):
                 self._stay(name)
+                pins = self._to.router.pins
+                pinned = pins.of(name)
                 self._drop(self.get(name))
                 self._join(replica, origin)
+                for what in pinned:
+                    pins.pin(what, name)
                 done.append(f"replica {name} is {replica.url} now")
             else:
                 if name in self._leaving:
