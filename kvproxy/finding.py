@@ -21,6 +21,7 @@ from kvproxy.settings.replica import ReplicaSettings
 
 log = logging.getLogger("kvproxy.discovery")
 _REPLICAS_MAX = 1024
+_SHOWN_MAX = 256
 # How long start() waits for sources to say something.
 _FIRST_S = 5.0
 _ANSWERS_S, _LOOK_S = 2.0, 0.02
@@ -84,10 +85,10 @@ class Finding:
                 self._table.check(replica, name)
                 wanted[replica.id] = replica
             except ProxyError as error:
-                log.error("%s: %r is left out: %s", name, entry, error)
+                log.error("%s: %r is left out: %s", name, _shown(entry), error)
             except ValidationError as error:
                 said = error.errors(include_url=False)[0]["msg"]
-                log.error("%s: %r is no replica: %s", name, entry, said)
+                log.error("%s: %r is no replica: %s", name, _shown(entry), said)
         try:
             done = self._table.settle(wanted.values(), self._default_key, name)
             log.info("%s: %d replicas; %s", name, len(wanted), ", ".join(done) or "as before")
@@ -96,6 +97,13 @@ class Finding:
         self.found[name] = len(wanted)
         if all(count >= 0 for count in self.found.values()):
             self._all_found.set()
+
+
+def _shown(entry: object) -> object:
+    """Of an entry, which may have a key in it, what tells it from others."""
+    url = entry.get("url", "") if isinstance(entry, dict) else entry
+    # Credentials are not taken in it, but may be there.
+    return url.rpartition("@")[2][:_SHOWN_MAX] if isinstance(url, str) else type(url).__name__
 
 
 def _sources(asked: DiscoverySettings) -> list[tuple[str, Source]]:

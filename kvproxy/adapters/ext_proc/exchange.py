@@ -22,7 +22,7 @@ from kvproxy.adapters.ext_proc import messages
 from kvproxy.adapters.ext_proc.addresses import Addresses
 from kvproxy.core.access import path_of
 from kvproxy.core.answer import AnswerWatch
-from kvproxy.core.dialects import errors_of
+from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
 from kvproxy.core.headers import text
@@ -79,6 +79,9 @@ class EnvoyExchange:
         self.held = False
         config = request.protocol_config
         self._bodies = _bodies(request)
+        ends = request.request_headers.end_of_stream
+        if self._bodies is Bodies.NONE and not ends and dialect_of(self.method, self.path):
+            raise _unfit("NONE")
         self._echo = config.response_body_mode == ProcessingMode.FULL_DUPLEX_STREAMED
         self._hears = config.response_body_mode != ProcessingMode.NONE or not config.ByteSize()
         self._parts: list[bytes] = []
@@ -186,7 +189,7 @@ class EnvoyExchange:
 
     def refuse(self, error: ProxyError) -> None:
         self._stop_timer()
-        self._say(refusal(self.path, error))
+        self._say(refusal(self.path, error, self.request_id))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -258,12 +261,16 @@ class EnvoyUpstream:
         """Envoy has timeouts of its own."""
 
 
-def refusal(path: str, error: ProxyError) -> ProcessingResponse:
+def refusal(path: str, error: ProxyError, request_id: str = "") -> ProcessingResponse:
     """What Envoy answers in the replica's place."""
     headers = [
         ("content-type", b"application/json"),
         ("x-kvproxy-error-code", error.code.encode()),
     ]
+    if request_id:
+        headers.append(("x-request-id", request_id.encode()))
+    if error.code == "unauthorized":
+        headers.append(("www-authenticate", b"Bearer"))
     if error.retry_after_s is not None:
         headers.append(("retry-after", b"%d" % max(1, round(error.retry_after_s))))
     return messages.refused(error.status, errors_of(path).error_body(error), headers)
@@ -277,12 +284,15 @@ def _bodies(request: ProcessingRequest) -> Bodies:
     try:
         return Bodies(mode)
     except ValueError:
-        name = ProcessingMode.BodySendMode.Name(mode)
-        raise ProxyError(
-            "bad_request",
-            f"Envoy's ext_proc filter has request_body_mode {name}: set FULL_DUPLEX_STREAMED or "
-            "BUFFERED.",
-        ) from None
+        raise _unfit(ProcessingMode.BodySendMode.Name(mode)) from None
+
+
+def _unfit(mode: str) -> ProxyError:
+    return ProxyError(
+        "bad_request",
+        f"Envoy's ext_proc filter has request_body_mode {mode}: set FULL_DUPLEX_STREAMED or "
+        "BUFFERED.",
+    )
 
 
 def _told(header: dict[str, str], objectives: Mapping[str, int], divides: bool) -> dict[str, str]:

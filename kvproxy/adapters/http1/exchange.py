@@ -99,7 +99,8 @@ class ClientExchange:
     async def accept(self) -> bytes:
         incoming = self._incoming
         if not incoming.whole and incoming.refusal is None:
-            if self.header.get("expect", "").lower() == "100-continue":
+            expects = self.header.get("expect", "").lower() == "100-continue"
+            if expects and not self._head.http10:
                 self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._body = asyncio.get_running_loop().create_future()
             await self._body

@@ -101,6 +101,15 @@ async def test_a_body_is_asked_for_when_the_client_waits_for_that() -> None:
         assert (answer.status, answer.body) == (200, b"hello")
 
 
+async def test_a_client_of_http_1_0_knows_no_interim_answer() -> None:
+    raw = post(b"", expect="100-continue", content_length="5").replace(b"HTTP/1.1", b"HTTP/1.0")
+    async with listening(echo) as (_, url), connected(url) as (reader, writer):
+        writer.write(raw)
+        await asyncio.sleep(0.02)
+        writer.write(b"hello")
+        assert (await read_answer(reader)).status == 200
+
+
 async def test_a_body_that_is_too_large_is_never_asked_for() -> None:
     async with listening(echo, max_body=4) as (_, url), connected(url) as (reader, writer):
         writer.write(post(b"", expect="100-continue", content_length="5"))
