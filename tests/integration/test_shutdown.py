@@ -96,7 +96,7 @@ async def test_when_grace_is_over_a_stream_is_cut_with_an_error_event() -> None:
     assert orjson.loads(error.removeprefix(b"data: "))["error"]["code"] == 503
     assert done == b"data: [DONE]"
     assert got.complete
-    assert unstarted.status == 503
+    assert (unstarted.status, unstarted.header(b"retry-after")) == (503, b"1")
     assert orjson.loads(unstarted.body)["error"]["type"] == "ServiceUnavailableError"
     await waiting.gone.wait()
 

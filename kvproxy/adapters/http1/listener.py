@@ -233,7 +233,9 @@ class HttpServer:
         # Those whose head was on its way begin meanwhile.
         while self._running and (left_s := until - loop.time()) > 0:
             await asyncio.wait(list(self._running.values()), timeout=left_s)
-        self._cut = ProxyError("draining", "kvproxy is shutting down; send the request again.")
+        self._cut = ProxyError(
+            "draining", "kvproxy is shutting down; send the request again.", retry_after_s=1.0
+        )
         cut = list(self._running.values())
         for task in cut:
             task.cancel()
