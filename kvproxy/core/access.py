@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from kvproxy.core.bucket import Bucket
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.passing import names_within
 
 # What engines serve to those who use them. Everything else commands them: sleep, LoRA adapters,
 # weights, cache resets, profiles, remote calls.
@@ -47,6 +48,10 @@ _TRANSFERS = frozenset(
 
 # What a path may decode to and be told further as it is: nothing that is more than a path.
 _PLAIN_PATH = re.compile(r"[!$&'()*+,\-./0-9:;=@A-Z_a-z~]*")
+
+
+# Where engines find them too: vLLM makes one of them all.
+_HOLDERS = frozenset({"vllm_xargs", "sampling_params", "extra_args"})
 
 
 class Realm(StrEnum):
@@ -98,10 +103,17 @@ class Caller:
         self.may_say(members)
 
     def may_say(self, members: Iterable[str]) -> None:
-        """Raises ProxyError forbidden for members of a body that command engines."""
-        if self.commands or _TRANSFERS.isdisjoint(members):
+        """Raises ProxyError forbidden for members of a body that command engines; of a mapping,
+        those count too that lie in others where engines find them."""
+        if self.commands:
             return
-        said = ", ".join(sorted(_TRANSFERS.intersection(members)))
+        named = _TRANSFERS.intersection(members)
+        if isinstance(members, Mapping):
+            for holder in _HOLDERS.intersection(members):
+                named |= _TRANSFERS.intersection(names_within(members[holder]))
+        if not named:
+            return
+        said = ", ".join(sorted(named))
         raise ProxyError(
             "forbidden",
             f"`{said}` is for engines among themselves; it takes an admin key (access.keys), or "

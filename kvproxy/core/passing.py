@@ -51,6 +51,28 @@ def members_in(body: bytes) -> Iterable[str] | None:
     return read if isinstance(read, dict) else None
 
 
+def names_within(value: object) -> Iterator[str]:
+    """Of members at any depth: of JSON, with its place or without, or of what was read from it.
+
+    Raises ProxyError invalid_body where it is larger than what anybody says there."""
+    raw = getattr(value, "raw", value)
+    if isinstance(raw, bytes | msgspec.Raw):
+        text = bytes(raw)
+        if len(text) > _ODD_BYTES_MAX:
+            raise ProxyError(
+                "invalid_body", "What is said to the engine beside a prompt is too long."
+            )
+        raw = msgspec.json.decode(text)
+    waiting = [raw]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            yield from each
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+
+
 def plain(body: bytes) -> bool:
     """Whether a body is JSON, whatever its Content-Encoding says: engines look at none. Raises as
     members_in."""

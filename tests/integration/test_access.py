@@ -172,6 +172,8 @@ async def test_engines_are_not_told_where_to_fetch_kv_from(member: bytes) -> Non
         await settled(app)
 
 
+WITHIN = b'{"model":"a","messages":[],"vllm_xargs":{"kv_transfer_params":"x"}}'
+GENERATE = b'{"token_ids":[1],"sampling_params":{"extra_args":{"kv_transfer_params":{}}}}'
 TAKING = b'{"model":"a","messages":[],"kv_transfer_params":{"do_remote_prefill":true}}'
 
 
@@ -189,6 +191,9 @@ TAKING = b'{"model":"a","messages":[],"kv_transfer_params":{"do_remote_prefill":
             400,
         ),
         ("/v1/embeddings", JSON, TAKING, 403),
+        ("/invocations", JSON, TAKING, 403),
+        ("/v1/chat/completions", JSON, WITHIN, 403),
+        ("/inference/v1/generate", JSON, GENERATE, 403),
         ("/v1/embeddings", JSON, b"\xef\xbb\xbf" + TAKING, 403),
         ("/v1/embeddings", JSON, TAKING.replace(b"[]", b"NaN"), 403),
         ("/v1/embeddings", JSON, TAKING.decode().encode("utf-32-le"), 403),

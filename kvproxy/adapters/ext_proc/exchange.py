@@ -6,7 +6,6 @@ to, and that the answer is heard, not relayed.
 
 import asyncio
 import os
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from enum import Enum
@@ -25,13 +24,12 @@ from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
-from kvproxy.core.headers import text
+from kvproxy.core.headers import request_id_of, text
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
 from kvproxy.proxy import Exchange, Headers
 from kvproxy.relaying import Feed
 
-_REQUEST_ID = re.compile(r"[!-~]{1,256}")
 # Envoy gives up on a processor that says nothing for 200 ms unless it is asked to wait.
 _PATIENCE_AFTER_S = 0.05
 _PATIENCE_S = 600.0
@@ -70,8 +68,7 @@ class EnvoyExchange:
         self.raw_headers: Headers = ()
         self.header: Mapping[str, str] = _told(header, objectives, divides)
         self.barred = addresses.unfit(messages.subset_of(request))
-        given = header.get("x-request-id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        self.request_id = request_id_of(header.get("x-request-id", "")) or os.urandom(16).hex()
         self.press: Callable[[bool], None] | None = None
         self.congested = False
         # What the two sides speak is Envoy's affair.
@@ -249,6 +246,8 @@ class EnvoyUpstream:
             headers.append(("x-session-id", placing.request_id.encode()))
         if placing.match.rank is not None:
             headers.append(("x-data-parallel-rank", b"%d" % placing.match.rank))
+        if exchange.header.get("x-request-id") != exchange.request_id:
+            headers.append(("x-request-id", exchange.request_id.encode()))
         key = self._api_keys.get(replica.id)
         if key is not None:
             headers.append(("authorization", b"Bearer " + key.encode()))

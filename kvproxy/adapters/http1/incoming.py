@@ -19,11 +19,9 @@ from kvproxy.adapters.http1.known import (
 )
 from kvproxy.core.access import path_of
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.headers import LOWERED, by_name
+from kvproxy.core.headers import LOWERED, by_name, request_id_of
 from kvproxy.core.upgrade import asks_for_websocket
 
-# A request id is repeated to replicas, clients and logs: anything else would be a way in.
-_REQUEST_ID = re.compile(r"[!-~]{1,256}")
 _EMPTY_LINE = b"\r\n\r\n"
 # So many parts of a body may lie loose: each has its own object, which for a chunk of two bytes is
 # more than twenty times as large.
@@ -198,14 +196,13 @@ class Incoming:
         header.pop("content-length", None)
         headers = [pair for pair in self._headers if LOWERED[pair[0]] != b"content-length"]
         target = _origin_form(self._target.decode("latin-1"))
-        given = header.get("x-request-id", "")
         return Head(
             method,
             target,
             path_of(target),
             tuple(headers) if self._lasting else headers,
             header,
-            given if _REQUEST_ID.fullmatch(given) else "",
+            request_id_of(header.get("x-request-id", "")),
             keep_alive=parser.should_keep_alive(),
             http10=http10,
             claims=not FORWARDED.isdisjoint(header),

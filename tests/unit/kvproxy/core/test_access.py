@@ -1,9 +1,12 @@
+import json
 from hashlib import sha256
 
+import msgspec
 import pytest
 
 from kvproxy.core.access import Access, Key, Realm, path_of, realm_of
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.spans import Span
 
 
 def made(name: str, **given: object) -> Key:
@@ -158,6 +161,21 @@ def test_clients_do_not_say_where_engines_fetch_kv_from(member: str) -> None:
         with pytest.raises(ProxyError, match=member) as raised:
             caller.may_say(said)
         assert raised.value.code == "forbidden"
+
+
+@pytest.mark.parametrize("holder", ["vllm_xargs", "sampling_params", "extra_args"])
+def test_nor_in_what_engines_add_to_it(holder: str) -> None:
+    alice = ACCESS.enter(ALICE, Realm.USE, 0.0)
+    within = b'{"a":[{"extra_args":{"kv\\u005ftransfer_params":"x"}}]}'
+    read = json.loads(within)
+    for value in (Span(within, 0, 9), msgspec.Raw(within), read):
+        with pytest.raises(ProxyError, match="`kv_transfer_params` is for engines"):
+            alice.may_say({"model": b"1", holder: value})
+        ACCESS.enter(ROOT, Realm.USE, 0.0).may_say({holder: value})
+    # A prompt may speak of them.
+    alice.may_say({holder: msgspec.Raw(b'{"stop":["kv_transfer_params"],"n":1}'), "messages": read})
+    with pytest.raises(ProxyError, match="too long"):
+        alice.may_say({holder: msgspec.Raw(b'{"a":"%b"}' % (b"x" * 2**20))})
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ async def test_a_request_without_an_id_gets_one() -> None:
 
 async def test_ids_that_could_do_harm_are_replaced() -> None:
     async with listening(echo) as (_, url):
-        for bad in ("two words", "x" * 257, "é"):
+        told = "x___prefill_addr_1.2.3.4:1___decode_addr_5.6.7.8:2_y"
+        for bad in ("two words", "x" * 257, "é", told):
             answer = await ask(url, post(b"", x_request_id=bad))
             assert answer.header(b"x-request-id") not in (bad.encode(), None)
 
