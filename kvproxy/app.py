@@ -179,6 +179,9 @@ class App:
         return await listen(self.server, server.host, server.port)
 
     async def stop(self) -> None:
+        server = self.settings.server
+        told = "told to stop: %d requests under way have %g s"
+        log.info(told, self.server.in_flight, server.ends_in_s)
         await self.retire()
         await self.server.drain(self.settings.server.grace_s)
         if self.admin_server is not None:

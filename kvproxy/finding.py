@@ -16,12 +16,12 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
 from kvproxy.replica_table import ReplicaTable
 from kvproxy.settings.discovery import DiscoverySettings
+from kvproxy.settings.errors import problems_of, without_credentials
 from kvproxy.settings.model import Settings
 from kvproxy.settings.replica import ReplicaSettings
 
 log = logging.getLogger("kvproxy.discovery")
 _REPLICAS_MAX = 1024
-_SHOWN_MAX = 256
 # How long start() waits for sources to say something.
 _FIRST_S = 5.0
 _ANSWERS_S, _LOOK_S = 2.0, 0.02
@@ -85,10 +85,10 @@ class Finding:
                 self._table.check(replica, name)
                 wanted[replica.id] = replica
             except ProxyError as error:
-                log.error("%s: %r is left out: %s", name, _shown(entry), error)
+                log.error("%s: %s is left out: %s", name, _named(entry), error)
             except ValidationError as error:
-                said = error.errors(include_url=False)[0]["msg"]
-                log.error("%s: %r is no replica: %s", name, _shown(entry), said)
+                said = "; ".join(map(str, problems_of(error, ReplicaSettings, {})))
+                log.error("%s: %s is no replica: %s", name, _named(entry), said)
         try:
             done = self._table.settle(wanted.values(), self._default_key, name)
             log.info("%s: %d replicas; %s", name, len(wanted), ", ".join(done) or "as before")
@@ -99,11 +99,10 @@ class Finding:
             self._all_found.set()
 
 
-def _shown(entry: object) -> object:
-    """Of an entry, which may have a key in it, what tells it from others."""
-    url = entry.get("url", "") if isinstance(entry, dict) else entry
-    # Credentials are not taken in it, but may be there.
-    return url.rpartition("@")[2][:_SHOWN_MAX] if isinstance(url, str) else type(url).__name__
+def _named(entry: object) -> str:
+    """An entry in words that hold no key of its replica."""
+    named = (entry.get("id") or entry.get("url")) if isinstance(entry, dict) else entry
+    return without_credentials(str(named or "an entry without a URL"))
 
 
 def _sources(asked: DiscoverySettings) -> list[tuple[str, Source]]:

@@ -46,11 +46,9 @@ ERRORS: dict[str, ErrorKind] = {
 }
 
 
-# Outcomes for which those who serve have to answer: codes of above, and an engine's own 5xx. The
-# rules of deploy/prometheus count the same.
-FAULTS = frozenset(
-    {"overloaded", "upstream_error", *(code for code, kind in ERRORS.items() if kind.status >= 500)}
-)
+# What somebody's own request is refused for, by us or (refused) by an engine; "overloaded" is ours.
+CLIENTS_OWN = frozenset(code for code, kind in ERRORS.items() if kind.status < 500)
+CLIENTS_OWN = (CLIENTS_OWN | {"refused"}) - {"overloaded"}
 
 # Why a request that was lost on a second replica is given up while others may be well.
 TWICE_LOST = " It was the second: what may be the end of engines is not shown to a third."

@@ -40,11 +40,12 @@ _GIVE_WAY_SHARE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer of kvproxy's own."""
+    """An answer of kvproxy's own. `location`: where else to look, with a status that says so."""
 
     body: bytes
     content_type: str = "application/json"
     status: int = 200
+    location: str = ""
 
 
 # kvproxy's own pages, by path, given the query; everything else belongs to the replicas.
@@ -269,4 +270,5 @@ def _by_query(route: Route) -> Command:
 
 
 def _kind(page: Page) -> list[tuple[bytes, bytes]]:
-    return [(b"content-type", page.content_type.encode())]
+    kind = [(b"content-type", page.content_type.encode())]
+    return [*kind, (b"location", page.location.encode())] if page.location else kind
