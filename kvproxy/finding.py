@@ -78,7 +78,8 @@ class Finding:
         """What is wrong with one entry leaves that one out, and with none of the others."""
         wanted: dict[str, ReplicaSettings] = {}
         if len(entries) > _REPLICAS_MAX:
-            log.error("%s: %d replicas; %d are used", name, len(entries), _REPLICAS_MAX)
+            said = "%s: %d replicas are too many; the first %d are used"
+            log.error(said, name, len(entries), _REPLICAS_MAX)
         for entry in entries[:_REPLICAS_MAX]:
             try:
                 replica = ReplicaSettings.model_validate(entry)

@@ -182,10 +182,10 @@ class WorkerApp(App):
                 self._upstream.forget(replica)
         known = {replica.id for replica in self.router.replicas}
         for state in states:
-            if state.api_key is None:
-                self.api_keys.pop(state.id, None)
-            else:
+            if state.api_key is not None:
                 self.api_keys[state.id] = state.api_key
+            else:
+                self.api_keys.pop(state.id, None)
             if state.id not in known:
                 self.router.add(self.maker.make(ReplicaSettings(url=state.url, id=state.id)))
 

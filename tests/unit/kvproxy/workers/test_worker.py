@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from msgspec.structs import replace
 
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
 from kvproxy.settings.model import Settings
+from kvproxy.settings.replica import ReplicaSettings
 from kvproxy.workers import worker as module
 from kvproxy.workers.placement import PlacementApp
 from kvproxy.workers.worker import WorkerApp
@@ -187,12 +187,14 @@ async def test_shuffled_schemas_are_spelled_alike_by_all_workers(tmp_path: Path)
         await other.stop()
 
 
-async def test_a_key_that_is_gone_is_shown_to_replicas_no_more(tmp_path: Path) -> None:
-    async with recording(1) as [replica], joined(tmp_path, [replica.url]) as world:
-        [known] = world.placement._states()
-        for key in ("secret", None, "other"):
-            world.worker._replicas([replace(known, api_key=key)])
-            assert world.worker.api_keys.get(known.id) == key
+async def test_a_replicas_key_that_was_taken_away_is_sent_no_more(tmp_path: Path) -> None:
+    async with recording(1) as [replica]:
+        keyed: Any = {"url": replica.url, "id": "r", "api_key": "secret"}
+        async with joined(tmp_path, [keyed]) as world:
+            await eventually(lambda: world.worker.api_keys == {"r": "secret"})
+            plain = ReplicaSettings(url=replica.url, id="r")
+            world.placement.table.settle([plain], None)
+            await eventually(lambda: world.worker.api_keys == {})
 
 
 async def test_whom_rates_limit_counts_once_it_is_taken_over(tmp_path: Path) -> None:
