@@ -169,6 +169,27 @@ async def test_a_worker_does_not_wait_for_ever(
     await worker.stop()
 
 
+async def test_whom_rates_limit_counts_once_it_is_taken_over(tmp_path: Path) -> None:
+    def key(rate: int | None) -> dict[str, Any]:
+        return {"name": "k", "sha256": sha256(b"k").hexdigest(), "requests_per_min": rate}
+
+    async with recording(1) as [replica]:
+        tree = {"replicas": [replica.url], "access": {"keys": [key(5)]}}
+        limited = Settings.model_validate(tree)
+        tree["access"] = {"keys": [key(None)]}
+        worker = WorkerApp(limited, tmp_path, lambda: Settings.model_validate(tree))
+
+        def refuse(*_: object) -> list[str]:
+            raise ProxyError("conflict", "no")
+
+        applies, worker.reloader._apply = worker.reloader._apply, refuse
+        assert (await worker.reloader.reload()).refused
+        assert worker._limited == {"k"}
+        worker.reloader._apply = applies
+        assert not (await worker.reloader.reload()).refused
+        assert worker._limited == set()
+
+
 async def test_shuffled_schemas_are_spelled_alike_by_all_workers(tmp_path: Path) -> None:
     def body(names: list[str]) -> bytes:
         properties = {name: {"type": "string"} for name in names}
@@ -195,24 +216,3 @@ async def test_a_replicas_key_that_was_taken_away_is_sent_no_more(tmp_path: Path
             plain = ReplicaSettings(url=replica.url, id="r")
             world.placement.table.settle([plain], None)
             await eventually(lambda: world.worker.api_keys == {})
-
-
-async def test_whom_rates_limit_counts_once_it_is_taken_over(tmp_path: Path) -> None:
-    def key(rate: int | None) -> dict[str, Any]:
-        return {"name": "k", "sha256": sha256(b"k").hexdigest(), "requests_per_min": rate}
-
-    async with recording(1) as [replica]:
-        tree = {"replicas": [replica.url], "access": {"keys": [key(5)]}}
-        limited = Settings.model_validate(tree)
-        tree["access"] = {"keys": [key(None)]}
-        worker = WorkerApp(limited, tmp_path, lambda: Settings.model_validate(tree))
-
-        def refuse(*_: object) -> list[str]:
-            raise ProxyError("conflict", "no")
-
-        applies, worker.reloader._apply = worker.reloader._apply, refuse
-        assert (await worker.reloader.reload()).refused
-        assert worker._limited == {"k"}
-        worker.reloader._apply = applies
-        assert not (await worker.reloader.reload()).refused
-        assert worker._limited == set()
