@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kvproxy import finding
 from loadgen.emulator import EmulatorSettings, emulated
 from tests.support.proxies import eventually, proxied
 
@@ -22,6 +23,18 @@ async def test_replicas_come_and_go_with_the_file_and_wrong_entries_are_left_out
             path.write_text(f"- {urls[1]}\n")
             await eventually(lambda: [r.url for r in app.router.replicas] == [urls[1]])
             await eventually(lambda: app.router.replicas[0].up)
+
+
+async def test_more_than_can_be_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "_REPLICAS_MAX", 2)
+    path = tmp_path / "replicas.yaml"
+    async with emulated(EmulatorSettings(), n=3) as urls:
+        path.write_text("".join(f"- {url}\n" for url in urls))
+        async with proxied([], discovery={"file": str(path)}) as (app, _):
+            assert len(app.router.replicas) == 2
+    assert "3 replicas are too many; the first 2 are used" in caplog.text
 
 
 async def test_replicas_of_settings_are_not_a_sources_to_remove(tmp_path: Path) -> None:
