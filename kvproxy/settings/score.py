@@ -36,8 +36,8 @@ class ScoreSettings(BaseModel):
     base_s: Seconds = Field(
         default=0.02,
         ge=0,
-        description="Time to first token of a prompt that is wholly cached, until measured: here or at "
-        "another replica of the model.",
+        description="Time to first token of a prompt that is wholly cached, until measured: here "
+        "or at another replica of the model.",
     )
     move_margin_s: Seconds = Field(
         default=2.0,
