@@ -181,6 +181,8 @@ class WorkerApp(App):
         for state in states:
             if state.api_key is not None:
                 self.api_keys[state.id] = state.api_key
+            else:
+                self.api_keys.pop(state.id, None)
             if state.id not in known:
                 self.router.add(self.maker.make(ReplicaSettings(url=state.url, id=state.id)))
 

@@ -13,6 +13,7 @@ import pytest
 
 from kvproxy.core.life_cycle import Health
 from kvproxy.settings.model import Settings
+from kvproxy.settings.replica import ReplicaSettings
 from kvproxy.workers import worker as module
 from kvproxy.workers.placement import PlacementApp
 from kvproxy.workers.worker import WorkerApp
@@ -183,3 +184,13 @@ async def test_shuffled_schemas_are_spelled_alike_by_all_workers(tmp_path: Path)
         got = [received.body for received in replica.received]
         assert got == [body(["a", "b"])] * 2
         await other.stop()
+
+
+async def test_a_replicas_key_that_was_taken_away_is_sent_no_more(tmp_path: Path) -> None:
+    async with recording(1) as [replica]:
+        keyed: Any = {"url": replica.url, "id": "r", "api_key": "secret"}
+        async with joined(tmp_path, [keyed]) as world:
+            await eventually(lambda: world.worker.api_keys == {"r": "secret"})
+            plain = ReplicaSettings(url=replica.url, id="r")
+            world.placement.table.settle([plain], None)
+            await eventually(lambda: world.worker.api_keys == {})
