@@ -42,7 +42,9 @@ class KeySettings(BaseModel):
     tokens_per_min: Count | None = Field(
         default=None,
         ge=1,
-        description="Prompt and answer tokens a minute, counted when an answer ends.",
+        description="Prompt and answer tokens a minute, counted when an answer ends. Of a stream "
+        "that reports no usage (its client asks for it with stream_options.include_usage), or that "
+        "its client left, those of the prompt count, as estimated.",
     )
     priority: int | None = Field(
         default=None,
