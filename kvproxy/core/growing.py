@@ -27,13 +27,14 @@ _START = attrgetter("start")
 
 class Reading(Struct, frozen=True):
     """One body being read. `scope` keeps dialects and tenants apart. `fixed`: its head as it counts
-    now, where that was not known any more."""
+    now, where that was not known any more. `anew`: nothing is gone on from."""
 
     dialect: Dialect
     whose: Whose
     body: Body
     scope: str
     fixed: Fixed | None = None
+    anew: bool = False
 
     @property
     def whole(self) -> bytes:

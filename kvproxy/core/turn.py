@@ -21,8 +21,9 @@ from kvproxy.core.growing import REREAD_ELEMENTS, Growing, Grown, Reading
 from kvproxy.core.heads import READING_MEMORY, Fixed, Head, Heads, ReadingMemory
 from kvproxy.core.layout import NOWHERE, Layout
 from kvproxy.core.marks import NO_MARKS, Marks, of_members
-from kvproxy.core.members import continued, elements_of, present, ranks, written_plainly
+from kvproxy.core.members import continued, elements_of, present, ranks
 from kvproxy.core.naming import Named, Naming
+from kvproxy.core.odd_layouts import members_read, written_plainly
 from kvproxy.core.parted import Elements, Parted, going_on, parted
 from kvproxy.core.pieces import Body, spliced, whole
 from kvproxy.core.pools import Pools
@@ -38,6 +39,7 @@ _PARTED_BYTES = 16 * 2**10
 _NOT_UNDERSTOOD = (UnknownShapeError, msgspec.ValidationError)
 # A head whose splices are larger is not kept with every conversation, but found anew.
 _FIXED_BYTES = 4 * 2**10
+_TEXT = msgspec.json.Decoder(str)
 
 
 class Turn(msgspec.Struct):
@@ -89,13 +91,11 @@ class TurnReader:
         `anew`: all of it, and what it teaches takes the place of what was known.
         """
         whose = Whose(tenant, session)
-        reading = Reading(dialect, whose, body, self._canon.scope(dialect.name, whose))
+        reading = Reading(dialect, whose, body, self._canon.scope(dialect.name, whose), anew=anew)
         try:
             if anew:
                 self._heads.clear()
-            resumes = bool(dialect.growing) and not anew
-            begun = self._points.find(reading.scope, body) if resumes else None
-            turn = self._resume(reading, begun) if begun is not None else None
+            turn = self._go_on(reading)
             return turn if turn is not None else self._read_all(reading)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProxyError("invalid_json", f"The body is not valid JSON: {error}") from error
@@ -217,22 +217,32 @@ class TurnReader:
 
     def _unread(self, reading: Reading) -> Turn:
         """JSON whose layout has no spans: it is looked at, and forwarded as it is."""
-        value = msgspec.json.decode(reading.whole)
-        if not isinstance(value, dict):
+        members = members_read(reading.whole)
+        if members is None:
             raise ProxyError("invalid_body", "The body must be a JSON object.")
-        model = value.get("model")
-        named = self._naming.unread(model if isinstance(model, str) else "")
-        stream = value.get("stream") is True
-        chain = self._plain_chain(reading, named.model)
+        model = members.get("model", b"")
+        named = self._naming.unread(_TEXT.decode(model) if model.startswith(b'"') else "")
+        stream = members.get("stream") == b"true"
+        chain = self._plain_chain(reading, written_plainly(members), named.model)
         return Turn(reading.dialect, named.model, stream, {}, chain, [], 0, sent=named.sent)
 
-    def _plain_chain(self, reading: Reading, model: str) -> Chain:
-        """Of the same members, written plainly; empty where that would be forwarded otherwise."""
-        plain = written_plainly(reading.whole)
-        if object_spans(plain) is None:
-            return Chain()
-        turn = self._read_all(replace(reading, body=plain))
+    def _plain_chain(self, reading: Reading, plain: bytes, model: str) -> Chain:
+        """Of the same members, written plainly; empty where that would be forwarded otherwise. It
+        goes on from turn to turn as any body does."""
+        reading = replace(reading, body=plain)
+        turn = self._go_on(reading)
+        if turn is None:
+            if object_spans(plain) is None:
+                return Chain()
+            turn = self._read_all(reading)
         return turn.chain if turn.model == model and not turn.splices else Chain()
+
+    def _go_on(self, reading: Reading) -> Turn | None:
+        """From what is known of it; None where that is nothing."""
+        if reading.anew or not reading.dialect.growing:
+            return None
+        begun = self._points.find(reading.scope, reading.body)
+        return self._resume(reading, begun) if begun is not None else None
 
     def _new(self, reading: Reading, begun: Begun) -> tuple[dict[str, Span] | None, Elements]:
         """Members behind the list, and its elements behind the point. None if that is no more than
