@@ -6,7 +6,7 @@ fetching it from memory, and a copy pushes everything else out of the caches. Th
 those alone who look at all of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from xxhash import xxh3_128
@@ -18,6 +18,7 @@ BYTES_MIN, _PIECES_MAX = 64 * 2**10, 16
 # How far it is from one known hash to the next; beyond so many, bodies are hashed once read.
 _STEP_BYTES, _STATES_MAX = 128 * 2**10, 256
 _START = attrgetter("start")
+_VIEW: Callable[[bytes | memoryview], memoryview] = memoryview
 
 
 class Hashing:
@@ -52,7 +53,7 @@ class Pieces:
     def __init__(
         self, pieces: Sequence[bytes | memoryview], hashing: Hashing | None = None
     ) -> None:
-        self.views = [memoryview(piece) for piece in pieces]
+        self.views: list[memoryview] = list(map(_VIEW, pieces))
         self._size = sum(map(len, pieces))
         self._first_end, self._last_start = len(pieces[0]), self._size - len(pieces[-1])
         self._hashing = hashing
@@ -61,8 +62,7 @@ class Pieces:
         return self._size
 
     def __getitem__(self, part: slice) -> bytes:
-        start, end, step = part.indices(self._size)
-        assert step == 1
+        start, end, _ = part.indices(self._size)
         # Nearly all that is asked for lies in the first or in the last.
         if end <= self._first_end:
             return bytes(self.views[0][start:end])
@@ -88,12 +88,12 @@ class Pieces:
 
     def hashed(self, end: int) -> xxh3_128:
         """The hash state of its first `end` bytes."""
-        hashing, start = self._hashing, 0
-        steps = min(end // hashing.step_bytes, len(hashing.states)) if hashing is not None else 0
-        if steps and hashing is not None:
+        hashing = self._hashing
+        steps = min(end // hashing.step_bytes, len(hashing.states)) if hashing else 0
+        if hashing and steps:
             start, state = steps * hashing.step_bytes, hashing.states[steps - 1].copy()
         else:
-            state = xxh3_128()
+            start, state = 0, xxh3_128()
         for view in self.between(start, end):
             state.update(view)
         return state

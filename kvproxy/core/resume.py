@@ -91,12 +91,13 @@ class ResumePoints:
         """The longest filed point that `body` begins with; `scope` keeps tenants apart."""
         if not self._filed:
             return None
-        for size_log2 in range(len(body).bit_length() - 1, self._smallest_log2 - 1, -1):
+        size = len(body)
+        for size_log2 in range(size.bit_length() - 1, self._smallest_log2 - 1, -1):
             key = _key(scope, body, size_log2)
             points = self._filed.get(key)
             if points is None:
                 continue
-            begun = _begun(body, sorted(points, key=_OFFSET, reverse=True))
+            begun = _begun(body, size, sorted(points, key=_OFFSET, reverse=True))
             if begun is not None:
                 self._filed.move_to_end(key)
                 return begun
@@ -104,12 +105,11 @@ class ResumePoints:
 
     def file(self, scope: str, body: Body, point: Point, instead_of: Point | None) -> None:
         """Keep `point`, which was read from `body`, in place of the one it continued."""
-        key = self._key_of(scope, body, point)
-        if instead_of is not None:
+        key = _key_of(scope, body, point) if point.offset >= self.smallest else None
+        if instead_of is not None and instead_of.offset >= self.smallest:
             close = instead_of.offset.bit_length() == point.offset.bit_length()
-            before = key if close else self._key_of(scope, body, instead_of)
-            if before is not None:
-                self._drop(before, instead_of)
+            before = key if close else None
+            self._drop(before or _key_of(scope, body, instead_of), instead_of)
         if key is None:
             return
         points = self._filed.get(key)
@@ -126,12 +126,6 @@ class ResumePoints:
             _, dropped = self._filed.popitem(last=False)
             self._count -= len(dropped)
 
-    def _key_of(self, scope: str, body: Body, point: Point) -> _Key | None:
-        """Where it is filed: nowhere if it is small."""
-        if point.offset < self.smallest:
-            return None
-        return _key(scope, body, point.offset.bit_length() - 1)
-
     def _drop(self, key: _Key, point: Point) -> None:
         points = self._filed.get(key, [])
         for index, filed in enumerate(points):
@@ -145,8 +139,11 @@ class ResumePoints:
 
 def hash_on(body: Body, offset: int, begun: Begun) -> xxh3_128:
     """The hash state of the first `offset` bytes, from where `begun` left off."""
-    hashed = begun.hashed.copy()
-    for view in between(body, begun.point.offset, offset):
+    hashed, start = begun.hashed.copy(), begun.point.offset
+    if isinstance(body, bytes):
+        hashed.update(memoryview(body)[start:offset])
+        return hashed
+    for view in body.between(start, offset):
         hashed.update(view)
     return hashed
 
@@ -166,10 +163,10 @@ def near(body: Body, offset: int, skip: tuple[int, int]) -> int:
     return xxh3_64_intdigest(body[max(offset - _NEAR_BYTES, min(skip[1], offset), 0) : offset])
 
 
-def _begun(body: Body, points: Sequence[Point]) -> Begun | None:
+def _begun(body: Body, size: int, points: Sequence[Point]) -> Begun | None:
     """The first of `points` that it begins with. Those of conversations that differ early alone
     end at the same place and alike: it is looked at once for all of them."""
-    size, last, end = len(body), None, 0
+    last, end = None, 0
     state: xxh3_128 | None = None
     for point in points:
         if size < point.offset:
@@ -182,15 +179,15 @@ def _begun(body: Body, points: Sequence[Point]) -> Begun | None:
         if state is None:
             state = hash_first(body, *at)
         if state.digest() == point.digest:
-            return _ahead(body, Begun(point, state, point))
+            return _ahead(body, size, Begun(point, state, point))
     return None
 
 
-def _ahead(body: Body, begun: Begun) -> Begun:
+def _ahead(body: Body, size: int, begun: Begun) -> Begun:
     """Farther on, where all of the turn before is in the body."""
     point = begun.point
     ahead = point.ahead
-    if ahead is None or len(body) < ahead.offset or ahead.elements - point.elements > _AHEAD_MAX:
+    if ahead is None or size < ahead.offset or ahead.elements - point.elements > _AHEAD_MAX:
         return begun
     hashed = hash_on(body, ahead.offset, begun)
     return Begun(ahead, hashed, point) if hashed.digest() == ahead.digest else begun
@@ -199,3 +196,7 @@ def _ahead(body: Body, begun: Begun) -> Begun:
 def _key(scope: str, body: Body, size_log2: int) -> _Key:
     end = 1 << size_log2
     return (scope, size_log2, xxh3_64_intdigest(body[max(0, end - _KEY_BYTES) : end]))
+
+
+def _key_of(scope: str, body: Body, point: Point) -> _Key:
+    return _key(scope, body, point.offset.bit_length() - 1)

@@ -137,8 +137,9 @@ class Http1Upstream:
 
     def _head(self, placement: Placement, exchange: Exchange, body: Body, origin: Origin) -> bytes:
         own = b"x-request-id: %b\r\n" % exchange.request_id.encode()
-        if body or exchange.method not in _NO_BODY:
-            own += b"content-length: %d\r\n" % len(body)
+        size = len(body)
+        if size or exchange.method not in _NO_BODY:
+            own += b"content-length: %d\r\n" % size
         more: list[tuple[bytes, bytes]] = []
         placing = placement.placing
         if placement.replica.kv_events and placing.request_id:
