@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 
+# Of runs that are held no more, to which nothing is added.
+_NO_HASHES, _NO_ENDS = array("Q"), array("I")
+
+
 class Later(Protocol):
     """Where the blocks of a chain end behind the first `held`, for when somebody asks: most runs
     are evicted whole, and nobody ever does."""
@@ -81,7 +85,7 @@ class Run:
 
     def empty(self) -> None:
         """It is held no more."""
-        self.hashes, self.ends = array("Q"), array("I")
+        self.hashes, self.ends = _NO_HASHES, _NO_ENDS
 
     def put_off(self, later: Later) -> None:
         """It tells where the blocks end that were added last, and those of which that is not known
