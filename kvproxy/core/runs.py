@@ -5,7 +5,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Protocol
 
-
 # Of runs that are held no more, to which nothing is added.
 _NO_HASHES, _NO_ENDS = array("Q"), array("I")
 
