@@ -4,6 +4,7 @@ Only digests of keys are kept. A key is looked up by its digest, so how long the
 nothing about any key. Commands to engines need an admin key.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -34,6 +35,7 @@ _USE_EXACTLY = frozenset(
 # Headers that keys come in.
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 _COMMANDS = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
+_SLASHES, _DOTS = re.compile("//+"), re.compile(r"/\.(?:\.|/|$)")
 # Members by which engines hand each other KV. They command an engine: it fetches from the address
 # it is told, and what does not fit ends its process.
 _TRANSFERS = frozenset(
@@ -184,7 +186,11 @@ class Access:
 def realm_of(path: str) -> Realm:
     """`path` as it stands in the request. Engines decode it, so what it decodes to counts."""
     plain = unquote(path)
-    if plain.rstrip("/") in _COMMANDS or "/.." in plain or "#" in path:
+    named = plain.rstrip("/")
+    if "//" in named:
+        # What stands before an engine may fold them.
+        named = _SLASHES.sub("/", named)
+    if named in _COMMANDS or "#" in path or ("/." in plain and _DOTS.search(plain)):
         return Realm.COMMAND
     if plain.startswith(_USE) or plain in _USE_EXACTLY:
         return Realm.USE

@@ -108,6 +108,13 @@ def test_tokens_are_counted_when_they_are_known() -> None:
         ("/", Realm.COMMAND),
         ("", Realm.COMMAND),
         ("/v1/load_lora_adapter#x", Realm.COMMAND),
+        ("/v1//load_lora_adapter", Realm.COMMAND),
+        ("//v1///unload_lora_adapter//", Realm.COMMAND),
+        ("/v1/%2fload_lora_adapter", Realm.COMMAND),
+        ("/v1/./load_lora_adapter", Realm.COMMAND),
+        ("/v1/models/.", Realm.COMMAND),
+        ("/v1//chat/completions", Realm.USE),
+        ("/v1/files/.hidden", Realm.USE),
     ],
 )
 def test_what_a_path_is_there_for(path: str, realm: Realm) -> None:
