@@ -7,7 +7,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 FAST_TESTS := $(wildcard tests/unit tests/property tests/integration tests/golden tests/simulation tests/test_tidy.py)
 
-.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-soak fuzz audit test-capacity test-fidelity test-browser test-newcomer test-vllm test-fleet test-envoy test-prometheus lint lint-deploy format settings clean
+.PHONY: help setup demo bench bench-growth bench-micro bench-client test test-faults test-soak fuzz audit test-capacity test-fidelity test-browser test-newcomer test-agents test-vllm test-fleet test-envoy test-prometheus lint lint-deploy format settings clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -51,6 +51,11 @@ test-browser: setup  ## the pages in a real Chromium; its first run installs it 
 
 test-newcomer:  ## types README's first steps in a fresh clone and times them (minutes)
 	@python3 -m tests.newcomer
+
+test-agents: setup  ## real coding agents, without a network; its first run gets them (minutes)
+	@mkdir -p out && rm -f out/test-agents.status
+	@status=0; $(BIN)/python -m tests.agents $(AGENTS) || status=$$?; \
+	echo $$status > out/test-agents.status; exit $$status
 
 test-vllm: setup  ## a real vLLM and LMCache on the CPU; its first run installs them (minutes)
 	@mkdir -p out && rm -f out/test-vllm.status

@@ -152,8 +152,12 @@ class ReplicaTable:
                 done.append(f"replica {name} joins")
             elif any(getattr(was, field) != getattr(replica, field) for field in _IDENTITY):
                 self._stay(name)
+                pins = self._to.router.pins
+                pinned = pins.of(name)
                 self._drop(self.get(name))
                 self._join(replica, origin)
+                for what in pinned:
+                    pins.pin(what, name)
                 done.append(f"replica {name} is {replica.url} now")
             else:
                 if name in self._leaving:
@@ -174,6 +178,7 @@ class ReplicaTable:
                 "url": replica.url,
                 "health": replica.health,
                 "since_s": round(now - replica.life.since, 3),
+                "trouble": self._to.probe.trouble.get(replica.id, ""),
                 "leaving": replica.id in self._leaving,
                 "origin": self._origin.get(replica.id, ""),
                 "weight": replica.weight,

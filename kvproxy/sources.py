@@ -6,8 +6,8 @@ Started and stopped as one.
 import ssl
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from kvproxy.adapters.engine_fields import EngineFields
@@ -121,12 +121,13 @@ class Sources:
         if self._events:
             self.discovery.add(replica, _fixed(settings))
 
-    async def remove(self, replica: Replica) -> None:
+    def remove(self, replica: Replica) -> Coroutine[Any, Any, None]:
+        """See KvDiscovery.remove."""
         self._hosts.pop(replica.id, None)
         self.prompts.forget(replica)
         if self.fields is not None:
             self.fields.forget(replica)
-        await self.discovery.remove(replica)
+        return self.discovery.remove(replica)
 
     def ask_ids(self, record: Record) -> bool:
         """Whether the engine shall tell the token ids of a prompt with its answer: where nobody

@@ -235,8 +235,11 @@ class TwoLegs:
             yield answer
         remote, at = placement.placing.remote, placement.hold.first_token_at
         if remote is not None and at is not None and answer.status == 200:
-            took_s = at - began - placement.replica.rate.base_s
-            self.disagg.rate.observe(remote.tokens, took_s)
+            prefill = placement.prefill
+            computed_at = prefill.hold.first_token_at if prefill is not None else None
+            # Where both legs were sent at once, nothing travels before it is computed.
+            began = max(began, computed_at or began)
+            self.disagg.rate.observe(remote.tokens, at - began - placement.replica.rate.base_s)
 
     async def _compute(self, placement: Placement, leg: _Leg, body: bytes) -> Fields:
         """The members of the first leg's answer; its claim is settled when this returns or raises.

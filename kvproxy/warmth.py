@@ -1,5 +1,5 @@
 """What is done for replicas that come with empty caches: remembering what to send them, sending it,
-and giving them little work ahead at first.
+giving them little work ahead at first, and taking them for as fast as others of their models.
 """
 
 import ssl
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from kvproxy.adapters.warm_up import WarmUp
 from kvproxy.core.hot_prefixes import HotPrefixes
+from kvproxy.core.presumed_rates import presume_rates
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
 from kvproxy.ops.source_counters import Counted
@@ -27,6 +28,7 @@ class Warmth:
         tls: ssl.SSLContext,
     ) -> None:
         self._settings = settings.warm
+        self._router = router
         self.hot = HotPrefixes(settings.warm.max_bytes)
         self._warm_up = WarmUp(
             self.hot,
@@ -45,6 +47,7 @@ class Warmth:
             self.hot.used(record.turn, record.exchange.path, record.body, record.began, session)
 
     def came(self, replica: Replica) -> None:
+        presume_rates(self._router.replicas)
         if not replica.hbm.runs:
             replica.ease(time.monotonic(), self._settings.slow_start_s)
             self._warm_up.came(replica)

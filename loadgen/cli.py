@@ -53,6 +53,9 @@ THRESHOLD = Human("threshold", parse_threshold)
               help="Conversations at a time all along; a ramp begins with them.")  # fmt: skip
 @click.option("--duration", type=DURATION, help="Stop sending after this real time (90s, 10m).")
 @click.option("--requests", type=COUNT, help="Stop after this many requests.")
+@click.option("--warm-up", "warm_up", default="0s", type=DURATION, show_default=True,
+              help="Leave requests due in this first real time out of all figures; charts and "
+              "files have them.")  # fmt: skip
 @click.option("--think-scale", default=1.0, type=click.FloatRange(min=0), show_default=True,
               help="Multiply think times.")  # fmt: skip
 @click.option("--think-cap", default="600s", type=DURATION, show_default=True,
@@ -103,7 +106,7 @@ THRESHOLD = Human("threshold", parse_threshold)
               help="Replica whose /metrics go into the report; repeat for each.")  # fmt: skip
 @click.option("--fail-if", "fail_if", multiple=True, type=THRESHOLD, metavar="FIGURE>NUMBER",
               help="Exit with status 99 when a figure of the summary is so, e.g. "
-              "ttft_p95_s>0.8 or slo.attainment<95%; repeat for more.")  # fmt: skip
+              "ttft_p95_s>0.8, slo.attainment<95% or ramp.users<20; repeat for more.")  # fmt: skip
 @load_options
 @click.option("--resume", is_flag=True, help="Go on with the interrupted run under --output.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False),
@@ -181,6 +184,9 @@ def _replay(options: dict[str, object]) -> None:
     if isinstance(json_file, Path):
         arms = {"arms": [arm(policy_of(result), result.summary)]}
         json_file.write_bytes(orjson.dumps(arms, option=orjson.OPT_INDENT_2) + b"\n")
+    if result.summary["requests"] and not result.summary["ok"]:
+        said = result.summary["last_error"]
+        raise click.ClickException(f"no request was answered, the last failure: {said}")
     if not result.valid:
         raise SystemExit(EXIT_INVALID)
     _hold_to(options["fail_if"], result)
@@ -199,6 +205,8 @@ def _played(
     except WorkerError as error:
         raise click.ClickException(f"{error}; with --output, --resume goes on") from error
     except KeyboardInterrupt as error:
+        if output is not None and settings.ramp is None:
+            click.echo(f"interrupted; --resume with --output {output} goes on", err=True)
         raise click.Abort from error
 
 
@@ -225,9 +233,10 @@ def _check_thresholds(thresholds: object, settings: RunSettings) -> None:
     assert isinstance(thresholds, tuple)
     known = [*summarise([], 1), "duration_s", "loop_lag_s", "client"]
     for one in thresholds:
-        if one.root == "slo" and settings.slo is None:
-            raise click.UsageError(f"--fail-if {one.text!r} needs --slo")
-        if one.root not in [*known, "slo"]:
+        for part, given in (("slo", settings.slo), ("ramp", settings.ramp)):
+            if one.root == part and given is None:
+                raise click.UsageError(f"--fail-if {one.text!r} needs --{part}")
+        if one.root not in [*known, "slo", "ramp"]:
             near = ", ".join(get_close_matches(one.root, known))
             raise click.UsageError(
                 f"--fail-if {one.text!r}: the summary has no {one.root!r}"
@@ -237,8 +246,9 @@ def _check_thresholds(thresholds: object, settings: RunSettings) -> None:
 
 def _hold_to(thresholds: object, result: RunResult) -> None:
     assert isinstance(thresholds, tuple)
+    figures = result.summary | {"ramp": result.record["ramp"]}
     try:
-        crossed = [why for one in thresholds if (why := one.crossed(result.summary))]
+        crossed = [why for one in thresholds if (why := one.crossed(figures))]
     except ValueError as error:
         raise click.UsageError(f"--fail-if: {error}") from error
     for why in crossed:
@@ -261,14 +271,19 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
     variable = maybe(str, "api_key_env")
     if variable is not None and not os.environ.get(variable):
         raise ValueError(f"--api-key-env: the variable {variable} is not set")
-    for name in ("requests", "duration"):
+    for name in ("requests", "duration", "max_output"):
         if given[name] == 0:
-            raise ValueError(f"--{name} 0 would send nothing")
+            raise ValueError(f"--{name.replace('_', '-')} 0 would ask for nothing")
+    warm_up_s, lasts_s = of(float, "warm_up"), maybe(float, "duration")
+    if warm_up_s and given["ramp"]:
+        raise ValueError("--warm-up is for a fixed number of users: --ramp has --settle")
+    if lasts_s is not None and warm_up_s >= lasts_s:
+        raise ValueError("--warm-up as long as --duration would leave nothing")
     kind = maybe(str, "arrivals")
     return RunSettings(
         url=url,
         users=of(int, "users"),
-        duration_s=maybe(float, "duration"),
+        duration_s=lasts_s,
         requests=maybe(int, "requests"),
         timing=Timing(
             think_cap_s=of(float, "think_cap"),
@@ -292,6 +307,7 @@ def _settings(url: str, given: dict[str, object]) -> RunSettings:
         ramp=ramp_of(given, of(int, "users")),
         client_lag_max_s=maybe(float, "max_client_lag"),
         dialect=of(str, "dialect"),
+        warm_up_s=warm_up_s,
         arrivals=Arrivals(cast(Kind, kind), of(float, "rate")) if kind is not None else None,
         scrape=tuple(Endpoint(replica).url for replica in scraped),
         **load_of(given),

@@ -61,6 +61,9 @@ def load_of(given: dict[str, Any]) -> Load:
     """ValueError, for a person, when the options do not go together."""
     if given["aborts"] + given["slow_readers"] > 1:
         raise ValueError("--aborts and --slow-readers are more than all requests together")
+    for name in ("slow_bytes_per_s", "input_tokens_per_min", "output_tokens_per_min"):
+        if given[name] == 0:
+            raise ValueError(f"--{name.replace('_', '-')} 0 would let nothing pass")
     limits = Limits(
         given["max_in_flight"],
         given["max_prefills"],

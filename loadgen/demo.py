@@ -165,6 +165,7 @@ def comparison(results: dict[str, RunResult]) -> Table:
         "ttft p50": [seconds(summary["ttft_p50_s"]) for summary in summaries],
         "ttft p95": [seconds(summary["ttft_p95_s"]) for summary in summaries],
         "requests per replica": [_balance(summary) for summary in summaries],
+        "own delay of this client p99": [_own_delay(result) for result in results.values()],
     }
     for name, values in rows.items():
         table.add_row(name, *values)
@@ -237,6 +238,15 @@ async def _replay(
 
 def _request_count(traces: list[Trace], settings: DemoSettings) -> int:
     return settings.requests if settings.traces else sum(t.request_count for t in traces)
+
+
+def _own_delay(result: RunResult) -> str:
+    """What this client's lateness may add to the times above, in engine seconds as they are."""
+    client, scale = result.summary["client"], result.summary["time_scale"]
+    assert isinstance(client, dict)
+    assert isinstance(scale, float | int)
+    late = seconds(client["lag_p99_s"] * scale)
+    return late if result.valid else f"{late}, more than allowed"
 
 
 def _failed(summary: dict[str, object]) -> int:

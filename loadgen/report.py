@@ -73,6 +73,8 @@ def summary_table(summary: Mapping[str, object]) -> Table:
     table.add_column("figure", style="bold")
     table.add_column("value")
     table.add_row("requests", _requests(summary))
+    if isinstance(said := summary["last_error"], str):
+        table.add_row("last failure", Text(said))
     for name in ("ttft", "itl", "e2e"):
         table.add_row(name, _quantiles(summary, name))
     if (silent := _silent(summary["silent"])) is not None:
@@ -123,6 +125,8 @@ def _requests(summary: Mapping[str, object]) -> str:
     for name in ("cancelled", "aborted", "retries"):
         if summary[name]:
             text += f", {summary[name]} {name}"
+    if isinstance(warm_up := summary.get("warm_up"), Mapping):
+        text += f"; {warm_up['requests']} of the first {seconds(warm_up['s'])} left out"
     return text
 
 
@@ -157,6 +161,8 @@ def _hit_rates(summary: Mapping[str, object]) -> str:
     )
     if summary["predicted_within_block"] is not None:
         text += f"  (prediction within a block: {pct(summary['predicted_within_block'])})"
+    if summary["hit_rate_beyond_bound"]:
+        text += "  [bold red]more than possible[/bold red]: engines had this text from before"
     return text
 
 

@@ -241,13 +241,21 @@ class _Run:
         self._force.offer(users)
 
     def summary(self) -> dict[str, object]:
-        samples, measured = self.progress.samples, self._force.measured()
+        everything, measured = self.progress.samples, self._force.measured()
+        warm_up_s = self._settings.warm_up_s
+        # Samples count from before the first prompts were rendered.
+        from_s = self._began - self._started + warm_up_s if warm_up_s else 0.0
+        samples = [one for one in everything if one.t_intended >= from_s]
         summary = summarise(samples, self._settings.engine_block_size)
+        left_out = len(everything) - len(samples)
+        summary["warm_up"] = {"s": warm_up_s, "requests": left_out} if warm_up_s else None
         summary["duration_s"] = self.ended - self._began
+        summary["time_scale"] = self._settings.timing.time_scale
         summary["loop_lag_s"] = spread(lag for one in measured for lag in one.loop_lags_s)
         slo, scale = self._settings.slo, self._settings.timing.time_scale
         if slo is not None:
-            summary["slo"] = attainment(samples, slo, scale, self.ended - self._started)
+            until_s, lasted_s = self.ended - self._started, self.ended - self._began - warm_up_s
+            summary["slo"] = attainment(samples, slo, scale, until_s, lasted_s)
         ttft_slo_s = slo.most_s("ttft_s", 0) if slo else None
         allowed_s = self._settings.client_lag_max_s
         allowed_s = allowed_lag_s(ttft_slo_s, scale) if allowed_s is None else allowed_s

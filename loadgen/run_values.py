@@ -31,7 +31,8 @@ class RunSettings:
     conversations are recycled. A p99 of the client's own delay above `client_lag_max_s` makes a
     run invalid; None: from the SLO's TTFT. `scrape` are URLs of replicas whose /metrics are read
     on the way; `also` are further proxies of the fleet behind `url`, taken in turn. `workers` is
-    the number of processes that share the users; `faults` are those of clients, `commands` run
+    the number of processes that share the users; what is due in the first `warm_up_s` real seconds
+    is in no figure; `faults` are those of clients, `commands` run
     beside them, `limits` are those that this client keeps."""
 
     url: str
@@ -60,6 +61,7 @@ class RunSettings:
     commands: tuple[Command, ...] = ()
     limits: Limits = field(default_factory=Limits)
     also: tuple[str, ...] = ()
+    warm_up_s: float = 0.0
 
     @property
     def recycles(self) -> bool:

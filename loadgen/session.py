@@ -154,7 +154,7 @@ class Session:
     async def run(self, at: float) -> None:
         """Play the conversation from its first turn, which is at the monotonic time `at`. Of what
         lies before a later first turn nothing is asked: its prompt holds all of it."""
-        children: list[tuple[SubAgent, asyncio.Task[None]]] = []
+        children: list[tuple[SubAgent, asyncio.Task[float]]] = []
         lane = turn = 0
         due = ended = at
         before: Turn | None = None
@@ -176,9 +176,9 @@ class Session:
                     if before is not None:
                         due = self.stage.timing.due(step, before, due, ended)
                     joined = [task for agent, task in children if agent.waits]
-                    if joined and any(not task.done() for task in joined):
+                    if joined:
                         await asyncio.wait(joined)
-                        due = max(due, time.monotonic())
+                        due = max(due, *(task.result() for task in joined))
                     done = await self._turn(step, (0, turn - 1), due, "")
                     if done is None:
                         break
@@ -186,7 +186,8 @@ class Session:
         except BaseExceptionGroup as error:
             raise error.exceptions[0] from error
 
-    async def _sub_agent(self, agent: SubAgent, lane: int, at: float) -> None:
+    async def _sub_agent(self, agent: SubAgent, lane: int, at: float) -> float:
+        """From the monotonic time `at` on; returns when its last answer had ended."""
         due = ended = at
         for index, turn in enumerate(agent.turns):
             if self._past(agent.agent_id, (lane, index)):
@@ -195,8 +196,9 @@ class Session:
                 due = self.stage.timing.due(turn, agent.turns[index - 1], due, ended)
             done = await self._turn(turn, (lane, index), due, agent.agent_id)
             if done is None:
-                return
+                break
             ended = done
+        return ended
 
     def _past(self, agent: str, place: tuple[int, int]) -> bool:
         """Whether the run, before it was interrupted, had this request behind it."""

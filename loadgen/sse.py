@@ -7,6 +7,8 @@ EVENT_BYTES_MAX = 4 << 20
 DONE = b"[DONE]"
 # Types of the last event where no [DONE] follows.
 _LAST = {"message_stop", "response.completed", "response.incomplete", "response.failed"}
+# Answers that the engine did not finish.
+_BROKEN_OFF = ("abort", "error")
 # Raw JSON that says nothing, the first where the field is absent.
 _NOTHING = (b"", b"null", b"[]")
 
@@ -71,6 +73,7 @@ class _Delta(Struct):
 class _Choice(Struct):
     delta: _Delta | None = None
     text: str | None = None
+    finish_reason: str | None = None
 
     def size(self) -> int:
         return (self.delta.size() if self.delta else 0) + len(self.text or "")
@@ -113,11 +116,15 @@ class StreamEvent(Struct, rename={"own_usage": "usage", "own_error": "error"}):
         return size
 
     def failure(self) -> str:
-        """The error object as text, empty when there is none."""
+        """The error object as text, or how a choice ended that the engine did not finish; empty
+        when all is well."""
         error = bytes(self.own_error)
         if error in _NOTHING and self.response is not None:
             error = bytes(self.response.error)
-        return "" if error in _NOTHING else error.decode(errors="replace")
+        if error not in _NOTHING:
+            return error.decode(errors="replace")
+        ends = [each.finish_reason for each in self.choices if each.finish_reason in _BROKEN_OFF]
+        return f"finish_reason {ends[0]}" if ends else ""
 
 
 _decoder = msgspec_json.Decoder(StreamEvent)

@@ -164,10 +164,10 @@ def _run(traces: list[Trace], users: int, given: dict[str, Any]) -> RunResult:
 
 def warnings(result: RunResult) -> Iterator[str]:
     """What a row of figures would not tell of itself."""
-    failed = [sample for sample in result.samples if not sample.ok]
+    failed = sum(not sample.ok for sample in result.samples)
     if failed:
-        why = f"{failed[-1].error} {failed[-1].error_detail}".strip()
-        yield f"{len(failed)} of {len(result.samples)} requests failed, the last: {why}"
+        why = result.summary["last_error"]
+        yield f"{failed} of {len(result.samples)} requests failed, the last: {why}"
     if not result.valid:
         client = result.summary["client"]
         assert isinstance(client, dict)

@@ -66,9 +66,13 @@ class KvBootstrap:
         url = f"http://{peer.host}:{peer.port}/query"
         try:
             async with self._session.get(url) as response:
-                page = await response.content.read(_PAGE_BYTES_MAX)
+                page = bytearray()
+                async for part in response.content.iter_any():
+                    page += part
+                    if len(page) > _PAGE_BYTES_MAX:
+                        break
             engine_id = _engine_id(page) if response.status == 200 else ""
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError) as error:
             engine_id = ""
             self._say(replica.id, f"{url}: {error!r}")
             spent(error)
@@ -86,7 +90,7 @@ class KvBootstrap:
             log.info("replica %s can prefill for others again", name)
 
 
-def _engine_id(page: bytes) -> str:
+def _engine_id(page: bytearray) -> str:
     """Of the lowest data-parallel rank; "" where the page names none."""
     ranks = _RANKS.decode(page)
     if not ranks:

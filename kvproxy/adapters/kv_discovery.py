@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -78,15 +79,20 @@ class KvDiscovery:
             self._fixed[replica.id] = fixed
         self._tasks[replica] = self._begin(replica)
 
-    async def remove(self, replica: Replica) -> None:
-        """It is asked no more, and its streams are closed."""
+    def remove(self, replica: Replica) -> Coroutine[Any, Any, None]:
+        """From now on it is asked no more, and another may come under its name; its streams are
+        closed once what is returned was awaited."""
         task = self._tasks.pop(replica, None)
         if task is not None:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
         self._fixed.pop(replica.id, None)
         self._said.pop(replica.id, None)
-        for source in self._known.pop(replica.id, []):
+        return self._end(task, self._known.pop(replica.id, []))
+
+    async def _end(self, task: "asyncio.Task[None] | None", sources: Sequence[KvSource]) -> None:
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
+        for source in sources:
             await self._forget(source)
 
     async def close(self) -> None:
@@ -155,8 +161,12 @@ class KvDiscovery:
         async with self._session.get(replica.url + path, headers=headers) as response:
             if response.status != 200:
                 return None
-            page = await response.content.read(_PAGE_BYTES_MAX)
-            return page if response.content.at_eof() else None
+            page = bytearray()
+            async for part in response.content.iter_any():
+                page += part
+                if len(page) > _PAGE_BYTES_MAX:
+                    return None
+            return bytes(page)
 
     def _say(self, replica: Replica, text: str) -> None:
         """Once, until it is another text."""

@@ -63,6 +63,8 @@ class _Stream:
     unyielded: int = 0
     # Its connection broke, so another engine may go on with numbers that seem to follow.
     doubted: bool = False
+    # What is amiss, which is said once.
+    trouble: str = ""
 
 
 class KvEventFeed:
@@ -117,7 +119,11 @@ class KvEventFeed:
             try:
                 await self._listen(stream)
             except zmq.ZMQError as error:
-                log.warning("events of %s: %s", stream.source.replica, error)
+                self._say(stream, f"its events cannot be heard: {error}")
+            except Exception:
+                # Part of it may have been taken: all is asked for again.
+                self._restart(stream, lost=True)
+                raise
             await asyncio.sleep(_RETRY_S)
 
     async def _listen(self, stream: _Stream) -> None:
@@ -178,16 +184,14 @@ class KvEventFeed:
             begun = sequence.next
             try:
                 if await self._replay_all(stream):
+                    stream.trouble = ""
                     return
             except TimeoutError:
                 if sequence.next > begun:
                     stream.counts.cut += 1
                     continue
-                log.warning(
-                    "replica %s does not answer at its replay endpoint %s",
-                    stream.source.replica,
-                    stream.source.replay,
-                )
+                where = stream.source.replay
+                self._say(stream, f"it does not answer at its replay endpoint {where}")
                 return
             finally:
                 self._behind(stream, so=False)
@@ -222,6 +226,12 @@ class KvEventFeed:
             return False
         stream.replica.kv_events = True
         return True
+
+    def _say(self, stream: _Stream, trouble: str) -> None:
+        """Once, until it is another or was over."""
+        if trouble != stream.trouble:
+            stream.trouble = trouble
+            log.warning("replica %s: %s", stream.source.replica, trouble)
 
     def _behind(self, stream: _Stream, *, so: bool) -> None:
         self._holdings.standing.behind(stream.source.replica, stream.source.rank, so=so)

@@ -153,7 +153,10 @@ class LmcacheDirectory:
             listing = await self._fetch("GET", f"{self._coordinator_url}/instances")
             instances = {each.id: each for each in lmcache.read_instances(listing)}
             usage = await self._fetch("GET", f"{self._coordinator_url}/instances/usage")
-            self.state.dram_bytes = lmcache.read_dram_bytes(usage)
+            # What servers say themselves holds where the coordinator was not told.
+            known = self.state.dram_bytes.items()
+            kept = {name: size for name, size in known if name in instances}
+            self.state.dram_bytes = kept | lmcache.read_dram_bytes(usage)
             new = instances.keys() - self.state.instances.keys()
             self.state.instances = instances
             self._miss(self._limits.expected - instances.keys())

@@ -2,6 +2,7 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
+from heapq import merge
 from math import inf
 
 from msgspec import Struct
@@ -27,7 +28,10 @@ class Affinity:
         assert max_sessions > 0
         self.max_sessions = max_sessions
         self._idle_s = idle_s
-        self._homes: OrderedDict[SessionKey, Home] = OrderedDict()
+        self._homes: dict[SessionKey, Home] = {}
+        # The same by how long they live unused, which is one of few times: the last used last.
+        self._usual: OrderedDict[SessionKey, Home] = OrderedDict()
+        self._queues = {idle_s: self._usual}
         # Nobody was idle for too long before then.
         self._due = inf
         self._sessions: Counter[str] = Counter()
@@ -37,7 +41,8 @@ class Affinity:
 
     def latest(self) -> Iterator[tuple[SessionKey, Home]]:
         """The last used first."""
-        return reversed(self._homes.items())
+        queues = [reversed(queue.items()) for queue in self._queues.values()]
+        return merge(*queues, key=lambda each: each[1].last_use, reverse=True)
 
     def home(self, key: SessionKey, now: float) -> Home | None:
         home = self._homes.get(key)
@@ -52,47 +57,72 @@ class Affinity:
         retention_s: float = 0.0,
     ) -> Home | None:
         """The session's latest turn of `prompt_tokens` went to `replica`; where it lived so far."""
-        homes, sessions = self._homes, self._sessions
-        before = homes.pop(key, None)
-        homes[key] = Home(replica, now, prompt_tokens, retention_s)
+        homes, sessions, idle_s = self._homes, self._sessions, self._idle_s
+        before = homes.get(key)
+        home = homes[key] = Home(replica, now, prompt_tokens, retention_s)
+        queue = self._usual if retention_s <= idle_s else self._queue(retention_s)
+        queue[key] = home
         if before is None:
             sessions[replica] += 1
             if len(homes) > self.max_sessions:
                 self._expire(now)
-        elif before.replica != replica:
-            sessions[before.replica] -= 1
-            sessions[replica] += 1
-        if now > self._due:
+        else:
+            queue.move_to_end(key)
+            if before.retention_s != retention_s:
+                was = self._queue(before.retention_s)
+                if was is not queue:
+                    del was[key]
+            if before.replica != replica:
+                sessions[before.replica] -= 1
+                sessions[replica] += 1
+        due = self._due
+        if now > due:
             self._expire(now)
-        self._due = min(self._due, now + self._idle_s)
-        return before if before is not None and self._lives(before, now) else None
+        elif now + idle_s < due:
+            self._due = now + idle_s
+        if before is None or now - before.last_use <= idle_s:
+            return before
+        return before if self._lives(before, now) else None
 
     def forget(self, key: SessionKey) -> None:
         """Its next turn may go anywhere: what tied it to its replica is gone."""
-        self._unbind(key)
+        home = self._homes.pop(key, None)
+        if home is not None:
+            self._sessions[home.replica] -= 1
+            del self._queue(home.retention_s)[key]
 
     def forget_replica(self, replica: str) -> None:
         for key in [key for key, home in self._homes.items() if home.replica == replica]:
-            self._unbind(key)
+            self.forget(key)
         self._sessions.pop(replica, None)
 
     def sessions(self, replica: str) -> int:
         return self._sessions[replica]
 
+    def _queue(self, retention_s: float) -> OrderedDict[SessionKey, Home]:
+        """Of those that live as long."""
+        if retention_s <= self._idle_s:
+            return self._usual
+        return self._queues.setdefault(retention_s, OrderedDict())
+
     def _expire(self, now: float) -> None:
         """Whoever has just come lives, so somebody always does."""
-        homes = self._homes
-        while len(homes) > self.max_sessions or not self._lives(next(iter(homes.values())), now):
-            _, oldest = homes.popitem(last=False)
-            self._sessions[oldest.replica] -= 1
-        first = next(iter(homes.values()))
-        self._due = first.last_use + max(self._idle_s, first.retention_s)
+        self._due = inf
+        for life_s, queue in self._queues.items():
+            while (oldest := _oldest(queue)) is not None:
+                key, home = oldest
+                if self._lives(home, now):
+                    self._due = min(self._due, home.last_use + life_s)
+                    break
+                self.forget(key)
+        while len(self._homes) > self.max_sessions:
+            firsts = [first for queue in self._queues.values() if (first := _oldest(queue))]
+            self.forget(min(firsts, key=lambda first: first[1].last_use)[0])
 
     def _lives(self, home: Home, now: float) -> bool:
         idle_s = now - home.last_use
         return idle_s <= self._idle_s or idle_s <= home.retention_s
 
-    def _unbind(self, key: SessionKey) -> None:
-        home = self._homes.pop(key, None)
-        if home is not None:
-            self._sessions[home.replica] -= 1
+
+def _oldest(queue: OrderedDict[SessionKey, Home]) -> tuple[SessionKey, Home] | None:
+    return next(iter(queue.items()), None)

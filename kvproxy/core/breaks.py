@@ -14,6 +14,9 @@ from kvproxy.core.types import Chain
 
 # A history that shrank below this share of its text was summarised; less was edited.
 _COMPACTED_SHARE = 0.6
+# Of the longer of two prompts. Below this share a history under another head was quoted by a call
+# beside it, as by one that asks for a title of the first message.
+_QUOTED_SHARE = 0.5
 
 
 class Cause(StrEnum):
@@ -27,6 +30,7 @@ class Cause(StrEnum):
     VOLATILE_TEXT = "volatile_text"
     TOOLS_CHANGED = "tools_changed"
     TOOLS_REORDERED = "tools_reordered"
+    OTHER_HEAD = "other_head"
     COMPACTION = "compaction"
     HISTORY_DROPPED = "history_dropped"
     HISTORY_EDITED = "history_edited"
@@ -34,7 +38,9 @@ class Cause(StrEnum):
 
 
 # The old history may still go on: what looks like an end may have been a call beside it.
-BRANCHING = frozenset({Cause.COMPACTION, Cause.HISTORY_DROPPED, Cause.HISTORY_EDITED})
+BRANCHING = frozenset(
+    {Cause.COMPACTION, Cause.HISTORY_DROPPED, Cause.HISTORY_EDITED, Cause.OTHER_HEAD}
+)
 HARMLESS = frozenset({Cause.GROWN, Cause.REWOUND, Cause.SIDE_CALL})
 
 
@@ -98,13 +104,19 @@ def _cause(before: Chain, now: Chain, segment: int) -> Cause:
 
 def _head_cause(before: Chain, now: Chain, segment: int) -> Cause:
     """Another head before another history is another prompt, not a change of this one."""
-    if not _history(before) & _history(now):
+    shared = _history(before) & _history(now)
+    if not shared:
         return Cause.SIDE_CALL
     old, new = _of(before, Kind.TOOL), _of(now, Kind.TOOL)
-    systems = list(zip(_of(before, Kind.SYSTEM), _of(now, Kind.SYSTEM), strict=False))
-    changed = [pair for pair in systems if pair[0] != pair[1]]
+    one, other = _of(before, Kind.SYSTEM), _of(now, Kind.SYSTEM)
+    changed = [pair for pair in zip(one, other, strict=False) if pair[0] != pair[1]]
+    alike = all(loosely_equal(*pair) for pair in changed)
+    if (not alike or bool(one) != bool(other)) and not set(old) & set(new):
+        if _text_of(before, shared) < _QUOTED_SHARE * max(_text(before), _text(now)):
+            return Cause.SIDE_CALL
+        if old or new:
+            return Cause.OTHER_HEAD
     if changed:
-        alike = all(loosely_equal(one, other) for one, other in changed)
         return Cause.VOLATILE_TEXT if alike else Cause.SYSTEM_CHANGED
     if old != new:
         return Cause.TOOLS_REORDERED if sorted(old) == sorted(new) else Cause.TOOLS_CHANGED
@@ -122,3 +134,11 @@ def _of(chain: Chain, kind: Kind) -> list[int]:
 
 def _text(chain: Chain) -> int:
     return chain.text_bytes[-1] if chain.text_bytes else 0
+
+
+def _text_of(chain: Chain, items: set[int]) -> int:
+    """How much text these segments have."""
+    ends = [0, *(chain.text_bytes[end - 1] for end in chain.segment_ends)]
+    return sum(
+        ends[index + 1] - ends[index] for index, item in enumerate(chain.items) if item in items
+    )

@@ -33,9 +33,10 @@ def from_slices(
 
     Endpoints that terminate are left out, so that their replicas drain; those that are not ready
     yet, or no more, are in, since kvproxy asks replicas itself and a cache outlives a bad minute.
+    A pod that has addresses of both families is found at that of IPv4.
     """
     entries: dict[str, Entry] = {}
-    for each in slices:
+    for each in sorted(slices, key=lambda each: each.get("addressType") != "IPv6"):
         port = _port(each.get("ports") or [], port_name)
         if port is None or each.get("addressType") == "FQDN":
             continue

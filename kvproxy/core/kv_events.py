@@ -152,8 +152,12 @@ def _stored(fields: Mapping[str, Any]) -> Stored:
     if parent is None and fields.get("cache_salt"):
         # SGLang's place for what vLLM has among the first block's extra keys.
         extra = [[fields["cache_salt"]]]
+    if tokens and block_size < 1:
+        raise KvEventError("BlockStored with blocks of no size")
     if tokens and isinstance(tokens[0], list):
         # EAGLE bigrams: each position is a pair of tokens.
+        if not all(isinstance(pair, list) for pair in tokens):
+            raise KvEventError("token_ids are pairs or they are not")
         tokens = [token for pair in tokens for token in pair]
         block_size *= 2
     return Stored(

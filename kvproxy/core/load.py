@@ -92,7 +92,9 @@ class Load:
     def scraped(self, running: int, waiting: int) -> None:
         """What the engine says of itself: more than what is ours came from elsewhere."""
         own_running = self.decoding - self.foreign_running
-        self._extra = (waiting - len(self.waiting), running - own_running)
+        # Engines count what they prefill as running: it is no answer under way.
+        prefilling = max(0, len(self.waiting) + self.peers_waiting - waiting)
+        self._extra = (waiting - len(self.waiting), running - own_running - prefilling)
         self._see_foreign()
 
     def peers(self, decoding: int, waiting: int, waiting_s: float) -> None:

@@ -61,8 +61,8 @@ def kv_shape(config: object) -> KvShape:
     else:
         all_heads = _count(config, "num_attention_heads")
         heads = _count(config, "num_key_value_heads", default=all_heads)
-        width = config.get("head_dim") or _count(config, "hidden_size") // all_heads
-        values = 2 * heads * int(str(width))
+        given = _count(config, "head_dim") if config.get("head_dim") else 0
+        values = 2 * heads * (given or _count(config, "hidden_size") // all_heads)
     return KvShape(
         layers,
         windowed,

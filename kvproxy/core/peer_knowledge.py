@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from kvproxy.core.items import Kind, kind_of
 from kvproxy.core.kept_prompts import write_through
 from kvproxy.core.pick import rendezvous
+from kvproxy.core.presumed_rates import presume_rates
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router, session_key
 from kvproxy.core.types import Chain, Identity, Learned
@@ -29,6 +30,9 @@ def taught(router: Router, replicas: Mapping[str, Replica], lesson: Learned) -> 
     replica = replicas.get(lesson.replica)
     if replica is not None and 0 < lesson.miss_tokens <= lesson.prompt_tokens:
         replica.rate.observe(lesson.miss_tokens, lesson.ttft_s, True, lesson.prompt_tokens)
+        if replica.rate.news:
+            replica.rate.news = False
+            presume_rates(router.replicas)
 
 
 def presume(router: Router, identity: Identity, chain: Chain, now: float) -> None:

@@ -22,6 +22,7 @@ from kvproxy.core.placement import Decided, Lookup, Placement, Placing
 from kvproxy.core.policies import POLICIES, PolicyName, View
 from kvproxy.core.pools import Pools
 from kvproxy.core.prefix_index import PrefixIndex
+from kvproxy.core.presumed_rates import presume_rates
 from kvproxy.core.replica import Replica, Role
 from kvproxy.core.response_homes import ResponseHomes
 from kvproxy.core.returns import Returns
@@ -246,6 +247,7 @@ class Router:
         self.replicas.remove(replica)
         del self._by_id[replica.id]
         self.affinity.forget_replica(replica.id)
+        self.working_set.forget_replica(replica.id)
         self.pins.forget_replica(replica.id)
         self.holdings.forget(replica.id)
         replica.gone()
@@ -320,6 +322,9 @@ class Router:
             keep(replica, hashes[-1], usage, now, retention_s)
             replica.answered(answer_room(usage, replica.block_size))
         replica.hbm.release(placement.end, now, retention_s)
+        if replica.rate.news:
+            replica.rate.news = False
+            presume_rates(self.replicas)
 
     def _near(self, identity: Identity, now: float) -> Home | None:
         elder = identity.elder

@@ -15,6 +15,8 @@ from math import inf
 from msgspec import Struct
 
 WINDOWS_S = (60.0, 300.0, 900.0, 3600.0)
+# Where conversations live whose replica is gone.
+_NOWHERE = ""
 
 
 class Use(Struct, gc=False):
@@ -68,6 +70,16 @@ class WorkingSet:
             newest.tokens += grown
             self._count(replica, grown)
         self._due = min(self._due, now + newest.end_s)
+
+    def forget_replica(self, replica: str) -> None:
+        """It is gone with what it held, and another one may come under its name. Its conversations
+        will want room all the same, wherever they go on."""
+        for use in self._uses.values():
+            if use.replica == replica:
+                use.replica = _NOWHERE
+        moved = self._by_replica.pop(replica, 0)
+        if moved:
+            self._count(_NOWHERE, moved)
 
     def tokens(self, window_s: float, now: float) -> int:
         """Used within `window_s`, which must be one of the windows, on all replicas."""

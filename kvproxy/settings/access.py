@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from kvproxy.settings.kinds import FROM_LIST, Count, Switch
 
-_NAME = r"^[A-Za-z0-9._-]{1,64}$"
+KEY_NAME = r"^[A-Za-z0-9._-]{1,64}$"
 
 
 class KeySettings(BaseModel):
@@ -16,7 +16,7 @@ class KeySettings(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     name: str = Field(
-        pattern=_NAME, description="What the key is called in errors, metrics and logs."
+        pattern=KEY_NAME, description="What the key is called in errors, metrics and logs."
     )
     sha256: str = Field(
         pattern=r"^[0-9a-f]{64}$",

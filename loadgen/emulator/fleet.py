@@ -48,7 +48,8 @@ class Listener:
 
     @property
     def url(self) -> str:
-        return f"http://{self._host}:{self.port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self.port}"
 
     async def start(self) -> None:
         """Listen; port 0 becomes the port the system gave. Raises OSError if it is taken."""

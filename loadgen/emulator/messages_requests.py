@@ -19,6 +19,9 @@ _BLOCKS = (
     *("text", "image", "tool_use", "tool_result", "tool_reference", "thinking"),
     *("redacted_thinking", "tool_addition", "tool_removal"),
 )
+_BLOCK_FIELDS = {
+    "text": str, "thinking": str, "id": str, "name": str, "tool_use_id": str, "input": dict,
+}  # fmt: skip
 _CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 
 
@@ -68,6 +71,16 @@ def _check_message(given: object, at: str) -> None:
         kind = required(typed(block, dict, where), "type", str, where)
         if kind not in _BLOCKS:
             raise errors.not_one_of(_BLOCKS, f"{where}.type", kind)
+        _check_block(block, where)
+
+
+def _check_block(block: dict[str, Any], at: str) -> None:
+    for name, kind in _BLOCK_FIELDS.items():
+        field(block, name, kind, None, at)
+    content = block.get("content")
+    if not isinstance(content, str):
+        for part in field(block, "content", list, [], at):
+            field(typed(part, dict, f"{at}.content"), "text", str, None, f"{at}.content")
 
 
 def _tool(given: object, at: str) -> dict[str, Any]:
@@ -86,7 +99,7 @@ def _tool_choice(fields: dict[str, Any], tools: list[dict[str, Any]]) -> ToolCho
     choice = field(fields, "tool_choice", dict, None)
     if choice is None or not tools:
         return ToolChoice("auto" if tools else "none")
-    kind = choice.get("type")
+    kind = field(choice, "type", str, None, "body.tool_choice")
     if kind not in _CHOICES:
         raise errors.not_one_of(tuple(_CHOICES), "body.tool_choice.type", kind)
     if kind != "tool":
@@ -100,7 +113,12 @@ def _tool_choice(fields: dict[str, Any], tools: list[dict[str, Any]]) -> ToolCho
 def _system(fields: dict[str, Any]) -> list[dict[str, Any]]:
     """Blocks run into each other; a block that begins with a billing header is left out whole."""
     system = fields.get("system")
-    text = system if isinstance(system, str) else _kept_text(_list(fields, "system"))
+    if isinstance(system, str):
+        text = system
+    else:
+        for index, block in enumerate(blocks := _list(fields, "system")):
+            _check_block(typed(block, dict, f"body.system.{index}"), f"body.system.{index}")
+        text = _kept_text(blocks)
     return [{"role": "system", "content": text}] if text else []
 
 
@@ -152,7 +170,7 @@ def _result_text(content: object) -> str:
     if isinstance(content, str):
         return content
     items = content if isinstance(content, list) else []
-    texts = [item.get("text", "") for item in items if item.get("type") == "text"]
+    texts = [item.get("text") or "" for item in items if item.get("type") == "text"]
     return "\n".join(texts)
 
 

@@ -36,13 +36,17 @@ class KvPublisher:
         self.port = self.replay_port = 0
 
     async def start(self, host: str, port: int = 0, replay_port: int = 0) -> None:
-        """Listen; port 0 is chosen by the system. Raises zmq.ZMQError if it stays taken."""
+        """Listen; port 0 is chosen by the system. Raises OSError if it stays taken."""
         context = self._context = zmq.asyncio.Context()
         self._pub = zmq.Socket(zmq.Context(context), zmq.PUB)
         self._router = context.socket(zmq.ROUTER)
         self._router.set(zmq.SNDHWM, 0)
-        self.port = await _bind(self._pub, host, port)
-        self.replay_port = await _bind(self._router, host, replay_port)
+        try:
+            self.port = await _bind(self._pub, host, port)
+            self.replay_port = await _bind(self._router, host, replay_port)
+        except OSError:
+            await self.close()
+            raise
         self._task = asyncio.create_task(self._serve_replays(self._router))
 
     @property
@@ -94,12 +98,15 @@ class KvPublisher:
 
 async def _bind(socket: Any, host: str, port: int) -> int:
     """The port that is listened on. One just given up may stay taken for a moment."""
+    if ":" in host:
+        socket.set(zmq.IPV6, 1)
+        host = f"[{host}]"
     for attempt in range(_BIND_TRIES):
         try:
             socket.bind(f"tcp://{host}:{port or '*'}")
             break
-        except zmq.ZMQError:
+        except zmq.ZMQError as error:
             if attempt == _BIND_TRIES - 1:
-                raise
+                raise OSError(error.errno, f"KV events at {host}: {error}") from error
             await asyncio.sleep(0.02)
     return int(socket.get(zmq.LAST_ENDPOINT).rpartition(b":")[2])

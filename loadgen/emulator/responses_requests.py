@@ -75,24 +75,26 @@ def _converted(items: list[Any]) -> list[dict[str, Any]]:
     """What the assistant thought, said and called one after the other is one message."""
     out: list[dict[str, Any]] = []
     for index, item in enumerate(items):
-        item = typed(item, dict, f"body.input.{index}")
-        kind = item.get("type", "message")
+        at = f"body.input.{index}"
+        item = typed(item, dict, at)
+        kind = field(item, "type", str, "message", at)
         last = out[-1] if out and out[-1]["role"] == "assistant" else None
         if kind in _CALLS:
-            call = _call(item, kind)
+            call = _call(item, kind, at)
             if last is None:
                 out.append({"role": "assistant", "tool_calls": [call]})
             else:
                 last.setdefault("tool_calls", []).append(call)
         elif kind == "reasoning":
-            _put(out, last, "reasoning", _thought(item))
+            _put(out, last, "reasoning", _thought(item, at))
         elif kind in _RESULTS:
             result = {"role": "tool", "tool_call_id": item.get("call_id")}
-            out.append(result | {"content": item.get("output")})
+            out.append(result | {"content": _content(item, "output", at)})
         elif item.get("role") == "assistant":
-            _put(out, last, "content", _said(item.get("content")))
+            _put(out, last, "content", _said(_content(item, "content", at)))
         elif "role" in item:
-            out.append(item)
+            required(item, "role", str, at)
+            out.append(item | {"content": _content(item, "content", at)})
         else:
             raise errors.refused(f"Unsupported input item type: {kind}", "input")
     return out
@@ -105,8 +107,21 @@ def _put(out: list[dict[str, Any]], last: dict[str, Any] | None, name: str, text
         out.append({"role": "assistant", name: text})
 
 
-def _call(item: dict[str, Any], kind: str) -> dict[str, Any]:
-    name, arguments = item.get("name") or "", item.get("arguments") or ""
+def _content(item: dict[str, Any], name: str, at: str) -> str | list[Any] | None:
+    """Text, or parts of it."""
+    value = item.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    parts: list[Any] = typed(value, list, f"{at}.{name}")
+    for part in parts:
+        if not isinstance(part, str):
+            field(typed(part, dict, f"{at}.{name}"), "text", str, None, f"{at}.{name}")
+    return parts
+
+
+def _call(item: dict[str, Any], kind: str, at: str) -> dict[str, Any]:
+    name = field(item, "name", str, "", at)
+    arguments = field(item, "arguments", str, "", at)
     if kind == "custom_tool_call":
         arguments = json.dumps({"input": item.get("input") or ""})
     elif item.get("namespace"):
@@ -115,20 +130,20 @@ def _call(item: dict[str, Any], kind: str) -> dict[str, Any]:
     return {"id": item.get("call_id"), "type": "function", "function": function}
 
 
-def _thought(item: dict[str, Any]) -> str:
+def _thought(item: dict[str, Any], at: str) -> str:
     """The first text of the content, else of the summary; what is encrypted cannot be read."""
     if item.get("encrypted_content"):
         raise errors.refused("Encrypted content is not supported.", "input")
-    parts = item.get("content") or item.get("summary") or [{}]
-    text: str = parts[0].get("text") or ""
-    return text
+    parts = field(item, "content", list, [], at) or field(item, "summary", list, [], at)
+    return _said(_content({"parts": parts}, "parts", at))
 
 
-def _said(content: object) -> str:
+def _said(content: str | list[Any] | None) -> str:
+    """Of several parts the first."""
     if isinstance(content, str):
         return content
-    text = content[0].get("text") if isinstance(content, list) and content else ""
-    return text or ""
+    first: Any = content[0] if content else ""
+    return first if isinstance(first, str) else first.get("text") or ""
 
 
 def _function_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -144,8 +159,11 @@ def _function_tools(tools: list[dict[str, Any]]) -> list[dict[str, Any]]:
             shown = tool | {"parameters": _FREE_TEXT}
             out.append(_function(shown, required(tool, "name", str, at)) | {"custom": True})
         elif kind == "namespace":
-            inner = [each for each in tool.get("tools", []) if each.get("type") == "function"]
-            out += [_function(each, f"{tool['name']}__{each['name']}") for each in inner]
+            name = required(tool, "name", str, at)
+            for each in field(tool, "tools", list, [], at):
+                if typed(each, dict, f"{at}.tools").get("type") == "function":
+                    inner = required(each, "name", str, f"{at}.tools")
+                    out.append(_function(each, f"{name}__{inner}"))
     return out
 
 
@@ -156,6 +174,8 @@ def _function(tool: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _tool_choice(fields: dict[str, Any], tools: list[dict[str, Any]]) -> ToolChoice:
     choice = fields.get("tool_choice") or "auto"
+    if not isinstance(choice, str):
+        choice = typed(choice, dict, "body.tool_choice")
     if not tools:
         return ToolChoice("none")
     if isinstance(choice, str):

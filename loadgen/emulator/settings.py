@@ -64,6 +64,8 @@ class EmulatorSettings:
     def __post_init__(self) -> None:
         if self.time_scale <= 0:
             raise ValueError("time_scale must be positive")
+        if self.max_model_len < 1:
+            raise ValueError("max_model_len must be positive")
         if self.engine == "sglang" and (self.dram_tokens or self.kv_events_style == "array"):
             raise ValueError("the SGLang personality has one tier, and events as maps")
         if self.kv_connector and self.kv_connector not in CONNECTORS:

@@ -27,17 +27,23 @@ def counts(sample: Sample) -> bool:
 
 
 def attainment(
-    samples: Sequence[Sample], slo: Slo, time_scale: float, duration_s: float
+    samples: Sequence[Sample],
+    slo: Slo,
+    time_scale: float,
+    until_s: float,
+    lasted_s: float | None = None,
 ) -> dict[str, object]:
     """Share of requests within the SLO and how many of them a second of engine time. Failures
     are misses; what was cut off, at the end or by its client, is one if it was late by then. Slow
-    readers are left out unless they failed."""
+    readers are left out unless they failed. The run ended `until_s` real seconds after the start
+    that samples count from; they are those of its last `lasted_s` (None: of all of it)."""
+    lasted_s = until_s if lasted_s is None else lasted_s
     met = missed = 0
     for sample in samples:
         if not counts(sample):
             continue
         request = observed(sample, time_scale, ended=not sample.cut)
-        judged = slo.met(request, duration_s * time_scale)
+        judged = slo.met(request, until_s * time_scale)
         met += judged is True
         missed += judged is False
     return {
@@ -45,7 +51,7 @@ def attainment(
         "met": met,
         "missed": missed,
         "attainment": met / (met + missed) if met + missed else None,
-        "goodput_per_s": met / (duration_s * time_scale) if duration_s else None,
+        "goodput_per_s": met / (lasted_s * time_scale) if lasted_s > 0 else None,
     }
 
 

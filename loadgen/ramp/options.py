@@ -74,6 +74,8 @@ def ramp_of(given: dict[str, Any], users: int) -> RampRule | None:
         raise ValueError("--max-new-tokens-per-period needs one process: leave out --workers")
     if slo is None:
         raise ValueError(f"--ramp {kind} needs --slo, e.g. --slo ttft_s=2")
+    if not given["period"]:
+        raise ValueError("--period must be longer than nothing")
     if users > given["max_users"]:
         raise ValueError(f"--users {users} is more than --max-users {given['max_users']}")
     if kind == "certify":

@@ -1,7 +1,8 @@
-"""Requests that begin together while a stream flows: its chunks go between them."""
+"""Requests that begin together: chunks and first tokens go between them."""
 
 import asyncio
 from itertools import pairwise
+from typing import Any
 
 from tests.benchmark.count import small
 from tests.support.unplugged import STREAM_HEAD, Unplugged, answer, chunk, eventually, request
@@ -37,5 +38,30 @@ async def test_chunks_go_between_requests_that_begin_together() -> None:
     went = [before - after for before, after in pairwise(ended)]
     assert max(went) <= AT_ONCE_MAX, went
     stream.data_received(b"0\r\n\r\n")
+    await eventually(lambda: not proxy.app.server.in_flight)
+    assert proxy.app._upstream.turns.streams == 0
+
+
+async def test_first_tokens_go_between_requests_that_begin_together() -> None:
+    """On a proxy that was idle: an engine's answer does not wait until all requests are read."""
+    proxy = Unplugged()
+    clients = [proxy.new_client() for _ in range(REQUESTS)]
+    wires: list[Any] = [client._transport for client in clients]
+    for number, client in enumerate(clients):
+        client.data_received(request(f"s{number}", small(number, stream=True)))
+    asked, told = 0, list[int]()
+    while asked < REQUESTS:
+        await asyncio.sleep(0)
+        told.append(sum(bool(wire.written) for wire in wires))
+        asked += len(proxy.asked)
+        for link in proxy.asked:
+            link.data_received(STREAM_HEAD + chunk())
+        proxy.asked.clear()
+    # All that were asked before the last few turns of the loop.
+    assert told[-1] >= REQUESTS - 3 * AT_ONCE_MAX, told
+    assert told[len(told) // 2] >= REQUESTS // 4, told
+    for link in proxy.links:
+        link.data_received(b"0\r\n\r\n")
+        await asyncio.sleep(0)
     await eventually(lambda: not proxy.app.server.in_flight)
     assert proxy.app._upstream.turns.streams == 0

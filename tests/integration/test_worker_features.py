@@ -1,5 +1,6 @@
 """What one process does for a request, several do too: the same features with two workers."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -67,11 +68,13 @@ async def test_a_stream_that_breaks_off_goes_on(tmp_path: Path) -> None:
 
 
 async def test_conversations_by_id_stay_whichever_worker_they_come_to(tmp_path: Path) -> None:
+    """By a policy that sends every turn to the next replica, unless something holds it back."""
     engine = EmulatorSettings(model="m", time_scale=50.0, responses_stored=100)
     homes: list[set[str]] = []
     async with (
-        emulated(engine, n=4) as urls,
-        several(tmp_path, urls) as world,
+        # So that no conversation begins where the one before it did.
+        emulated(engine, n=3) as urls,
+        several(tmp_path, urls, policy={"name": "round_robin"}) as world,
         aiohttp.ClientSession() as client,
     ):
         for number in range(6):
@@ -88,7 +91,7 @@ async def test_conversations_by_id_stay_whichever_worker_they_come_to(tmp_path: 
             homes.append(home)
         assert len(world.placement.router.affinity) == 6
     assert [len(home) for home in homes] == [1] * 6
-    assert len(set.union(*homes)) > 1, "there was no choice to make"
+    assert len(set.union(*homes)) == 3, "there was a choice to make"
 
 
 async def test_clients_connect_with_tls_and_every_process_reads_it_again(tmp_path: Path) -> None:
@@ -172,3 +175,18 @@ async def test_other_proxies_know_what_workers_placed(tmp_path: Path) -> None:
                     await talk.turn(client, entrances[turn % 3])
     assert [len(set(talk.replicas)) for talk in talks] == [1] * 4
     assert all(talk.missed < 200 for talk in talks)
+
+
+async def test_what_cannot_be_placed_is_refused_where_a_store_is_asked_first(
+    tmp_path: Path,
+) -> None:
+    async with valkey() as server, recording() as [replica]:
+        shared = {"url": server.url, "deadline_s": 2.0, "share_spellings": False}
+        async with several(tmp_path, [replica.url], store=shared) as world:
+            [known] = world.placement.router.replicas
+            known.models = ("other",)
+            await eventually(lambda: all(w.link.up for w in world.workers))
+            sent = post(HELLO, x_session_id="s")
+            got = await asyncio.wait_for(ask(world.urls[0], sent), 5)
+    assert got.status == 404
+    assert orjson.loads(got.body)["error"]["param"] == "model"

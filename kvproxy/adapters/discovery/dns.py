@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 from kvproxy.core.discovered import Entries, Found, from_addresses
@@ -11,6 +12,9 @@ log = logging.getLogger("kvproxy.discovery")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # A name that has nothing for so many answers in a row has lost its replicas for good.
 _EMPTY_MAX = 3
+
+# There is no such name, or it has no address: a Service without pods may say either.
+_NOTHING_THERE = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 Address = tuple[str, int]
 
@@ -55,7 +59,7 @@ class DnsSource:
         try:
             rows = await loop.getaddrinfo(self._name, self._port, type=socket.SOCK_STREAM)
         except socket.gaierror as error:
-            if error.errno == socket.EAI_NONAME:
+            if error.errno in _NOTHING_THERE:
                 return []
             raise
         return [(str(address[0]), self._port) for *_, address in rows]
@@ -70,15 +74,19 @@ class DnsSource:
         if self._nameservers is not None:
             address, _, port = self._nameservers[0].rpartition(":")
             resolver.nameservers, resolver.port = [address], int(port)
+
+        async def looked_up(name: str, kind: str) -> list[Any]:
+            try:
+                return list(await resolver.resolve(name, kind))
+            except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+                return []
+
+        found: list[Address] = []
         try:
-            answer = await resolver.resolve(self._name, "SRV")
-            found: list[Address] = []
-            for record in answer:
+            for record in await looked_up(self._name, "SRV"):
                 target = str(record.target).rstrip(".")
-                rows = await resolver.resolve(target, "A")
+                rows = await looked_up(target, "A") or await looked_up(target, "AAAA")
                 found += [(str(row.address), int(record.port)) for row in rows]
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-            return []
         except dns.exception.DNSException as error:
             raise OSError(0, str(error)) from error
         return found

@@ -19,6 +19,7 @@ class FileSource:
         self._path = path
         self._interval_s = interval_s
         self._seen: tuple[int, int, int] | None = None
+        self._blank: tuple[int, int, int] | None = None
 
     async def run(self, found: Found) -> None:
         while True:
@@ -40,12 +41,20 @@ class FileSource:
         try:
             if problem:
                 raise ValueError(problem)
-            found(await asyncio.to_thread(self._read))
+            entries = await asyncio.to_thread(self._read)
+            if entries is None and self._blank != state:
+                # It may be about to be written: that there are none counts if it stays so.
+                self._blank, self._seen = state, None
+                return
+            found(entries or [])
         except (OSError, ValueError, yaml.YAMLError) as error:
             log.error("%s: %s; what it said before stays", self._path, error)
 
-    def _read(self) -> Entries:
-        entries = yaml.safe_load(self._path.read_bytes()) or []
+    def _read(self) -> Entries | None:
+        """None where it says nothing at all."""
+        entries = yaml.safe_load(self._path.read_bytes())
+        if entries is None:
+            return None
         if isinstance(entries, dict):
             entries = entries.get("replicas", [])
         if not isinstance(entries, list) or not all(isinstance(e, str | dict) for e in entries):

@@ -155,9 +155,7 @@ class HopServer:
                 aside(number, name, message)
         if messages and self._spoken:
             self.say(number, hop.Handled(self._clock() - now))
-        if self._admission.length and self._tick is None:
-            self._tick = asyncio.get_running_loop().call_later(_TICK_S, self._ticks)
-        self.flush()
+        self._taken()
 
     def flush(self) -> None:
         spoken, self._spoken = self._spoken, []
@@ -183,14 +181,29 @@ class HopServer:
         self._spawn(self._recalls(number, asked, self._recall(asked)))
 
     async def _recalls(self, number: int, asked: hop.Place, recalled: Awaitable[None]) -> None:
+        began = self._clock()
         try:
             await recalled
         except Exception:
             # Whoever asked waits for an answer, which what is known here is enough for.
             log.exception("what others know of a conversation cannot be told")
-        if number in self.connections:
+        connection = self.connections.get(number)
+        if connection is None:
+            return
+        try:
             self.desk.take(number, asked, self._clock())
-            self.flush()
+            self.say(number, hop.Handled(self._clock() - began))
+        except Exception:
+            # It waits for an answer; cut off, it goes on alone.
+            log.exception("worker %d asked what cannot be answered: it is cut off", number)
+            connection.cut()
+        self._taken()
+
+    def _taken(self) -> None:
+        """Who has to wait is looked at again."""
+        if self._admission.length and self._tick is None:
+            self._tick = asyncio.get_running_loop().call_later(_TICK_S, self._ticks)
+        self.flush()
 
     async def _shows(self, number: int, asked: hop.Show) -> None:
         try:

@@ -103,8 +103,8 @@ class ClientExchange:
                 self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._body = asyncio.get_running_loop().create_future()
             await self._body
-        if self._wire.turns.streams:
-            await self._wire.turns.turn(answer=False)
+        else:
+            await self._wire.turns.turn()
         if incoming.refusal is not None:
             raise incoming.refusal.anew()
         return incoming.body()
@@ -112,7 +112,7 @@ class ClientExchange:
     def body_settled(self) -> None:
         """The body is whole, or never will be."""
         if self._body is not None and not self._body.done():
-            self._body.set_result(None)
+            self._wire.turns.wake(self._body, answer=False)
 
     def hold(self) -> None:
         """The head of an event stream, once, and a comment.

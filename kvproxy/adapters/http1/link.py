@@ -84,8 +84,6 @@ class Link(Passage):
         while self.phase is _ASKED:
             self._waiter = self._loop.create_future()
             await self._waiter
-        if self._turns.streams:
-            await self._turns.turn(answer=True)
         if self._failure is not None and not self.status:
             raise self._failure.anew()
 
@@ -122,8 +120,6 @@ class Link(Passage):
             while self.phase is _ANSWER:
                 self._waiter = self._loop.create_future()
                 await self._waiter
-                if self._turns.streams:
-                    await self._turns.turn(answer=True)
         except asyncio.CancelledError:
             if self.phase is not _DONE:
                 raise
@@ -291,5 +287,6 @@ class Link(Passage):
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            self._turns.wake(waiter, answer=True)

@@ -145,7 +145,9 @@ class EventShares:
 
     async def _hand_over(self, source: KvSource, was: str) -> None:
         if was == self.origin:
-            self._outlets.pop((source.replica, source.rank)).close()
+            outlet = self._outlets.pop((source.replica, source.rank), None)
+            if outlet is not None:
+                outlet.close()
             await self._feed.forget(source)
 
     async def _ask(self) -> None:

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 from redis.asyncio.client import PubSub
 
-from kvproxy.adapters.store.link import FAILURES, Link
+from kvproxy.adapters.store.link import FAILURES, Command, Link
 from kvproxy.adapters.store.scripts import Names
 from kvproxy.adapters.store.writer import HEARTBEAT_S, prefix_from
 from kvproxy.core.shared_words import Mark, Spelt, Word, WordError, message_from
@@ -89,7 +90,7 @@ class Hearing:
 
     async def _catch_up(self) -> None:
         """Spellings and prefixes, the latest used last; bindings are asked for one by one."""
-        names, send = self._names, self._link.send
+        names, send = self._names, self._answers
         everything = [("ZRANGE", names.spellings, 0, -1), ("ZRANGE", names.prefixes, 0, -1)]
         keys, members = await send(everything)
         for start in range(0, len(keys), _PAGE):
@@ -101,6 +102,14 @@ class Hearing:
         for member in members:
             with contextlib.suppress(WordError):
                 self._sent(*prefix_from(member))
+
+    async def _answers(self, commands: Sequence[Command]) -> list[Any]:
+        """Raises FAILURES, also where the store refuses: it may be loading what it had."""
+        answers = await self._link.send(commands)
+        for answer in answers:
+            if isinstance(answer, FAILURES):
+                raise answer
+        return answers
 
     def _spelt(self, key: bytes, spelling: bytes) -> None:
         try:

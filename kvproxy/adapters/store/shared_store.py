@@ -20,6 +20,7 @@ from kvproxy.adapters.store.writer import HEARTBEAT_S, Terms, Writer
 from kvproxy.background import keep
 from kvproxy.core import peer_knowledge
 from kvproxy.core.bindings import Bindings
+from kvproxy.core.errors import ProxyError
 from kvproxy.core.heard import Heard
 from kvproxy.core.peer_loads import PeerLoads, own_loads
 from kvproxy.core.representatives import First, Representatives
@@ -129,8 +130,8 @@ class SharedStore:
     async def _ask(self, key: bytes, identity: Identity, chain: Chain, now: float) -> None:
         """Take the conversation, or learn who has it."""
         outcome = "skipped"
-        if self.link.up:
-            bound = self._proposed(identity, chain, now)
+        bound = self._proposed(identity, chain, now) if self.link.up else None
+        if bound is not None:
             try:
                 found = await self.link.ask(self._acquire(key, bound), self._limits.deadline_s)
                 if found is None:
@@ -149,9 +150,13 @@ class SharedStore:
         if not self.link.up and key not in self.bindings:
             peer_knowledge.presume(self._router, identity, chain, now)
 
-    def _proposed(self, identity: Identity, chain: Chain, now: float) -> Bound:
-        """Where the turn would go if it went now."""
-        decided = self._router.decide(identity, chain, now)
+    def _proposed(self, identity: Identity, chain: Chain, now: float) -> Bound | None:
+        """Where the turn would go if it went now; None where nobody can take it, which whoever
+        places it tells its client."""
+        try:
+            decided = self._router.decide(identity, chain, now)
+        except ProxyError:
+            return None
         return Bound(self.origin, decided.replica.id, decided.prompt_tokens, ())
 
     def _acquire(self, key: bytes, bound: Bound) -> Command:
@@ -205,6 +210,12 @@ class SharedStore:
             await asyncio.sleep(_RETELL_S)
             self._retell()
 
+    async def _ageing(self) -> None:
+        """What peers had under way counts no longer once they, or the store, have gone silent."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            self.loads.apply(self._router.replicas, time.monotonic())
+
     async def start(self) -> None:
         """Returns when what the others know is known, or soon: without the store, or with a slow
         one, the proxy serves all the same."""
@@ -219,6 +230,7 @@ class SharedStore:
             keep("store_writing", self.writer.run),
             keep("store_hearing", self.hearing.run),
             keep("store_retelling", self._retelling),
+            keep("store_ageing", self._ageing),
         ]
         if self.link.up:
             with contextlib.suppress(TimeoutError):

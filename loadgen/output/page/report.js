@@ -50,13 +50,17 @@ function top() {
     + `allowed ${seconds(summary.client.lag_allowed_s)}).`);
   if (summary.silent.beyond_p95) say.push(`${summary.silent.beyond_p95} requests waited longer than TTFT p95 for a `
     + `first token that never came, up to ${seconds(summary.silent.max_s)}: no quantile has them.`);
+  if (summary.last_error) say.push(`The last request that failed: ${summary.last_error}.`);
+  if (summary.hit_rate_beyond_bound) say.push("Engines hit more than this run could have left them: they had its text "
+    + "from before (another --seed, or empty caches).");
+  if (summary.warm_up) say.push(`${summary.warm_up.requests} requests of the first ${clock(summary.warm_up.s)} are in no figure.`);
   if (ramp && ramp.kind === "certify" && ramp.users) say.push(`${ramp.users} users certified: `
     + `${percent(ramp.attainment)} in time (95 % interval ${percent(ramp.attainment_low)} to `
     + `${percent(ramp.attainment_high)}) over ${clock(ramp.held_s)}.`);
   if (data.advice) say.push(data.advice.advice);
   $("verdict").textContent = say.join(" ");
   if (!summary.client.valid) $("verdict").classList.add("bad");
-  else if (summary.silent.beyond_p95 || data.advice && data.advice.regime !== "hbm_enough") $("verdict").classList.add("warn");
+  else if (summary.silent.beyond_p95 || summary.hit_rate_beyond_bound || data.advice && data.advice.regime !== "hbm_enough") $("verdict").classList.add("warn");
   const tiles = [
     ["TTFT p95", seconds(summary.ttft_p95_s), `p50 ${seconds(summary.ttft_p50_s)}, p99 ${seconds(summary.ttft_p99_s)}, `
       + `of ${count(summary.ttft_count)}${few(summary.ttft_count)}`],

@@ -154,12 +154,31 @@ async def test_another_engine_under_an_old_name_takes_over_at_once() -> None:
         go = slow(one)
         stream = asyncio.create_task(ask(url, post(CHAT)))
         await eventually(lambda: bool(one.received))
+        app.table.pin("r", "s")
         app.table.settle([at(two, id="r")], None)
+        assert app.router.pins.of("r") == ["s"], "who was tied to a name is tied to it still"
         await eventually(is_health(app, "r", Health.READY))
         assert (await ask(url, post(CHAT))).status == 200
         assert len(two.received) == 1
         go.set()
         assert (await stream).complete
+        await settled(app)
+
+
+async def test_who_takes_over_a_name_is_listened_to_where_settings_say() -> None:
+    def named(replica: RecordingReplica, port: int) -> dict[str, str]:
+        endpoint = f"tcp://127.0.0.1:{port}"
+        return {"url": replica.url, "id": "r", "events_endpoint": endpoint}
+
+    async with (
+        recording(2) as (one, two),
+        proxied([named(one, 1)], probe=PROBE, events={"discover_s": 0.02}) as (app, _),
+    ):
+        app.table.settle([ReplicaSettings.model_validate(named(two, 2))], None)
+        sources = app.sources.feed
+        await eventually(lambda: [s.endpoint for s in sources.sources] == ["tcp://127.0.0.1:2"])
+        # LMCache's servers are known to be a replica's by their host.
+        assert app.sources._hosts == {"r": "127.0.0.1"}
         await settled(app)
 
 

@@ -126,6 +126,28 @@ async def test_both_at_once() -> None:
     assert it.settled()
 
 
+@pytest.mark.parametrize("connector", [Connector.NIXL, Connector.MOONCAKE])
+async def test_what_travels_is_timed_from_when_it_was_computed(
+    connector: Connector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it, now = scene(connector, {"p": [(200, SAID)], "d": [(200, b"hello")]}), [0.0]
+    placing, rate = it.placement.placing, it.legs.disagg.rate
+
+    async def at(step: str) -> None:
+        await asyncio.sleep(0)
+        now[0] += 5.0 if step == "relay" else 0.0
+
+    monkeypatch.setattr(it.wire.steps, "at", at)
+    it.legs.clock = lambda: now[0]
+    async with it.legs.open(it.placement, FakeExchange(Steps(), BODY), BODY):
+        now[0] += 0.5
+        it.router.first_token(it.placement, now[0])
+    assert placing.remote is not None
+    assert rate.tok_s == pytest.approx(placing.remote.tokens / 0.5)
+    it.router.finish(it.placement, None, now[0])
+    assert it.settled()
+
+
 async def test_the_request_id_speaks() -> None:
     it = scene(Connector.P2P_NCCL, {"p": [(200, b"{}")], "d": [(200, b"hello")]})
     assert await it.answer() == b"hello"

@@ -8,7 +8,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from loadgen.cli import EXIT_INVALID, emulate, loadgen
+from loadgen.emulator import EmulatorSettings
 from tests.support.chat_mock import chat_mock
+from tests.support.emulated import emulated
 from tests.support.traces import weka_bytes
 
 
@@ -129,8 +131,15 @@ def test_emulate_is_at_hand() -> None:
     [
         (("--fail-if", "ttft_p95>1"), "did you mean ttft_p95_s"),
         (("--fail-if", "slo.attainment<1"), "needs --slo"),
-        (("--requests", 0), "would send nothing"),
-        (("--duration", "0s"), "would send nothing"),
+        (("--fail-if", "ramp.users<2"), "needs --ramp"),
+        (("--requests", 0), "--requests 0 would ask for nothing"),
+        (("--duration", "0s"), "--duration 0 would ask for nothing"),
+        (("--max-output", 0), "--max-output 0 would ask for nothing"),
+        (("--slow-readers", 0.5, "--slow-bytes-per-s", 0), "would let nothing pass"),
+        (("--input-tokens-per-min", 0), "would let nothing pass"),
+        (("--ramp", "classic", "--slo", "ttft_s=1", "--period", "0s"), "--period"),
+        (("--duration", "5s", "--warm-up", "5s"), "would leave nothing"),
+        (("--warm-up", "5s", "--ramp", "classic", "--slo", "ttft_s=1"), "--settle"),
     ],
 )
 def test_what_cannot_be_meant_is_said_before_anything_is_sent(
@@ -149,3 +158,25 @@ def test_fewer_conversations_than_users_are_named(traces: Path, endpoint: str) -
     assert done.exit_code == 0, done.output
     assert "1 conversations, played once, are not 3 users" in done.output
     assert "ended: traces played" in done.output
+
+
+def test_a_run_without_one_answer_fails_and_says_why(traces: Path) -> None:
+    with emulated(EmulatorSettings(time_scale=100.0)) as url:
+        done = run(
+            "--traces", traces, "--url", url, "--users", 1, "--start-spread", "0",
+            "--time-scale", 100, "--model", "nobody", "--max-client-lag", "10s",
+        )  # fmt: skip
+    assert done.exit_code == 1
+    assert "no request was answered" in done.output
+    assert "http_4xx" in done.output
+    assert "`nobody` does not exist" in done.output
+
+
+def test_a_ramp_that_certifies_too_few_crosses_its_threshold(traces: Path, endpoint: str) -> None:
+    done = run(
+        "--traces", traces, "--url", endpoint, "--users", 1, "--max-users", 1, "--duration", "1s",
+        "--ramp", "certify", "--slo", "ttft_s=30", "--max-client-lag", "10s", "--think-scale", 0,
+        "--fail-if", "ramp.users<1",
+    )  # fmt: skip
+    assert done.exit_code == 99, done.output
+    assert "FAILED ramp.users<1: it was not measured" in done.output

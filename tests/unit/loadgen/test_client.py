@@ -11,6 +11,7 @@ from loadgen.wire import Endpoint, Wire
 from tests.support.chat_mock import Answer, chat_mock, chunk, event, silence, stream, usage
 
 DONE = b"data: [DONE]\n\n"
+ABORTED = event({"choices": [{"delta": {"content": "two "}, "finish_reason": "abort"}]})
 BODY = b'{"model":"m","messages":[]}'
 
 
@@ -82,6 +83,7 @@ async def test_role_and_usage_chunks_are_no_tokens() -> None:
     [
         ([chunk("one ")], "truncated"),
         ([chunk("one "), event({"error": {"message": "gone"}}), DONE], "engine_error"),
+        ([chunk("one "), ABORTED, usage(3, 1, 0), DONE], "engine_error"),
         ([b"data: nonsense\n\n"], "bad_stream"),
     ],
 )

@@ -34,6 +34,7 @@ async def test_both_policies_play_the_same_requests() -> None:
     shown = console.file.getvalue()
     assert "/metrics" in shown
     assert "hit rate reported" in shown
+    assert "own delay of this client p99" in shown
 
 
 def test_help_tells_the_options() -> None:

@@ -53,6 +53,7 @@ def test_a_calibration_says_how_fast_and_how_large(tmp_path, monkeypatch):
         (["--tokenizer", "/nowhere"], "token"),
         (["--replicas", "0"], "0"),
         (["--port", "70000"], "70000"),
+        (["--max-model-len", "0"], "max_model_len"),
         (["--port", "65535", "--replicas", "2"], "beyond 65535"),
         (["--dram-tokens", "100"], "does not hold one chunk"),
     ],

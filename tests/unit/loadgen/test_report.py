@@ -99,3 +99,9 @@ def test_waits_that_no_quantile_has_are_named() -> None:
 def test_answers_shorter_than_asked_are_named() -> None:
     short = sample(prompt_tokens=9, completion_tokens=30, output_tokens_asked=60)
     assert "0.0% exactly as asked; 50.0% of the tokens" in text_of([short])
+
+
+def test_what_is_odd_about_a_run_is_said_where_it_shows() -> None:
+    warm = sample(prompt_tokens=100, cached_tokens=90, bound_tokens=0)
+    assert "more than possible: engines had this text from before" in text_of([warm])
+    assert "more than possible" not in text_of([GOOD])

@@ -132,3 +132,14 @@ async def test_equal_seeds_send_equal_requests() -> None:
 
     assert await sent(1) == await sent(1)
     assert await sent(1) != await sent(2)
+
+
+async def test_what_is_due_while_engines_warm_up_is_in_no_figure(tmp_path: Path) -> None:
+    async with chat_mock() as mock:
+        settings = RunSettings(mock.url, users=2, duration_s=0.6, warm_up_s=0.3, timing=FAST)
+        result = await run_load(settings, TRACES, tmp_path)
+    warm_up = result.summary["warm_up"]
+    assert isinstance(warm_up, dict)
+    assert 0 < warm_up["requests"] < len(result.samples)
+    assert result.summary["requests"] == len(result.samples) - warm_up["requests"]
+    assert len(read_journal(tmp_path / "requests.jsonl")) == len(result.samples)

@@ -91,6 +91,26 @@ async def test_the_parent_waits_for_sub_agents_that_it_waited_for() -> None:
     assert {h["x-parent-session-id"] for h in inner} == {"t-1-0"}
 
 
+async def test_a_parent_is_due_when_its_sub_agents_had_ended_however_late_that_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wait = asyncio.wait
+
+    async def see_late(tasks: list[asyncio.Task[object]]) -> object:
+        done = await wait(tasks)
+        time.sleep(0.05)  # noqa: ASYNC251  # the loop is busy with something else
+        return done
+
+    monkeypatch.setattr("loadgen.session.asyncio.wait", see_late)
+    made = trace([turn(64, range(1, 5)), agent("s", True), turn(80, range(1, 6))])
+    samples, _, _ = await play(made)
+    inner, last = samples[-2], samples[-1]
+    assert (inner.agent, last.agent) == ("s", "")
+    assert last.t_intended == pytest.approx(inner.t_end, abs=0.01)
+    assert last.lag_s is not None
+    assert last.lag_s >= 0.05
+
+
 async def test_names_that_no_header_can_hold_are_escaped() -> None:
     inner = SubAgent("ä\r\nX-Evil: 1", 0.0, (turn(64, range(100, 104)),), 0)
     samples, mock, _ = await play(trace([turn(64, range(1, 5)), inner], name="имя 100%"))

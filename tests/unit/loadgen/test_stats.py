@@ -117,3 +117,12 @@ def test_answers_are_held_against_what_was_asked() -> None:
 
 def test_replicas_that_say_nothing_of_their_cache_had_not_nothing_cached() -> None:
     assert replicas([sample(replica="a", prompt_tokens=10)])["a"]["cached_tokens"] is None
+
+
+def test_more_hits_than_a_run_can_have_left_are_told() -> None:
+    warm = sample(prompt_tokens=1000, cached_tokens=900, bound_tokens=880)
+    assert hit_rates([warm], 16)["hit_rate_beyond_bound"]
+    assert not hit_rates([sample(prompt_tokens=1000, cached_tokens=888, bound_tokens=880)], 16)[
+        "hit_rate_beyond_bound"
+    ]
+    assert not hit_rates([sample(prompt_tokens=1000, bound_tokens=0)], 16)["hit_rate_beyond_bound"]

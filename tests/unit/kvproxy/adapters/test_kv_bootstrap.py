@@ -1,5 +1,6 @@
 import logging
 
+import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -7,6 +8,7 @@ from aiohttp.test_utils import TestServer
 from kvproxy.adapters.kv_bootstrap import KvBootstrap
 from kvproxy.core.disagg.connectors import Peer
 from tests.support.makers import make_replica
+from tests.unit.kvproxy.adapters.test_kv_discovery import in_parts
 
 PAGE = {"0": {"engine_id": "engine-a"}, "1": {"engine_id": "engine-b"}}
 
@@ -33,6 +35,17 @@ async def looked_up(port: int) -> Peer:
 
 async def test_the_lowest_rank_is_named() -> None:
     assert (await asked(PAGE)).engine_id == "engine-a"
+
+
+async def test_a_page_may_come_in_parts() -> None:
+    async def query(request: web.Request) -> web.StreamResponse:
+        return await in_parts(request, orjson.dumps(PAGE))
+
+    app = web.Application()
+    app.router.add_get("/query", query)
+    async with TestServer(app) as server:
+        assert server.port is not None
+        assert (await looked_up(server.port)).engine_id == "engine-a"
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ class Pages:
         self.followed: list[KvSource] = []
         self.asked: set[str] = set()
         self.url = ""
+        self.in_parts = False
 
     def follow(self, source: KvSource, replica: Replica) -> None:
         if source not in self.followed:
@@ -34,12 +36,24 @@ class Pages:
     async def forget(self, source: KvSource) -> None:
         self.followed.remove(source)
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.add(request.path)
         page = self.pages.get(request.path)
         if page is None:
             return web.Response(status=404)
+        if self.in_parts:
+            return await in_parts(request, orjson.dumps(page))
         return web.Response(body=orjson.dumps(page))
+
+
+async def in_parts(request: web.Request, page: bytes) -> web.StreamResponse:
+    """As a page comes that is larger than a packet."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(page[:10])
+    await asyncio.sleep(0.01)
+    await response.write(page[10:])
+    return response
 
 
 @asynccontextmanager
@@ -69,6 +83,14 @@ async def discovering(
     finally:
         await discovery.close()
         await runner.cleanup()
+
+
+async def test_a_page_may_come_in_parts() -> None:
+    pages = Pages()
+    pages.in_parts = True
+    pages.pages["/kv_event_sources"] = {"0": CONFIG}
+    async with discovering(pages):
+        assert len(pages.followed) == 1
 
 
 async def test_vllm_is_followed_when_start_returns() -> None:

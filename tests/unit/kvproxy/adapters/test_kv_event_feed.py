@@ -1,5 +1,6 @@
 """The feed on real sockets, against the emulator's publisher."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,9 +9,11 @@ import pytest
 import zmq
 import zmq.asyncio
 
+from kvproxy import background
 from kvproxy.adapters import kv_event_feed
 from kvproxy.adapters.kv_event_feed import FeedCounts, FeedLimits, KvEventFeed
 from kvproxy.core.holdings import Holdings
+from kvproxy.core.kv_events import Event
 from kvproxy.core.kv_sources import KvSource
 from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
@@ -198,6 +201,47 @@ async def test_garbage_is_counted_and_the_rest_is_heard() -> None:
         await heard.holds(1, 3)
         assert heard.counts.refused == 1
     context.destroy(linger=0)
+
+
+async def test_behind_a_fault_of_ours_all_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(background, "_AGAIN_S", 0.0)
+    async with published() as publisher, listening(publisher) as heard:
+        publisher.publish([stored(1)])
+        await heard.holds(1)
+        apply, faults = heard.holdings.apply, [KeyError("what nobody thought of")]
+
+        def faulty(replica: str, rank: int, event: Event) -> None:
+            if faults:
+                raise faults.pop()
+            apply(replica, rank, event)
+
+        monkeypatch.setattr(heard.holdings, "apply", faulty)
+        publisher.publish([stored(2)])
+        await heard.holds(1, 2)
+        assert heard.counts.resyncs == 1
+    assert "what nobody thought of" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "replay", "amiss"),
+    [("nonsense", "", "cannot be heard"), ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1", "replay")],
+)
+async def test_what_is_amiss_is_said_once(
+    endpoint: str,
+    replay: str,
+    amiss: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(kv_event_feed, "_RETRY_S", 0.01)
+    holdings = Holdings(Ruler(10), PrefixIndex(2**26), TokenChains(2**20))
+    feed = KvEventFeed(holdings, FeedLimits(idle_s=0.01, replay_timeout_s=0.01))
+    feed.follow(KvSource("r", 0, endpoint, replay, ""), make_replica("r"))
+    await asyncio.sleep(0.3)
+    await feed.close()
+    assert [amiss in record.message for record in caplog.records] == [True]
 
 
 async def test_forgetting_a_source_drops_what_it_told() -> None:

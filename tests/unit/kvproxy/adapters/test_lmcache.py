@@ -26,6 +26,7 @@ class Fake:
     def __init__(self) -> None:
         self.held = 2
         self.chunk_tokens = 256
+        self.declared = 268435456
         self.status = 200
         self.lookups: list[dict[str, Any]] = []
         self.controller: list[dict[str, Any]] = []
@@ -54,7 +55,7 @@ class Fake:
             "/instances/usage": {"instances": [
                 {"instance_id": "node-1", "registered": True, "declared_capacity": True,
                  "modules": [{"tier": "l1", "backend": "dram", "shared": False, "used_bytes": 1,
-                              "capacity_bytes": 268435456}]}], "shared_modules": []},
+                              "capacity_bytes": self.declared}]}], "shared_modules": []},
             "/config": {"mp": {"chunk_size": self.chunk_tokens}, "storage_manager": {
                 "l1_manager_config": {"memory_config": {"size_in_bytes": 268435456}}}},
         }  # fmt: skip
@@ -163,6 +164,15 @@ async def test_chunks_and_sizes_are_the_servers_own(
         assert asked.dram_tokens("node-2") is None
     async with directory(fake.url, dram_tokens=77) as asked:
         assert asked.dram_tokens("node-1") == 77
+
+
+async def test_a_size_that_only_the_server_says_stays_known(fake: Fake) -> None:
+    fake.declared = 0
+    async with directory(fake.url) as asked:
+        assert await holdings(asked, range(600)) == {"node-1": {Tier.DRAM: 512}}
+        for _ in range(2):
+            assert asked.dram_tokens("node-1") == 268435456 // 131072 * 256
+            await asked._look()
 
 
 @pytest.mark.parametrize("broken", ["refused", "status", "nonsense"])

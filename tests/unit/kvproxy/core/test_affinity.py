@@ -7,7 +7,13 @@ from kvproxy.core.affinity import Affinity, Home
 
 KEYS = [("t", "m", f"s{index}", "") for index in range(5)]
 ACTIONS = st.lists(
-    st.tuples(st.integers(0, 4), st.sampled_from(["a", "b"]), st.integers(0, 99), st.floats(0, 20))
+    st.tuples(
+        st.integers(0, 4),
+        st.sampled_from(["a", "b"]),
+        st.integers(0, 99),
+        st.floats(0.001, 20),
+        st.sampled_from([0.0, 10.0, 50.0, 100.0]),
+    )
 )
 
 
@@ -49,17 +55,25 @@ def test_a_replica_is_forgotten_with_all_its_sessions() -> None:
 
 @given(ACTIONS, st.integers(1, 4))
 def test_totals_are_those_of_the_bindings(
-    actions: list[tuple[int, str, int, float]], max_sessions: int
+    actions: list[tuple[int, str, int, float, float]], max_sessions: int
 ) -> None:
-    affinity = Affinity(max_sessions, 30.0)
-    now = 0.0
-    for index, replica, tokens, wait in actions:
+    affinity, now = Affinity(max_sessions, 30.0), 0.0
+    naive: dict[tuple[str, ...], Home] = {}
+    for index, replica, tokens, wait, retention_s in actions:
         now += wait
-        affinity.bind(KEYS[index], replica, tokens, now)
-        homes = list(affinity._homes.values())
-        assert len(homes) <= max_sessions
-        assert all(now - home.last_use <= 30.0 for home in homes)
-        sessions = Counter(home.replica for home in homes)
+        affinity.bind(KEYS[index], replica, tokens, now, retention_s)
+        naive.pop(KEYS[index], None)
+        naive[KEYS[index]] = Home(replica, now, tokens, retention_s)
+        for key, home in list(naive.items()):
+            if now - home.last_use > max(30.0, home.retention_s):
+                del naive[key]
+        while len(naive) > max_sessions:
+            del naive[next(iter(naive))]
+        assert dict(affinity.latest()) == naive
+        used = [home.last_use for _, home in affinity.latest()]
+        assert used == sorted(used, reverse=True)
+        assert len(affinity) == len(naive)
+        sessions = Counter(home.replica for home in naive.values())
         for name in "ab":
             assert affinity.sessions(name) == sessions[name]
 
@@ -82,3 +96,22 @@ def test_who_asks_for_longer_is_remembered_for_longer() -> None:
     assert affinity.home(KEYS[0], 301.0) is None
     assert affinity.home(KEYS[1], 60.0) is not None
     assert affinity.home(KEYS[1], 61.0) is None
+
+
+def test_who_asks_for_longer_keeps_nobody_else() -> None:
+    affinity = Affinity(10, 60.0)
+    affinity.bind(KEYS[0], "a", 100, 0.0, 86_400.0)
+    affinity.bind(KEYS[1], "a", 100, 1.0)
+    affinity.bind(KEYS[2], "a", 100, 2.0, 300.0)
+    affinity.bind(KEYS[3], "b", 100, 62.0)
+    assert (len(affinity), affinity.sessions("a")) == (3, 2)
+    affinity.bind(KEYS[3], "b", 100, 303.0)
+    assert (len(affinity), affinity.sessions("a")) == (2, 1)
+    affinity.bind(KEYS[0], "a", 100, 304.0)
+    affinity.bind(KEYS[3], "b", 100, 365.0)
+    assert (len(affinity), affinity.sessions("a")) == (1, 0), "it asks for longer no more"
+    affinity.bind(KEYS[1], "a", 100, 400.0, 86_400.0)
+    affinity.bind(KEYS[1], "a", 100, 500.0, 86_400.0)
+    affinity.bind(KEYS[0], "b", 100, 501.0)
+    affinity.bind(KEYS[1], "a", 100, 600.0, 86_400.0)
+    assert (len(affinity), affinity.sessions("b")) == (1, 0)

@@ -88,6 +88,26 @@ CHANGES: dict[str, tuple[Cause, Callable[[Body], object]]] = {
         Cause.SIDE_CALL,
         lambda b: b.update(system="Write a title.", tools=[], messages=[said("title?")]),
     ),
+    "a title wanted of the first message": (
+        Cause.SIDE_CALL,
+        lambda b: b.update(system="Write a title.", tools=[], messages=[b["messages"][0]]),
+    ),
+    "the same without a system text": (
+        Cause.SIDE_CALL,
+        lambda b: (
+            b.update(tools=[], messages=[b["messages"][0], said("title?")]) or b.pop("system")
+        ),
+    ),
+    "a summary wanted under another head": (
+        Cause.OTHER_HEAD,
+        lambda b: b.update(
+            system="Summarise.", tools=[], messages=[*b["messages"], said("summary?")]
+        ),
+    ),
+    "a system text of its own for most of the same": (
+        Cause.SYSTEM_CHANGED,
+        lambda b: b.update(system="You are another agent."),
+    ),
     "a small model asked": (
         Cause.SIDE_CALL,
         lambda b: b.update(model="small", messages=[said("title?")]),

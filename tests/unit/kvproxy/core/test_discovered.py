@@ -40,6 +40,13 @@ def test_ports_by_name_and_slices_that_say_nothing() -> None:
     assert from_slices([one | {"addressType": "FQDN"}], {}, "", "x/") == []
 
 
+def test_a_pod_of_both_address_families_has_one_address_whichever_is_told_first() -> None:
+    four = slice_of([endpoint("a", "10.0.0.1")], 1)
+    six = slice_of([endpoint("a", "fd00::1")], 1) | {"addressType": "IPv6"}
+    for slices in ([four, six], [six, four]):
+        assert from_slices(slices, {}, "", "x/") == [{"url": "http://10.0.0.1:1", "id": "a"}]
+
+
 def test_a_selector_keeps_the_endpoints_of_its_pods() -> None:
     one = slice_of([endpoint("a"), endpoint("b"), {"addresses": ["10.0.0.9"]}], 1)
     [kept] = selected(["b"], [one])

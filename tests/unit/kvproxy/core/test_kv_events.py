@@ -131,3 +131,10 @@ def test_garbage_is_one_error(payload: bytes) -> None:
     value = msgspec.msgpack.decode(payload)
     assert isinstance(value, list)
     assert isinstance(value[1], list)
+
+
+@pytest.mark.parametrize("odd", [{"token_ids": [[1, 2], 3]}, {"block_size": 0}, {"block_size": -2}])
+def test_blocks_that_cannot_be_are_refused(odd: dict[str, object]) -> None:
+    with pytest.raises(KvEventError):
+        decode(MAP | odd)
+    assert decode(MAP | {"block_size": 0, "token_ids": []}) != [], "told again, by name alone"

@@ -135,6 +135,23 @@ def test_what_peers_say_and_what_the_engine_says_are_not_added() -> None:
     assert load.queue_s(0.0) == 0.0
 
 
+def test_what_is_prefilled_at_a_scrape_is_no_answer_of_others() -> None:
+    load = Load()
+    holds = [load.reserve("r", 1.0, 0.0) for _ in range(3)]
+    load.first_token(holds[0], 0.5)
+    # One answers, one is prefilled, one waits; then also one of a peer's and an unknown answer.
+    load.scraped(running=2, waiting=1)
+    assert (load.decoding, load.foreign_waiting) == (1, 0)
+    load.peers(decoding=0, waiting=1, waiting_s=1.0)
+    load.scraped(running=4, waiting=1)
+    assert (load.decoding, load.foreign_waiting) == (2, 1)
+    for hold in holds:
+        load.release(hold, 2.0)
+    load.peers(decoding=0, waiting=0, waiting_s=0.0)
+    load.scraped(running=0, waiting=0)
+    assert (load.decoding, load.queue_s(2.0)) == (0, 0.0)
+
+
 def test_what_asks_to_be_left_alone_owes_that_time() -> None:
     load = Load()
     load.decline(10.0)

@@ -52,7 +52,11 @@ def test_fp8_halves_and_ranks_copy_what_they_cannot_split() -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [None, [], {}, GQA | {"num_hidden_layers": "32"}, GQA | {"hidden_size": 0}]
+    "config",
+    [
+        *(None, [], {}, GQA | {"num_hidden_layers": "32"}, GQA | {"hidden_size": 0}),
+        GQA | {"head_dim": 64.5},
+    ],
 )
 def test_what_is_no_config(config: object) -> None:
     with pytest.raises(ModelConfigError):

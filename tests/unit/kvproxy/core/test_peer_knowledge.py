@@ -21,6 +21,7 @@ def test_lessons_of_others_count_as_own_and_impossible_ones_do_not() -> None:
     assert router.ruler.tokens_at(chain, len(chain), "") == 5000
     assert replicas["r0"].rate.s_per_tok == 2.0 / 4000
     before = replicas["r1"].rate.s_per_tok
+    assert before == 2.0 / 4000, "it is taken for as fast as the other"
     for miss, ttft_s in ((0, 1.0), (9000, 1.0), (4000, 0.0), (-1, 1.0), (4000, -1.0)):
         taught(router, replicas, Learned("r1", 1, 5000, miss, ttft_s))
     taught(router, replicas, Learned("gone", 1, 0, 1, 1.0))

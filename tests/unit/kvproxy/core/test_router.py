@@ -12,7 +12,7 @@ from kvproxy.core.policies import PolicyName
 from kvproxy.core.router import Router
 from kvproxy.core.score import Score, Weights, score
 from kvproxy.core.types import Chain, Identity, Usage
-from tests.support.makers import make_chain, make_replica, make_router
+from tests.support.makers import make_chain, make_replica, make_router, numbered_chain
 
 TURN = "x" * 64
 SESSION = Identity("t", "m", "s1")
@@ -168,6 +168,23 @@ def test_a_session_stays_unless_moving_pays() -> None:
     busy.load.release(hold, 3.0)
     busy.load.reserve(busy.id, 1.5, 3.0)
     assert finish(router, SESSION, chain, 3.0) != home
+
+
+def test_who_comes_back_under_an_old_name_owes_nothing_for_what_lived_there() -> None:
+    router = make_router(2)
+    for number in range(20):
+        placement = router.place(Identity("t", "m", f"s{number}"), numbered_chain(400), 1.0)
+        router.finish(placement, Usage(20_000, 5, 0), 2.0)
+    [one, _] = router.replicas
+    assert router.working_set.by_replica(3.0)[one.id] > 0
+    router.remove(one)
+    router.add(make_replica(one.id, url="http://elsewhere"))
+    placed = [
+        router.place(Identity("t", "m", f"new {number}"), make_chain(f"{number}" * 999), 4.0)
+        for number in range(3)
+    ]
+    assert placed[0].replica.url == "http://elsewhere"
+    assert placed[0].placing.score.crowding_s == 0.0
 
 
 def test_a_home_that_is_gone_costs_no_move() -> None:

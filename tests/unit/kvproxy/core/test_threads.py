@@ -48,6 +48,28 @@ def test_calls_beside_it_do_not_break_it() -> None:
     assert again.cause is None or again.thread.number != 0
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["title first", "title later"])
+def test_a_title_of_the_first_message_breaks_nothing(first: bool) -> None:
+    threads = Threads(2**20)
+    title = prompt("Write a title.", "a", tools=0)
+    asked = [prompt("main" * 200, *turns) for turns in ("a", "abc")]
+    steps = [follow(threads, each) for each in ([title, *asked] if first else [asked[0], title])]
+    steps.append(follow(threads, asked[1]))
+    assert [step.cause for step in steps] == [None] * len(steps)
+    # What goes on is the conversation, whatever was asked beside it.
+    assert steps[-1].before is not None
+    assert steps[-1].broke is not None
+    assert steps[-1].broke.cause is Cause.GROWN
+
+
+def test_a_summary_under_another_head_is_told_and_its_conversation_goes_on() -> None:
+    threads = Threads(2**20)
+    follow(threads, prompt("main", *"abcdefgh"))
+    step = follow(threads, prompt("Summarise.", *"abcdefghs", tools=0))
+    assert (step.cause, step.thread.number, step.thread.parent) == (Cause.OTHER_HEAD, 1, 0)
+    assert follow(threads, prompt("main", *"abcdefghi")).cause is None
+
+
 def test_sub_agents_are_threads_of_their_own() -> None:
     threads = Threads(2**20)
     follow(threads, prompt("main", "a", "b"))

@@ -36,6 +36,21 @@ def test_the_oldest_goes_when_there_are_too_many() -> None:
     assert used.by_replica(4.0) == {"s": 10, "u": 10}
 
 
+def test_what_lived_on_a_replica_that_went_counts_for_no_other_of_its_name() -> None:
+    used = WorkingSet(10, (60.0, 300.0))
+    for at, (key, replica) in enumerate([("s", "a"), ("t", "a"), ("u", "b")]):
+        used.touch(key, replica, 100, float(at))
+    used.forget_replica("a")
+    used.touch("t", "a", 120, 3.0)
+    assert used.tokens(60.0, 3.0) == 320, "they live all the same"
+    now = used.by_replica(3.0)
+    assert (now.get("a"), now.get("b")) == (120, 100)
+    assert used.tokens(300.0, 300.5) == 320 - 100
+    used.forget_replica("a")
+    used.forget_replica("gone")
+    assert used.by_replica(1000.0) == {}
+
+
 @given(TOUCHES, st.integers(1, 6), st.sampled_from([30.0, 90.0]))
 def test_totals_are_those_of_a_plain_list(
     touches: list[tuple[int, str, int, float]], sessions_max: int, living_s: float

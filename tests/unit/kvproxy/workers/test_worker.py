@@ -101,7 +101,8 @@ async def test_without_a_placement_process_it_serves_and_says_so(
         assert b'kvproxy_hop_alone_total{reason="lost"} 1.0' in after
         counted = [line for line in after.splitlines() if b"requests_total{" in line]
         assert counted[0].endswith(b" 2.0")
-        await another.stop()
+        # Not stop(), which would wait for the worker to leave.
+        await another.close()
 
 
 async def test_an_ejected_replica_is_abandoned_in_workers_too(tmp_path: Path) -> None:

@@ -34,6 +34,25 @@ async def test_a_taken_port_stops_the_whole_fleet():
     await first.stop()
 
 
+async def test_an_address_of_colons_stands_in_brackets():
+    events = EmulatorSettings(time_scale=1000.0, kv_events=True)
+    fleet = Fleet(events, 1, host="::1")
+    try:
+        await fleet.start()
+    except OSError as error:
+        pytest.skip(f"no IPv6 here: {error}")
+    async with aiohttp.ClientSession() as client:
+        assert fleet.urls[0].startswith("http://[::1]:")
+        assert await ask(client, fleet.urls[0]) == 0
+    await fleet.stop()
+
+
+async def test_events_that_cannot_listen_stop_the_whole_fleet(monkeypatch):
+    monkeypatch.setattr("loadgen.emulator.publisher._BIND_TRIES", 1)
+    with pytest.raises(OSError, match="KV events at nohost"):
+        await Fleet(EmulatorSettings(kv_events=True), 1, host="nohost.invalid").start()
+
+
 async def test_a_crashed_replica_is_gone_and_can_come_back_empty():
     fleet = Fleet(FAST, 2)
     await fleet.start()

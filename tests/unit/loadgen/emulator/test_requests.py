@@ -1,12 +1,24 @@
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
 import pytest
 
+from loadgen.chat_template import ChatTemplate
 from loadgen.emulator.errors import ApiError
+from loadgen.emulator.messages_requests import messages_call
+from loadgen.emulator.replies import Speaker
 from loadgen.emulator.requests import (
+    ChatCall,
     ToolChoice,
     chat_call,
     completion_call,
     prompts_of,
 )
+from loadgen.emulator.responses_requests import responses_call
+from loadgen.tokens import StandInTokeniser, render
 
 USER = [{"role": "user", "content": "x"}]
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
@@ -134,3 +146,78 @@ def test_the_last_message_can_be_continued():
     fields = {"messages": USER, "continue_final_message": True}
     assert chat_call(fields | {"add_generation_prompt": False}).continues
     assert refused(fields).param is None
+
+
+TOOL = {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"properties": {"a": {"type": "string"}}}},
+}
+TEXT = [{"type": "text", "text": "call f"}]
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+BODIES = {
+    chat_call: {
+        "model": "m", "tools": [TOOL], "tool_choice": "auto", "max_tokens": 5, "stream": True,
+        "stream_options": {"include_usage": True}, "vllm_xargs": {"session_id": "x"}, "n": 1,
+        "messages": [
+            {"role": "system", "content": "s"},
+            {"role": "assistant", "content": None, "reasoning": "r", "tool_calls": [CALL]},
+            {"role": "tool", "tool_call_id": "1", "content": "r", "name": "n"},
+            {"role": "user", "content": TEXT},
+        ],
+    },
+    completion_call: {"model": "m", "prompt": ["a", [1, 2]], "max_tokens": 3, "echo": True},
+    messages_call: {
+        "model": "m", "max_tokens": 5, "system": TEXT, "tool_choice": {"type": "tool", "name": "f"},
+        "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}}],
+        "messages": [
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "t"},
+                {"type": "tool_use", "id": "1", "name": "f", "input": {"a": 1}},
+            ]},
+            {"role": "user", "content": [
+                *TEXT, {"type": "tool_result", "tool_use_id": "1", "content": TEXT},
+            ]},
+        ],
+    },
+    responses_call: {
+        "model": "m", "instructions": "i", "max_output_tokens": 3, "tool_choice": "auto",
+        "tools": [
+            {"type": "function", "name": "f", "parameters": {}},
+            {"type": "namespace", "name": "ns", "tools": [{"type": "function", "name": "g"}]},
+            {"type": "custom", "name": "c"},
+        ],
+        "input": [
+            {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
+            {"type": "reasoning", "content": [{"text": "t"}], "summary": [{"text": "u"}]},
+            {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "1", "output": "x"},
+            {"role": "assistant", "content": [{"type": "output_text", "text": "y"}]},
+        ],
+    },
+}  # fmt: skip
+JUNK = (None, 0, -1, 1.5, "", "x", [], ["x"], [None], {}, {"type": 1}, True, [[]], [{}])
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    inner = value.items() if isinstance(value, dict) else ()
+    for key, each in enumerate(value) if isinstance(value, list) else inner:
+        yield from places(each, (*path, key))
+
+
+@pytest.mark.parametrize("read", BODIES, ids=lambda read: read.__name__)
+def test_whatever_stands_in_a_body_it_is_answered_or_refused(read: Callable[..., Any]) -> None:
+    template, tokeniser = ChatTemplate(), StandInTokeniser()
+    speaker = Speaker(tokeniser, 10_000, 0)
+    for place, junk in product(places(BODIES[read]), JUNK):
+        body = at = copy.deepcopy(BODIES[read])
+        for key in place[:-1]:
+            at = at[key]
+        at[place[-1]] = junk
+        with contextlib.suppress(ApiError):
+            call = read(body)
+            chat = getattr(call, "chat", call)
+            if isinstance(chat, ChatCall):
+                tokens = render(tokeniser, template.pieces(chat.messages, chat.tools))
+                speaker.reply(tokens, chat.sampling, chat)

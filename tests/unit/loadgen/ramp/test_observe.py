@@ -54,3 +54,8 @@ def test_who_gave_up_late_was_missed_and_who_gave_up_soon_was_not() -> None:
     slo = Slo((Limit("ttft_s", 2.0),))
     soon, late = (sample(t_intended=1.0, t_end=end, error="aborted") for end in (2.0, 4.0))
     assert [slo.met(observed(s, 1.0, ended=False), 99.0) for s in (soon, late)] == [None, False]
+
+
+def test_goodput_is_over_the_time_that_the_samples_are_of() -> None:
+    slo = Slo((Limit("ttft_s", 6.0),))
+    assert attainment([DONE], slo, 10.0, 4.0, 2.0)["goodput_per_s"] == pytest.approx(1 / 20)

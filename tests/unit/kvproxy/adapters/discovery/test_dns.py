@@ -1,6 +1,7 @@
 """Addresses by the system's resolver, services from a DNS server of our own."""
 
 import asyncio
+import socket
 import struct
 from typing import Any
 
@@ -49,7 +50,8 @@ def _name(text: str) -> bytes:
 
 
 class Server(asyncio.DatagramProtocol):
-    """Two SRV records, whose targets have an address each."""
+    """Four SRV records, whose targets have an address each, the third one of IPv6, and the last
+    none."""
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -59,11 +61,14 @@ class Server(asyncio.DatagramProtocol):
         question, kind = data[12:end], struct.unpack(">H", data[end - 4 : end - 2])[0]
         rows = []
         if kind == 33:
-            places = {8000 + n: _name(f"r{n}.x") for n in (1, 2)}
+            places = {8000 + n: _name(f"r{n}.x") for n in (1, 2, 3, 4)}
             rows = [(33, struct.pack(">HHH", 0, 0, p) + name) for p, name in places.items()]
-        elif kind == 1:
+        else:
             number = int(chr(data[14]))
-            rows.append((1, bytes([10, 0, 0, number])))
+            if kind == 1 and number <= 2:
+                rows.append((1, bytes([10, 0, 0, number])))
+            elif kind == 28 and number == 3:
+                rows.append((28, bytes([0xFD, *[0] * 14, number])))
         answers = b"".join(
             b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 0, len(row)) + row for kind, row in rows
         )
@@ -77,4 +82,23 @@ async def test_services_name_hosts_and_ports() -> None:
     address = "127.0.0.1:{}".format(transport.get_extra_info("sockname")[1])
     await DnsSource("srv+http://_http._tcp.x", 1.0, [address]).look(found.append)
     transport.close()
-    assert found == [["http://10.0.0.1:8001", "http://10.0.0.2:8002"]]
+    there = ["http://10.0.0.1:8001", "http://10.0.0.2:8002", "http://[fd00::3]:8003"]
+    assert found == [there]
+
+
+@pytest.mark.parametrize("errno", [socket.EAI_NONAME, socket.EAI_NODATA])
+async def test_a_name_without_addresses_has_lost_its_replicas(
+    errno: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Service without pods has a name and no address."""
+    found: list[Entries] = []
+    source = DnsSource("http://localhost:8000", 1.0)
+    await source.look(found.append)
+
+    async def getaddrinfo(*_: object, **__: object) -> list[Any]:
+        raise socket.gaierror(errno, "nothing")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    for _ in range(3):
+        await source.look(found.append)
+    assert found[1:] == [[]]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Listens:
 class Place:
     """A placement process's server and what it was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, recall: Callable[[hop.Place], Awaitable[None]] | None = None) -> None:
         placement = Placement(time.monotonic, 2, [])
         self.figures: list[tuple[str, hop.Figures]] = []
         self.saved = 0
@@ -49,6 +49,7 @@ class Place:
             show=self.show,
             figures=lambda worker, said: self.figures.append((worker, said)),
             lost=self.lost,
+            recall=recall,
         )
         placement.desk._say = self.server.say
         self.server.desk = placement.desk
@@ -66,8 +67,12 @@ class Place:
 
 
 @asynccontextmanager
-async def linked(folder: Path, silence_s: float = 60.0) -> AsyncIterator[tuple[Place, HopLink]]:
-    place, listens, path = Place(), Listens(), str(folder / "hop")
+async def linked(
+    folder: Path,
+    silence_s: float = 60.0,
+    recall: Callable[[hop.Place], Awaitable[None]] | None = None,
+) -> AsyncIterator[tuple[Place, HopLink]]:
+    place, listens, path = Place(recall), Listens(), str(folder / "hop")
     await place.server.start(path)
     link = HopLink(path, "w1", listens, time.monotonic, silence_s=silence_s, unsent_bytes_max=2**16)
     link.start()

@@ -19,10 +19,8 @@ async def test_those_who_wait_are_placed_by_the_clock_and_by_events(tmp_path: Pa
         place.placement.admission._limits = module_limits(place.placement.admission._limits)
         record = make_record(BODY)
         assert record.turn is not None
-        identity = ("t", "m", "s", "", "", "none", 0.0)
         for n in range(1, 8):
-            chain = hop.pack(record.turn.chain)
-            link.say(hop.Place(n, identity, chain, [], 0, f"id{n}", "", 0, "", ""))
+            link.say(asks(n, hop.pack(record.turn.chain)))
 
         def placed() -> int:
             return sum(isinstance(m, hop.Placed) for m in listens(link).said)
@@ -40,6 +38,54 @@ def module_limits(limits: object) -> object:
     from dataclasses import replace
 
     return replace(limits, backlog_s=0.05)  # type: ignore[type-var]
+
+
+def asks(n: int, chain: hop.Packed) -> hop.Place:
+    identity = ("t", "m", "s", "", "", "none", 0.0)
+    return hop.Place(n, identity, chain, [], 0, f"id{n}", "", 0, "", "")
+
+
+async def test_a_question_to_others_that_fails_keeps_nobody_waiting(tmp_path: Path) -> None:
+    async def recall(asked: hop.Place) -> None:
+        await asyncio.sleep(0)
+        if asked.n == 1:
+            raise ValueError("what is that?")
+
+    turn = make_record(BODY).turn
+    assert turn is not None
+    async with linked(tmp_path, recall=recall) as (_, link):
+        for n in (1, 2):
+            link.say(asks(n, hop.pack(turn.chain)))
+        said = listens(link).said
+        await eventually(lambda: {m.n for m in said if isinstance(m, hop.Placed)} == {1, 2})
+        # Or the worker would keep for ever how long it waited.
+        await eventually(lambda: isinstance(said[-1], hop.Handled))
+
+
+async def test_who_waits_behind_a_question_is_placed_by_the_clock(tmp_path: Path) -> None:
+    async def recall(asked: hop.Place) -> None:
+        await asyncio.sleep(0)
+
+    turn = make_record(BODY).turn
+    assert turn is not None
+    async with linked(tmp_path, recall=recall) as (place, link):
+        for replica in place.placement.router.replicas:
+            replica.load.decline(time.monotonic() + 5.2)
+        link.say(asks(1, hop.pack(turn.chain)))
+        await eventually(lambda: place.placement.admission.length == 1)
+        for replica in place.placement.router.replicas:
+            replica.load.declines_until = 0.0
+        said = listens(link).said
+        await eventually(lambda: any(isinstance(m, hop.Placed) for m in said))
+
+
+async def test_who_asks_what_cannot_be_answered_is_cut_off(tmp_path: Path) -> None:
+    async def recall(asked: hop.Place) -> None:
+        await asyncio.sleep(0)
+
+    async with linked(tmp_path, recall=recall) as (_, link):
+        link.say(asks(1, hop.Packed(0, b"12345678", b"", b"", b"")))
+        await eventually(lambda: listens(link).losses == 1)
 
 
 async def test_all_are_told_when_a_replica_changes(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_who_cannot_be_held_gets_a_status_later(version: str, congested: bool) -
     assert paper.written.startswith(b"HTTP/1.1 503 ")
 
 
-async def test_requests_begin_one_after_the_other_where_a_stream_flows(
+async def test_requests_begin_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(turns_module, "thread_time", lambda: 0.0)

@@ -148,8 +148,10 @@ async def test_who_only_keeps_connections_open_keeps_nobody_out(begun: bytes) ->
             held.append(await stack.enter_async_context(connected(url)))
             held[-1][1].write(begun)
             reached = [State.HEAD if begun else State.IDLE] * count
-            # One after the other, or nobody knows which is the longest idle.
+            # One after the other, or nobody knows which is the longest idle: loops count in
+            # milliseconds.
             await eventually(lambda all_=reached: [c.state for c in server.connections] == all_)
+            await asyncio.sleep(0.003)
         # Every newcomer is served, and no more are open than may be.
         for _ in range(5):
             async with connected(url) as (reader, writer):

@@ -42,3 +42,20 @@ async def test_catches_up_hears_and_notices_deafness() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await link.close()
+
+
+async def test_a_store_that_refuses_is_asked_again() -> None:
+    """As one does that is loading what it had before it was restarted."""
+    async with valkey() as server, Redis.from_url(server.url) as client:
+        await client.set(NAMES.prefixes, "no set")
+        link = Link(Address(server.url), lambda _: None)
+        deaf: list[bool] = []
+        hearing = Hearing(link, NAMES, lambda _: None, lambda *_: None, lambda: deaf.append(True))
+        task = asyncio.create_task(hearing.run())
+        await eventually(lambda: len(deaf) >= 2)
+        assert not hearing.hears
+        await client.delete(NAMES.prefixes)
+        await eventually(lambda: hearing.hears)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await link.close()

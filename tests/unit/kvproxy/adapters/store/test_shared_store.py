@@ -2,12 +2,16 @@
 
 import time
 
+import pytest
+
+from kvproxy.adapters.store import shared_store as module
 from kvproxy.adapters.store.link import Address
 from kvproxy.adapters.store.shared_store import SharedStore, StoreLimits
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.shared_words import Bound, Loads, Mark, ReplicaLoad, Told, session_key
 from kvproxy.core.types import Identity
 from tests.support.makers import make_router, numbered_chain
+from tests.support.proxies import eventually
 
 LIMITS = StoreLimits("n", 0.01, 60.0, 100, 100, 100)
 ME = Identity("t", "", "session")
@@ -71,6 +75,15 @@ async def test_without_a_server_the_home_is_presumed_and_what_was_placed_waits()
     assert store.bindings.knows(session_key(ME, "n"), 1.0)
 
 
+async def test_of_what_nobody_can_take_nothing_is_asked() -> None:
+    store = alone()
+    store.link.up = True
+    for replica in store._router.replicas:
+        replica.models = ("other",)
+    await store.recall(Identity("t", "m", "session"), numbered_chain(5))
+    assert store.questions == {"skipped": 1}
+
+
 async def test_nothing_is_shared_of_turns_without_a_session() -> None:
     store, chain = alone(), numbered_chain(5)
     await store.recall(Identity("t", "", ""), chain)
@@ -84,3 +97,18 @@ async def test_own_loads_are_not_counted_twice() -> None:
     assert store._router.replicas[0].load.foreign_waiting == 0
     store._told(Loads("other", (ReplicaLoad("r0", 1, 1, 1.0),)))
     assert store._router.replicas[0].load.foreign_waiting == 1
+
+
+async def test_what_peers_had_under_way_is_forgotten_without_a_server_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.01)
+    store = alone()
+    load = store._router.replicas[0].load
+    store._told(Loads("peer", (ReplicaLoad("r0", 3, 2, 4.0),)))
+    assert (load.decoding, load.queue_s(0.0)) == (3, 4.0)
+    await store.start()
+    try:
+        await eventually(lambda: (load.decoding, load.queue_s(0.0)) == (0, 0.0))
+    finally:
+        await store.close()
