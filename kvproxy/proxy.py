@@ -26,13 +26,13 @@ from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.members import continued
-from kvproxy.core.passing import names_of
 from kvproxy.core.pools import Pools
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
 from kvproxy.core.threads import Step
 from kvproxy.core.token_ids import TokenIds, asking
+from kvproxy.core.transfers import members_of
 from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
 from kvproxy.passing_on import pass_on
@@ -233,7 +233,7 @@ class Proxy:
         turn = self.reader.read(dialect, tenant, body, named.session)
         if self.agree is not None and await self.agree():
             turn = self.reader.read(dialect, tenant, body, named.session, anew=True)
-        record.caller.may_use(turn.sent, turn.members or names_of(body))
+        record.caller.may_use(turn.sent, turn.members or members_of(body))
         record.turn = turn
         hint = turn.marks.retention_s if self.cache_hints else 0.0
         if not named.session:

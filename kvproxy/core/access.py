@@ -5,7 +5,7 @@ nothing about any key. Commands to engines need an admin key.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from kvproxy.core.bucket import Bucket
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.transfers import Values, transfers
 
 # What engines serve to those who use them. Everything else commands them: sleep, LoRA adapters,
 # weights, cache resets, profiles, remote calls.
@@ -36,14 +37,7 @@ _USE_EXACTLY = frozenset(
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 _COMMANDS = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
 _SLASHES, _DOTS = re.compile("//+"), re.compile(r"/\.(?:\.|/|$)")
-# Members by which engines hand each other KV. They command an engine: it fetches from the address
-# it is told, and what does not fit ends its process.
-_TRANSFERS = frozenset(
-    {
-        *("kv_transfer_params", "ec_transfer_params"),
-        *("bootstrap_host", "bootstrap_port", "bootstrap_room"),
-    }
-)
+_NOTHING: Values = {}
 
 
 class Realm(StrEnum):
@@ -82,7 +76,7 @@ class Caller:
     def tenant(self) -> str:
         return self.key.tenant if self.key else ""
 
-    def may_use(self, model: str, members: Iterable[str] = ()) -> None:
+    def may_use(self, model: str, members: Values = _NOTHING) -> None:
         """Raises ProxyError model_not_found, as if it did not exist: the list of models of others
         is nobody's business. An empty `model` is one that could not be read. `members`: see
         may_say."""
@@ -94,11 +88,12 @@ class Caller:
             )
         self.may_say(members)
 
-    def may_say(self, members: Iterable[str]) -> None:
+    def may_say(self, members: Values) -> None:
         """Raises ProxyError forbidden for members of a body that command engines."""
-        if self.commands or _TRANSFERS.isdisjoint(members):
+        found = None if self.commands else transfers(members)
+        if not found:
             return
-        said = ", ".join(sorted(_TRANSFERS.intersection(members)))
+        said = ", ".join(sorted(found))
         raise ProxyError(
             "forbidden",
             f"`{said}` is for engines among themselves; it takes an admin key (access.keys), or "

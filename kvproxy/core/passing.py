@@ -1,7 +1,6 @@
 """Requests that pass without being understood: which model they name, so that they reach it."""
 
 import re
-from collections.abc import Iterable
 
 import msgspec
 
@@ -14,12 +13,6 @@ class _Named(msgspec.Struct):
 
 
 _NAMED = msgspec.json.Decoder(_Named)
-_OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def names_of(body: bytes) -> Iterable[str]:
-    """Of the members of a JSON object that cannot be followed: spelt with escapes, or repeated."""
-    return _OBJECT.decode(body)
 
 
 def model_of(body: bytes, content_type: str) -> str:

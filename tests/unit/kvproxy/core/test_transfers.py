@@ -1,0 +1,48 @@
+import json
+from typing import Any
+
+import pytest
+
+from kvproxy.core.spans import object_spans
+from kvproxy.core.transfers import members_of, transfers
+
+KV = "kv_transfer_params"
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ({"model": "m"}, set()),
+        ({KV: {}}, {KV}),
+        (
+            {"bootstrap_room": 1, "ec_transfer_params": None},
+            {"bootstrap_room", "ec_transfer_params"},
+        ),
+        # What vLLM hands on unread: a text there ends the scheduler of a fleet that moves KV.
+        ({"vllm_xargs": {KV: "x"}}, {KV}),
+        ({"vllm_xargs": {"kv_cache_report_mode": "full"}}, set()),
+        ({"sampling_params": {"extra_args": {KV: {"do_remote_prefill": True}}}}, {KV}),
+        ({"sampling_params": {"max_tokens": 3, "extra_args": None}}, set()),
+        ({"vllm_xargs": [KV], "sampling_params": KV}, set()),
+        # Of tools and texts that is no command.
+        ({"tools": [{"function": {"parameters": {"properties": {KV: {}}}}}]}, set()),
+        ({"messages": [{"content": KV}], "metadata": {KV: "x"}}, set()),
+    ],
+)
+def test_they_are_found_where_an_engine_finds_them(body: dict[str, Any], found: set[str]) -> None:
+    raw = json.dumps(body).encode()
+    spans = object_spans(raw)
+    assert spans is not None
+    assert transfers(spans) == found
+    assert transfers(members_of(raw)) == found
+    assert transfers(members_of(raw.replace(b"kv_", b"kv\\u005f"))) == found
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a\xff":1}', b"--form", b"[" * 10_000])
+def test_what_is_no_object_has_no_members(body: bytes) -> None:
+    assert members_of(body) == {}
+
+
+def test_members_that_are_repeated_or_escaped_are_found() -> None:
+    body = b'{"model":"m","kv\\u005ftransfer_params":{},"a":1,"a":2}'
+    assert set(members_of(body)) == {"model", KV, "a"}
