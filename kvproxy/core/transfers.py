@@ -4,6 +4,7 @@ the address it is told, and what does not fit ends its process.
 vLLM takes them at the top, and the same names from what it hands on to its scheduler unread.
 """
 
+import re
 from collections.abc import Collection, Mapping
 
 import msgspec
@@ -19,17 +20,28 @@ _TRANSFERS = frozenset(
 # Objects that have them inside, and one that the second of them may have in turn.
 _HANDED_ON, _INSIDE = frozenset({"vllm_xargs", "sampling_params"}), "extra_args"
 _WATCHED = _TRANSFERS | _HANDED_ON
+# Of a form, where it is JSON in a text.
+_FIELD = re.compile(
+    rb'name="?vllm_xargs"?[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n(.*?)\r?\n--', re.DOTALL
+)
 _OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 Values = Mapping[str, Span | msgspec.Raw]
 
 
 def members_of(body: bytes) -> Values:
-    """Of a body that is passed on unread; none where it is no JSON object."""
+    """Of a body that is passed on unread: a JSON object, or a form, of which only that is looked at
+    which is handed on."""
     try:
         return _OBJECT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
+        return _in_form(body) if b"vllm_xargs" in body else {}
+
+
+def _in_form(body: bytes) -> Values:
+    """Where it is there twice, the one that commands."""
+    fields = [{"vllm_xargs": msgspec.Raw(found[1])} for found in _FIELD.finditer(body)]
+    return next(filter(transfers, fields), {})
 
 
 def transfers(members: Values) -> Collection[str]:

@@ -46,3 +46,21 @@ def test_what_is_no_object_has_no_members(body: bytes) -> None:
 def test_members_that_are_repeated_or_escaped_are_found() -> None:
     body = b'{"model":"m","kv\\u005ftransfer_params":{},"a":1,"a":2}'
     assert set(members_of(body)) == {"model", KV, "a"}
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([b'{"kv_transfer_params": "x"}'], {KV}),
+        ([b'{"kv\\u005ftransfer_params": "x"}'], {KV}),
+        ([b'{"a": 1}', b'{"kv_transfer_params":\r\n "x"}', b"{}"], {KV}),
+        ([b'{"a": "kv_transfer_params"}'], set()),
+        ([b"kv_transfer_params"], set()),
+        ([], set()),
+    ],
+)
+def test_a_form_may_have_them_too(values: list[bytes], found: set[str]) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+    parts = [head % (b"model", b"whisper"), head % (b"file", b"\0kv_transfer_params")]
+    parts += [head % (b"vllm_xargs", value) for value in values]
+    assert transfers(members_of(b"".join(parts) + b"--b--\r\n")) == found
