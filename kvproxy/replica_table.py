@@ -34,7 +34,8 @@ FROM_ADMIN = "admin"
 # How often a replica that leaves is looked at.
 _LOOK_S = 0.05
 # What a replica is, so that a change of it makes another one; a weight may change in place.
-_IDENTITY = ("url", "hbm_tokens", "events_endpoint", "events_replay_endpoint", "events_topic")
+_EVENTS = ("events_endpoint", "events_replay_endpoint", "events_topic", "events_ranks")
+_IDENTITY = ("url", "hbm_tokens", *_EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +250,7 @@ class ReplicaTable:
 
     def _update(self, replica: Replica, wanted: ReplicaSettings) -> None:
         self._settings[replica.id] = wanted
-        replica.weight = wanted.weight
+        self._maker.adjust(replica, wanted)
         secret = wanted.api_key or self._default_key
         if secret is None:
             self._api_keys.pop(replica.id, None)

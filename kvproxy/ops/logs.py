@@ -79,6 +79,7 @@ def log_access(record: Record) -> None:
         "path": exchange.path[:_PATH_MAX],
         "status": record.status,
         "outcome": record.outcome,
+        "key": record.caller.key.name if record.caller.key else None,
         "replica": placement.replica.id if placement else None,
         "evidence": record.identity.evidence if record.identity else None,
         "prompt_tokens": usage.prompt_tokens if usage else None,
