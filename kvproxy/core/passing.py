@@ -52,8 +52,8 @@ def models_in_form(body: bytes, content_type: str) -> Iterator[str]:
     boundary = said.get_boundary()
     if not boundary:
         return
-    delimiter = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary.encode("latin-1", "replace")))
-    for part in delimiter.split(body):
+    # Not by a pattern: a recording of 25 MB would take it most of a second.
+    for part in (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1", "replace")):
         head, _, value = part.partition(b"\r\n\r\n")
         if any(_names_model(line) for line in head.split(b"\r\n")):
             yield value.decode(errors="replace")
