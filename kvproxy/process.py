@@ -27,6 +27,8 @@ Make = Callable[[Settings, Load | None], App]
 async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    # Until there is something to read settings for, that signal would end the process.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     try:
         app = make(settings, load)
     except (SourceSetupError, TlsError) as error:

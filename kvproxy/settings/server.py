@@ -55,6 +55,13 @@ class ServerSettings(WorkerKeys, BaseModel):
         description="Time for running answers to end after SIGTERM. Keep it below the "
         "supervisor's own limit (Kubernetes: terminationGracePeriodSeconds).",
     )
+    drain_delay_s: Seconds = Field(
+        default=0.0,
+        ge=0,
+        description="Time after SIGTERM in which clients are still served as ever while /readyz "
+        "says 503. Raise it to 5 where load balancers take a while to look elsewhere (Kubernetes), "
+        "or they meet refused connections. A second SIGTERM cuts it short.",
+    )
     max_connections: Count = Field(
         default=10_000,
         ge=1,
@@ -93,6 +100,11 @@ class ServerSettings(WorkerKeys, BaseModel):
         description="PEM file of CAs: clients must show a certificate that one of them signed. Set "
         "it where the network does not tell who connects.",
     )
+
+    @property
+    def ends_in_s(self) -> float:
+        """Longest time from SIGTERM to the last answer."""
+        return self.drain_delay_s + self.grace_s
 
     @field_validator("trusted_proxies")
     @classmethod
