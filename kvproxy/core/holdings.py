@@ -158,7 +158,7 @@ class Holdings:
         changes = tuple(filter(None, found))
         restarted = self.trust.restarted(replica.id, match.tokens, reported)
         if restarted:
-            replica.hbm.clear()
+            replica.lost_all()
         silent = replica.kv_events and self._silence.unannounced(replica.id)
         if not (changes or restarted or silent):
             return _NOTHING_NEW

@@ -16,7 +16,8 @@ class KeySettings(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     name: str = Field(
-        pattern=KEY_NAME, description="What the key is called in errors, metrics and logs."
+        pattern=KEY_NAME,
+        description="What the key is called in errors and in the log of what it asked for.",
     )
     sha256: str = Field(
         pattern=r"^[0-9a-f]{64}$",

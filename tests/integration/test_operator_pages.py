@@ -141,11 +141,14 @@ def test_pages_they_link_to_are_there(page: str) -> None:
             assert section[1:] in slugs, (target, section)
 
 
+def section(page: str, heading: str) -> str:
+    """What stands under a heading."""
+    return re.split(rf"^#+ {heading}$", TEXT[page], flags=re.MULTILINE)[1].split("\n#")[0]
+
+
 def rows_of(page: str, heading: str) -> list[str]:
     """First cells of the table under a heading."""
-    section = re.split(rf"^#+ {heading}$", TEXT[page], flags=re.MULTILINE)[1]
-    table = section.split("\n#")[0]
-    return re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)[1:]
+    return re.findall(r"^\| ([^|]+) \|", section(page, heading), re.MULTILINE)[1:]
 
 
 def test_every_error_is_told() -> None:
@@ -178,6 +181,19 @@ def test_what_clients_do_wrong_pages_nobody() -> None:
     rules = TEXT["deploy/prometheus/rules/recording.yaml"]
     [left_out] = re.findall(r'error_ratio:rate5m\n.*?outcome!~"([\w|]+)"', rules, re.DOTALL)
     assert set(left_out.split("|")) == {"ok", "client_gone"} | CLIENTS_OWN
+
+
+def test_figures_of_the_comparison_are_those_measured() -> None:
+    measured = TEXT["tests/benchmark/README.md"].partition("## Figures")[2].partition("\n## ")[0]
+    told = (
+        TEXT["deploy/COMPARISON.md"].partition("## What a request costs")[2].partition("\n## ")[0]
+    )
+    rows = re.findall(r"^\| [^|]+, [µm]s \| (.*) \|$", told, re.MULTILINE)
+    assert len(rows) == 3
+    for row in rows:
+        figures = row.split(" | ")
+        columns = r"\s.*\|\s".join(re.escape(figure) for figure in figures)
+        assert re.search(rf"\| {columns}\s", measured), row
 
 
 def test_first_steps_are_few() -> None:
