@@ -9,6 +9,9 @@ from kvproxy.settings.header_names import CLIENT_SECRETS, REPLICA_SECRETS, Allow
 from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Secret, Switch
 from kvproxy.settings.workers import WorkerKeys
 
+# As browsers write it: without a slash at its end, and in lower case.
+Origin = Annotated[str, Field(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\sA-Z]+)$")]
+
 
 class ServerSettings(WorkerKeys, BaseModel):
     """Where clients connect, and what they may send."""
@@ -72,7 +75,7 @@ class ServerSettings(WorkerKeys, BaseModel):
         description="Networks of the proxies in front, such as 10.0.0.0/8: the X-Forwarded and "
         "Forwarded headers of others are not passed on. Set it where replicas log them.",
     )
-    cors_origins: Annotated[tuple[str, ...], FROM_LIST] = Field(
+    cors_origins: Annotated[tuple[Origin, ...], FROM_LIST] = Field(
         default=(),
         max_length=256,
         description="Origins of web pages that may send requests, such as https://chat.example; * "

@@ -23,6 +23,7 @@ from pathlib import Path
 from kvproxy.ops.logs import set_up
 from kvproxy.ops.systemd import notify
 from kvproxy.reload import Load
+from kvproxy.settings.cautions import cautions
 from kvproxy.settings.diff import taken_over
 from kvproxy.settings.errors import SettingsError
 from kvproxy.settings.model import Settings
@@ -297,6 +298,8 @@ def run(settings: Settings, load: Load | None = None) -> int:
     """`kvproxy serve` with workers: returns when told to stop and drained. SIGHUP has `load` read
     again."""
     set_up(settings.log.level, settings.log.format)
+    for caution in cautions(settings):
+        log.warning(caution)
     server = settings.server
     try:
         holders, port = reserve(server.host, server.port)

@@ -270,3 +270,26 @@ async def test_requests_begin_one_after_the_other(
         await asyncio.sleep(0)
         went.append(sum(task.done() for task in begun))
     assert went == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_body_that_comes_later_takes_its_turn_then(gone: bool) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n"
+    found, paper = exchange(head)
+    accepting = asyncio.create_task(found.accept())
+    await asyncio.sleep(0)
+    # Another one goes on in this turn of the loop.
+    await paper.turns.turn()
+    found._incoming.feed(b"ab")
+    found.body_settled()
+    await asyncio.sleep(0)
+    assert not accepting.done()
+    if gone:
+        accepting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await accepting
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.wait_for(paper.turns.turn(), 1.0)
+    else:
+        assert await asyncio.wait_for(accepting, 1.0) == b"ab"
