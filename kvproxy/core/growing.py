@@ -13,7 +13,7 @@ from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.heads import Fixed
 from kvproxy.core.marks import Marks
 from kvproxy.core.parted import Elements, Parted, Stretch
-from kvproxy.core.pieces import Body, whole
+from kvproxy.core.pieces import Body
 from kvproxy.core.resume import Begun, Point, ResumePoints, hash_first, hash_on, near
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Chain, Splice
@@ -35,10 +35,6 @@ class Reading(Struct, frozen=True):
     scope: str
     fixed: Fixed | None = None
     anew: bool = False
-
-    @property
-    def whole(self) -> bytes:
-        return whole(self.body)
 
 
 class Grown(Struct, frozen=True):

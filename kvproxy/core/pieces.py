@@ -150,8 +150,3 @@ def between(body: Body, start: int, end: int) -> Sequence[memoryview]:
 def hashed(body: Body, end: int) -> xxh3_128:
     """The hash state of its first `end` bytes."""
     return xxh3_128(memoryview(body)[:end]) if isinstance(body, bytes) else body.hashed(end)
-
-
-def views(body: Body) -> Sequence[bytes | memoryview]:
-    """All of it, as it can be written."""
-    return (body,) if isinstance(body, bytes) else body.views

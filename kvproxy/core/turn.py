@@ -131,7 +131,7 @@ class TurnReader:
 
     def _read_all(self, reading: Reading) -> Turn:
         # A dialect in which nothing grows has no name for it, and "" may be a member's.
-        name, body = reading.dialect.growing, reading.whole
+        name, body = reading.dialect.growing, whole(reading.body)
         listing = reading.dialect.listing
         if listing is not None and len(body) > _PARTED_BYTES and not reading.dialect.continues:
             parts = parted(body, name, reading.dialect.begins, REREAD_ELEMENTS)
@@ -217,7 +217,7 @@ class TurnReader:
 
     def _unread(self, reading: Reading) -> Turn:
         """JSON whose layout has no spans: it is looked at, and forwarded as it is."""
-        members = members_read(reading.whole)
+        members = members_read(whole(reading.body))
         if members is None:
             raise ProxyError("invalid_body", "The body must be a JSON object.")
         model = members.get("model", b"")

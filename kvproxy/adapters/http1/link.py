@@ -13,7 +13,7 @@ from kvproxy.adapters.http1.passage import Passage
 from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import LOWERED
-from kvproxy.core.pieces import Body, views
+from kvproxy.core.pieces import Body
 from kvproxy.proxy import Exchange, Headers
 from kvproxy.relaying import Feed
 
@@ -74,7 +74,8 @@ class Link(Passage):
         self._method = method
         self._tunnels = tunnels
         self._received = []
-        self._transport.writelines((head, *views(body)) if body else (head,))
+        parts = (body,) if isinstance(body, bytes) else body.views
+        self._transport.writelines((head, *parts) if body else (head,))
         self.deadline = self._loop.time() + self._idle_timeout_s
 
     async def answered(self) -> None:
