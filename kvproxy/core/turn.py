@@ -239,9 +239,8 @@ class TurnReader:
 
     def _go_on(self, reading: Reading) -> Turn | None:
         """From what is known of it; None where that is nothing."""
-        if len(reading.body) < self._points.smallest:
-            return None
-        if reading.anew or not reading.dialect.growing:
+        small = len(reading.body) < self._points.smallest
+        if small or reading.anew or not reading.dialect.growing:
             return None
         begun = self._points.find(reading.scope, reading.body)
         return self._resume(reading, begun) if begun is not None else None
