@@ -26,13 +26,13 @@ from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.members import continued
-from kvproxy.core.passing import names_of, plain
 from kvproxy.core.pools import Pools
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
 from kvproxy.core.threads import Step
 from kvproxy.core.token_ids import TokenIds, asking
+from kvproxy.core.transfers import members_of
 from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
 from kvproxy.passing_on import pass_on
@@ -48,6 +48,7 @@ _NO_ANSWER = frozenset({"upstream_unreachable", "upstream_lost"})
 # Statuses that another replica may not answer with.
 _DECLINES = frozenset({429, 500, 502, 503, 504})
 _LOST_MAX = 2
+_CODED = "content-encoding"
 
 
 class Exchange(Protocol):
@@ -198,7 +199,7 @@ class Proxy:
             record.tenant = record.caller.tenant or tenant_of(exchange.header)
             body = await exchange.accept()
             dialect = dialect_of(exchange.method, exchange.path)
-            if dialect is not None and ("content-encoding" not in exchange.header or plain(body)):
+            if dialect is not None and (_CODED not in exchange.header or members_of(body)):
                 body = await self._read(record, dialect, body)
             elif exchange.tunnels or body:
                 named, body = pass_on(self.pools, self.rules, exchange, record.caller, body)
@@ -233,7 +234,7 @@ class Proxy:
         turn = self.reader.read(dialect, tenant, body, named.session)
         if self.agree is not None and await self.agree():
             turn = self.reader.read(dialect, tenant, body, named.session, anew=True)
-        record.caller.may_use(turn.sent, turn.members or names_of(body))
+        record.caller.may_use(turn.sent, turn.members or members_of(body))
         record.turn = turn
         hint = turn.marks.retention_s if self.cache_hints else 0.0
         if not named.session:
