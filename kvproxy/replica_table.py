@@ -68,7 +68,8 @@ class ReplicaTable:
         self._default_key = settings.upstream.api_key
         self._clock = clock
         self._settings = {replica.id: replica for replica in settings.replicas}
-        self._origin = dict.fromkeys(self._settings, FROM_SETTINGS)
+        # Who wants each: one that settings name may be found by a source, too.
+        self._origins = {name: {FROM_SETTINGS} for name in self._settings}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._forgetting: set[asyncio.Task[None]] = set()
 
@@ -85,7 +86,7 @@ class ReplicaTable:
                 f"Replica {wanted.id} is there already, as {known.url}: remove it first.",
             )
         self._stay(wanted.id)
-        self._origin[wanted.id] = origin
+        self._origins[wanted.id] = {origin}
         self._update(replica, wanted)
         self._see(replica, Evidence.UNDRAIN)
         return replica
@@ -134,29 +135,37 @@ class ReplicaTable:
         """Makes the replicas of `origin` those that are wanted; returns what was done, in words.
 
         One that is another now under its old name takes over at once: requests on the old one end
-        there. Raises ProxyError conflict before anything was done.
+        there. One that others want as well stays, and is what settings say if they name it. Raises ProxyError conflict before anything was done.
         """
         names = {replica.id: replica for replica in wanted}
         for name, replica in names.items():
             if name not in self._settings:
-                self._check_url(replica, but=[n for n, by in self._origin.items() if by == origin])
+                alone = [n for n, by in self._origins.items() if by == {origin}]
+                self._check_url(replica, but=alone)
         self._default_key = default_key
         done = []
-        for known in [name for name, by in self._origin.items() if by == origin]:
-            if known not in names and known not in self._leaving:
+        for known, by in list(self._origins.items()):
+            if origin not in by or known in names:
+                continue
+            if len(by) > 1:
+                by.remove(origin)
+            elif known not in self._leaving:
                 self.remove(known)
                 done.append(f"replica {known} leaves")
         for name, replica in names.items():
-            was = self._settings.get(name)
+            was, wants = self._settings.get(name), self._origins.get(name, set[str]())
             if was is None:
                 self._join(replica, origin)
                 done.append(f"replica {name} joins")
+            elif FROM_SETTINGS in wants and origin != FROM_SETTINGS:
+                wants.add(origin)
             elif any(getattr(was, field) != getattr(replica, field) for field in _IDENTITY):
                 self._stay(name)
                 pins = self._to.router.pins
                 pinned = pins.of(name)
                 self._drop(self.get(name))
                 self._join(replica, origin)
+                self._origins[name] |= wants - {FROM_ADMIN}
                 for what in pinned:
                     pins.pin(what, name)
                 done.append(f"replica {name} is {replica.url} now")
@@ -166,7 +175,8 @@ class ReplicaTable:
                     done.append(f"replica {name} stays")
                 elif was != replica:
                     done.append(f"replica {name} changes")
-                self._origin[name] = origin
+                wants.discard(FROM_ADMIN)
+                wants.add(origin)
                 self._update(self.get(name), replica)
         return done
 
@@ -181,7 +191,7 @@ class ReplicaTable:
                 "since_s": round(now - replica.life.since, 3),
                 "trouble": self._to.probe.trouble.get(replica.id, ""),
                 "leaving": replica.id in self._leaving,
-                "origin": self._origin.get(replica.id, ""),
+                "origin": ", ".join(sorted(self._origins.get(replica.id, ()))),
                 "weight": replica.weight,
                 "models": replica.models,
                 "in_flight": replica.load.in_flight,
@@ -204,7 +214,7 @@ class ReplicaTable:
     def _join(self, wanted: ReplicaSettings, origin: str) -> Replica:
         to, replica = self._to, self._maker.make(wanted)
         replica.life.since = replica.emptied_at = self._clock()
-        self._origin[wanted.id] = origin
+        self._origins[wanted.id] = {origin}
         self._update(replica, wanted)
         to.router.add(replica)
         to.probe.add(replica, fixed_hbm=wanted.hbm_tokens is not None)
@@ -225,7 +235,7 @@ class ReplicaTable:
 
     def _drop(self, replica: Replica) -> None:
         to = self._to
-        self._origin.pop(replica.id)
+        self._origins.pop(replica.id)
         self._settings.pop(replica.id)
         self._api_keys.pop(replica.id, None)
         replica.see(Evidence.REMOVE, self._clock())
