@@ -135,7 +135,8 @@ class ReplicaTable:
         """Makes the replicas of `origin` those that are wanted; returns what was done, in words.
 
         One that is another now under its old name takes over at once: requests on the old one end
-        there. One that others want as well stays, and is what settings say if they name it. Raises ProxyError conflict before anything was done.
+        there. One that others want as well stays, and is what settings say if they name it.
+        Raises ProxyError conflict before anything was done.
         """
         names = {replica.id: replica for replica in wanted}
         for name, replica in names.items():
@@ -152,33 +153,37 @@ class ReplicaTable:
             elif known not in self._leaving:
                 self.remove(known)
                 done.append(f"replica {known} leaves")
-        for name, replica in names.items():
-            was, wants = self._settings.get(name), self._origins.get(name, set[str]())
-            if was is None:
-                self._join(replica, origin)
-                done.append(f"replica {name} joins")
-            elif FROM_SETTINGS in wants and origin != FROM_SETTINGS:
-                wants.add(origin)
-            elif any(getattr(was, field) != getattr(replica, field) for field in _IDENTITY):
-                self._stay(name)
-                pins = self._to.router.pins
-                pinned = pins.of(name)
-                self._drop(self.get(name))
-                self._join(replica, origin)
-                self._origins[name] |= wants - {FROM_ADMIN}
-                for what in pinned:
-                    pins.pin(what, name)
-                done.append(f"replica {name} is {replica.url} now")
-            else:
-                if name in self._leaving:
-                    self.undrain(name)
-                    done.append(f"replica {name} stays")
-                elif was != replica:
-                    done.append(f"replica {name} changes")
-                wants.discard(FROM_ADMIN)
-                wants.add(origin)
-                self._update(self.get(name), replica)
-        return done
+        done += [self._want(name, replica, origin) for name, replica in names.items()]
+        return [what for what in done if what]
+
+    def _want(self, name: str, wanted: ReplicaSettings, origin: str) -> str:
+        """It is there afterwards; what was done for that, if anything was."""
+        was, by = self._settings.get(name), self._origins.get(name, set[str]())
+        if was is None:
+            self._join(wanted, origin)
+            return f"replica {name} joins"
+        if FROM_SETTINGS in by and origin != FROM_SETTINGS:
+            by.add(origin)
+            return ""
+        by.discard(FROM_ADMIN)
+        by.add(origin)
+        if any(getattr(was, field) != getattr(wanted, field) for field in _IDENTITY):
+            self._stay(name)
+            pins = self._to.router.pins
+            pinned = pins.of(name)
+            self._drop(self.get(name))
+            self._join(wanted, origin)
+            self._origins[name] = by
+            for what in pinned:
+                pins.pin(what, name)
+            return f"replica {name} is {wanted.url} now"
+        stays = name in self._leaving
+        if stays:
+            self.undrain(name)
+        self._update(self.get(name), wanted)
+        if stays:
+            return f"replica {name} stays"
+        return f"replica {name} changes" if was != wanted else ""
 
     def listing(self) -> list[dict[str, object]]:
         """For operators: what is known of each, without secrets."""
