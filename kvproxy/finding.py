@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from kvproxy.background import keep
 from kvproxy.core.discovered import Entries, Found
-from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
 from kvproxy.replica_table import ReplicaTable
 from kvproxy.settings.discovery import DiscoverySettings
@@ -83,15 +82,16 @@ class Finding:
         for entry in entries[:_REPLICAS_MAX]:
             try:
                 replica = ReplicaSettings.model_validate(entry)
-                wanted[replica.id] = replica
             except ValidationError as error:
                 said = "; ".join(map(str, problems_of(error, ReplicaSettings, {})))
                 log.error("%s: %s is no replica: %s", name, _named(entry), said)
-        try:
-            done = self._table.settle(wanted.values(), self._default_key, name)
-            log.info("%s: %d replicas; %s", name, len(wanted), ", ".join(done) or "as before")
-        except ProxyError as error:
-            log.error("%s: %s", name, error)
+                continue
+            if why := self._table.taken(replica, name):
+                log.error("%s: %s", name, without_credentials(why))
+            else:
+                wanted[replica.id] = replica
+        done = self._table.settle(wanted.values(), self._default_key, name)
+        log.info("%s: %d replicas; %s", name, len(wanted), ", ".join(done) or "as before")
         self.found[name] = len(wanted)
         if all(count >= 0 for count in self.found.values()):
             self._all_found.set()

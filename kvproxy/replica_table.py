@@ -77,7 +77,8 @@ class ReplicaTable:
         """The same one again changes nothing but takes back a drain or removal."""
         known = self._settings.get(wanted.id)
         if known is None:
-            self._check_url(wanted)
+            if why := self.taken(wanted):
+                raise ProxyError("conflict", why)
             return self._join(wanted, origin)
         replica = self.get(wanted.id)
         if any(getattr(known, name) != getattr(wanted, name) for name in _IDENTITY):
@@ -129,6 +130,16 @@ class ReplicaTable:
         known = ", ".join(replica.id for replica in self._to.router.replicas)
         raise ProxyError("not_found", f"No replica has the id `{replica_id}`; known: {known}.")
 
+    def taken(self, wanted: ReplicaSettings, origin: str = "") -> str:
+        """Why it cannot join: its address is that of one that others than `origin` want; "" where
+        it can, or is there."""
+        if wanted.id in self._settings:
+            return ""
+        for replica in self._to.router.replicas:
+            if replica.url == wanted.url and self._origins[replica.id] != {origin}:
+                return f"{wanted.url} is replica {replica.id} already."
+        return ""
+
     def settle(
         self, wanted: Iterable[ReplicaSettings], default_key: Any, origin: str = FROM_SETTINGS
     ) -> list[str]:
@@ -139,10 +150,9 @@ class ReplicaTable:
         Raises ProxyError conflict before anything was done.
         """
         names = {replica.id: replica for replica in wanted}
-        for name, replica in names.items():
-            if name not in self._settings:
-                alone = [n for n, by in self._origins.items() if by == {origin}]
-                self._check_url(replica, but=alone)
+        for replica in names.values():
+            if why := self.taken(replica, origin):
+                raise ProxyError("conflict", why)
         self._default_key = default_key
         done = []
         for known, by in list(self._origins.items()):
@@ -275,9 +285,3 @@ class ReplicaTable:
             if replica.health is Health.STARTING:
                 self._to.probe.ask_soon(replica)
             self._to.gate.changed()
-
-    def _check_url(self, wanted: ReplicaSettings, but: Iterable[str] = ()) -> None:
-        for replica in self._to.router.replicas:
-            if replica.url == wanted.url and replica.id not in but:
-                taken = f"{wanted.url} is replica {replica.id} already."
-                raise ProxyError("conflict", taken)

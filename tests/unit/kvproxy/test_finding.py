@@ -28,6 +28,18 @@ async def test_replicas_come_and_go_with_the_file_and_wrong_entries_are_left_out
             await eventually(lambda: app.router.replicas[0].up)
 
 
+async def test_an_address_that_is_taken_keeps_no_other_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "replicas.yaml"
+    async with emulated(EmulatorSettings(), n=3) as urls:
+        path.write_text("".join(f"- {url}\n" for url in urls))
+        named = [{"url": urls[0], "id": "mine"}]
+        async with proxied(named, discovery={"file": str(path)}) as (app, _):
+            assert [replica.url for replica in app.router.replicas] == urls
+    assert f"{urls[0]} is replica mine already" in caplog.text
+
+
 async def test_more_than_can_be_are_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
