@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from kvproxy.background import keep
 from kvproxy.core.discovered import Entries, Found
+from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
 from kvproxy.replica_table import ReplicaTable
 from kvproxy.settings.discovery import DiscoverySettings
@@ -82,16 +83,18 @@ class Finding:
         for entry in entries[:_REPLICAS_MAX]:
             try:
                 replica = ReplicaSettings.model_validate(entry)
+                self._table.check(replica, name)
+                wanted[replica.id] = replica
+            except ProxyError as error:
+                log.error("%s: %s is left out: %s", name, _named(entry), error)
             except ValidationError as error:
                 said = "; ".join(map(str, problems_of(error, ReplicaSettings, {})))
                 log.error("%s: %s is no replica: %s", name, _named(entry), said)
-                continue
-            if why := self._table.taken(replica, name):
-                log.error("%s: %s", name, without_credentials(why))
-            else:
-                wanted[replica.id] = replica
-        done = self._table.settle(wanted.values(), self._default_key, name)
-        log.info("%s: %d replicas; %s", name, len(wanted), ", ".join(done) or "as before")
+        try:
+            done = self._table.settle(wanted.values(), self._default_key, name)
+            log.info("%s: %d replicas; %s", name, len(wanted), ", ".join(done) or "as before")
+        except ProxyError as error:
+            log.error("%s: %s", name, error)
         self.found[name] = len(wanted)
         if all(count >= 0 for count in self.found.values()):
             self._all_found.set()

@@ -16,7 +16,7 @@ from kvproxy.core.access import UNASKED, Access, Caller, realm_of
 from kvproxy.core.afterwards import remember, used_tokens
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.continuation import MARK, Continuation, continuation_of
-from kvproxy.core.declined import said
+from kvproxy.core.declined import outcome_of, said
 from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
@@ -26,7 +26,7 @@ from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.members import continued
-from kvproxy.core.passing import names_of
+from kvproxy.core.passing import names_of, plain
 from kvproxy.core.pools import Pools
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
@@ -198,7 +198,7 @@ class Proxy:
             record.tenant = record.caller.tenant or tenant_of(exchange.header)
             body = await exchange.accept()
             dialect = dialect_of(exchange.method, exchange.path)
-            if dialect is not None and "content-encoding" not in exchange.header:
+            if dialect is not None and ("content-encoding" not in exchange.header or plain(body)):
                 body = await self._read(record, dialect, body)
             elif exchange.tunnels or body:
                 named, body = pass_on(self.pools, self.rules, exchange, record.caller, body)
@@ -318,7 +318,7 @@ class Proxy:
         body = body if ids is None else asking(body)
 
         def first_token() -> None:
-            if record.ttft_s is None:
+            if record.ttft_s is None and record.status == 200:
                 record.ttft_s = self.clock() - record.began
             self.placer.first_token(placement)
 
@@ -331,8 +331,8 @@ class Proxy:
                     raise ProxyError("upstream_declined", declined)
                 patience.stop()
                 record.status = answer.status
-                if answer.status >= 500:
-                    record.outcome = "upstream_error"
+                if answer.status >= 400:
+                    record.outcome = outcome_of(answer.status)
                 pass_on = feeding(record, watch, first_token)
                 await relay(record, answer, placement, ids, pass_on)
                 exchange.end()

@@ -77,8 +77,7 @@ class ReplicaTable:
         """The same one again changes nothing but takes back a drain or removal."""
         known = self._settings.get(wanted.id)
         if known is None:
-            if why := self.taken(wanted):
-                raise ProxyError("conflict", why)
+            self.check(wanted, origin="")
             return self._join(wanted, origin)
         replica = self.get(wanted.id)
         if any(getattr(known, name) != getattr(wanted, name) for name in _IDENTITY):
@@ -130,16 +129,6 @@ class ReplicaTable:
         known = ", ".join(replica.id for replica in self._to.router.replicas)
         raise ProxyError("not_found", f"No replica has the id `{replica_id}`; known: {known}.")
 
-    def taken(self, wanted: ReplicaSettings, origin: str = "") -> str:
-        """Why it cannot join: its address is that of one that others than `origin` want; "" where
-        it can, or is there."""
-        if wanted.id in self._settings:
-            return ""
-        for replica in self._to.router.replicas:
-            if replica.url == wanted.url and self._origins[replica.id] != {origin}:
-                return f"{wanted.url} is replica {replica.id} already."
-        return ""
-
     def settle(
         self, wanted: Iterable[ReplicaSettings], default_key: Any, origin: str = FROM_SETTINGS
     ) -> list[str]:
@@ -151,8 +140,7 @@ class ReplicaTable:
         """
         names = {replica.id: replica for replica in wanted}
         for replica in names.values():
-            if why := self.taken(replica, origin):
-                raise ProxyError("conflict", why)
+            self.check(replica, origin)
         self._default_key = default_key
         done = []
         for known, by in list(self._origins.items()):
@@ -194,6 +182,16 @@ class ReplicaTable:
         if stays:
             return f"replica {name} stays"
         return f"replica {name} changes" if was != wanted else ""
+
+    def check(self, wanted: ReplicaSettings, origin: str) -> None:
+        """Raises ProxyError conflict for what settle() cannot take from `origin`: its address is
+        that of one that others want."""
+        if wanted.id in self._settings:
+            return
+        for replica in self._to.router.replicas:
+            if replica.url == wanted.url and self._origins[replica.id] != {origin}:
+                taken = f"{wanted.url} is replica {replica.id} already."
+                raise ProxyError("conflict", taken)
 
     def listing(self) -> list[dict[str, object]]:
         """For operators: what is known of each, without secrets."""

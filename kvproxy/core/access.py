@@ -4,6 +4,7 @@ Only digests of keys are kept. A key is looked up by its digest, so how long the
 nothing about any key. Commands to engines need an admin key.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 
 from kvproxy.core.bucket import Bucket
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.passing import names_within
 
 # What engines serve to those who use them. Everything else commands them: sleep, LoRA adapters,
 # weights, cache resets, profiles, remote calls.
@@ -42,6 +44,14 @@ _TRANSFERS = frozenset(
         *("bootstrap_host", "bootstrap_port", "bootstrap_room"),
     }
 )
+
+
+# What a path may decode to and be told further as it is: nothing that is more than a path.
+_PLAIN_PATH = re.compile(r"[!$&'()*+,\-./0-9:;=@A-Z_a-z~]*")
+
+
+# Where engines find them too: vLLM makes one of them all.
+_HOLDERS = frozenset({"vllm_xargs", "sampling_params", "extra_args"})
 
 
 class Realm(StrEnum):
@@ -93,10 +103,17 @@ class Caller:
         self.may_say(members)
 
     def may_say(self, members: Iterable[str]) -> None:
-        """Raises ProxyError forbidden for members of a body that command engines."""
-        if self.commands or _TRANSFERS.isdisjoint(members):
+        """Raises ProxyError forbidden for members of a body that command engines; of a mapping,
+        those count too that lie in others where engines find them."""
+        if self.commands:
             return
-        said = ", ".join(sorted(_TRANSFERS.intersection(members)))
+        named = _TRANSFERS.intersection(members)
+        if isinstance(members, Mapping):
+            for holder in _HOLDERS.intersection(members):
+                named |= _TRANSFERS.intersection(names_within(members[holder]))
+        if not named:
+            return
+        said = ", ".join(sorted(named))
         raise ProxyError(
             "forbidden",
             f"`{said}` is for engines among themselves; it takes an admin key (access.keys), or "
@@ -158,6 +175,14 @@ class Access:
         caller = self._callers.get(_digest(_given(header)))
         return caller.key.name if caller is not None and caller.key is not None else ""
 
+    def models_of(self, name: str) -> frozenset[str]:
+        """Those that the key `name` is for, empty for all; of one that is gone no model has a name
+        like that."""
+        caller = self._by_name.get(name)
+        if caller is not None and caller.key is not None:
+            return caller.key.models
+        return frozenset({""}) if self.closed else frozenset()
+
     def count(self, name: str, now: float) -> None:
         """A request of the key `name`; raises ProxyError rate_limited."""
         caller = self._by_name.get(name)
@@ -179,6 +204,16 @@ class Access:
         if digest not in self._callers:
             raise ProxyError("unauthorized", "This API key is not known here.")
         return self._callers[digest]
+
+
+def path_of(target: str) -> str:
+    """What an engine takes for the path of a request: it decodes that, so that one is as good as
+    the other. What cannot be told as it is stays as it was sent."""
+    path = target.partition("?")[0]
+    if "%" not in path:
+        return path
+    plain = unquote(path)
+    return plain if _PLAIN_PATH.fullmatch(plain) else path
 
 
 def realm_of(path: str) -> Realm:

@@ -28,18 +28,6 @@ async def test_replicas_come_and_go_with_the_file_and_wrong_entries_are_left_out
             await eventually(lambda: app.router.replicas[0].up)
 
 
-async def test_an_address_that_is_taken_keeps_no_other_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "replicas.yaml"
-    async with emulated(EmulatorSettings(), n=3) as urls:
-        path.write_text("".join(f"- {url}\n" for url in urls))
-        named = [{"url": urls[0], "id": "mine"}]
-        async with proxied(named, discovery={"file": str(path)}) as (app, _):
-            assert [replica.url for replica in app.router.replicas] == urls
-    assert f"{urls[0]} is replica mine already" in caplog.text
-
-
 async def test_more_than_can_be_are_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,3 +54,15 @@ async def test_replicas_of_settings_are_not_a_sources_to_remove(tmp_path: Path) 
             await eventually(lambda: app.finding.found["file"] == 0)
             assert [row["leaving"] for row in app.table.listing()] == [False]
             assert app.table.listing()[0]["origin"] == "settings"
+
+
+async def test_one_that_another_source_has_leaves_the_others_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "replicas.yaml"
+    async with emulated(EmulatorSettings(), n=3) as urls:
+        path.write_text(f"- {{url: '{urls[0]}', id: mine}}\n- {urls[1]}\n- {urls[2]}\n")
+        asked = {"file": str(path), "interval_s": 0.02}
+        async with proxied(urls[:1], discovery=asked) as (app, _):
+            assert [replica.url for replica in app.router.replicas] == urls
+            assert f"{urls[0]} is replica" in caplog.text

@@ -1,9 +1,12 @@
+import json
 from hashlib import sha256
 
+import msgspec
 import pytest
 
-from kvproxy.core.access import Access, Key, Realm, realm_of
+from kvproxy.core.access import Access, Key, Realm, path_of, realm_of
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.spans import Span
 
 
 def made(name: str, **given: object) -> Key:
@@ -114,6 +117,21 @@ def test_what_a_path_is_there_for(path: str, realm: Realm) -> None:
     assert realm_of(path) is realm
 
 
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/v1/models", "/v1/models"),
+        ("/v1/models?a=%20", "/v1/models"),
+        ("/v1/%6dodels?a", "/v1/models"),
+        ("/v1%2Fmodels", "/v1/models"),
+        *[(target, target) for target in ("/a%0ab", "/a%20b", "/a%3fb", "/a%23b", "/%2573leep")],
+        *[(target, target) for target in ("/%", "/%zz", "/%c3%a9", "/%1b[31m", "/%22")],
+    ],
+)
+def test_a_path_is_what_an_engine_takes_it_for(target: str, path: str) -> None:
+    assert path_of(target) == path
+
+
 def test_keys_are_replaced_and_what_was_used_stays_used() -> None:
     access = Access([made("alice", requests_per_min=1), made("bob")])
     access.enter(ALICE, Realm.USE, 0.0)
@@ -145,6 +163,21 @@ def test_clients_do_not_say_where_engines_fetch_kv_from(member: str) -> None:
         assert raised.value.code == "forbidden"
 
 
+@pytest.mark.parametrize("holder", ["vllm_xargs", "sampling_params", "extra_args"])
+def test_nor_in_what_engines_add_to_it(holder: str) -> None:
+    alice = ACCESS.enter(ALICE, Realm.USE, 0.0)
+    within = b'{"a":[{"extra_args":{"kv\\u005ftransfer_params":"x"}}]}'
+    read = json.loads(within)
+    for value in (Span(within, 0, 9), msgspec.Raw(within), read):
+        with pytest.raises(ProxyError, match="`kv_transfer_params` is for engines"):
+            alice.may_say({"model": b"1", holder: value})
+        ACCESS.enter(ROOT, Realm.USE, 0.0).may_say({holder: value})
+    # A prompt may speak of them.
+    alice.may_say({holder: msgspec.Raw(b'{"stop":["kv_transfer_params"],"n":1}'), "messages": read})
+    with pytest.raises(ProxyError, match="too long"):
+        alice.may_say({holder: msgspec.Raw(b'{"a":"%b"}' % (b"x" * 2**20))})
+
+
 @pytest.mark.parametrize(
     ("header", "name"),
     [(ROOT, "root"), (ALICE, "alice"), ({}, ""), ({"authorization": "Bearer other"}, "")],
@@ -152,6 +185,13 @@ def test_clients_do_not_say_where_engines_fetch_kv_from(member: str) -> None:
 def test_whose_key_it_is(header: dict[str, str], name: str) -> None:
     assert ACCESS.name_of(header) == name
     assert Access().name_of(header) == ""
+
+
+def test_which_models_a_key_is_for() -> None:
+    access = Access([made("alice", models=frozenset({"m"})), made("bob")])
+    found = [access.models_of(name) for name in ("alice", "bob", "none", "")]
+    assert found == [{"m"}, set(), {""}, {""}]
+    assert Access().models_of("") == set()
 
 
 def test_as_many_keys_as_there_may_be_are_replaced_in_one_pass(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
 from kvproxy.settings.model import Settings
 from kvproxy.settings.replica import ReplicaSettings
@@ -69,7 +70,7 @@ async def test_requests_and_pages_are_those_of_one_process(tmp_path: Path) -> No
         assert missing.status == 404
         live = json.loads((await ask(world.url, request("GET", "/admin/live"))).body)
         assert live["totals"]["requests"] == 1
-        await ask(world.url, post(BODY, x_request_id="seen"))
+        await ask(world.url, post(BODY[:-1] + b',"stream":true}', x_request_id="seen"))
         live = json.loads((await ask(world.url, request("GET", "/admin/live"))).body)
         assert [seen["request_id"] for seen in live["decisions"]] == ["seen"]
         assert live["ttft"]["count"] == 1
@@ -166,6 +167,27 @@ async def test_a_worker_does_not_wait_for_ever(
     url = await worker.start()
     assert (await ask(url, request("GET", "/healthz"))).status == 200
     await worker.stop()
+
+
+async def test_whom_rates_limit_counts_once_it_is_taken_over(tmp_path: Path) -> None:
+    def key(rate: int | None) -> dict[str, Any]:
+        return {"name": "k", "sha256": sha256(b"k").hexdigest(), "requests_per_min": rate}
+
+    async with recording(1) as [replica]:
+        tree = {"replicas": [replica.url], "access": {"keys": [key(5)]}}
+        limited = Settings.model_validate(tree)
+        tree["access"] = {"keys": [key(None)]}
+        worker = WorkerApp(limited, tmp_path, lambda: Settings.model_validate(tree))
+
+        def refuse(*_: object) -> list[str]:
+            raise ProxyError("conflict", "no")
+
+        applies, worker.reloader._apply = worker.reloader._apply, refuse
+        assert (await worker.reloader.reload()).refused
+        assert worker._limited == {"k"}
+        worker.reloader._apply = applies
+        assert not (await worker.reloader.reload()).refused
+        assert worker._limited == set()
 
 
 async def test_shuffled_schemas_are_spelled_alike_by_all_workers(tmp_path: Path) -> None:
