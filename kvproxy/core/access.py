@@ -5,7 +5,7 @@ nothing about any key. Commands to engines need an admin key.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from kvproxy.core.bucket import Bucket
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.passing import names_within
+from kvproxy.core.transfers import Values, transfers
 
 # What engines serve to those who use them. Everything else commands them: sleep, LoRA adapters,
 # weights, cache resets, profiles, remote calls.
@@ -36,22 +36,12 @@ _USE_EXACTLY = frozenset(
 # Headers that keys come in.
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 _COMMANDS = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
-# Members by which engines hand each other KV. They command an engine: it fetches from the address
-# it is told, and what does not fit ends its process.
-_TRANSFERS = frozenset(
-    {
-        *("kv_transfer_params", "ec_transfer_params"),
-        *("bootstrap_host", "bootstrap_port", "bootstrap_room"),
-    }
-)
+_SLASHES, _DOTS = re.compile("//+"), re.compile(r"/\.(?:\.|/|$)")
+_NOTHING: Values = {}
 
 
 # What a path may decode to and be told further as it is: nothing that is more than a path.
 _PLAIN_PATH = re.compile(r"[!$&'()*+,\-./0-9:;=@A-Z_a-z~]*")
-
-
-# Where engines find them too: vLLM makes one of them all.
-_HOLDERS = frozenset({"vllm_xargs", "sampling_params", "extra_args"})
 
 
 class Realm(StrEnum):
@@ -90,7 +80,7 @@ class Caller:
     def tenant(self) -> str:
         return self.key.tenant if self.key else ""
 
-    def may_use(self, model: str, members: Iterable[str] = ()) -> None:
+    def may_use(self, model: str, members: Values = _NOTHING) -> None:
         """Raises ProxyError model_not_found, as if it did not exist: the list of models of others
         is nobody's business. An empty `model` is one that could not be read. `members`: see
         may_say."""
@@ -102,18 +92,12 @@ class Caller:
             )
         self.may_say(members)
 
-    def may_say(self, members: Iterable[str]) -> None:
-        """Raises ProxyError forbidden for members of a body that command engines; of a mapping,
-        those count too that lie in others where engines find them."""
-        if self.commands:
+    def may_say(self, members: Values) -> None:
+        """Raises ProxyError forbidden for members of a body that command engines."""
+        found = None if self.commands else transfers(members)
+        if not found:
             return
-        named = _TRANSFERS.intersection(members)
-        if isinstance(members, Mapping):
-            for holder in _HOLDERS.intersection(members):
-                named |= _TRANSFERS.intersection(names_within(members[holder]))
-        if not named:
-            return
-        said = ", ".join(sorted(named))
+        said = ", ".join(sorted(found))
         raise ProxyError(
             "forbidden",
             f"`{said}` is for engines among themselves; it takes an admin key (access.keys), or "
@@ -219,7 +203,11 @@ def path_of(target: str) -> str:
 def realm_of(path: str) -> Realm:
     """`path` as it stands in the request. Engines decode it, so what it decodes to counts."""
     plain = unquote(path)
-    if plain.rstrip("/") in _COMMANDS or "/.." in plain or "#" in path:
+    named = plain.rstrip("/")
+    if "//" in named:
+        # What stands before an engine may fold them.
+        named = _SLASHES.sub("/", named)
+    if named in _COMMANDS or "#" in path or ("/." in plain and _DOTS.search(plain)):
         return Realm.COMMAND
     if plain.startswith(_USE) or plain in _USE_EXACTLY:
         return Realm.USE

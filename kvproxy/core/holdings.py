@@ -63,6 +63,8 @@ class Holdings:
         self.standing = RankStanding()
         self.echo_rate = EchoRate()
         self._silence = Silence()
+        # By its id: see core/silence.
+        self.uncounted = self._silence.uncounted
         self._prompts = OpenPrompts()
 
     def prompt(self, model: str, chain: Chain) -> Prompt:
@@ -171,10 +173,6 @@ class Holdings:
         if match.tokens < replica.block_size:
             return None
         return Outcome(unreported=True) if self._silence.unreported(replica.id) else None
-
-    def uncounted(self, replica: Replica) -> Outcome | None:
-        """A good stream ended without any figures."""
-        return Outcome(uncounted=True) if self._silence.uncounted(replica.id) else None
 
     def wants_tokens(self, replica: Replica) -> bool:
         """Whether its announcements cannot be tied to prompts otherwise: they name no requests, as

@@ -1,20 +1,13 @@
 """Requests that pass without being understood: which model they name, so that they reach it."""
 
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from email.message import Message
 from email.utils import collapse_rfc2231_value
 
 import msgspec
 
-from kvproxy.core.errors import ProxyError
-
 _FORM_SCANNED_BYTES = 64 * 2**10
-# What is JSON for an engine and not for us is read as slowly as it does, up to here.
-_ODD_BYTES_MAX = 2**20
-_BEGINNING_BYTES = 256
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _FIELD = re.compile(rb'name="?model"?\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{1,256})\r?\n--')
 
 
@@ -23,60 +16,6 @@ class _Named(msgspec.Struct):
 
 
 _NAMED = msgspec.json.Decoder(_Named)
-_OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def names_of(body: bytes) -> Iterable[str]:
-    """Of the members of a JSON object that cannot be followed: spelt with escapes, or repeated."""
-    return _OBJECT.decode(body)
-
-
-def members_in(body: bytes) -> Iterable[str] | None:
-    """Of a JSON object as an engine reads it: in UTF-16 too, and with NaN. None where it is none.
-
-    Raises ProxyError invalid_json for a large one that is not as RFC 8259 has it."""
-    try:
-        return names_of(body)
-    except _UNREADABLE:
-        coding = json.detect_encoding(body)
-    begins = body[:_BEGINNING_BYTES].decode(coding, "replace").lstrip("\ufeff \t\r\n")
-    if begins and not begins.startswith("{"):
-        return None
-    if len(body) > _ODD_BYTES_MAX:
-        raise ProxyError("invalid_json", "The body is no JSON object in UTF-8.")
-    try:
-        read = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return read if isinstance(read, dict) else None
-
-
-def names_within(value: object) -> Iterator[str]:
-    """Of members at any depth: of JSON, with its place or without, or of what was read from it.
-
-    Raises ProxyError invalid_body where it is larger than what anybody says there."""
-    raw = getattr(value, "raw", value)
-    if isinstance(raw, bytes | msgspec.Raw):
-        text = bytes(raw)
-        if len(text) > _ODD_BYTES_MAX:
-            raise ProxyError(
-                "invalid_body", "What is said to the engine beside a prompt is too long."
-            )
-        raw = msgspec.json.decode(text)
-    waiting = [raw]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            yield from each
-            waiting += each.values()
-        elif isinstance(each, list):
-            waiting += each
-
-
-def plain(body: bytes) -> bool:
-    """Whether a body is JSON, whatever its Content-Encoding says: engines look at none. Raises as
-    members_in."""
-    return members_in(body) is not None
 
 
 def model_of(body: bytes, content_type: str) -> str:
@@ -88,7 +27,7 @@ def model_of(body: bytes, content_type: str) -> str:
     if kind.startswith("application/json"):
         try:
             return _NAMED.decode(body).model
-        except _UNREADABLE:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return ""
     if kind.startswith("multipart/form-data"):
         place = model_in_form(body)
@@ -113,8 +52,8 @@ def models_in_form(body: bytes, content_type: str) -> Iterator[str]:
     boundary = said.get_boundary()
     if not boundary:
         return
-    delimiter = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary.encode("latin-1", "replace")))
-    for part in delimiter.split(body):
+    # Not by a pattern: a recording of 25 MB would take it most of a second.
+    for part in (b"\r\n" + body).split(b"\r\n--" + boundary.encode("latin-1", "replace")):
         head, _, value = part.partition(b"\r\n\r\n")
         if any(_names_model(line) for line in head.split(b"\r\n")):
             yield value.decode(errors="replace")

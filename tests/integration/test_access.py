@@ -131,7 +131,7 @@ async def test_every_page_of_our_own(who: str, method: str) -> None:
             for target in (path, f"{path}?a=b", f"http://elsewhere{path}"):
                 got = await ask(url, request(method, target, HEADERS[who]))
                 wanted = expected(who, kind)
-                # Some want to be told about what, one only leads to another.
+                # Some want to be told about what, and one leads to another.
                 wanted |= {308, 400, 404} if 200 in wanted else set()
                 assert got.status in wanted, (who, target, got.status)
         await settled(app)
@@ -160,12 +160,20 @@ async def test_refused_requests_reach_no_replica_and_say_why() -> None:
         await settled(app)
 
 
-@pytest.mark.parametrize("member", [b"kv_transfer_params", b"kv\\u005ftransfer_params"])
-async def test_engines_are_not_told_where_to_fetch_kv_from(member: bytes) -> None:
-    body = b'{"model":"a","messages":[],"%b":{"do_remote_prefill":true}}' % member
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/%63hat/completions", "/v1/new"])
+@pytest.mark.parametrize(
+    "member",
+    [
+        b'"kv_transfer_params":{}',
+        b'"kv\\u005ftransfer_params":{}',
+        b'"vllm_xargs":{"kv_transfer_params":"x"}',
+    ],
+)
+async def test_engines_are_not_told_where_to_fetch_kv_from(member: bytes, path: str) -> None:
+    body = b'{"model":"a","messages":[],%b}' % member
     key = [("x-api-key", "key-of-alice"), JSON]
     async with guarded() as ((app, url), replica):
-        got = await ask(url, request("POST", "/v1/chat/completions", key, body))
+        got = await ask(url, request("POST", path, key, body))
         assert got.status == 403
         assert orjson.loads(got.body)["error"]["param"] == "kv_transfer_params"
         assert not replica.received
