@@ -42,6 +42,33 @@ VALUES: dict[str, dict[str, object]] = {
         "nodeSelector": {"pool": "cpu"},
         "tolerations": [{"key": "a", "operator": "Exists"}],
     },
+    "discovery, TLS, operators apart": {
+        "config": {
+            "replicas": [],
+            "discovery": {"kubernetes_service": "engines/vllm"},
+            "server": {"workers": 4, "tls_cert": "/tls/tls.crt"},
+            "admin": {"listen": "0.0.0.0:9090"},
+        },
+        "networkPolicy": {"enabled": True, "operatorsFrom": [{"namespaceSelector": {}}]},
+        "serviceMonitor": {"enabled": True},
+        "extraVolumes": [{"name": "tls", "secret": {"secretName": "kvproxy-tls"}}],
+        "extraVolumeMounts": [{"name": "tls", "mountPath": "/tls"}],
+    },
+    "endpoint picker": {"epp": {"enabled": True}, "networkPolicy": {"enabled": True}},
+    "clients with certificates": {
+        "config": {"server": {"tls_cert": "/tls/tls.crt", "tls_client_ca": "/tls/ca.crt"}}
+    },
+}
+# What must stand in the manifests of each.
+WANTED = {
+    "default": ("automountServiceAccountToken: false", "mountPath: /tmp"),
+    "everything": ("jobLabel: app.kubernetes.io/name",),
+    "discovery, TLS, operators apart": (
+        *("kind: RoleBinding", "automountServiceAccountToken: true", "namespace: engines"),
+        *("scheme: HTTPS", "name: demo-admin", "port: admin", "port: 6443"),
+    ),
+    "endpoint picker": ("args: [epp, ", "KVPROXY_EPP__HOST", "appProtocol", "{port: epp}"),
+    "clients with certificates": ("tcpSocket: {port: http}",),
 }
 REFUSED: dict[str, dict[str, object]] = {
     "no replicas": {"config": {"replicas": []}},
@@ -111,6 +138,9 @@ def render() -> None:
     with Chart.load(DEPLOY / "helm" / "kvproxy") as chart:
         for name, values in VALUES.items():
             rendered = chart.render(values=values, name="demo", namespace="serving")
+            texts = "".join(rendered.values() if isinstance(rendered, dict) else [rendered])
+            missing = [text for text in WANTED[name] if text not in texts]
+            assert not missing, f"{name}: without {missing}"
             manifests = list(_manifests(rendered, yaml.safe_load_all))
             assert len(manifests) >= 5, f"{name}: only {len(manifests)} manifests"
             for manifest in manifests:

@@ -179,6 +179,11 @@ class App:
 
     async def stop(self) -> None:
         self.draining = True
+        log.info(
+            "told to stop: %d requests under way have %g s",
+            self.server.in_flight,
+            self.settings.server.grace_s,
+        )
         await self.server.drain(self.settings.server.grace_s)
         if self.admin_server is not None:
             await self.admin_server.drain(0.0)

@@ -16,6 +16,7 @@ from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
 from kvproxy.replica_table import ReplicaTable
 from kvproxy.settings.discovery import DiscoverySettings
+from kvproxy.settings.errors import problems_of, without_credentials
 from kvproxy.settings.model import Settings
 from kvproxy.settings.replica import ReplicaSettings
 
@@ -81,8 +82,8 @@ class Finding:
                 replica = ReplicaSettings.model_validate(entry)
                 wanted[replica.id] = replica
             except ValidationError as error:
-                said = error.errors(include_url=False)[0]["msg"]
-                log.error("%s: %r is no replica: %s", name, entry, said)
+                said = "; ".join(map(str, problems_of(error, ReplicaSettings, {})))
+                log.error("%s: %s is no replica: %s", name, _named(entry), said)
         try:
             done = self._table.settle(wanted.values(), self._default_key, name)
             log.info("%s: %d replicas; %s", name, len(wanted), ", ".join(done) or "as before")
@@ -91,6 +92,12 @@ class Finding:
         self.found[name] = len(wanted)
         if all(count >= 0 for count in self.found.values()):
             self._all_found.set()
+
+
+def _named(entry: object) -> str:
+    """An entry in words that hold no key of its replica."""
+    named = (entry.get("id") or entry.get("url")) if isinstance(entry, dict) else entry
+    return without_credentials(str(named or "an entry without a URL"))
 
 
 def _sources(asked: DiscoverySettings) -> list[tuple[str, Source]]:

@@ -178,6 +178,7 @@ class ReplicaTable:
                 "url": replica.url,
                 "health": replica.health,
                 "since_s": round(now - replica.life.since, 3),
+                "trouble": self._to.probe.trouble.get(replica.id, ""),
                 "leaving": replica.id in self._leaving,
                 "origin": self._origin.get(replica.id, ""),
                 "weight": replica.weight,

@@ -39,6 +39,7 @@ class Ledger:
         # On disk by now; in memory they would outgrow everything else.
         sample.chunks = []
         progress.samples.append(sample)
+        progress.failed += sample.failed
         if sample.status:
             progress.failures_in_a_row = 0
             self._answered_at = time.monotonic()

@@ -33,7 +33,6 @@ def live_text(progress: Progress, goal: str, engine_block_size: int) -> Text:
     """One line about a run under way; latency and hit rate of the last requests."""
     recent = progress.samples[-RECENT:]
     good = [sample for sample in recent if sample.ok]
-    failed = sum(not (sample.ok or sample.cut) for sample in progress.samples)
     ttft = sorted(sample.ttft_s for sample in good if sample.ttft_s is not None)
     rates = hit_rates(good, engine_block_size)
     parts = [
@@ -41,7 +40,7 @@ def live_text(progress: Progress, goal: str, engine_block_size: int) -> Text:
         f"{len(progress.samples)}{goal} requests",
         f"{progress.users} users",
         f"{progress.in_flight} in flight",
-        f"{failed} failed",
+        f"{progress.failed} failed",
     ]
     if ttft:
         parts.append(f"ttft p50 {seconds(quantile(ttft, 0.5))} p95 {seconds(quantile(ttft, 0.95))}")

@@ -17,10 +17,11 @@ from loadgen.traces.model import Trace
 
 JOURNAL = "requests.jsonl"
 RECORD = "run.json"
-# Settings that say what is sent; a run goes on only with the same.
+# Settings that say what is sent, by how many, and how it is counted; a run goes on only with the
+# same, or its figures would be of two.
 _FIXED = (
     "seed", "timing", "warm_prefix_pct", "output_tokens_max", "engine_extras", "dialect",
-    "arrivals", "trace_digest",
+    "arrivals", "trace_digest", "users", "faults", "limits", "engine_block_size",
 )  # fmt: skip
 
 
@@ -30,20 +31,23 @@ class ResumeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """`samples` that ended, in order, and how long the run had gone on, in real seconds."""
+    """`samples` that ended, in order, and how long the run had gone on, in real seconds; `model`
+    is who answered, where that is known."""
 
     samples: Sequence[Sample] = ()
     lasted_s: float = 0.0
     done: Mapping[str, frozenset[tuple[str, int]]] = field(default_factory=dict)
+    model: str | None = None
 
     @classmethod
-    def of(cls, journal: Sequence[Sample]) -> "Past":
+    def of(cls, journal: Sequence[Sample], model: str | None = None) -> "Past":
         ended = accounted(journal)
         done: defaultdict[str, set[tuple[str, int]]] = defaultdict(set)
         for sample in ended:
             done[sample.conversation].add((sample.agent, sample.turn))
         lasted_s = max((sample.t_end or sample.t_intended for sample in journal), default=0.0)
-        return cls(ended, lasted_s, {name: frozenset(turns) for name, turns in done.items()})
+        turns = {name: frozenset(turns) for name, turns in done.items()}
+        return cls(ended, lasted_s, turns, model)
 
     def plays(self, traces: Sequence[Trace]) -> dict[tuple[str, int], bool]:
         """Plays that were begun, as (trace, play number), and whether nothing of them is left."""
@@ -85,7 +89,7 @@ def read_past(output: Path, settings: Mapping[str, object]) -> Past:
         raise ResumeError(f"{journal} is damaged: {error}") from error
     for sample in samples:  # on disk, and the largest part of them
         sample.chunks = []
-    return Past.of(samples)
+    return Past.of(samples, before.get("model"))
 
 
 def trace_digest(traces: Sequence[Trace]) -> str:

@@ -74,6 +74,8 @@ async def run_load(
     probe = Probe(wire, headers)
     try:
         model = settings.model or await probe.model()
+        if past.model not in (None, model):
+            raise ResumeError(f"{output} was answered by {past.model}, here is {model}")
         version = await probe.version()
         measured = await probe.template(model, pool)
         overhead, per_word = measured or (Overhead(), 1.0)
@@ -145,6 +147,7 @@ class _Run:
         workers = _workers(settings, traces)
         self.gate = Gate(left if workers == 1 else None)
         self.progress = Progress(self._started, settings.users, samples=list(past.samples))
+        self.progress.failed = sum(sample.failed for sample in past.samples)
         self.scraper = Scraper(settings.scrape, self._started)
         self.chaos = Chaos(settings.commands)
         self._ledger = Ledger(self.progress, self.gate, settings.breaker)
@@ -215,7 +218,7 @@ class _Run:
 
     def lost(self) -> str:
         """For a person, why the run did not go on."""
-        last = next(one for one in reversed(self.progress.samples) if one.error and not one.cut)
+        last = next(one for one in reversed(self.progress.samples) if one.failed)
         return (
             f"{self.progress.failures_in_a_row} requests in a row failed; "
             f"the last: {last.error} {last.error_detail}"

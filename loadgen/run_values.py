@@ -84,6 +84,7 @@ class Progress:
     failures_in_a_row: int = 0
     flying: dict[tuple[str, str, int], Sample] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
+    failed: int = 0
 
     @property
     def in_flight(self) -> int:

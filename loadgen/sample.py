@@ -69,6 +69,10 @@ class Sample(Struct, omit_defaults=True):
     def ok(self) -> bool:
         return not self.error
 
+    @property
+    def failed(self) -> bool:
+        return not self.ok and not self.cut
+
 
 _decoder = msgspec.json.Decoder(Sample)
 

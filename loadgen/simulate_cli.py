@@ -41,6 +41,7 @@ from loadgen.simulate.presets import (
     play,
     preset_table,
 )
+from loadgen.simulate.prompts import IDS_END
 from loadgen.simulate.replay import compare_replayed
 from loadgen.simulate.run import Arm, Setup, TooShortError
 from loadgen.traces.model import Trace
@@ -141,6 +142,7 @@ def simulate(
         return
     recorded = load_or_explain(traces := _needed(traces), max_context)
     if preset is None:
+        setup = _blocks_of(recorded, setup)
         _check_room(_largest(recorded), setup, HBM_TOKENS if whole_grid else ())
     found: object
     with _explained(), console.status("simulating") as status:
@@ -183,6 +185,21 @@ def _largest(traces: Sequence[Trace]) -> int:
     inner = [turn for trace in traces for agent in trace.sub_agents for turn in agent.turns]
     turns = [*inner, *(turn for trace in traces for turn in trace.turns)]
     return max(turn.input_tokens + max(1, turn.output_tokens) for turn in turns)
+
+
+def _blocks_of(traces: Sequence[Trace], setup: Setup) -> Setup:
+    """Engines have blocks of the size of the traces' own: their ids say what is shared."""
+    sizes = sorted({trace.block_size for trace in traces})
+    if len(sizes) > 1:
+        raise click.UsageError(f"traces with blocks of several sizes: {sizes}")
+    turns = [turn for trace in traces for turn in trace.turns]
+    ends = [(first, first + length) for turn in turns for first, length in turn.blocks.runs]
+    if any(first < 0 or end > IDS_END for first, end in ends):
+        raise click.UsageError(f"block ids must be from 0 to {IDS_END - 1} to be simulated")
+    try:
+        return replace(setup, limits=replace(setup.limits, block_size=sizes[0]))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _check_room(largest: int, setup: Setup, axis: Sequence[int] = ()) -> None:

@@ -38,9 +38,14 @@ OVERVIEW: list[Panel] = [
     ("Held back", "short", {"requests": "sum(kvproxy_queue_length)"}),
     ("Held back, time", "s", {"p95": _quantile(0.95, "kvproxy_queue_seconds"),
         "oldest": "max(kvproxy_queue_oldest_seconds)"}),
-    ("Replicas ready", "short", {"ready": "sum(kvproxy_replica_up)",
-        "known": "count(kvproxy_replica_up)"}),
+    # Of the proxy that sees the fewest: each of several has all replicas.
+    ("Replicas ready", "short", {"ready": "min(sum by (instance) (kvproxy_replica_up))",
+        "known": "max(count by (instance) (kvproxy_replica_up))"}),
     ("Retries", "reqps", {"retries": f"sum(rate(kvproxy_retries_total{_RATE}))"}),
+    ("CPU of the proxy, cores", "short",
+        {"{{instance}}": f'rate(process_cpu_seconds_total{{job="kvproxy"}}{_RATE})'}),
+    ("Memory of the proxy", "bytes",
+        {"{{instance}}": 'process_resident_memory_bytes{job="kvproxy"}'}),
 ]  # fmt: skip
 CACHE: list[Panel] = [
     ("Tokens lost to prefix breaks, by cause", "short",

@@ -17,12 +17,13 @@ from typing import NamedTuple, Protocol
 import aiohttp
 
 from kvproxy.background import keep
+from kvproxy.core.event_source import names_of
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.lmcache import Instance, Keys, Lookup, by_replica
 from kvproxy.core.loadable import Told
 from kvproxy.core.replica import Replica
 from kvproxy.core.spent import spent
-from kvproxy.core.tokenise import Question, question
+from kvproxy.core.tokenise import NoPageError, Question, question
 from kvproxy.core.types import Chain
 
 log = logging.getLogger("kvproxy.tokens")
@@ -30,6 +31,11 @@ log = logging.getLogger("kvproxy.tokens")
 _PENDING_MAX = 64
 _AT_A_TIME = 4
 _AGAIN_MAX = 16
+# Where there is no page to ask, a prompt is sent to look for one so seldom: it is a long one.
+_LOOK_EVERY = 64
+_PAGES_MAX = 1024
+# Blocks named in one go, a millisecond or two: requests go between.
+_SLICE_BLOCKS = 1024
 
 
 class Request(NamedTuple):
@@ -120,6 +126,8 @@ class PromptWatch:
         self._any = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._said: set[str] = set()
+        # Replica, path and model, and for how many prompts there was no page.
+        self._missing: dict[tuple[str, str, str], int] = {}
 
     def start(self) -> None:
         self._task = keep("prompts", self._watch)
@@ -158,8 +166,10 @@ class PromptWatch:
         if tokens is None:
             return
         chain = prompt.chain
-        if not prompt.salt:
-            self._holdings.tokenised(prompt.replica, chain, tokens)
+        size = 0 if prompt.salt else self._holdings.anchors_by(prompt.replica)
+        if size:
+            names = await _named(tokens, size)
+            self._holdings.tokenised(prompt.replica, chain, len(tokens), names, size)
         if self._directory is None:
             return
         found = await self._directory.lookup(tokens, prompt.model, prompt.salt)
@@ -185,19 +195,31 @@ class PromptWatch:
             if tokens is not None:
                 self._differs(prompt, len(tokens))
         asked = question(prompt.request.path, prompt.request.body)
-        if asked is None:
+        page = (prompt.replica.id, asked.path if asked else "", prompt.request.model)
+        if asked is None or not self._may_be_there(page):
             return None
         self.counts.asked += 1
         try:
             tokens = await self._tokens_of(prompt.replica, asked)
+            self._missing.pop(page, None)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             self._unlike(prompt, f"{type(error).__name__}: {error}")
             spent(error)
+            if isinstance(error, NoPageError) and len(self._missing) < _PAGES_MAX:
+                self._missing[page] = 1
             return None
         if len(tokens) != prompt.prompt_tokens:
             self._unlike(prompt, f"{len(tokens)} tokens, not {prompt.prompt_tokens}")
             return None
         return tokens
+
+    def _may_be_there(self, page: tuple[str, str, str]) -> bool:
+        missing = self._missing.get(page, 0)
+        if missing % _LOOK_EVERY == 0:
+            return True
+        self._missing[page] = missing + 1
+        self.counts.unlike += 1
+        return False
 
     async def _ask_again(self, chain_end: int) -> None:
         asked = self._asked.pop(chain_end, None)
@@ -222,6 +244,8 @@ class PromptWatch:
     def forget(self, replica: Replica) -> None:
         """It is gone; another one may come under its name."""
         self._said.discard(replica.id)
+        for page in [page for page in self._missing if page[0] == replica.id]:
+            del self._missing[page]
 
     def _differs(self, prompt: Prompt, count: int) -> None:
         model = prompt.request.model
@@ -242,6 +266,15 @@ class PromptWatch:
                 "cannot tell of it; for messages and responses it needs --enable-scale-out",
                 prompt.replica.id, why,
             )  # fmt: skip
+
+
+async def _named(tokens: "array[int]", block_size: int) -> "array[int]":
+    """names_of(), in slices."""
+    names, step = array("Q"), _SLICE_BLOCKS * block_size
+    for at in range(0, len(tokens), step):
+        names += names_of(tokens[at : at + step], block_size, names[-1] if names else None)
+        await asyncio.sleep(0)
+    return names
 
 
 async def _few_at_a_time(asking: Iterable[Awaitable[None]]) -> None:

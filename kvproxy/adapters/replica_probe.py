@@ -31,7 +31,8 @@ _WHY = {
 class ReplicaProbe:
     """Keeps health, cache size and models of `replicas` current; `fixed_hbm` overrides sizes.
 
-    `changed` is called when a replica's state did."""
+    `changed` is called when a replica's state did. `trouble`: in words, by replica id, what the
+    last probe of those found that were not well."""
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class ReplicaProbe:
         self._tasks: dict[Replica, asyncio.Task[None]] = {}
         self._missing: set[Replica] = set()
         self.model_cards: dict[str, list[dict[str, object]]] = {}
+        self.trouble: dict[str, str] = {}
 
     def model_path(self, replica: Replica, model: str) -> str:
         """What the engine loaded under the name `model`; the name itself where it does not say."""
@@ -93,6 +95,7 @@ class ReplicaProbe:
         if not any(other.id == replica.id for other in self._soon):
             self.model_cards.pop(replica.id, None)
             self._fixed_hbm.discard(replica.id)
+            self.trouble.pop(replica.id, None)
 
     async def close(self) -> None:
         for task in self._tasks.values():
@@ -134,12 +137,19 @@ class ReplicaProbe:
             spent(error)
         else:
             why = _WHY.get(evidence, "")
+        self._note(replica, why)
         if evidence is Evidence.PROBE_FAILED and was is Health.STARTING:
             self._say_missing(replica, why)
         if replica.see(evidence, self._clock()):
             level = logging.INFO if replica.health is Health.READY else logging.WARNING
             log.log(level, "replica %s is %s (was %s)%s", replica.id, replica.health, was, why)
             self._changed(replica)
+
+    def _note(self, replica: Replica, why: str) -> None:
+        if why:
+            self.trouble[replica.id] = why.removeprefix(": ")
+        else:
+            self.trouble.pop(replica.id, None)
 
     def _say_missing(self, replica: Replica, why: str) -> None:
         """Once: an engine may load its model for minutes."""

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import aiohttp
 
 from kvproxy.core.replica import Replica
-from kvproxy.core.tokenise import Question, read_tokens
+from kvproxy.core.tokenise import NoPageError, Question, read_tokens
 
 _ANSWER_BYTES_MAX = 16 * 2**20
+_NO_PAGE = frozenset({404, 405, 501})
 
 
 class Tokenise:
@@ -32,13 +33,16 @@ class Tokenise:
             await self._session.close()
 
     async def tokens(self, replica: Replica, question: Question) -> "array[int]":
-        """Raises aiohttp.ClientError, TimeoutError, or ValueError for what is no answer."""
+        """Raises aiohttp.ClientError, TimeoutError, or ValueError for what is no answer: a
+        NoPageError where there will be none."""
         assert self._session is not None
         headers = {"content-type": "application/json"}
         if replica.id in self._api_keys:
             headers["authorization"] = f"Bearer {self._api_keys[replica.id]}"
         url = replica.url + question.path
         async with self._session.post(url, data=question.body, headers=headers) as response:
+            if response.status in _NO_PAGE:
+                raise NoPageError(f"{question.path} answered {response.status}")
             if response.status in (408, 429) or response.status >= 500:
                 # It may pass.
                 response.raise_for_status()

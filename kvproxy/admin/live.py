@@ -110,6 +110,7 @@ class Live:
             "totals": self._metrics.totals(),
             "queue_length": self._admission.length,
             "ttft": _quantiles(sorted(self._ttfts)),
+            "outage": _outage(self._router.replicas),
             "regime": regime_of(self._router, now).as_json(),
             "replicas": [
                 by_id.get(replica.id, {"id": replica.id}) | _replica(replica, now)
@@ -119,6 +120,18 @@ class Live:
             "session_count": len(self._router.affinity),
             "decisions": [_decision(seen) for seen in reversed(self._seen)],
         }
+
+
+def _outage(replicas: Sequence[Replica]) -> str:
+    """Why requests cannot be served, before anything else that could be said; empty: they can."""
+    if not replicas:
+        return "No replica is known: every request gets 503. See the log of what should find them."
+    if not any(replica.up for replica in replicas):
+        return (
+            f"None of {len(replicas)} replicas takes work: requests get 503, or go to those that "
+            "look ill. kvproxy doctor says why."
+        )
+    return ""
 
 
 def _replica(replica: Replica, now: float) -> dict[str, object]:

@@ -14,11 +14,13 @@ _TYPES = {
 
 
 def page_routes() -> dict[str, Route]:
-    """By path: /admin/ and what it loads from beside it."""
+    """By path: /admin/ and what it loads from beside it; /admin leads there, as people type it."""
     folder = resources.files("kvproxy.admin") / "page"
     pages = {name: Page((folder / name).read_bytes(), kind) for name, kind in _TYPES.items()}
     routes = {f"/admin/{name}": _serve(page) for name, page in pages.items()}
-    return routes | {"/admin/": _serve(pages["live.html"])}
+    # Relative, so that it holds below the path of a front as well.
+    typed = Page(b"", "text/plain; charset=utf-8", 308, location="admin/")
+    return routes | {"/admin/": _serve(pages["live.html"]), "/admin": _serve(typed)}
 
 
 def _serve(page: Page) -> Route:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
-from kvproxy.cli.settings_file import load_or_exit
+from kvproxy.adapters.http1.tls import TlsError
+from kvproxy.certificates import Certificates
+from kvproxy.cli.settings_file import SettingsFailure, load_or_exit
 
 
 @click.command("check-config")
@@ -15,6 +17,10 @@ def check_config(file: Path) -> None:
     Exit code 0 when it can be used; 2 with one line for every mistake otherwise.
     """
     settings = load_or_exit(file).settings
+    try:
+        Certificates(settings)
+    except TlsError as error:
+        raise SettingsFailure(f"{file}: {error}") from error
     count = len(settings.replicas)
     replicas = "1 replica" if count == 1 else f"{count} replicas"
     click.echo(f"{file}: ok, {replicas}, policy {settings.policy.name}")

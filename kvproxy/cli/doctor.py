@@ -3,16 +3,19 @@
 import asyncio
 import json
 import os
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.admin.doctor.diagnose import diagnose
 from kvproxy.admin.doctor.examine import Order, examine
 from kvproxy.admin.doctor.finding import exit_code
 from kvproxy.admin.doctor.report import as_json, as_text
+from kvproxy.certificates import Certificates
 from kvproxy.cli.settings_file import load_or_exit
 from kvproxy.core.model_kv import KvShape, ModelConfigError, kv_shape
 from kvproxy.settings.load import Flags
@@ -61,7 +64,13 @@ def _settings(given: Mapping[str, Any]) -> Settings:
         raise click.UsageError("give --replica URL, or --config FILE with replicas in it")
     named = list(given["replicas"])
     flags: Flags = {("replicas",): ("--replica", named)} if named else {}
-    return load_or_exit(given["config"], flags).settings
+    settings = load_or_exit(given["config"], flags).settings
+    if not settings.replicas:
+        raise click.UsageError(
+            f"{given['config']} has its replicas discovered: name those to look at by --replica "
+            "URL; GET /admin/replicas of the proxy lists them"
+        )
+    return settings
 
 
 def _order(settings: Settings, given: Mapping[str, Any], *, probing: bool) -> Order:
@@ -86,7 +95,16 @@ def _order(settings: Settings, given: Mapping[str, Any], *, probing: bool) -> Or
         billing_dropped=settings.canonical.enabled and settings.canonical.billing_line,
         token_bytes=_token_bytes(given["model_config"]),
         tensor_parallel=given["tensor_parallel"],
+        tls=_tls(settings) if any(r.url.startswith("https") for r in settings.replicas) else None,
     )
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    """As `serve` meets them: a certificate that it would refuse is found, no other."""
+    try:
+        return Certificates(settings).upstream
+    except TlsError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _token_bytes(file: Path | None) -> float | None:

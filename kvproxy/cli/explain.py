@@ -61,7 +61,7 @@ def explain(
 
 def _ask(url: str, request_id: str, headers: dict[str, str]) -> str:
     """The explanation as indented JSON."""
-    target = f"{url}/admin/explain?{urllib.parse.urlencode({'request_id': request_id})}"
+    target = f"{url.rstrip('/')}/admin/explain?{urllib.parse.urlencode({'request_id': request_id})}"
     try:
         request = urllib.request.Request(target, headers=headers)
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
@@ -69,8 +69,9 @@ def _ask(url: str, request_id: str, headers: dict[str, str]) -> str:
     except urllib.error.HTTPError as error:
         sys.stderr.write(error.read().decode() + "\n")
         raise SystemExit(1) from error
-    except urllib.error.URLError as error:
-        raise click.ClickException(f"{url} does not answer: {error.reason}") from error
+    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+        why = getattr(error, "reason", error)
+        raise click.ClickException(f"{url} does not answer: {why}") from error
 
 
 def _as_json(found: Comparison) -> dict[str, object]:

@@ -38,7 +38,10 @@ State = dict[str, Any]
 def top(*, url: str, api_key_env: str | None, interval: float, once: bool) -> None:
     """Show replicas, hit rate and the latest decisions of a running proxy. Ctrl-C ends it."""
     target = f"{url.rstrip('/')}/admin/live"
-    request = urllib.request.Request(target, headers=admin_key.headers(api_key_env))
+    try:
+        request = urllib.request.Request(target, headers=admin_key.headers(api_key_env))
+    except ValueError as error:
+        raise click.UsageError(f"--url: {error}; such as http://127.0.0.1:8080") from error
     console = Console()
     if once:
         # Nothing has to fit a window.
@@ -87,6 +90,8 @@ def view(state: State, width: int, height: int) -> Group:
     regime = state["regime"]
     head = _head(state, width)
     advice = Text(regime["advice"], style=_REGIME.get(regime["regime"], "red"))
+    if state.get("outage"):
+        advice = Text(state["outage"], style="bold red")
     above = len(head.plain.splitlines()) + len(wrap(advice.plain, width))
     # Beside the rows: the heads of both tables and the title of one.
     rows = height - above - 3
@@ -127,6 +132,7 @@ def _head(state: State, width: int) -> Text:
         ("conversations", str(state["session_count"])),
         ("requests", short_count(totals["requests"])),
         ("failed", short_count(totals["failed"])),
+        ("refused", short_count(totals.get("refused", 0))),
     ):
         long = len(name) + len(value) + 3
         if used + long > width + 2:

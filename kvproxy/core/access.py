@@ -118,17 +118,20 @@ class Access:
 
     def __init__(self, keys: Sequence[Key] = (), *, commands_open: bool = True) -> None:
         self._callers: dict[str, Caller] = {}
+        self._by_name: dict[str, Caller] = {}
         self._everybody = Caller()
         self.replace(keys, commands_open=commands_open)
 
     def replace(self, keys: Sequence[Key], *, commands_open: bool) -> None:
         """Other keys from the next request on. What a key that stays has used stays used."""
-        kept = {digest: caller for digest, caller in self._callers.items() if caller.key in keys}
-        self._callers = {
-            key.digest: kept.get(key.digest)
-            or Caller(key, key.admin, Bucket(key.requests_per_min), Bucket(key.tokens_per_min))
-            for key in keys
-        }
+        before, self._callers = self._callers, {}
+        for key in keys:
+            caller = before.get(key.digest)
+            if caller is None or caller.key != key:
+                requests, tokens = Bucket(key.requests_per_min), Bucket(key.tokens_per_min)
+                caller = Caller(key, key.admin, requests, tokens)
+            self._callers[key.digest] = caller
+        self._by_name = {c.key.name: c for c in self._callers.values() if c.key is not None}
         self._commands_open = self._everybody.commands = commands_open
 
     @property
@@ -157,19 +160,15 @@ class Access:
 
     def count(self, name: str, now: float) -> None:
         """A request of the key `name`; raises ProxyError rate_limited."""
-        caller = self._named(name)
+        caller = self._by_name.get(name)
         if caller is not None:
             _count(caller, now)
 
     def used(self, name: str, tokens: int, now: float) -> None:
         """What a request of the key `name` turned out to cost."""
-        caller = self._named(name)
+        caller = self._by_name.get(name)
         if caller is not None:
             caller.used(tokens, now)
-
-    def _named(self, name: str) -> Caller | None:
-        callers = self._callers.values()
-        return next((each for each in callers if each.key and each.key.name == name), None)
 
     def _caller(self, header: Mapping[str, str]) -> Caller:
         given = _given(header)

@@ -51,10 +51,11 @@ def root(block_size: int) -> int:
     return xxh3_64_intdigest(b"kv", block_size)
 
 
-def names_of(tokens: "array[int]", block_size: int) -> "array[int]":
-    """Our hash of each whole block of a prompt that nothing but its tokens identifies."""
-    data, width = tokens.tobytes(), 4 * block_size
-    parent, names = root(block_size), array("Q")
+def names_of(tokens: "array[int]", block_size: int, parent: int | None = None) -> "array[int]":
+    """Our hash of each whole block of a prompt that nothing but its tokens identifies, or of one
+    that goes on behind the block `parent`."""
+    data, width, names = tokens.tobytes(), 4 * block_size, array("Q")
+    parent = root(block_size) if parent is None else parent
     for at in range(0, len(data) - width + 1, width):
         parent = xxh3_64_intdigest(data[at : at + width], parent) or 1
         names.append(parent)

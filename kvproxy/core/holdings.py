@@ -185,11 +185,16 @@ class Holdings:
         announces = replica.kv_events and self.index.block_size(replica.id)
         return bool(announces) and self.chains.anchor(chain) is None
 
-    def tokenised(self, replica: Replica, chain: Chain, tokens: "array[int]") -> None:
-        """The token ids of a prompt that `replica` was sent."""
-        size = self.index.block_size(replica.id)
-        if replica.kv_events and size:
-            self.chains.tokenised(chain, tokens, size)
+    def anchors_by(self, replica: Replica) -> int:
+        """Tokens of the blocks that a prompt it was sent may be anchored by; 0: of no use there."""
+        return self.index.block_size(replica.id) if replica.kv_events else 0
+
+    def tokenised(
+        self, replica: Replica, chain: Chain, tokens: int, names: "array[int]", block_size: int
+    ) -> None:
+        """A prompt of so many `tokens` that `replica` was sent, by the names of its blocks."""
+        if block_size == self.anchors_by(replica):
+            self.chains.tokenised(chain, tokens, names, block_size)
 
     def apply(self, replica: str, rank: int, event: Event) -> None:
         """Raises KvEventError for an event that cannot be."""

@@ -37,7 +37,8 @@ def learn(
             go_on(replica.hbm, repeats.prompt_hash)
             if replica.dram is not None:
                 go_on(replica.dram, repeats.prompt_hash)
-    miss, ttft_s = usage.prompt_tokens - cached, 0.0
+    # Some count as cached what lies behind the prompt, too.
+    miss, ttft_s = max(0, usage.prompt_tokens - cached), 0.0
     if hold.first_token_at is not None and not (match.dram or match.disk):
         ttft_s = hold.first_token_at - hold.at
         replica.rate.observe(miss, ttft_s, hold.alone, usage.prompt_tokens)

@@ -10,6 +10,9 @@ from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router, session_key
 from kvproxy.core.types import Chain, Identity, Learned
 
+# As many as an answer may report: counts are kept in 32 bits.
+_TOKENS_MAX = 10**9
+
 
 def heard(router: Router, replica: Replica, model: str, chain: Chain, now: float) -> None:
     """Another proxy sent `chain` to `replica`."""
@@ -21,8 +24,9 @@ def heard(router: Router, replica: Replica, model: str, chain: Chain, now: float
 
 def taught(router: Router, replicas: Mapping[str, Replica], lesson: Learned) -> None:
     """Another proxy learned this; whatever is impossible in it is left out."""
-    if lesson.prompt_tokens > 0:
-        router.ruler.told(lesson.end, lesson.prompt_tokens)
+    if not 0 < lesson.prompt_tokens < _TOKENS_MAX:
+        return
+    router.ruler.told(lesson.end, lesson.prompt_tokens)
     replica = replicas.get(lesson.replica)
     if replica is not None and 0 < lesson.miss_tokens <= lesson.prompt_tokens:
         replica.rate.observe(lesson.miss_tokens, lesson.ttft_s, True, lesson.prompt_tokens)

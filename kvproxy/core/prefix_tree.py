@@ -100,22 +100,21 @@ class PrefixTree:
         if not len(hashes):
             return end
         before = end.ends
-        run = self._add(end, hashes, ends[-1])
+        run = self._add(end, array("Q", hashes), ends[-1])
         if run is end:
             before.extend(array("I", ends))
         else:
             run.ends.extend(array("I", ends))
         return run
 
-    def grow(self, end: Run, hashes: Sequence[int], position: int, later: Later) -> Run:
-        """As extend(), where it is known of the last block alone where it ends."""
-        if not len(hashes):
-            return end
+    def grow(self, end: Run, hashes: "array[int]", position: int, later: Later) -> Run:
+        """As extend(), where it is known of the last block alone where it ends. `hashes` are the
+        tree's from now on, and there are some."""
         run = self._add(end, hashes, position)
         run.put_off(later)
         return run
 
-    def _add(self, end: Run, hashes: Sequence[int], position: int) -> Run:
+    def _add(self, end: Run, hashes: "array[int]", position: int) -> Run:
         """The run whose last blocks these are."""
         size = position - end.end
         if self.size + size > self.capacity:
@@ -123,11 +122,11 @@ class PrefixTree:
         self.size += size
         self.blocks += len(hashes)
         if end is not self._root and end.pins == 1 and not end.children:
-            end.hashes.extend(array("Q", hashes))
+            end.hashes.extend(hashes)
             end.end = position
             return end
         assert hashes[0] not in end.children, "extend() starts where pin() stopped"
-        run = Run(end, array("Q", hashes), array("I"), position)
+        run = Run(end, hashes, array("I"), position)
         run.pins = 1
         end.children[hashes[0]] = run
         self.runs += 1
@@ -223,7 +222,8 @@ class PrefixTree:
         self.capacity = capacity
 
     def resize(self, capacity: int) -> None:
-        self.capacity, self.blocks_max = capacity, _blocks_max(capacity)
+        if capacity != self.capacity:
+            self.capacity, self.blocks_max = capacity, _blocks_max(capacity)
         if self.size > capacity or self.blocks > self.blocks_max:
             self._shrink()
 
@@ -256,19 +256,23 @@ class PrefixTree:
 
     def _shrink(self, wanted: int = 0) -> None:
         """Evict the oldest leaves from their tails until `wanted` more fits."""
-        while self._leaves:
+        leaves = self._leaves
+        while leaves:
             excess, over = self.size + wanted - self.capacity, self.blocks - self.blocks_max
             if excess <= 0 and over <= 0:
                 break
-            if self._is_live(self._leaves[0]):
-                self._trim(self._leaves[0][2], excess, over)
-            if not self._is_live(self._leaves[0]):
-                heapq.heappop(self._leaves)
+            oldest = leaves[0]
+            last_use, _, run = oldest
+            # _is_live, spelt out: so it is for every turn that is evicted.
+            live = run.last_use == last_use and not run.pins and not run.children and run.hashes
+            # What was before it may be offered in its place.
+            if not (live and self._trim(run, excess, over)) and leaves[0] is oldest:
+                heapq.heappop(leaves)
 
-    def _trim(self, run: Run, excess: int, over: int) -> None:
-        """Cut blocks off the tail of `run` until `excess` and `over` blocks are gone or the run
-        is."""
-        before, start, first, count = run.end, run.start, run.hashes[0], len(run.hashes)
+    def _trim(self, run: Run, excess: int, over: int) -> int:
+        """Cut blocks off the tail of `run` until `excess` and `over` blocks are gone or the run is;
+        how many are left."""
+        before, start, count, first = run.end, run.start, len(run.hashes), run.hashes[0]
         keep = 0
         if before - excess >= start and over < count:
             keep = run.cut(before - excess, count - over)
@@ -277,13 +281,14 @@ class PrefixTree:
         self.size -= freed
         self.evicted += freed
         if not keep:
-            run.empty()
             parent = run.parent
             assert parent is not None
             del parent.children[first]
+            run.empty()
             self.runs -= 1
             if parent.hashes and not parent.pins and not parent.children:
                 self._offer(parent)
+        return keep
 
 
 def _blocks_max(capacity: int) -> int:

@@ -32,8 +32,8 @@ _MARK_BLOCKS = 4
 _TURNS_MAX = 16
 # What long stretches consist of is kept, of so many: some 100 kB.
 _LONG_BLOCKS, _MEASURED_MAX = 64, 256
-# So many estimates are kept of so many models; a turn seldom adds more blocks.
-_GUESSES_MAX, _GUESSED_MODELS_MAX, _TURN_BLOCKS = 4096, 16, 64
+# So many estimates are kept of so many models; a turn seldom adds more segments.
+_GUESSES_MAX, _GUESSED_MODELS_MAX, _TURN_SEGMENTS = 4096, 16, 16
 _NO_GUESSES: dict[int, float] = {}
 
 
@@ -236,16 +236,20 @@ class Ruler:
     ) -> tuple[int, float]:
         """(blocks, tokens) of the last anchor or mark within the first `blocks` blocks, or else of
         a guess a turn before them; (0, 0) if none. `exact`: only ends of whole prompts count."""
-        anchors, at = self._anchors, max(0, blocks - _TURN_BLOCKS)
-        # Backwards, without a step of Python a block.
+        anchors, hashes = self._anchors, chain.hashes
         if guesses:
-            turn = chain.hashes[at:blocks][::-1]
-            for key in filter(guesses.__contains__, turn):
-                guessed = turn.index(key)
-                if anchors.keys().isdisjoint(turn[:guessed]):
-                    return blocks - guessed, guesses[key]
-                break
-        behind = chain.hashes[max(0, blocks - _LOOK_BACK_BLOCKS) : blocks][::-1]
+            # Prompts end where segments do.
+            last = bisect_right(chain.segment_ends, blocks)
+            for end in chain.segment_ends[max(0, last - _TURN_SEGMENTS) : last][::-1]:
+                guess = guesses.get(hashes[end - 1])
+                if guess is not None:
+                    if not anchors or anchors.keys().isdisjoint(hashes[end:blocks]):
+                        return end, guess
+                    break
+        if not anchors:
+            return 0, 0.0
+        # Backwards, without a step of Python a block.
+        behind = hashes[max(0, blocks - _LOOK_BACK_BLOCKS) : blocks][::-1]
         for key in filter(anchors.__contains__, behind):
             if not exact or self._is_exact(key):
                 return blocks - behind.index(key), anchors[key]

@@ -59,11 +59,12 @@ class Threads:
         key = (identity.tenant, identity.session)
         threads = self._sessions.pop(key) or []
         step = _step(threads, identity.agent, chain)
-        kept = [step.thread]
+        kept, size = [step.thread], _SESSION_BYTES + _size(step.thread)
         if threads and (len(threads) > 1 or threads[0].number != step.thread.number):
             kept += [each for each in threads if each.number != step.thread.number]
             del kept[_THREADS_MAX:]
-        self._sessions.put(key, kept, sum(map(_size, kept)) + _SESSION_BYTES)
+            size += sum(map(_size, kept[1:]))
+        self._sessions.put(key, kept, size)
         return step
 
     def went(self, identity: Identity, thread: Thread, replica: str) -> None:

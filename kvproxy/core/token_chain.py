@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kvproxy.core.event_source import Grown, names_of, root
+from kvproxy.core.event_source import Grown, root
 from kvproxy.core.token_run import Position, TokenRuns
 from kvproxy.core.types import Chain
 
@@ -130,18 +130,19 @@ class TokenChains:
         if len(self._ended) > _ENDED_MAX:
             self._close(next(iter(self._ended)))
 
-    def tokenised(self, chain: Chain, tokens: "array[int]", block_size: int) -> None:
-        """Anchor a prompt by its own token ids, for engines whose announcements name no request.
-
-        Work is proportional to the prompt: not for a request's path.
-        """
+    def tokenised(self, chain: Chain, tokens: int, names: "array[int]", block_size: int) -> None:
+        """Anchor a prompt of so many `tokens` by the names of its own blocks, for engines whose
+        announcements name no request."""
         known = self.anchor(chain)
         if not len(chain) or (known is not None and known.byte_blocks == len(chain)):
             return
         same = known is not None and known.block_size == block_size
-        start = _first_run(known.at) if known is not None and same else self._runs.start()
-        at = self._runs.extend(start, names_of(tokens, block_size))
-        self._keep(chain, len(tokens), block_size, at)
+        start, done = self._runs.start() if known is None or not same else _first_run(known.at), 0
+        if known is not None and same and names[: known.at.length] == known.at.chain():
+            # As is nearly always so: it goes on, and is not compared block by block.
+            start, done = known.at, known.at.length
+        at = self._runs.extend(start, names[done:])
+        self._keep(chain, tokens, block_size, at)
 
     def _base(self, request: _Open, parent: int, path: PathOf) -> Position | None:
         """Where the new blocks begin: behind the request's own last one, somewhere on the chain

@@ -18,6 +18,10 @@ _TOKENISED = ("/v1/chat/completions", "/v1/completions")
 _RENDER_ONLY = ("/v1/messages", "/v1/responses")
 
 
+class NoPageError(ValueError):
+    """The engine has no such page, or not for that model."""
+
+
 class Question(NamedTuple):
     path: str
     body: bytes

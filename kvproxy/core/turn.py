@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from kvproxy.core.canonical import ARGUMENTS, TEXT, Canonicaliser, Whose
 from kvproxy.core.continued import Continued
 from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
-from kvproxy.core.dialects.generated import SIGNS, STRUCTURED, WHOLE_SIGNS, generated
+from kvproxy.core.dialects.generated import SIGNS, WHOLE_SIGNS, generated, structured
 from kvproxy.core.echo import Tap, TapBudget
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.growing import REREAD_ELEMENTS, Growing, Grown, Reading
@@ -106,7 +106,7 @@ class TurnReader:
         signs = SIGNS.get(turn.dialect.name)
         if signs is None or not self._canon.echoes:
             return None
-        whole = not turn.stream or not STRUCTURED.isdisjoint(turn.members)
+        whole = not turn.stream or structured(turn.members)
         return Tap(() if whole else signs, self._budget)
 
     def responded(self, turn: Turn, tenant: str, response: str, answer_tokens: int) -> None:
@@ -117,13 +117,15 @@ class TurnReader:
 
     def answered(self, turn: Turn, tenant: str, answer: bytes) -> None:
         """What was kept of the answer to `turn`, from whom it is expected back."""
-        name, structured = turn.dialect.name, not STRUCTURED.isdisjoint(turn.members)
-        if not answer or not (structured or WHOLE_SIGNS[name] in answer):
+        if not answer:
+            return
+        name, is_json = turn.dialect.name, structured(turn.members)
+        if not is_json and WHOLE_SIGNS[name] not in answer:
             return
         found = generated(name, answer)
         for arguments in found.arguments:
             self._canon.generated(tenant, arguments.encode(), ARGUMENTS)
-        for text in found.texts if structured else ():
+        for text in found.texts if is_json else ():
             self._canon.generated(tenant, text.encode(), TEXT)
 
     def _read_all(self, reading: Reading) -> Turn:

@@ -76,6 +76,7 @@ def log_access(record: Record) -> None:
         "path": exchange.path,
         "status": record.status,
         "outcome": record.outcome,
+        "key": record.caller.key.name if record.caller.key else None,
         "replica": placement.replica.id if placement else None,
         "evidence": record.identity.evidence if record.identity else None,
         "prompt_tokens": usage.prompt_tokens if usage else None,

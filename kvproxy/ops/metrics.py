@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from kvproxy.core.admission import Admission
 from kvproxy.core.clients import family
+from kvproxy.core.errors import CLIENTS_OWN
 from kvproxy.core.marks import retention_name
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Router
@@ -21,12 +22,14 @@ from kvproxy.core.types import Usage
 from kvproxy.ops.admission_gauges import AdmissionGauges
 from kvproxy.ops.knowledge_gauges import KnowledgeGauges
 from kvproxy.ops.model_counters import ModelCounters
+from kvproxy.ops.process_gauges import ProcessGauges
 from kvproxy.ops.source_counters import SourceCounters, failed_work
 from kvproxy.ops.tally import Rows, Spread, Tally
 from kvproxy.proxy import Record
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_NO_FAILURE = CLIENTS_OWN | {"ok", "client_gone"}
 # Replicas that are gone and still shown: with discovery there are new names every day.
 _GONE_MAX = 256
 _TOKENS = (0, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
@@ -102,11 +105,9 @@ class Metrics:
         self._router = router
         self._registry = registry = CollectorRegistry()
         own = (ReplicaGauges(router, admission, clock), AdmissionGauges(router, admission, clock))
-        for read in (*own, KnowledgeGauges(router.holdings), SourceCounters(failed_work)):
+        more = (SourceCounters(failed_work), ProcessGauges(), _Constant(_build_info()))
+        for read in (*own, KnowledgeGauges(router.holdings), *more):
             registry.register(read)
-        build = GaugeMetricFamily("kvproxy_build_info", "version", labels=["version"])
-        build.add_metric([version("kvproxy")], 1)
-        registry.register(_Constant(build))
         self._requests = Tally(
             "kvproxy_requests",
             "Requests by replica and outcome (ok, client_gone or an error code)",
@@ -211,7 +212,8 @@ class Metrics:
         outcomes, cached = self._requests.by(1), self._cached.by(1)
         return {
             "requests": sum(outcomes.values()),
-            "failed": sum(n for name, n in outcomes.items() if name not in ("ok", "client_gone")),
+            "failed": sum(n for name, n in outcomes.items() if name not in _NO_FAILURE),
+            "refused": sum(n for name, n in outcomes.items() if name in CLIENTS_OWN),
             "prompt_tokens": self._prompt.total(),
             "reported_tokens": cached.get("reported", 0),
             "predicted_tokens": cached.get("predicted", 0),
@@ -304,3 +306,9 @@ class _Constant(Collector):
 
     def collect(self) -> Iterable[Metric]:
         return [self._metric]
+
+
+def _build_info() -> Metric:
+    build = GaugeMetricFamily("kvproxy_build_info", "version", labels=["version"])
+    build.add_metric([version("kvproxy")], 1)
+    return build

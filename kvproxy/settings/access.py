@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from kvproxy.settings.kinds import FROM_LIST, Count, Switch
 
-_NAME = r"^[A-Za-z0-9._-]{1,64}$"
+KEY_NAME = r"^[A-Za-z0-9._-]{1,64}$"
 
 
 class KeySettings(BaseModel):
@@ -16,7 +16,8 @@ class KeySettings(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     name: str = Field(
-        pattern=_NAME, description="What the key is called in errors, metrics and logs."
+        pattern=KEY_NAME,
+        description="What the key is called in errors and in the log of what it asked for.",
     )
     sha256: str = Field(
         pattern=r"^[0-9a-f]{64}$",
@@ -41,7 +42,9 @@ class KeySettings(BaseModel):
     tokens_per_min: Count | None = Field(
         default=None,
         ge=1,
-        description="Prompt and answer tokens a minute, counted when an answer ends.",
+        description="Prompt and answer tokens a minute, counted when an answer ends. Of a stream "
+        "that reports no usage (its client asks for it with stream_options.include_usage), or that "
+        "its client left, those of the prompt count, as estimated.",
     )
     priority: int | None = Field(
         default=None,

@@ -1,6 +1,6 @@
 """Where operators connect."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class AdminSettings(BaseModel):
@@ -16,6 +16,14 @@ class AdminSettings(BaseModel):
         "address that clients cannot reach; without keys whoever reaches it may add and remove "
         "replicas.",
     )
+
+    @field_validator("listen")
+    @classmethod
+    def _has_a_port(cls, value: str) -> str:
+        port = value.rpartition(":")[2]
+        if port and int(port) > 65535:
+            raise ValueError(f"{port} is no port: at most 65535")
+        return value
 
     def address(self) -> tuple[str, int] | None:
         """Host and port, None without one of its own."""

@@ -1,5 +1,6 @@
 """What is wrong with settings, said so that it can be found and corrected at once."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -25,6 +26,10 @@ _MESSAGES = {
     "float_type": "expected a number",
     "bool_type": "expected true or false",
 }
+_CREDENTIALS = re.compile(r"//[^/@\s]*@")
+_SENTENCE_END = re.compile(r"\.(?: (?=[A-Z])|$)")
+# Where the key itself is easily put in its digest's place.
+_NOT_REPEATED = "sha256"
 NO_REPLICA = "at least one is needed: --replica URL, KVPROXY_REPLICAS, or `replicas:` in a file"
 
 
@@ -65,6 +70,7 @@ def problems_of(
         else:
             message = _message(found["type"], found["msg"], found.get("ctx", {}))
             message += _got(model, path, found["type"], found["input"])
+            message += _meaning(model, path) if found["type"] == "string_pattern_mismatch" else ""
         problems.append(Problem(_origin(path, origins), dotted(path), message))
     return problems
 
@@ -94,9 +100,22 @@ def _message(kind: str, message: str, context: Mapping[str, object]) -> str:
 def _got(model: type[BaseModel], path: Path, kind: str, value: object) -> str:
     """The offending value, unless it says nothing, was said already, or may be a secret."""
     said_already = kind in ("missing", "too_short", "value_error", "replica_url", "duplicate")
-    if said_already or isinstance(value, dict | list | tuple) or is_secret(model, path):
+    hidden = is_secret(model, path) or path[-1:] == (_NOT_REPEATED,)
+    if said_already or hidden or isinstance(value, dict | list | tuple):
         return ""
-    return f", got {value!r:.60}"
+    return f", got {without_credentials(repr(value)):.60}"
+
+
+def without_credentials(text: str) -> str:
+    """What stands before the host of an address may be a password."""
+    return _CREDENTIALS.sub("//…@", text)
+
+
+def _meaning(model: type[BaseModel], path: Path) -> str:
+    """What the key is for, where a pattern alone would have to be read."""
+    named = path[:-1] if isinstance(path[-1], int) else path
+    field = fields_at(model, named[:-1]).get(str(named[-1])) if named else None
+    return f" ({_SENTENCE_END.split(field.description)[0]})" if field and field.description else ""
 
 
 def _origin(path: Path, origins: Mapping[Path, str]) -> str:

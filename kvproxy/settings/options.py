@@ -85,5 +85,5 @@ def _help_parts(leaf: Leaf) -> Iterator[str]:
     yield leaf.field.description or ""
     if leaf.is_list:
         yield "May be repeated."
-    if not leaf.field.is_required() and leaf.field.default is not None:
+    if not leaf.field.is_required() and leaf.field.default not in (None, ""):
         yield f"[default: {yaml_value(leaf.field.default)}]"

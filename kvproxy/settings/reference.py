@@ -9,11 +9,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from kvproxy.settings.diff import LIVE
 from kvproxy.settings.model import Settings
 from kvproxy.settings.render import yaml_value
 from kvproxy.settings.replica import ReplicaSettings
 from kvproxy.settings.source import env_name, flag_names, has_flag
-from kvproxy.settings.tree import Leaf, leaves
+from kvproxy.settings.tree import Leaf, dotted, leaves
 
 _EXAMPLE_URL = "http://127.0.0.1:8000"
 _SCHEMA_LINE = "# yaml-language-server: $schema=kvproxy.schema.json"
@@ -100,21 +101,22 @@ def _keys(group: type[BaseModel], indent: str) -> Iterator[str]:
 
 def reference_page() -> str:
     lines = ["# Settings", "", _GENERATED, "", *_INTRODUCTION]
-    group = ""
+    group, begun = "", False
     for leaf in leaves(Settings):
         if leaf.path[0] != group:
-            group = leaf.path[0]
+            group, begun = leaf.path[0], False
             field = Settings.model_fields[group]
-            lines += ["", f"## {group}", "", _doc(field.annotation) or field.description or "", ""]
-            lines += ["| key | default | environment, flag | |", "|---|---|---|---|"]
+            lines += ["", f"## {group}", "", _doc(field.annotation) or field.description or ""]
+        if not begun:
+            begun = True
+            lines += ["", "| key | default | environment, flag | |", "|---|---|---|---|"]
         lines.append(_row(leaf))
         item = leaf.item
         if item is not None:
             lines += ["", f"Keys of one of `{'.'.join(leaf.path)}`:", ""]
             lines += ["| key | default | |", "|---|---|---|"]
             lines += [_short_row(name, field) for name, field in item.model_fields.items()]
-            if leaf.path != ("replicas",):
-                lines += ["", "| key | default | environment, flag | |", "|---|---|---|---|"]
+            begun = False
     return "\n".join(lines) + "\n"
 
 
@@ -130,22 +132,32 @@ _INTRODUCTION = [
     "  can be read by others.",
     "- In the environment lists are JSON: `KVPROXY_REPLICAS='[\"http://10.0.0.1:8000\"]'`.",
     "- An unknown key is an error. All errors are shown at once, each with file and line.",
-]
+    *textwrap.wrap(
+        "- SIGHUP and `POST /admin/reload` take over "
+        + ", ".join(f"`{dotted(path)}`" for path in sorted(LIVE, key=dotted))
+        + ", and certificates under the names they had. The others wait for a restart, which the "
+        "log says.",
+        98, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False,
+    ),
+]  # fmt: skip
 
 
 def _row(leaf: Leaf) -> str:
-    value = _default(leaf.field)
-    shown = "none" if value is None else "required" if value == "" else f"`{yaml_value(value)}`"
     names = f"`{env_name(leaf.path)}`"
     if has_flag(leaf):
         names += "".join(f"<br>`{flag}`" for flag in flag_names(leaf.path))
-    return f"| `{'.'.join(leaf.path)}` | {shown} | {names} | {_cell(leaf.field)} |"
+    return f"| `{'.'.join(leaf.path)}` | {_shown(leaf.field)} | {names} | {_cell(leaf.field)} |"
 
 
 def _short_row(name: str, field: FieldInfo) -> str:
-    value = _default(field)
-    shown = f"`{yaml_value(value)}`" if value else "required" if field.is_required() else "none"
-    return f"| `{name}` | {shown} | {_cell(field)} |"
+    return f"| `{name}` | {_shown(field)} | {_cell(field)} |"
+
+
+def _shown(field: FieldInfo) -> str:
+    """The default as the page has it."""
+    if field.is_required():
+        return "required"
+    return "none" if field.default in (None, "") else f"`{yaml_value(field.default)}`"
 
 
 def _cell(field: FieldInfo) -> str:

@@ -299,8 +299,18 @@ def run(settings: Settings, load: Load | None = None) -> int:
         sys.stdout.flush()
         notify("READY=1", f"STATUS=listening on {url}")
 
-    with tempfile.TemporaryDirectory(prefix="kvproxy-") as folder:
-        at = Path(folder)
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="kvproxy-")
+    except OSError as error:
+        for holder in holders:
+            holder.close()
+        sys.stderr.write(
+            f"server.workers need a folder to meet in: {error.strerror}: make /tmp, or what TMPDIR "
+            "names, a place that can be written to (a container: a tmpfs)\n"
+        )
+        return 1
+    with folder as name:
+        at = Path(name)
         children = [Child(_PLACEMENT, lambda life: place(current, at, load, life))]
         children += [
             Child(f"worker {number}", lambda life: serve(current, at, load, life))

@@ -42,7 +42,7 @@ def _lane(lane: Sequence[Sample], turns: Mapping[str, int], scale: float) -> Ite
     began = f"turn {first.turn}, {first.trace_tokens} tokens"
     yield _row(first.t_intended * scale, user, "started", trace, began)
     whole = last.turn + 1 >= turns.get(trace, 0) and last.error != "cancelled"
-    failed = sum(not sample.ok and not sample.cut for sample in lane)
+    failed = sum(sample.failed for sample in lane)
     ended_s = max(_ended_s(sample) for sample in lane)
     said = f"{len(lane)} requests, {failed} failed"
     yield _row(ended_s * scale, user, "completed" if whole else "truncated", trace, said)

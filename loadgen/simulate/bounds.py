@@ -27,10 +27,12 @@ def bounds(samples: Sequence[Sample], capacity_tokens: int, block_size: int) -> 
     ordered = sorted(samples, key=lambda sample: sample.asked_at)
     total = sum(sample.prompt_tokens for sample in ordered)
     fitting = [sample for sample in ordered if sample.prompt_tokens <= capacity_tokens]
+    infinite = _lru(ordered, total + 1, block_size)
     return Bounds(
-        infinite=_lru(ordered, total + 1, block_size) / total,
+        infinite=infinite / total,
         pooled_lru=_lru(fitting, capacity_tokens, block_size) / total,
-        offline_min=_foresight(fitting, capacity_tokens, block_size) / total,
+        # Somebody has to be the first to compute what all have.
+        offline_min=min(infinite, _foresight(fitting, capacity_tokens, block_size)) / total,
     )
 
 
@@ -53,7 +55,8 @@ def _lru(ordered: Sequence[Sample], capacity_tokens: int, block_size: int) -> in
 
 def _foresight(ordered: Sequence[Sample], capacity_tokens: int, block_size: int) -> int:
     """Belady's MIN by conversation: all cached blocks of one have the same next use, so the tail
-    of the conversation that asks last goes first. Blocks that its next turn drops go at once."""
+    of the conversation that asks last goes first. Blocks that its next turn drops go at once, and
+    what others have too (`warm_blocks`) is always there and takes no room: nothing beats this."""
     capacity = capacity_tokens // block_size
     upcoming = _next_turns(ordered)
     cached: dict[str, int] = {}
@@ -61,12 +64,15 @@ def _foresight(ordered: Sequence[Sample], capacity_tokens: int, block_size: int)
     used = hits = 0
     for index, sample in enumerate(ordered):
         name = sample.conversation
-        held = min(cached.pop(name, 0), len(sample.prompt.hashes))
+        held = cached.pop(name, 0)
         used -= held
         following = upcoming[index]
-        reused = sample.prompt.shared(ordered[following].prompt) if following is not None else 0
-        hits += _countable(sample, max(held, sample.prompt.warm_blocks), block_size)
-        if following is None or not reused:
+        hits += _countable(sample, sample.prompt.warm_blocks + held, block_size)
+        if following is None:
+            continue
+        after = ordered[following].prompt
+        reused = sample.prompt.shared(after) - after.warm_blocks
+        if reused <= 0:
             continue
         cached[name], next_use[name] = reused, following
         used += reused

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from kvproxy.core.types import Identity
-from loadgen.simulate.prompts import Prompt
+from loadgen.simulate.prompts import Commons, Prompt
 
 VERSION = 1
 _MASK = 2**64 - 1
@@ -111,7 +111,7 @@ def read(path: Path, block_size: int) -> Recorded:
     """Raises LogError."""
     tokens, arrivals = _Tokens(block_size), list[Arrival]()
     left_out = damaged = 0
-    seen: dict[int, tuple[str, ...]] = {}
+    commons = Commons()
     for line, hashes, text in _chains(path):
         if line is None:
             damaged += 1
@@ -122,16 +122,12 @@ def read(path: Path, block_size: int) -> Recorded:
         identity = Identity(
             line.tenant, line.model, line.session, line.agent, line.parent, line.evidence
         )
-        warm = 0
-        while warm < len(blocks) and seen.get(blocks[warm], identity.key) != identity.key:
-            warm += 1
-        for block in blocks[warm:]:
-            seen.setdefault(block, identity.key)
+        prompt = commons.of(Prompt(blocks, line.prompt_tokens, 0), identity.key)
         arrivals.append(
             Arrival(
                 line.at,
                 identity,
-                Prompt(blocks, line.prompt_tokens, warm),
+                prompt,
                 max(1, line.completion_tokens),
                 line.replica,
                 line.hbm_tokens,

@@ -1,11 +1,11 @@
 """N conversations at a time, each a closed loop of think and turn, replaced when it ends."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kvproxy.core.types import Identity
 from loadgen.schedule import Timing, TraceQueue
-from loadgen.simulate.prompts import Play
+from loadgen.simulate.prompts import Commons, Play
 from loadgen.simulate.world import World
 from loadgen.traces.model import SubAgent, Trace, Turn
 from loadgen.warm import Warm
@@ -13,7 +13,7 @@ from loadgen.warm import Warm
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What all lanes share."""
+    """What all lanes share. `commons` is for traces with common ids."""
 
     world: World
     queue: TraceQueue
@@ -21,6 +21,7 @@ class Stage:
     warm: Warm
     numbers: dict[str, int]
     output_tokens_max: int | None = None
+    commons: Commons = field(default_factory=Commons)
 
     def output_tokens(self, turn: Turn) -> int:
         return max(1, min(turn.output_tokens, self.output_tokens_max or turn.output_tokens))
@@ -67,7 +68,9 @@ class _Conversation:
         self._trace = trace
         self._lane = lane
         self._name = f"{trace.id}.{play}"
-        number = stage.numbers.setdefault(self._name, len(stage.numbers) + 1)
+        # Equal ids of scope "global" are equal text in all traces.
+        text = f".{play}" if trace.shared_ids else self._name
+        number = stage.numbers.setdefault(text, len(stage.numbers) + 1)
         self._play = Play(trace, number, stage.warm)
         self._position = 0
         self._asked = False
@@ -104,6 +107,8 @@ class _Conversation:
         self._due = None
         self._asked = True
         prompt = self._play.prompt(turn, self._trace.fixed_tokens, sub_agent=False)
+        if self._trace.shared_ids:
+            prompt = self._stage.commons.of(prompt, self._name)
         identity = Identity("", "model", self._name, evidence="trace")
         self._stage.world.ask(identity, prompt, self._stage.output_tokens(turn), self.step)
 

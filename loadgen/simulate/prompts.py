@@ -6,7 +6,8 @@ that all plays have in common.
 """
 
 from array import array
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.types import Chain
@@ -15,8 +16,8 @@ from loadgen.warm import Warm
 
 # Ids of one play are below this, so plays never meet.
 _IDS_PER_PLAY = 1 << 32
-# Sub-agents share a prefix of their own, not their parents'.
-_SUB_AGENT_IDS = 1 << 31
+# Sub-agents share a prefix of their own, not their parents'. Ids of traces are below this.
+_SUB_AGENT_IDS = IDS_END = 1 << 31
 BYTES_PER_TOKEN = 4
 
 
@@ -59,6 +60,22 @@ class Play:
         first = _SUB_AGENT_IDS if sub_agent else 0
         hashes[:warm] = array("Q", range(first, first + warm))
         return Prompt(hashes, turn.input_tokens, warm)
+
+
+class Commons:
+    """Who had a block first, where anybody may have what others have: `of` says what a prompt
+    begins with that others had before, as the warm blocks of that prompt."""
+
+    def __init__(self) -> None:
+        self._first: dict[int, Hashable] = {}
+
+    def of(self, prompt: Prompt, who: Hashable) -> Prompt:
+        blocks, first, warm = prompt.hashes, self._first, 0
+        while warm < len(blocks) and first.get(blocks[warm], who) != who:
+            warm += 1
+        for block in blocks[warm:]:
+            first.setdefault(block, who)
+        return replace(prompt, warm_blocks=warm)
 
 
 class ExactRuler(Ruler):

@@ -142,7 +142,8 @@ async def chunks_counted(count: int = 100) -> tuple[Counting, int]:
 async def crowded_counted(rounds: int = 3, warm: int = 3) -> tuple[Counting, int]:
     """As W2-unsaid, of more conversations at once than the caches hold, so that all that is known
     of a prompt is its text, and that none of it is held any more but its head."""
-    proxy = Unplugged()
+    # How many have to wait would depend on how long it takes to count.
+    proxy = Unplugged(admission={"backlog_s": 1e6})
     for replica in proxy.app.router.replicas:
         replica.fit(CACHE_TOKENS)
     clients = [proxy.new_client() for _ in range(CONVERSATIONS)]

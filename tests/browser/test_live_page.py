@@ -80,6 +80,37 @@ async def test_a_conversation_is_pinned_and_unpinned(size: str, dark: bool) -> N
         assert [said for said in visit.complaints if "401" not in said] == []
 
 
+LONG = "vllm-qwen3-coder-480b-{n:02d}-x2x9z.inference-production.svc.cluster.local"
+
+
+async def test_long_names_are_told_apart_and_who_is_not_well_comes_first() -> None:
+    async with busy_proxy(8, LONG, admin={"listen": "127.0.0.1:0"}) as running, browsing() as visit:
+        app, page = running.app, visit.page
+        assert app.admin_server is not None
+        # As people type it.
+        await page.goto(f"{app.admin_server.url}/admin")
+        await page.wait_for_selector("body[data-ready]")
+        shown = await page.locator("#sessions tbody td:nth-child(2) span[title]").all()
+        names = {await each.inner_text(): await each.get_attribute("title") for each in shown}
+        assert all(LONG.format(n=int(short)) == title for short, title in names.items())
+        assert names
+        app.probe.trouble[app.router.replicas[7].id] = "/health answered 500"
+        app.table.drain(app.router.replicas[7].id)
+        first = page.locator(".replica").first
+        await first.get_by_text("/health answered 500").wait_for()
+        assert LONG.format(n=7) in await first.inner_text()
+        await visit.picture("live-long-names")
+        assert await visit.overflow_px() == 0
+        for replica in app.router.replicas:
+            app.table.drain(replica.id)
+        await page.locator(".advice.bad").get_by_text("None of 8 replicas takes work").wait_for()
+        for replica in list(app.router.replicas):
+            app.table.remove(replica.id, 0.0)
+        await page.locator(".advice.bad").get_by_text("No replica is known").wait_for()
+        await visit.picture("live-no-replica")
+        assert visit.complaints == []
+
+
 async def test_cancelling_pins_nothing_and_a_pin_says_when_it_cannot_hold() -> None:
     async with busy_proxy(2, admin={"listen": "127.0.0.1:0"}) as running, browsing() as visit:
         app, page = running.app, visit.page

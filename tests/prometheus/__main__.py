@@ -161,6 +161,7 @@ async def watched(program: Path, exporter: Path) -> list[str]:
             targets["kvproxy"] = [main, *others, alone, gone]
             async with prometheus(program, targets, OUT / "faulty") as faulty:
                 planted.start(faults.forgotten, others[0])
+                planted.start(faults.mistaken, others[0])
                 planted.start(faults.losing(loses.listeners[0], numbers), others[1])
                 planted.start(faults.waiting(numbers), others[2])
                 planted.start(faults.refused, alone)

@@ -35,6 +35,16 @@ async def refused(client: aiohttp.ClientSession, url: str) -> None:
     await chat(client, url, [user("anybody there?")])
 
 
+async def mistaken(client: aiohttp.ClientSession, url: str) -> None:
+    """No JSON: what a client does wrong is no error of ours."""
+    headers = {"content-type": "application/json"}
+    try:
+        async with client.post(f"{url}/v1/chat/completions", data=b"{", headers=headers) as answer:
+            await answer.read()
+    except _EXPECTED:
+        pass
+
+
 async def forgotten(client: aiohttp.ClientSession, url: str) -> None:
     """The same long prompt again, which the replica's cache does not find."""
     await chat(client, url, [user(WORDS * 200)], session="same")

@@ -72,8 +72,9 @@ class TreeAndTwin(RuleBasedStateMachine):
 
     def add(self, end: Run, hashes: list[int], held: int, *, late: bool) -> Run:
         ends = self.ends_of(hashes)
-        if late and hashes:
-            return self.tree.grow(end, hashes[held:], ends[-1], Late(ends, held))
+        if late and hashes[held:]:
+            added = array("Q", hashes[held:])
+            return self.tree.grow(end, added, ends[-1], Late(ends, held))
         return self.tree.extend(end, hashes[held:], ends[held:])
 
     @rule(target=holdings, path=PATHS, late=st.booleans())

@@ -37,11 +37,12 @@ _GIVE_WAY_SHARE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer of kvproxy's own."""
+    """An answer of kvproxy's own. `location`: where else to look, with a status that says so."""
 
     body: bytes
     content_type: str = "application/json"
     status: int = 200
+    location: str = ""
 
 
 # kvproxy's own pages, by path, given the query; everything else belongs to the replicas.
@@ -236,4 +237,5 @@ async def listen(server: HttpServer, host: str, port: int, *, reuse_port: bool =
 
 
 def _kind(page: Page) -> list[tuple[bytes, bytes]]:
-    return [(b"content-type", page.content_type.encode())]
+    kind = [(b"content-type", page.content_type.encode())]
+    return [*kind, (b"location", page.location.encode())] if page.location else kind

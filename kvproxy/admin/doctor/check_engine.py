@@ -1,5 +1,6 @@
 """Is the replica there, awake, and does it serve what the others serve?"""
 
+import re
 from collections.abc import Iterator
 
 from kvproxy.admin.doctor.facts import Fleet, ReplicaFacts
@@ -24,7 +25,8 @@ def check(fleet: Fleet) -> Iterator[Finding]:
 
 
 def _unreachable(replica: ReplicaFacts) -> Finding:
-    key = "401" in replica.trouble or "403" in replica.trouble
+    # As it says itself: a port may be 8401.
+    key = re.search(r"answered 40[13]\b", replica.trouble) is not None
     return Finding(
         "replica_key" if key else "replica_unreachable",
         Severity.ERROR,

@@ -1,6 +1,7 @@
 """One examination: look at everything, probe if asked to, and say what is wrong."""
 
 import asyncio
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +19,8 @@ from kvproxy.admin.doctor.probe import messages, probe
 @dataclass(frozen=True, slots=True)
 class Order:
     """What to examine. `replicas`: name by URL; `keys`: bearer tokens by URL; `probing` costs two
-    prompts of some 600 tokens on every replica. `token_bytes`: KV bytes of a token."""
+    prompts of some 600 tokens on every replica. `token_bytes`: KV bytes of a token; `tls`: how
+    https replicas are met, None for the system's way."""
 
     replicas: Mapping[str, str]
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -32,19 +34,21 @@ class Order:
     billing_dropped: bool = True
     token_bytes: float | None = None
     tensor_parallel: int | None = None
+    tls: ssl.SSLContext | None = None
 
 
 async def examine(order: Order, say: Callable[[str], None]) -> Fleet:
     """`say` is told what goes on, since it takes seconds."""
     timeout = aiohttp.ClientTimeout(total=order.timeout_s, sock_connect=5.0)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    connector = aiohttp.TCPConnector(ssl=order.tls or True)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         asker = Asker(session, order.keys)
         say(
             f"looking at {len(order.replicas)} replicas "
             f"({order.keepalive_s:g} s, to see how long idle connections live)"
         )
         looks = (
-            look(asker, url, name, order.keepalive_s, order.pause_s)
+            look(asker, url, name, order.keepalive_s, order.pause_s, tls=order.tls)
             for url, name in order.replicas.items()
         )
         replicas = list(await asyncio.gather(*looks))

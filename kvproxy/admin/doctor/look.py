@@ -25,10 +25,16 @@ _ASKING = (aiohttp.ClientError, TimeoutError, ValueError, OSError)
 
 
 async def look(
-    asker: Asker, url: str, name: str, keepalive_s: float, pause_s: float
+    asker: Asker,
+    url: str,
+    name: str,
+    keepalive_s: float,
+    pause_s: float,
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> ReplicaFacts:
     """All that can be read of one replica; takes `keepalive_s`, since idleness is waited for.
-    `pause_s` lies between two renderings of the same conversation."""
+    `pause_s` lies between two renderings of the same conversation; `tls`: see Order."""
     facts = ReplicaFacts(name, url)
     try:
         await _health(asker, facts)
@@ -39,7 +45,7 @@ async def look(
         facts.trouble = why(error, url)
         return facts
     idle, _, _, _ = await asyncio.gather(
-        _idle_closed_s(url, keepalive_s),
+        _idle_closed_s(url, keepalive_s, tls or ssl.create_default_context()),
         _server(asker, facts),
         _events(asker, facts),
         _prompt(asker, facts, pause_s),
@@ -179,11 +185,11 @@ def _short(system: str) -> list[Mapping[str, object]]:
     ]
 
 
-async def _idle_closed_s(url: str, keepalive_s: float) -> float | None:
+async def _idle_closed_s(url: str, keepalive_s: float, tls: ssl.SSLContext) -> float | None:
     """After how long the replica closed an idle connection; None: not within `keepalive_s`."""
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    secure = ssl.create_default_context() if parts.scheme == "https" else None
+    secure = tls if parts.scheme == "https" else None
     with contextlib.suppress(OSError):
         async with asyncio.timeout(_REPLAY_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=secure)

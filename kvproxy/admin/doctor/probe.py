@@ -6,18 +6,15 @@ What the second replica finds the first time is what it shares with the first.
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 import aiohttp
 import orjson
-import zmq
-import zmq.asyncio
 
 from kvproxy.admin.doctor import pages
 from kvproxy.admin.doctor.asking import Asker, why
+from kvproxy.admin.doctor.ear import Ear
 from kvproxy.admin.doctor.facts import Pass, ProbeFacts, ReplicaFacts
 from kvproxy.admin.doctor.look import token_ids
-from kvproxy.core.kv_events import KvEventError, Stored, decode_batch
 
 # Two chunks of LMCache and a half, at about one and a half tokens a word.
 WORDS = 420
@@ -25,7 +22,6 @@ _WORDS = (
     *("amber", "bridge", "candle", "delta", "ember", "forest", "garden", "harbor", "island"),
     *("jungle", "kettle", "ladder", "meadow", "needle", "orchard", "pillar", "quarry", "river"),
 )
-_EVENTS_WAIT_MS = 400
 _FAILS = (aiohttp.ClientError, TimeoutError, ValueError, OSError)
 
 
@@ -46,7 +42,7 @@ async def probe(asker: Asker, replica: ReplicaFacts, asked: Sequence[Mapping[str
     body = {"model": replica.models[0], "messages": asked, "max_tokens": 1, "temperature": 0}
     payload = orjson.dumps(body)
     facts.token_ids = await token_ids(asker, replica.url, replica.models[0], asked)
-    with _Ear(replica, facts.token_ids) as ear:
+    async with Ear(replica.events, _last_block(facts.token_ids, replica.block_size)) as ear:
         for rank in ranks:
             headers = {"x_data_parallel_rank": str(rank)} if rank >= 0 else {}
             for _ in range(2):
@@ -56,7 +52,7 @@ async def probe(asker: Asker, replica: ReplicaFacts, asked: Sequence[Mapping[str
                     facts.refusal = facts.refusal or why(error, replica.url)
                     break
                 facts.passes.setdefault(rank, []).append(sent)
-            await ear.listen(facts.hashes)
+            await ear.listen(rank, facts.hashes)
 
 
 async def _send(
@@ -93,51 +89,7 @@ async def _counters(asker: Asker, replica: ReplicaFacts) -> dict[str, float]:
     return pages.read_metrics(page.body.decode(errors="replace")).samples if page.ok else {}
 
 
-class _Ear:
-    """Hears how the replica names the last whole block of the prompt, which covers all of it."""
-
-    def __init__(self, replica: ReplicaFacts, ids: Sequence[int] | None) -> None:
-        self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.SUB)
-        self._socket.set(zmq.LINGER, 0)
-        self._block = _last_block(ids, replica.block_size)
-        for source in replica.events.sources:
-            if source.endpoint not in replica.events.deaf and "*" not in source.endpoint:
-                self._socket.connect(source.endpoint)
-        self._socket.subscribe(b"")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._context.destroy(linger=0)
-
-    async def listen(self, hashes: dict[int, str]) -> None:
-        """The block's name, by the rank that told of it; returns once one did, or soon if not."""
-        while self._block and await self._socket.poll(_EVENTS_WAIT_MS):
-            frames = await self._socket.recv_multipart()
-            try:
-                batch = decode_batch(frames[-1])
-            except KvEventError:
-                continue
-            for event in batch.events:
-                named = _named(event, self._block) if isinstance(event, Stored) else None
-                if named is not None:
-                    hashes[batch.rank] = f"{named:016x}"
-                    return
-
-
-def _last_block(ids: Sequence[int] | None, size: int | None) -> tuple[int, ...]:
+def _last_block(ids: Sequence[int] | None, size: int | None) -> Sequence[int]:
+    """The last whole block of the prompt: its name covers all of it."""
     whole = len(ids or ()) // size if size else 0
-    return tuple((ids or ())[(whole - 1) * size : whole * size]) if size and whole else ()
-
-
-def _named(event: Stored, block: tuple[int, ...]) -> int | None:
-    """The hash of `block` among those that `event` stores."""
-    size = len(block)
-    if event.block_size != size or len(event.tokens) != len(event.hashes) * size:
-        return None
-    for at, name in enumerate(event.hashes):
-        if tuple(event.tokens[at * size : (at + 1) * size]) == block:
-            return name
-    return None
+    return (ids or ())[(whole - 1) * size : whole * size] if size and whole else ()

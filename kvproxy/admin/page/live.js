@@ -1,6 +1,6 @@
 "use strict";
 // Polls /admin/live and draws it. Text from outside goes in as text, never as markup.
-const EVERY_MS = 2000, POINTS = 150, SHOWN = 30;
+const EVERY_MS = 2000, POINTS = 150, SHOWN = 30, NAME = 28;
 const $ = (id) => document.getElementById(id);
 const key = () => sessionStorage.getItem("kvproxy-key");
 const short = (n) => n == null ? "–" : n >= 1e6 ? (n / 1e6).toFixed(1) + "M" : n >= 1e4 ? Math.round(n / 1e3) + "k" : String(Math.round(n));
@@ -59,7 +59,7 @@ function tiles(s) {
     [seconds(s.ttft.p95_s), "first token, p95"],
     [short(s.queue_length), "held back now"],
     [ready + " / " + s.replicas.length, "replicas ready"],
-    [short(t.requests), "requests" + (t.failed ? ", " + short(t.failed) + " failed" : "")],
+    [short(t.requests), "requests" + [[t.failed, "failed"], [t.refused, "refused"]].map(([n, how]) => n ? ", " + short(n) + " " + how : "").join("")],
   ];
   $("tiles").replaceChildren(...shown.map(([value, name]) => {
     const tile = make("div", null, "tile");
@@ -92,7 +92,9 @@ function replica(r) {
     ["prefill rate", short(r.prefill_tok_s) + "/s"], ["engine runs", short(r.running)], ["engine waits", short(r.waiting)],
     ["evicted", short(r.evicted_tokens)], ["KV events", r.events ? "heard" : "none"], ["pinned", short(r.pinned)]];
   for (const [name, value] of rows) list.append(make("dt", name), make("dd", value));
-  card.append(head, fill("HBM", r.held_tokens, r.hbm_tokens));
+  card.append(head);
+  if (r.trouble) card.append(make("p", r.trouble, "empty"));
+  card.append(fill("HBM", r.held_tokens, r.hbm_tokens));
   if (r.dram_tokens) card.append(fill("DRAM", r.dram_held_tokens, r.dram_tokens, "dram"));
   card.append(list);
   const draining = r.health === "draining", verb = draining ? "undrain" : "drain";
@@ -113,6 +115,24 @@ function doing(text, does, action) {
   return button;
 }
 let replicas = [], pinning = null;
+// In tables names go without the words that all of them begin and end with; cards have them whole.
+let cut = [0, 0];
+function shorten(ids) {
+  cut = [0, 0];
+  if (ids.length < 2 || Math.max(...ids.map((id) => id.length)) <= NAME) return;
+  const common = (names, at) => { let n = 0; while (n < names[0].length && names.every((name) => name.at(at(n)) === names[0].at(at(n)))) n++; return n; };
+  const first = ids[0], head = first.slice(0, common(ids, (n) => n)), end = common(ids, (n) => -1 - n);
+  const tail = end ? first.slice(-end) : "";
+  // Words that were cut in their middle stay.
+  cut = [head.search(/[A-Za-z0-9]*$/), tail.length - Math.max(0, tail.search(/[^A-Za-z0-9]|$/))];
+  if (ids.some((id) => id.length <= cut[0] + cut[1])) cut = [0, 0];
+}
+function named(id) {
+  const known = replicas.some((r) => r.id === id), shown = known ? id.slice(cut[0], id.length - cut[1]) : id;
+  const made = make("span", shown);
+  if (shown !== id) made.title = id;
+  return made;
+}
 function choose(c) {
   pinning = c.session;
   $("pin-what").textContent = c.session;
@@ -152,10 +172,12 @@ function terms(found) {
 function show(s) {
   tiles(s);
   const advice = $("advice");
-  advice.textContent = s.regime.advice;
-  advice.className = "advice " + ({dram_pays: "warn", watch_evictions: "warn", add_capacity: "bad"}[s.regime.regime] || "");
-  replicas = s.replicas;
-  again($("replicas"), () => $("replicas").replaceChildren(...s.replicas.map(replica)));
+  advice.textContent = s.outage || s.regime.advice;
+  advice.className = "advice " + (s.outage ? "bad" : {dram_pays: "warn", watch_evictions: "warn", add_capacity: "bad"}[s.regime.regime] || "");
+  // Those that are not well first: among many nobody would see them.
+  replicas = [...s.replicas].sort((a, b) => (a.health === "ready") - (b.health === "ready"));
+  shorten(replicas.map((r) => r.id));
+  again($("replicas"), () => $("replicas").replaceChildren(...replicas.map(replica)));
   const lost = Object.entries(s.totals.lost_tokens).filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]);
   const most = lost.length ? lost[0][1] : 1;
   $("breaks").replaceChildren(...(lost.length ? lost.map(([cause, n]) => {
@@ -164,12 +186,12 @@ function show(s) {
     row.append(make("span", cause.replaceAll("_", " ")), bar, make("span", short(n)));
     return row;
   }) : [make("p", "Nothing was lost.", "empty")]));
-  rows("decisions", s.decisions.slice(0, SHOWN).map((d) => [new Date(d.at * 1000).toLocaleTimeString(), d.replica, short(d.prompt_tokens),
+  rows("decisions", s.decisions.slice(0, SHOWN).map((d) => [new Date(d.at * 1000).toLocaleTimeString(), named(d.replica), short(d.prompt_tokens),
     short(d.predicted_cached_tokens), short(d.cached_tokens), seconds(d.ttft_s), terms(d.terms), d.source + ", " + d.evidence.replace("header:", "")]),
   "None since this page was opened.");
   const pinned = s.sessions.filter((c) => c.pinned).length;
   $("count").textContent = s.session_count + " remembered, " + (pinned ? pinned + " pinned and " : "") + "the latest " + (s.sessions.length - pinned);
-  again($("sessions"), () => rows("sessions", s.sessions.map((c) => [c.session, c.replica || "–", pin(c), short(c.tokens), seconds(c.idle_s)]), "None yet."));
+  again($("sessions"), () => rows("sessions", s.sessions.map((c) => [c.session, c.replica ? named(c.replica) : "–", pin(c), short(c.tokens), seconds(c.idle_s)]), "None yet."));
   remember(s);
 }
 async function look() {

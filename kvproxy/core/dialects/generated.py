@@ -5,10 +5,12 @@ an event cut in two at the beginning, is passed over.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+
+from kvproxy.core.spans import Span
 
 
 class Generated(NamedTuple):
@@ -89,10 +91,23 @@ WHOLE_SIGNS = {
     "messages": b'"tool_use"',
     "responses": b'"arguments"',
 }
-# Members of a body that make the whole answer JSON.
-STRUCTURED = frozenset(
-    {"response_format", "structured_outputs", "guided_json", "output_config", "text"}
-)
+# Members of a body that may make the whole answer JSON, and what they have in them when they do:
+# clients set how long an answer should be, and how hard to think about it, in the same ones.
+_STRUCTURED = {
+    "response_format": b"json",
+    "structured_outputs": b"",
+    "guided_json": b"",
+    "output_config": b'"format"',
+    "text": b"json",
+}
+
+
+def structured(members: Mapping[str, Span]) -> bool:
+    """Whether a body with these members has its whole answer be JSON."""
+    if _STRUCTURED.keys().isdisjoint(members):
+        return False
+    found = members.keys() & _STRUCTURED.keys()
+    return any(_STRUCTURED[name] in members[name].raw for name in found)
 
 
 def generated(dialect: str, answer: bytes) -> Generated:

@@ -13,12 +13,15 @@ async def test_replicas_come_and_go_with_the_file_and_wrong_entries_are_left_out
 ) -> None:
     path = tmp_path / "replicas.yaml"
     async with emulated(EmulatorSettings(), n=3) as urls:
-        path.write_text(f"- {urls[0]}\n- {{url: '{urls[1]}', weight: -1}}\n- {urls[2]}\n")
+        wrong = f"- {{url: '{urls[1]}', weight: -1, api_key: hunter2}}\n- http://u:hunter2@h:1\n"
+        path.write_text(f"- {urls[0]}\n{wrong}- {urls[2]}\n")
         asked = {"file": str(path), "interval_s": 0.02}
         async with proxied([], discovery=asked) as (app, _):
             shown = [replica.url for replica in app.router.replicas]
             assert shown == [urls[0], urls[2]]
-            assert "is no replica" in caplog.text
+            assert f"{urls[1]} is no replica: weight: must be greater than 0" in caplog.text
+            assert "http://…@h:1 is no replica" in caplog.text
+            assert "hunter2" not in caplog.text
             path.write_text(f"- {urls[1]}\n")
             await eventually(lambda: [r.url for r in app.router.replicas] == [urls[1]])
             await eventually(lambda: app.router.replicas[0].up)

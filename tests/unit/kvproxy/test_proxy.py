@@ -369,6 +369,5 @@ async def test_what_a_key_used(
     header = {"content-type": "application/json", "x-api-key": "secret"}
     with suppress(asyncio.CancelledError):
         await proxy.handle(world.exchange(BODY, header=header))
-    left = access._named("a")
-    assert left is not None
+    left = access._by_name["a"]
     assert 10_000 - left.tokens._left == pytest.approx(used, abs=1)

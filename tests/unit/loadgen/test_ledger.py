@@ -33,3 +33,10 @@ def test_it_may_be_told_to_be_patient_or_never_to_end() -> None:
         for turn in range(50):
             end(kept, turn, status=0, error="connect")
         assert not gate.closed
+
+
+def test_failures_are_counted_as_they_come() -> None:
+    kept, _ = ledger(Breaker(0))
+    for turn, error in enumerate(("", "timeout", "cancelled", "aborted", "http_5xx")):
+        end(kept, turn, status=0, error=error)
+    assert kept.progress.failed == 2

@@ -54,7 +54,7 @@ def test_a_run_whose_client_was_late_is_marked() -> None:
 
 def test_the_live_line() -> None:
     flying = {number: sample() for number in range(3)}
-    progress = Progress(time.monotonic(), 4, 0, 0, flying, [GOOD, sample(error="timeout")])
+    progress = Progress(time.monotonic(), 4, 0, 0, flying, [GOOD, sample(error="timeout")], 1)
     line = str(live_text(progress, " of 9", 16))
     assert "2 of 9 requests · 4 users · 3 in flight · 1 failed · ttft p50 0.50 s" in line
     assert "hit 80.0% of 90.0% possible" in line

@@ -3,6 +3,7 @@ import json
 import signal
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,11 @@ async def test_a_cancelled_run_is_finished_and_nothing_is_sent_twice(tmp_path: P
         await asyncio.wait([task])
         mock.answers = [answer_well]
         result = await run_load(settings, TRACES, tmp_path, resume=True)
+        other = replace(settings, model="other")
+        with pytest.raises(ResumeError, match="answered by mock, here is other"):
+            await run_load(other, TRACES, tmp_path, resume=True)
+        with pytest.raises(ResumeError, match="another users"):
+            await run_load(replace(settings, users=3), TRACES, tmp_path, resume=True)
     assert result.summary["requests"] == 12
     ended = [s for s in read_journal(tmp_path / "requests.jsonl") if s.error != "cancelled"]
     assert Counter((s.conversation, s.turn) for s in ended) == {

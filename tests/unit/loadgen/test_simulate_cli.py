@@ -115,3 +115,45 @@ def test_what_cannot_be_played_is_explained(
     assert result.exit_code in (1, 2)
     assert said in result.output
     assert "Traceback" not in result.output
+
+
+def test_traces_of_common_ids_share_what_they_say_and_have_their_own_blocks(tmp_path: Path) -> None:
+    """Two conversations of three prompts, of which the first 40 blocks are the same for both."""
+    rows = []
+    for session in (0, 1):
+        for turn in range(3):
+            ids = [*range(40), *range(1000 * (session + 1), 1000 * (session + 1) + turn)]
+            rows.append({"timestamp": 1000 * len(rows), "input_length": 512 * len(ids) + 1,
+                         "output_length": 1, "hash_ids": [*ids, 9000 + len(rows)],
+                         "session_id": session})  # fmt: skip
+    file, found = tmp_path / "rows.jsonl", tmp_path / "found.txt"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    words = ("--conversations", 2, "--replicas", 1, "--policy", "round_robin")
+    result = run("--traces", file, *words, "--json", found)
+    assert result.exit_code == 0, result.output
+    told = json.loads(found.read_text())
+    prompts = sum(row["input_length"] for row in rows)
+    # All but the first sight of each block.
+    held = sum(512 * (len(row["hash_ids"]) - 1) for row in rows) - 512 * (40 + 2 + 2)
+    (arm,) = told["arms"]
+    assert told["bounds"]["infinite"] == pytest.approx(held / prompts)
+    assert arm["hit_rate_reported"] == pytest.approx(held / prompts)
+    assert told["bounds"]["offline_min"] >= arm["hit_rate_reported"] - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [({"block_size": 16}, "several sizes"), ({"first": 2**31}, "block ids")],
+)
+def test_blocks_that_cannot_be_simulated_are_named(
+    traces: Path, odd: dict[str, object], said: str
+) -> None:
+    first = odd.pop("first", 1)
+    size = int(str(odd.get("block_size", 64)))
+    assert isinstance(first, int)
+    turn = {"in": 128, "out": 1, "hash_ids": list(range(first, first + 128 // size))}
+    content = weka(id="odd", block_size=size, requests=[turn])
+    (traces / "odd.json").write_text(json.dumps(content))
+    result = run("--traces", traces)
+    assert result.exit_code == 2
+    assert said in result.output

@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
+from kvproxy.adapters import prompt_watch
 from kvproxy.adapters.prompt_watch import Prompt, PromptWatch, Request
+from kvproxy.core.event_source import names_of
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.lmcache import Instance, Keys, Lookup
 from kvproxy.core.loadable import Loadable
@@ -16,7 +18,7 @@ from kvproxy.core.prefix_index import PrefixIndex
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.token_chain import TokenChains
-from kvproxy.core.tokenise import Question
+from kvproxy.core.tokenise import NoPageError, Question
 from kvproxy.core.types import Chain, Tier
 from tests.support.makers import make_chain, make_replica
 from tests.support.proxies import eventually
@@ -159,3 +161,44 @@ async def test_a_replica_that_counts_other_tokens_is_named_once(
     assert directory.lookups == []
     [said] = [record.message for record in caplog.records]
     assert said.startswith("replica r does not tell the tokens of a prompt (599 tokens")
+
+
+async def test_a_page_that_is_missing_is_seldom_asked_for() -> None:
+    """It is asked with whole prompts."""
+    asked, there = list[str](), False
+
+    async def asks(replica: Replica, question: Question) -> "array[int]":
+        asked.append(replica.id)
+        if not there:
+            raise NoPageError("/tokenize answered 404")
+        return array("I", range(600))
+
+    directory = Directory()
+    async with watching(directory) as (watch, _):
+        watch._tokens_of = asks
+
+        async def answered(count: int) -> None:
+            for _ in range(count):
+                watch.answered(prompt(make_chain("x" * 900)))
+                await eventually(lambda: not watch._pending)
+            await eventually(lambda: watch.counts.unlike == seen)
+
+        seen = 40
+        await answered(40)
+        assert len(asked) == 1
+        there, seen = True, 64
+        await answered(24)
+        assert len(asked) == 1
+        await answered(1)
+        await eventually(lambda: len(directory.lookups) == 1)
+        assert len(asked) == 2
+        await answered(2)
+        await eventually(lambda: len(directory.lookups) == 3)
+        assert not watch._missing
+
+
+async def test_names_in_slices_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompt_watch, "_SLICE_BLOCKS", 3)
+    for count in (0, 1, 15, 16, 47, 48, 49, 100, 600):
+        tokens = array("I", range(count))
+        assert await prompt_watch._named(tokens, 16) == names_of(tokens, 16)

@@ -128,9 +128,23 @@ async def test_one_failure_is_not_down() -> None:
 
 async def test_nobody_there_stays_starting() -> None:
     replica = make_replica("r0", url="http://127.0.0.1:9", health=Health.STARTING)
-    async with probing(replica):
+    async with probing(replica) as probe:
         assert replica.health is Health.STARTING
         assert replica.life.strikes(Evidence.PROBE_FAILED)
+        assert "127.0.0.1:9" in probe.trouble["r0"]
+        probe.forget(replica)
+        assert probe.trouble == {}
+
+
+async def test_what_is_wrong_is_told_as_long_as_it_is() -> None:
+    async with engine() as made:
+        replica = starting(made)
+        async with probing(replica) as probe:
+            assert probe.trouble == {}
+            made.pages["/health"] = 503
+            await eventually(lambda: "/health answered 503" in probe.trouble.get("r0", ""))
+            made.pages["/health"] = ""
+            await eventually(lambda: not probe.trouble)
 
 
 async def test_sizes_from_the_settings_stay() -> None:

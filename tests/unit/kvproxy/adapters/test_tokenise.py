@@ -5,7 +5,7 @@ import pytest
 from aiohttp import web
 
 from kvproxy.adapters.tokenise import Tokenise
-from kvproxy.core.tokenise import Question
+from kvproxy.core.tokenise import NoPageError, Question
 from tests.support.makers import make_replica
 
 
@@ -27,7 +27,7 @@ async def test_a_replica_is_asked_with_its_key() -> None:
     try:
         assert await asked.tokens(replica, Question("/tokenize", b"{}")) == array("I", [7, 8])
         assert seen == [("/tokenize", b"{}", "Bearer secret")]
-        with pytest.raises(ValueError, match="/tokenize answered 404"):
+        with pytest.raises(NoPageError, match="/tokenize answered 404"):
             await asked.tokens(replica, Question("/tokenize", b"{}"))
         # What may pass is no answer.
         with pytest.raises(aiohttp.ClientResponseError):

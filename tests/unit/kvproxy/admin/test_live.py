@@ -1,8 +1,10 @@
 import json
+from typing import Any
 
 import aiohttp
 
 from kvproxy.admin import live
+from tests.support.proxies import eventually
 from tests.support.traffic import busy_proxy
 
 
@@ -26,6 +28,24 @@ async def test_the_state_of_this_moment() -> None:
     assert newest["cached_tokens"] > 0
     assert "queue_s" in newest["terms"]
     assert "secret-session" not in text
+
+
+async def test_an_outage_is_told_before_any_advice() -> None:
+    """A fleet that is not there has no conversations that its memory could be too small for."""
+    async with busy_proxy(2) as running:
+        app = running.app
+
+        async def told() -> dict[str, Any]:
+            return json.loads((await app.live.page("")).body)  # type: ignore[no-any-return]
+
+        assert (await told())["outage"] == ""
+        for replica in app.router.replicas:
+            app.table.drain(replica.id)
+        assert "None of 2 replicas takes work" in (await told())["outage"]
+        for replica in list(app.router.replicas):
+            app.table.remove(replica.id, 0.0)
+        await eventually(lambda: not app.router.replicas)
+        assert "No replica is known" in (await told())["outage"]
 
 
 async def test_nothing_is_kept_while_nobody_looks() -> None:

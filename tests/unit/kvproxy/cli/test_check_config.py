@@ -12,6 +12,13 @@ def test_good_file(tmp_path: Path) -> None:
     assert (result.exit_code, result.output) == (0, f"{file}: ok, 1 replica, policy seconds\n")
 
 
+def test_certificates_that_serve_could_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "k.yaml"
+    file.write_text("replicas: [http://a:1]\nserver: {tls_cert: /no/such.pem}\n")
+    result = CliRunner().invoke(check_config, [str(file)])
+    assert (result.exit_code, "/no/such.pem" in result.output) == (2, True)
+
+
 def test_bad_file_shows_every_mistake(tmp_path: Path) -> None:
     file = tmp_path / "k.yaml"
     file.write_text("replicas: [http://a:1]\nserver:\n  prot: 1\nlog: {level: loud}\n")

@@ -67,6 +67,14 @@ def _drawn(state: dict[str, Any]) -> str:
     return console.export_text()
 
 
+def test_an_outage_stands_in_place_of_advice() -> None:
+    state = _state([_replica("r0", "starting")]) | {"outage": "None of 1 replicas takes work."}
+    shown = _drawn(state)
+    assert "None of 1 replicas takes work." in shown
+    assert "HBM holds" not in shown
+    assert "HBM holds" in _drawn(state | {"outage": ""})
+
+
 def _replica(name: str, health: str = "ready") -> dict[str, Any]:
     return {"id": name, "health": health, "held_tokens": 380_000, "hbm_tokens": 400_000,
             "queue_s": 12.5, "in_flight": 12, "sessions": 300, "dram_held_tokens": 9_000_000,

@@ -152,3 +152,28 @@ def test_clients_do_not_say_where_engines_fetch_kv_from(member: str) -> None:
 def test_whose_key_it_is(header: dict[str, str], name: str) -> None:
     assert ACCESS.name_of(header) == name
     assert Access().name_of(header) == ""
+
+
+def test_as_many_keys_as_there_may_be_are_replaced_in_one_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reload must not stop the loop for seconds."""
+
+    def keys() -> list[Key]:
+        return [Key(f"key {n}", f"{n:064x}", "t", tokens_per_min=100) for n in range(1000)]
+
+    access, compared = Access(keys()), list[None]()
+    equals = Key.__eq__
+
+    def counted(one: Key, other: object) -> bool:
+        compared.append(None)
+        return equals(one, other)
+
+    access.used("key 7", 99, 0.0)
+    monkeypatch.setattr(Key, "__eq__", counted)
+    access.replace(keys(), commands_open=True)
+    assert len(compared) <= 1000
+    access.used("key 7", 1, 0.0)
+    with pytest.raises(ProxyError, match="its tokens a minute"):
+        access.count("key 7", 0.0)
+    access.count("key 8", 0.0)

@@ -68,8 +68,7 @@ async def test_what_no_usage_tells_of_costs_a_key_its_prompt(left: bool) -> None
     else:
         world.workers[0].finish(record, placement)
     await world.settle()
-    caller = world.placement.desk._access._named("mine")
-    assert caller is not None
+    caller = world.placement.desk._access._by_name["mine"]
     used = 10_000 - caller.tokens._left
     assert used == pytest.approx(placement.placing.prompt_tokens, abs=1)
     assert used > 1000

@@ -2,6 +2,7 @@ from array import array
 
 from msgspec.structs import replace
 
+from kvproxy.core.event_source import names_of
 from kvproxy.core.holdings import Holdings
 from kvproxy.core.kv_events import Cleared
 from kvproxy.core.loadable import Loadable, Told
@@ -220,6 +221,10 @@ def test_tokens_are_wanted_of_engines_that_name_no_requests() -> None:
     world.holdings.apply("other", 0, stored([5, 6, 7], tokens=tokens[: 3 * SIZE], size=SIZE))
     assert world.holdings.wants_tokens(other)
     chain = make_chain("y" * 640)
-    world.holdings.tokenised(other, chain, tokens)
+    assert world.holdings.anchors_by(other) == SIZE
+    names = names_of(tokens, SIZE)
+    world.holdings.tokenised(other, chain, len(tokens), names, 2 * SIZE)
+    assert world.match(make_chain("y" * 640, "more"), other).source == "history"
+    world.holdings.tokenised(other, chain, len(tokens), names, SIZE)
     match = world.match(make_chain("y" * 640, "more"), other)
     assert (match.tokens, match.source) == (3 * SIZE, "events")

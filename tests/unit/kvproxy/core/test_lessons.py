@@ -38,6 +38,15 @@ def test_others_are_not_told_a_time_that_was_shared() -> None:
     assert told == [Learned("r0", CHAIN.end, 3200, 3200, 0.0)]
 
 
+def test_more_that_was_cached_than_was_asked_is_a_prompt_that_was_cached_whole() -> None:
+    router = make_router(1)
+    told: list[Learned] = []
+    placement = begun(router, 0.5)
+    learn(router.ruler, router.holdings.echo_rate, placement, Usage(3200, 5, 90_000), told.append)
+    assert told[0].miss_tokens == 0
+    assert router.replicas[0].rate.base_s == 0.5
+
+
 def test_without_a_figure_of_what_was_cached_only_counts_are_learned() -> None:
     router = make_router(1)
     told: list[Learned] = []

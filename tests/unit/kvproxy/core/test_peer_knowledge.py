@@ -25,6 +25,9 @@ def test_lessons_of_others_count_as_own_and_impossible_ones_do_not() -> None:
     for miss, ttft_s in ((0, 1.0), (9000, 1.0), (4000, 0.0), (-1, 1.0), (4000, -1.0)):
         taught(router, replicas, Learned("r1", 1, 5000, miss, ttft_s))
     taught(router, replicas, Learned("gone", 1, 0, 1, 1.0))
+    # The next turn of that conversation could not be placed.
+    taught(router, replicas, Learned("gone", chain.end, 2**32, 1, 1.0))
+    assert router.ruler.tokens_at(chain, len(chain), "") == 5000
     assert replicas["r1"].rate.s_per_tok == before
 
 

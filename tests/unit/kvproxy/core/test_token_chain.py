@@ -118,20 +118,25 @@ def test_what_ended_is_kept_for_its_last_blocks_and_no_longer() -> None:
 def test_a_prompts_own_tokens_anchor_it_where_nobody_named_its_request() -> None:
     chains, first, second = TokenChains(2**20), make_chain("one"), make_chain("one", "two")
     tokens = array("I", range(3 * SIZE + 5))
-    chains.tokenised(first, tokens[: 2 * SIZE + 3], SIZE)
     names = list(names_of(tokens, SIZE))
+    chains.tokenised(first, 2 * SIZE + 3, array("Q", names[:2]), SIZE)
     anchor = chains.anchor(second)
     assert anchor is not None
     assert (anchor.byte_blocks, anchor.tokens) == (1, 2 * SIZE + 3)
     assert list(anchor.at.chain()) == names[:2]
-    chains.tokenised(second, tokens, SIZE)
-    chains.tokenised(second, tokens[:1], SIZE)
+    chains.tokenised(second, len(tokens), array("Q", names), SIZE)
+    chains.tokenised(second, 1, array("Q"), SIZE)
     anchor = chains.anchor(second)
     assert anchor is not None
     assert list(anchor.at.chain()) == names
     assert (chains.made, len(chains)) == (2, 2), "what is anchored stays"
     # One conversation is one run, whose blocks are stored once.
     assert chains.bytes < 2 * 300 + 8 * 3
+    third, other = make_chain("one", "two", "three"), array("Q", [*names[:2], 7, 8])
+    chains.tokenised(third, 4 * SIZE, other, SIZE)
+    anchor = chains.anchor(third)
+    assert anchor is not None
+    assert anchor.at.chain() == other, "what was known before may be otherwise at its end"
 
 
 def test_names_are_those_of_announced_blocks() -> None:

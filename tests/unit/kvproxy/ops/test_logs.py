@@ -5,9 +5,12 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
+from kvproxy.core.access import Access, Key
 from kvproxy.ops.logs import JsonFormatter, TextFormatter, access, log_access, set_up
 from tests.support.fake_ports import World, stream
 
@@ -114,6 +117,16 @@ async def test_one_line_a_request() -> None:
     assert (line["replica"], line["evidence"]) == ("r0", "none")
     assert (line["prompt_tokens"], line["predicted_cached"], line["cached"]) == (900, 0, 0)
     assert isinstance(line["ttft_s"], float)
+
+
+async def test_whose_request_it_was() -> None:
+    """By the name of the key, which its settings gave it."""
+    world = World(stream("a", usage=USAGE), replicas=1)
+    key = Key("team-a", sha256(b"secret").hexdigest(), "team")
+    world.proxy = replace(world.proxy, access=Access([key]))
+    raw = b'{"model":"m","messages":[{"role":"user","content":"hello"}]}'
+    header = {"content-type": "application/json", "authorization": "Bearer secret"}
+    assert (await access_line(world, raw, header=header))["key"] == "team-a"
 
 
 async def test_requests_that_are_no_prompt() -> None:

@@ -110,6 +110,19 @@ async def test_requests_refused_before_a_replica_was_chosen() -> None:
     assert samples[key] == 1
 
 
+async def test_what_clients_do_wrong_is_refused_and_not_failed() -> None:
+    """Else a key that ended looks like an outage."""
+    ill = World([], replicas=1, unreachable=frozenset({"r0"}))
+    header = {"content-type": "application/json"}
+    for world, raw, failed in ((World([], replicas=1), b"{", 0), (ill, body(), 1)):
+        metrics = metrics_of(world)
+        with contextlib.suppress(ProxyError):
+            await world.proxy.handle(world.exchange(raw, header=header))
+        metrics.observe(world.records[-1])
+        totals = metrics.totals()
+        assert (totals["failed"], totals["refused"]) == (failed, 1 - failed)
+
+
 @pytest.mark.parametrize("parts", [stream("secret", usage=USAGE), [b"secret"]])
 async def test_nothing_that_a_client_says_is_on_the_page(parts: list[bytes]) -> None:
     world = World(parts, replicas=1)

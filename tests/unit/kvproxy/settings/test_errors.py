@@ -44,6 +44,22 @@ def test_secrets_are_not_repeated() -> None:
     assert lines == ["upstream.api_key: expected text"]
 
 
+def test_nor_are_passwords_in_addresses_and_keys_in_place_of_their_digests() -> None:
+    [line] = lines_for(REPLICAS | {"store": {"url": "redis://user:hunter2@valkey:6379"}})
+    assert "'redis://…@valkey:6379'" in line
+    assert "hunter2" not in line
+    [line] = lines_for(REPLICAS | {"access": {"keys": [{"name": "a", "sha256": "kvp-hunter2"}]}})
+    assert line.startswith("access.keys.0.sha256: does not match")
+    assert "hunter2" not in line
+
+
+def test_a_pattern_is_not_all_that_is_said() -> None:
+    [line] = lines_for(REPLICAS | {"store": {"url": "valkey:6379"}})
+    assert "got 'valkey:6379' (Where the server listens: redis://host:port, rediss://" in line
+    [line] = lines_for(REPLICAS | {"epp": {"objectives": ["chat"]}})
+    assert "as `name=priority`" in line
+
+
 def test_nothing_given_at_all() -> None:
     assert lines_for({})[0].startswith("replicas: at least one is needed")
 

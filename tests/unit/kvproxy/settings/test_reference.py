@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from kvproxy.settings.__main__ import write
+from kvproxy.settings.diff import LIVE
 from kvproxy.settings.load import load
 from kvproxy.settings.model import Settings
 from kvproxy.settings.reference import generated_files, json_schema, reference_page
 from kvproxy.settings.source import env_name
-from kvproxy.settings.tree import known_keys, leaves
+from kvproxy.settings.tree import dotted, known_keys, leaves
 
 CONFIG = Path(__file__).resolve().parents[4] / "config"
 
@@ -49,6 +50,21 @@ def test_page_has_every_key_and_variable() -> None:
         assert f"| `{'.'.join(leaf.path)}` |" in page
         assert f"`{env_name(leaf.path)}`" in page
     assert "--upstream-api-key" not in page, "secrets have no flags"
+
+
+def test_page_calls_required_only_what_is() -> None:
+    required = re.findall(r"^\| `([a-z_0-9.]+)` \| required", reference_page(), re.MULTILINE)
+    assert sorted(required) == ["name", "name", "serves", "sha256", "url"]
+    assert "| `server.tls_cert` | none |" in reference_page()
+
+
+def test_tables_of_the_page_have_rows() -> None:
+    assert not re.search(r"\|---\|\n\n", reference_page())
+
+
+def test_page_names_what_a_reload_takes_over() -> None:
+    told = reference_page().partition("SIGHUP")[2].partition("## server")[0]
+    assert {f"`{dotted(path)}`" for path in LIVE} <= set(re.findall(r"`[a-z_.]+`", told))
 
 
 def test_schema_knows_short_forms_and_refuses_unknown_keys() -> None:

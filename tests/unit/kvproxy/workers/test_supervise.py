@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from kvproxy.settings.model import Settings
 from kvproxy.workers import supervise
 from kvproxy.workers.supervise import Child, Supervisor, reserve
 
@@ -120,6 +121,18 @@ def test_a_second_signal_means_now() -> None:
     status, _ = supervised.end()
     assert status == -signal.SIGTERM
     assert not any(alive(pid) for pid in children)
+
+
+def test_a_place_that_cannot_be_written_to_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container whose file system is read-only."""
+    monkeypatch.setattr("tempfile.tempdir", "/no/such/folder")
+    server = {"port": 0, "workers": 2}
+    assert (
+        supervise.run(Settings.model_validate({"replicas": ["http://h:1"], "server": server})) == 1
+    )
+    assert "TMPDIR" in capsys.readouterr().err
 
 
 def test_failures_in_a_row_wait_longer() -> None:

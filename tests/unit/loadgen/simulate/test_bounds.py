@@ -35,3 +35,15 @@ def test_foresight_beats_lru_on_a_scan_larger_than_the_cache() -> None:
     ]
     found = bounds(asked, 16 * 8, 16)
     assert 0 <= found.pooled_lru < found.offline_min < found.infinite
+
+
+def test_what_all_have_takes_room_once() -> None:
+    """Five conversations of four common blocks and one of their own fit nine blocks."""
+    asked = []
+    for turn in range(3):
+        for name in range(5):
+            prompt = Prompt(array("Q", [*range(4), 100 + name]), 16 * 5 + 4, 4)
+            asked.append(Sample(str(name), prompt, output_tokens=1, asked_at=5 * turn + name))
+    found = bounds(asked, 16 * 9, 16)
+    assert found.pooled_lru == found.infinite
+    assert found.offline_min >= found.pooled_lru

@@ -12,6 +12,7 @@ CONNECTED = {"lmcache:num_hit_tokens_total": 1.0}
     ("facts", "code"),
     [
         ({"trouble": "http://r: refused"}, "replica_unreachable"),
+        ({"trouble": "http://r:8401: refused"}, "replica_unreachable"),
         ({"trouble": "/v1/models answered 401"}, "replica_key"),
         ({"asleep": True}, "asleep"),
         ({"models": ()}, "no_model"),

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvproxy.core.dialects.generated import SIGNS, WHOLE_SIGNS, Generated, generated
+from kvproxy.core.dialects.generated import SIGNS, WHOLE_SIGNS, Generated, generated, structured
+from kvproxy.core.spans import object_spans
 
 ARGUMENTS = ['{"path": "a/b", "limit": 20}', '{"command":"ls\\u00e9"}']
 TEXT = '{"answer": [1, 2], "why": "so"}'
@@ -131,3 +132,25 @@ def test_anything_may_be_an_answer(dialect: str, answer: bytes) -> None:
     generated(dialect, answer)
     generated(dialect, b"data: " + answer)
     generated(dialect, b"{" + answer)
+
+
+@pytest.mark.parametrize(
+    ("members", "is_json"),
+    [
+        ({"response_format": {"type": "json_object"}}, True),
+        ({"response_format": {"type": "text"}}, False),
+        ({"guided_json": {"type": "object"}}, True),
+        ({"structured_outputs": {"json": {}}}, True),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, True),
+        ({"output_config": {"effort": "high"}}, False),
+        ({"text": {"format": {"type": "json_schema", "name": "x", "schema": {}}}}, True),
+        ({"text": {"verbosity": "low"}}, False),
+        ({"model": "m"}, False),
+    ],
+)
+def test_whose_whole_answer_is_json(members: dict[str, Any], is_json: bool) -> None:
+    """Coding agents say how hard to think, or how long to answer, in the same members: all of
+    their answers would be kept whole and looked through."""
+    spans = object_spans(json.dumps(members).encode())
+    assert spans is not None
+    assert structured(spans) is is_json
