@@ -61,6 +61,7 @@ VALUES: dict[str, dict[str, object]] = {
 }
 # What must stand in the manifests of each.
 WANTED = {
+    "fleet.yaml": ("kind: Role", "name: demo-admin", "scheme: HTTPS", "kind: PrometheusRule"),
     "default": ("automountServiceAccountToken: false", "mountPath: /tmp"),
     "everything": ("jobLabel: app.kubernetes.io/name",),
     "discovery, TLS, operators apart": (
@@ -136,7 +137,9 @@ def render() -> None:
 
     own = ("monitoring.coreos.com",)
     with Chart.load(DEPLOY / "helm" / "kvproxy") as chart:
-        for name, values in VALUES.items():
+        fleet = yaml.safe_load((DEPLOY / "helm" / "fleet.yaml").read_text())
+        for name, values in {**VALUES, "fleet.yaml": fleet}.items():
+            chart.validate_schema(chart.merge_values(values))
             rendered = chart.render(values=values, name="demo", namespace="serving")
             texts = "".join(rendered.values() if isinstance(rendered, dict) else [rendered])
             missing = [text for text in WANTED[name] if text not in texts]

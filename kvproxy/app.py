@@ -43,12 +43,13 @@ from kvproxy.core.representatives import Representatives
 from kvproxy.finding import Finding
 from kvproxy.listeners import edge_of, servers
 from kvproxy.ops.disagg_counters import disagg_counters
+from kvproxy.ops.edge_counters import turned_away
 from kvproxy.ops.explanations import Explanations
 from kvproxy.ops.file_limit import raise_file_limit
 from kvproxy.ops.logs import log_access, log_learned, set_level
 from kvproxy.ops.metrics import CONTENT_TYPE, Metrics
 from kvproxy.ops.source_counters import SourceCounters
-from kvproxy.proxy import Agree, Placer, Proxy, Record, Upstream
+from kvproxy.proxy import Agree, Exchange, Placer, Proxy, Record, Upstream
 from kvproxy.reload import Load, Reloader
 from kvproxy.replica_table import Followers, ReplicaTable
 from kvproxy.settings.diff import Diff, taken_over
@@ -178,16 +179,20 @@ class App:
         return await listen(self.server, server.host, server.port)
 
     async def stop(self) -> None:
-        self.draining = True
-        log.info(
-            "told to stop: %d requests under way have %g s",
-            self.server.in_flight,
-            self.settings.server.grace_s,
-        )
+        server = self.settings.server
+        told = "told to stop: %d requests under way have %g s"
+        log.info(told, self.server.in_flight, server.ends_in_s)
+        await self.retire()
         await self.server.drain(self.settings.server.grace_s)
         if self.admin_server is not None:
             await self.admin_server.drain(0.0)
         await self.close()
+
+    async def retire(self) -> None:
+        """Says that it is not ready, and serves on until others have had the time to hear that."""
+        if not self.draining:
+            self.draining = True
+            await asyncio.sleep(self.settings.server.drain_delay_s)
 
     async def close(self) -> None:
         """Let go of the replicas."""
@@ -268,11 +273,15 @@ class App:
             self.proxy.handle if self.tracing is None else self.tracing.around(self.proxy),
             self._pages(),
             self._operated(),
+            personal={"/v1/models": self._models},
             guard=self._guard,
             command=self._commands(trusted=bool(self.settings.admin.listen)),
             tls=self._certificates.listening,
         )
         public.turns = self._upstream.turns
+        counted = turned_away()
+        self.metrics.count(counted)
+        public.turned_away = lambda why: counted.add((why,))
         return public, own
 
     def _pages(self) -> dict[str, Route]:
@@ -280,7 +289,6 @@ class App:
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/health": self._readyz,
-            "/v1/models": self._models,
         }
 
     def _operated(self) -> dict[str, Route]:
@@ -301,8 +309,12 @@ class App:
     async def _metrics(self, _query: str) -> Page:
         return Page(self.metrics.page(), CONTENT_TYPE)
 
-    async def _models(self, _query: str) -> Page:
-        return model_list(self.router.replicas, self.probe.model_cards, self.router.pools)
+    async def _models(self, exchange: Exchange) -> Page:
+        return self._models_of(self.access.name_of(exchange.header))
+
+    def _models_of(self, key: str) -> Page:
+        told, pools = self.probe.model_cards, self.router.pools
+        return model_list(self.router.replicas, told, pools, self.access.models_of(key))
 
 
 @asynccontextmanager

@@ -69,6 +69,13 @@ class ReplicaMaker:
             saves_answers=self._settings.lmcache.save_decode,
         )
 
+    def adjust(self, replica: Replica, wanted: ReplicaSettings) -> None:
+        """What may change of a replica that goes on with what it holds and does."""
+        replica.weight, replica.role = wanted.weight, Role(wanted.role)
+        peer, known = self._peer(wanted), replica.peer
+        if peer is None or known is None or (peer.host, peer.port) != (known.host, known.port):
+            replica.peer = peer
+
     def _peer(self, replica: ReplicaSettings) -> Peer | None:
         """Where others find its KV; None where no KV moves."""
         connector = self._settings.disagg.connector

@@ -77,10 +77,16 @@ class Finding:
     def _settle(self, name: str, entries: Entries) -> None:
         """What is wrong with one entry leaves that one out, and with none of the others."""
         wanted: dict[str, ReplicaSettings] = {}
+        if len(entries) > _REPLICAS_MAX:
+            said = "%s: %d replicas are too many; the first %d are used"
+            log.error(said, name, len(entries), _REPLICAS_MAX)
         for entry in entries[:_REPLICAS_MAX]:
             try:
                 replica = ReplicaSettings.model_validate(entry)
+                self._table.check(replica, name)
                 wanted[replica.id] = replica
+            except ProxyError as error:
+                log.error("%s: %s is left out: %s", name, _named(entry), error)
             except ValidationError as error:
                 said = "; ".join(map(str, problems_of(error, ReplicaSettings, {})))
                 log.error("%s: %s is no replica: %s", name, _named(entry), said)

@@ -22,11 +22,13 @@ def servers(
     pages: Mapping[str, Route],
     operated: Mapping[str, Route],
     *,
+    personal: Mapping[str, Command],
     guard: Guard,
     command: Command,
     tls: ssl.SSLContext | None,
 ) -> tuple[HttpServer, HttpServer | None]:
-    """`operated` are the pages of operators, `command` takes what they want done."""
+    """`personal` are pages that depend on who asks, `operated` those of operators, and `command`
+    takes what they want done."""
     server = settings.server
     limits = Limits(
         server.max_body_bytes,
@@ -38,9 +40,16 @@ def servers(
     edge = edge_of(settings)
     everything = {**pages, **operated}
     if not settings.admin.listen:
-        return HttpServer(handle, everything, limits, guard, command, tls=tls, edge=edge), None
-    public = HttpServer(handle, pages, limits, guard, _elsewhere, tls=tls, edge=edge)
-    return public, HttpServer(_elsewhere, everything, limits, guard, command, tls=tls)
+        every = HttpServer(
+            handle, everything, limits, guard, command, personal=personal, tls=tls, edge=edge
+        )
+        return every, None
+    public = HttpServer(
+        handle, pages, limits, guard, _elsewhere, personal=personal, tls=tls, edge=edge
+    )
+    return public, HttpServer(
+        _elsewhere, everything, limits, guard, command, personal=personal, tls=tls
+    )
 
 
 def edge_of(settings: Settings) -> Edge:

@@ -84,7 +84,7 @@ class PickerApp(App):
         return url
 
     async def stop(self) -> None:
-        self.draining = True
+        await self.retire()
         await self.picker.stop(self.settings.server.grace_s)
         await super().stop()
 

@@ -1,6 +1,7 @@
 """A server as a process: what it says when it is ready, and the signals that it hears."""
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -14,8 +15,11 @@ from kvproxy.app import App
 from kvproxy.ops.logs import set_up
 from kvproxy.ops.systemd import notify
 from kvproxy.reload import Load, Reloaded
+from kvproxy.settings.cautions import cautions
 from kvproxy.settings.model import Settings
 from kvproxy.sources import SourceSetupError
+
+log = logging.getLogger("kvproxy")
 
 Make = Callable[[Settings, Load | None], App]
 
@@ -23,6 +27,8 @@ Make = Callable[[Settings, Load | None], App]
 async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    # Until there is something to read settings for, that signal would end the process.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     try:
         app = make(settings, load)
     except (SourceSetupError, TlsError) as error:
@@ -60,4 +66,6 @@ async def _serve(settings: Settings, load: Load | None, make: Make) -> int:
 def run(settings: Settings, load: Load | None = None, make: Make = App) -> int:
     """`kvproxy serve`: returns when told to stop and drained. SIGHUP has `load` read again."""
     set_up(settings.log.level, settings.log.format)
+    for caution in cautions(settings):
+        log.warning(caution)
     return uvloop.run(_serve(settings, load, make))

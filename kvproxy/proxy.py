@@ -16,7 +16,7 @@ from kvproxy.core.access import UNASKED, Access, Caller, realm_of
 from kvproxy.core.afterwards import remember, used_tokens
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.continuation import MARK, Continuation, continuation_of
-from kvproxy.core.declined import said
+from kvproxy.core.declined import outcome_of, said
 from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
@@ -26,13 +26,13 @@ from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.members import continued
-from kvproxy.core.passing import names_of
 from kvproxy.core.pools import Pools
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
 from kvproxy.core.router import Placement
 from kvproxy.core.threads import Step
 from kvproxy.core.token_ids import TokenIds, asking
+from kvproxy.core.transfers import members_of
 from kvproxy.core.turn import Turn, apply
 from kvproxy.core.types import Identity, Usage
 from kvproxy.passing_on import pass_on
@@ -48,6 +48,7 @@ _NO_ANSWER = frozenset({"upstream_unreachable", "upstream_lost"})
 # Statuses that another replica may not answer with.
 _DECLINES = frozenset({429, 500, 502, 503, 504})
 _LOST_MAX = 2
+_CODED = "content-encoding"
 
 
 class Exchange(Protocol):
@@ -198,7 +199,7 @@ class Proxy:
             record.tenant = record.caller.tenant or tenant_of(exchange.header)
             body = await exchange.accept()
             dialect = dialect_of(exchange.method, exchange.path)
-            if dialect is not None and "content-encoding" not in exchange.header:
+            if dialect is not None and (_CODED not in exchange.header or members_of(body)):
                 body = await self._read(record, dialect, body)
             elif exchange.tunnels or body:
                 named, body = pass_on(self.pools, self.rules, exchange, record.caller, body)
@@ -233,7 +234,7 @@ class Proxy:
         turn = self.reader.read(dialect, tenant, body, named.session)
         if self.agree is not None and await self.agree():
             turn = self.reader.read(dialect, tenant, body, named.session, anew=True)
-        record.caller.may_use(turn.sent, turn.members or names_of(body))
+        record.caller.may_use(turn.sent, turn.members or members_of(body))
         record.turn = turn
         hint = turn.marks.retention_s if self.cache_hints else 0.0
         if not named.session:
@@ -318,7 +319,7 @@ class Proxy:
         body = body if ids is None else asking(body)
 
         def first_token() -> None:
-            if record.ttft_s is None:
+            if record.ttft_s is None and record.status == 200:
                 record.ttft_s = self.clock() - record.began
             self.placer.first_token(placement)
 
@@ -331,8 +332,8 @@ class Proxy:
                     raise ProxyError("upstream_declined", declined)
                 patience.stop()
                 record.status = answer.status
-                if answer.status >= 500:
-                    record.outcome = "upstream_error"
+                if answer.status >= 400:
+                    record.outcome = outcome_of(answer.status)
                 pass_on = feeding(record, watch, first_token)
                 await relay(record, answer, placement, ids, pass_on)
                 exchange.end()

@@ -34,7 +34,8 @@ FROM_ADMIN = "admin"
 # How often a replica that leaves is looked at.
 _LOOK_S = 0.05
 # What a replica is, so that a change of it makes another one; a weight may change in place.
-_IDENTITY = ("url", "hbm_tokens", "events_endpoint", "events_replay_endpoint", "events_topic")
+_EVENTS = ("events_endpoint", "events_replay_endpoint", "events_topic", "events_ranks")
+_IDENTITY = ("url", "hbm_tokens", *_EVENTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +137,8 @@ class ReplicaTable:
         there. Raises ProxyError conflict before anything was done.
         """
         names = {replica.id: replica for replica in wanted}
-        for name, replica in names.items():
-            if name not in self._settings:
-                self._check_url(replica, but=[n for n, by in self._origin.items() if by == origin])
+        for replica in names.values():
+            self.check(replica, origin)
         self._default_key = default_key
         done = []
         for known in [name for name, by in self._origin.items() if by == origin]:
@@ -168,6 +168,11 @@ class ReplicaTable:
                 self._origin[name] = origin
                 self._update(self.get(name), replica)
         return done
+
+    def check(self, wanted: ReplicaSettings, origin: str) -> None:
+        """Raises ProxyError conflict for what settle() cannot take from `origin`."""
+        if wanted.id not in self._settings:
+            self._check_url(wanted, but=[n for n, by in self._origin.items() if by == origin])
 
     def listing(self) -> list[dict[str, object]]:
         """For operators: what is known of each, without secrets."""
@@ -245,7 +250,7 @@ class ReplicaTable:
 
     def _update(self, replica: Replica, wanted: ReplicaSettings) -> None:
         self._settings[replica.id] = wanted
-        replica.weight = wanted.weight
+        self._maker.adjust(replica, wanted)
         secret = wanted.api_key or self._default_key
         if secret is None:
             self._api_keys.pop(replica.id, None)

@@ -72,7 +72,7 @@ class Sources:
         self.lmcache = _lmcache(settings)
         self._tokenise = Tokenise(settings.lmcache.timeout_s, api_keys, tls)
         self.local = _local(settings)
-        self.fields = _fields(settings, router, api_keys)
+        self.fields = _fields(settings, router, api_keys, tls)
         self.unprinted = Unprinted(asking=settings.tokens.ask_templates)
         self._templates = TemplateWatch(
             router.replicas,
@@ -264,7 +264,12 @@ def _local(settings: Settings) -> "LocalTokens | None":
     return local
 
 
-def _fields(settings: Settings, router: Router, api_keys: Mapping[str, str]) -> EngineFields | None:
+def _fields(
+    settings: Settings,
+    router: Router,
+    api_keys: Mapping[str, str],
+    tls: ssl.SSLContext | None,
+) -> EngineFields | None:
     if not settings.tokens.return_token_ids:
         return None
     return EngineFields(
@@ -274,6 +279,7 @@ def _fields(settings: Settings, router: Router, api_keys: Mapping[str, str]) -> 
         interval_s=settings.probe.interval_s,
         timeout_s=settings.probe.timeout_s,
         api_keys=api_keys,
+        tls=tls,
     )
 
 

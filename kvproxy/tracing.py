@@ -54,7 +54,9 @@ class Tracing:
         self._collector = Collector(terms.endpoint, headers, terms.timeout_s, tls, spelling.taken)
         speaker = Speaker(_resource(terms), version("kvproxy"))
         batch, post = partial(spelling.batch, speaker), self._collector.post
-        self.outbox = Outbox(batch, post, count, terms.queue_max, terms.endpoint)
+        # Without what may be a password.
+        where = terms.endpoint.rpartition("@")[2]
+        self.outbox = Outbox(batch, post, count, terms.queue_max, where)
         access.addFilter(_with_trace)
 
     def sending(self, upstream: Upstream) -> Upstream:

@@ -132,7 +132,8 @@ class TwoLegs:
         self, placement: Placement, exchange: Exchange, body: bytes
     ) -> AsyncIterator[Answer]:
         remote, prefill = placement.placing.remote, placement.prefill
-        granted = self.grants.take(exchange.request_id, self.clock())
+        prompt = placement.placing.chain.end
+        granted = self.grants.take(exchange.request_id, prompt, self.clock())
         if granted is not None:
             # An earlier attempt had the prompt computed and found nobody to answer.
             self._settle(prefill)
@@ -190,7 +191,8 @@ class TwoLegs:
         except ProxyError as error:
             if error.code == "upstream_unreachable" and fields:
                 # Nobody has loaded it: the next attempt may.
-                self.grants.put(exchange.request_id, Grant(fields, self.clock()))
+                prompt = legs.placement.placing.chain.end
+                self.grants.put(exchange.request_id, Grant(fields, self.clock(), prompt))
             raise
 
     @asynccontextmanager

@@ -174,13 +174,7 @@ def _replay(options: dict[str, object]) -> None:
         few = f"{len(traces)} conversations, played once, are not {settings.users} users"
         click.echo(f"{few}: --duration or --requests plays them again", err=True)
     result = _played(settings, traces, output, resume=bool(options["resume"]))
-    out = Console()
-    out.print(summary_table(result.summary))
-    if isinstance(ramp := result.record["ramp"], dict):
-        out.print(ramp_text(ramp), highlight=False)
-    out.print(f"ended: {result.record['ended_because']}", highlight=False)
-    if output is not None:
-        out.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True)
+    _show(result, output)
     if isinstance(json_file, Path):
         arms = {"arms": [arm(policy_of(result), result.summary)]}
         json_file.write_bytes(orjson.dumps(arms, option=orjson.OPT_INDENT_2) + b"\n")
@@ -190,6 +184,18 @@ def _replay(options: dict[str, object]) -> None:
     if not result.valid:
         raise SystemExit(EXIT_INVALID)
     _hold_to(options["fail_if"], result)
+
+
+def _show(result: RunResult, output: Path | None) -> None:
+    out = Console()
+    out.print(summary_table(result.summary))
+    if isinstance(ramp := result.record["ramp"], dict):
+        out.print(ramp_text(ramp), highlight=False)
+    for said in cast(list[str], result.record["unread"]):
+        click.echo(said, err=True)
+    out.print(f"ended: {result.record['ended_because']}", highlight=False)
+    if output is not None:
+        out.print(f"report: {output / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _played(

@@ -21,7 +21,7 @@ from loadgen.ledger import Ledger
 from loadgen.limits import Admission
 from loadgen.output.folder import clear_folder, write_folder
 from loadgen.output.lifecycle import turns_of
-from loadgen.output.scrape import Scraper
+from loadgen.output.scrape import Scraper, unread
 from loadgen.plan import ContentSettings, Plans
 from loadgen.players import Players, stage_of
 from loadgen.probe import EndpointError, Probe
@@ -102,6 +102,7 @@ async def run_load(
         wire.close()
     summary = run.summary()
     record |= {"ended_because": run.gate.reason, "ramp": run.ramp_record(), "summary": summary}
+    record["unread"] = unread(run.scraper.found)
     record["events"] = [to_builtins(event) for event in run.chaos.happened]
     _write(output, record)
     if output is not None:

@@ -86,7 +86,7 @@ def hit_rates(samples: Sequence[Sample], engine_block_size: int) -> dict[str, ob
         abs((s.predicted_cached_tokens or 0) - (s.cached_tokens or 0)) <= engine_block_size
         for s in foretold
     ]
-    bound = sum(sample.bound_tokens for sample in counted)
+    bound = sum(bound_of(sample) for sample in counted)
     prompt = sum(sample.prompt_tokens or 0 for sample in counted)
     cached = sum(sample.cached_tokens or 0 for sample in counted)
     return {
@@ -103,6 +103,14 @@ def hit_rates(samples: Sequence[Sample], engine_block_size: int) -> dict[str, ob
         "hit_rate_beyond_bound": cached > bound + BEYOND_SHARE * prompt,
         "predicted_within_block": _ratio(sum(within), len(within)) if reported else None,
     }
+
+
+def bound_of(sample: Sample) -> float:
+    """Tokens that an unlimited cache would have had, as the engine counts them: where its
+    tokeniser is not known, prompts are not as long as planned, and nor is what they share."""
+    if not sample.planned_tokens or sample.prompt_tokens is None:
+        return sample.bound_tokens
+    return sample.bound_tokens * sample.prompt_tokens / sample.planned_tokens
 
 
 def silent(samples: Iterable[Sample], ttft_p95_s: object) -> dict[str, float | int | None]:
@@ -174,5 +182,5 @@ def _last_error(samples: Sequence[Sample]) -> str | None:
     return f"{last.error} {last.error_detail}".strip() if last is not None else None
 
 
-def _ratio(part: int, whole: int) -> float | None:
+def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None

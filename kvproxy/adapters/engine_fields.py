@@ -6,6 +6,7 @@ trust. A replica is asked once, and again after it was away or has refused the f
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Mapping, Sequence
 
 import aiohttp
@@ -33,7 +34,9 @@ class EngineFields:
         interval_s: float,
         timeout_s: float,
         api_keys: Mapping[str, str],
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._replicas = replicas
         self._field = field
         self._paths = paths
@@ -46,7 +49,7 @@ class EngineFields:
 
     async def start(self) -> None:
         """Returns when every replica that is up was asked once."""
-        async with aiohttp.ClientSession(timeout=self._timeout) as session:
+        async with self._session() as session:
             await self._look(session)
         self._task = keep("engine_fields", self._watch)
 
@@ -70,8 +73,12 @@ class EngineFields:
         self._known.pop(replica.id, None)
         self._refused.discard(replica.id)
 
+    def _session(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(ssl=self._tls or True)
+        return aiohttp.ClientSession(timeout=self._timeout, connector=connector)
+
     async def _watch(self) -> None:
-        async with aiohttp.ClientSession(timeout=self._timeout) as session:
+        async with self._session() as session:
             while True:
                 await asyncio.sleep(self._interval_s)
                 await self._look(session)

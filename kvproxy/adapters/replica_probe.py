@@ -74,7 +74,8 @@ class ReplicaProbe:
         """Returns when every replica was asked once, so that the first request finds them ready."""
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=self._timeout_s),
-            connector=aiohttp.TCPConnector(ssl=self._tls or True),
+            # Each is asked one thing at a time; who waited for others that hang would seem to hang.
+            connector=aiohttp.TCPConnector(ssl=self._tls or True, limit=0),
         )
         await asyncio.gather(*(self._probe(replica) for replica in self._first))
         for replica in self._first:

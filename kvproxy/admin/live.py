@@ -68,7 +68,7 @@ class Live:
         if record.began > self._watched_until or record.placement is None or record.turn is None:
             return
         usage = record.usage
-        if record.ttft_s is not None:
+        if record.ttft_s is not None and record.turn.stream:
             self._ttfts.append(record.ttft_s)
         seen = Seen(
             self._wall(),

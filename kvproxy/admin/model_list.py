@@ -1,6 +1,6 @@
 """GET /v1/models: what can be asked for here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -13,10 +13,14 @@ Card = dict[str, Any]
 
 
 def model_list(
-    replicas: Sequence[Replica], told: Mapping[str, Sequence[Card]], pools: Pools
+    replicas: Sequence[Replica],
+    told: Mapping[str, Sequence[Card]],
+    pools: Pools,
+    allowed: Collection[str] = (),
 ) -> Page:
     """The cards that ready replicas `told`, by replica id; of a model that several serve, one. A
-    name that stands for others has the card of the first of them that is there."""
+    name that stands for others has the card of the first of them that is there. `allowed`: names
+    that whoever asks may use, empty for all; of others nothing is said."""
     cards: dict[str, Card] = {
         str(card["id"]): card
         for replica in replicas
@@ -29,4 +33,5 @@ def model_list(
         if found is not None:
             named[name] = found | {"id": name}
     listed = {**cards, **named}
-    return Page(orjson.dumps({"object": "list", "data": list(listed.values())}))
+    shown = [card for name, card in listed.items() if not allowed or name in allowed]
+    return Page(orjson.dumps({"object": "list", "data": shown}))

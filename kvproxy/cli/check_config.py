@@ -7,6 +7,7 @@ import click
 from kvproxy.adapters.http1.tls import TlsError
 from kvproxy.certificates import Certificates
 from kvproxy.cli.settings_file import SettingsFailure, load_or_exit
+from kvproxy.settings.cautions import cautions
 
 
 @click.command("check-config")
@@ -21,6 +22,8 @@ def check_config(file: Path) -> None:
         Certificates(settings)
     except TlsError as error:
         raise SettingsFailure(f"{file}: {error}") from error
+    for caution in cautions(settings):
+        click.echo(f"{file}: note: {caution}", err=True)
     count = len(settings.replicas)
     replicas = "1 replica" if count == 1 else f"{count} replicas"
     click.echo(f"{file}: ok, {replicas}, policy {settings.policy.name}")

@@ -4,7 +4,8 @@ Only digests of keys are kept. A key is looked up by its digest, so how long the
 nothing about any key. Commands to engines need an admin key.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 
 from kvproxy.core.bucket import Bucket
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.transfers import Values, transfers
 
 # What engines serve to those who use them. Everything else commands them: sleep, LoRA adapters,
 # weights, cache resets, profiles, remote calls.
@@ -34,14 +36,12 @@ _USE_EXACTLY = frozenset(
 # Headers that keys come in.
 CREDENTIALS = frozenset({"authorization", "x-api-key"})
 _COMMANDS = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter"})
-# Members by which engines hand each other KV. They command an engine: it fetches from the address
-# it is told, and what does not fit ends its process.
-_TRANSFERS = frozenset(
-    {
-        *("kv_transfer_params", "ec_transfer_params"),
-        *("bootstrap_host", "bootstrap_port", "bootstrap_room"),
-    }
-)
+_SLASHES, _DOTS = re.compile("//+"), re.compile(r"/\.(?:\.|/|$)")
+_NOTHING: Values = {}
+
+
+# What a path may decode to and be told further as it is: nothing that is more than a path.
+_PLAIN_PATH = re.compile(r"[!$&'()*+,\-./0-9:;=@A-Z_a-z~]*")
 
 
 class Realm(StrEnum):
@@ -80,7 +80,7 @@ class Caller:
     def tenant(self) -> str:
         return self.key.tenant if self.key else ""
 
-    def may_use(self, model: str, members: Iterable[str] = ()) -> None:
+    def may_use(self, model: str, members: Values = _NOTHING) -> None:
         """Raises ProxyError model_not_found, as if it did not exist: the list of models of others
         is nobody's business. An empty `model` is one that could not be read. `members`: see
         may_say."""
@@ -92,11 +92,12 @@ class Caller:
             )
         self.may_say(members)
 
-    def may_say(self, members: Iterable[str]) -> None:
+    def may_say(self, members: Values) -> None:
         """Raises ProxyError forbidden for members of a body that command engines."""
-        if self.commands or _TRANSFERS.isdisjoint(members):
+        found = None if self.commands else transfers(members)
+        if not found:
             return
-        said = ", ".join(sorted(_TRANSFERS.intersection(members)))
+        said = ", ".join(sorted(found))
         raise ProxyError(
             "forbidden",
             f"`{said}` is for engines among themselves; it takes an admin key (access.keys), or "
@@ -158,6 +159,14 @@ class Access:
         caller = self._callers.get(_digest(_given(header)))
         return caller.key.name if caller is not None and caller.key is not None else ""
 
+    def models_of(self, name: str) -> frozenset[str]:
+        """Those that the key `name` is for, empty for all; of one that is gone no model has a name
+        like that."""
+        caller = self._by_name.get(name)
+        if caller is not None and caller.key is not None:
+            return caller.key.models
+        return frozenset({""}) if self.closed else frozenset()
+
     def count(self, name: str, now: float) -> None:
         """A request of the key `name`; raises ProxyError rate_limited."""
         caller = self._by_name.get(name)
@@ -181,10 +190,24 @@ class Access:
         return self._callers[digest]
 
 
+def path_of(target: str) -> str:
+    """What an engine takes for the path of a request: it decodes that, so that one is as good as
+    the other. What cannot be told as it is stays as it was sent."""
+    path = target.partition("?")[0]
+    if "%" not in path:
+        return path
+    plain = unquote(path)
+    return plain if _PLAIN_PATH.fullmatch(plain) else path
+
+
 def realm_of(path: str) -> Realm:
     """`path` as it stands in the request. Engines decode it, so what it decodes to counts."""
     plain = unquote(path)
-    if plain.rstrip("/") in _COMMANDS or "/.." in plain or "#" in path:
+    named = plain.rstrip("/")
+    if "//" in named:
+        # What stands before an engine may fold them.
+        named = _SLASHES.sub("/", named)
+    if named in _COMMANDS or "#" in path or ("/." in plain and _DOTS.search(plain)):
         return Realm.COMMAND
     if plain.startswith(_USE) or plain in _USE_EXACTLY:
         return Realm.USE

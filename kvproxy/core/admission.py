@@ -26,6 +26,9 @@ from kvproxy.core.shares import Shares
 __all__ = ["Admission", "AdmissionLimits", "Ticket"]
 
 _NOBODY: Mapping[str, Line] = {}
+# Where nothing is held back a backlog has no bound, and who waits for a replica to prove itself
+# need not wait for long.
+_RETRY_AFTER_MAX_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class Admission:
             raise ProxyError(
                 "overloaded",
                 f"{self.length} requests are waiting already (admission.queue_max).",
-                retry_after_s=limits.backlog_s,
+                retry_after_s=min(limits.backlog_s, _RETRY_AFTER_MAX_S),
             )
         if ticket.replica is None:
             self._aim(ticket, now)

@@ -7,6 +7,7 @@ subtracts that from its own clock, so no proxy's clock is compared with another'
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from kvproxy.core.shared_words import Bound, Told
@@ -103,13 +104,15 @@ class Bindings:
                 heard.append(rival)
         return heard
 
-    def retold(self) -> list[tuple[bytes, Owed]]:
-        """What this proxy placed last, for a store that may have lost its memory."""
-        return [
-            (key, Owed(known.bound, known.placed_at, known.version, known.writer))
-            for key, known in self._known.items()
-            if known.bound.origin == self.origin and (known.version or known.undecided)
-        ]
+    def retold(self) -> Iterator[tuple[bytes, Owed]]:
+        """What this proxy placed last, for a store that may have lost its memory: each as it is
+        when it is taken, since turns may be placed meanwhile."""
+        for key in list(self._known):
+            known = self._known.get(key)
+            if known is None or known.bound.origin != self.origin:
+                continue
+            if known.version or known.undecided:
+                yield key, Owed(known.bound, known.placed_at, known.version, known.writer)
 
     def _rival(self, known: Known | None) -> Told | None:
         """What was heard before a time of deafness may be the word of a store that has lost it."""

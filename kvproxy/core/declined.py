@@ -23,6 +23,16 @@ def said(status: int, headers: Sequence[tuple[bytes, bytes]]) -> tuple[Evidence,
     return evidence, _wait_s(headers) if status in _BUSY else 0.0
 
 
+def outcome_of(status: int) -> str:
+    """What metrics and logs call an answer: `refused` is the client's fault, as the engine sees
+    it."""
+    if status >= 500:
+        return "upstream_error"
+    if status >= 400:
+        return "upstream_declined" if status == 429 else "refused"
+    return "ok"
+
+
 def _wait_s(headers: Sequence[tuple[bytes, bytes]]) -> float:
     """Of dates, which engines do not send, nothing is made."""
     for name, value in headers:

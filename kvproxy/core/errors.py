@@ -46,8 +46,9 @@ ERRORS: dict[str, ErrorKind] = {
 }
 
 
-# What somebody's own request is refused for; "overloaded" is ours.
-CLIENTS_OWN = frozenset(code for code, kind in ERRORS.items() if kind.status < 500) - {"overloaded"}
+# What somebody's own request is refused for, by us or (refused) by an engine; "overloaded" is ours.
+CLIENTS_OWN = frozenset(code for code, kind in ERRORS.items() if kind.status < 500)
+CLIENTS_OWN = (CLIENTS_OWN | {"refused"}) - {"overloaded"}
 
 # Why a request that was lost on a second replica is given up while others may be well.
 TWICE_LOST = " It was the second: what may be the end of engines is not shown to a third."

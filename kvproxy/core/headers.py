@@ -19,6 +19,9 @@ _HOP_BY_HOP = frozenset(
     }
 )
 _NAMES_MAX, _NAME_BYTES_MAX = 1024, 64
+# Anything else would be a way in; and an engine with vLLM's P2pNcclConnector connects to addresses
+# that it finds in the request's id.
+_REQUEST_ID = re.compile(r"(?!.*___(?:prefill|decode)_addr_)[!-~]{1,256}")
 _PRIORITY = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 
 
@@ -90,6 +93,12 @@ def text(raw: bytes) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode("latin-1")
+
+
+def request_id_of(given: str) -> str:
+    """What a client calls its request, if that may be repeated to replicas, clients and logs; ""
+    else, as for what tells an engine where KV is to come from or go to."""
+    return given if _REQUEST_ID.fullmatch(given) else ""
 
 
 def priority_of(header: Mapping[str, str]) -> int:

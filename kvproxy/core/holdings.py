@@ -63,6 +63,8 @@ class Holdings:
         self.standing = RankStanding()
         self.echo_rate = EchoRate()
         self._silence = Silence()
+        # By its id: see core/silence.
+        self.uncounted = self._silence.uncounted
         self._prompts = OpenPrompts()
 
     def prompt(self, model: str, chain: Chain) -> Prompt:
@@ -158,7 +160,7 @@ class Holdings:
         changes = tuple(filter(None, found))
         restarted = self.trust.restarted(replica.id, match.tokens, reported)
         if restarted:
-            replica.hbm.clear()
+            replica.lost_all()
         silent = replica.kv_events and self._silence.unannounced(replica.id)
         if not (changes or restarted or silent):
             return _NOTHING_NEW
@@ -169,10 +171,6 @@ class Holdings:
         if match.tokens < replica.block_size:
             return None
         return Outcome(unreported=True) if self._silence.unreported(replica.id) else None
-
-    def uncounted(self, replica: Replica) -> Outcome | None:
-        """A good stream ended without any figures."""
-        return Outcome(uncounted=True) if self._silence.uncounted(replica.id) else None
 
     def wants_tokens(self, replica: Replica) -> bool:
         """Whether its announcements cannot be tied to prompts otherwise: they name no requests, as

@@ -31,7 +31,7 @@ def read_vllm(replica: str, host: str, page: bytes) -> list[KvSource]:
     for rank, config in sorted(_object(page).items()):
         if not isinstance(config, dict) or not config.get("enable_kv_cache_events"):
             continue
-        if config.get("publisher") != "zmq" or not rank.isdigit():
+        if config.get("publisher") != "zmq" or not rank.isdecimal():
             raise SourceError(f"rank {rank} has publisher {config.get('publisher')!r}; set zmq")
         endpoint = str(config.get("endpoint") or "")
         if not _binds(endpoint):

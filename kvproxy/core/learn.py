@@ -64,7 +64,7 @@ class PrefillRate:
     def observe(
         self, miss_tokens: float, ttft_s: float, alone: bool, prompt_tokens: float = 0.0
     ) -> None:
-        if not alone or ttft_s <= 0:
+        if not alone or ttft_s <= 0 or miss_tokens < 1:
             return
         if miss_tokens < _MISS_TOKENS_MIN:
             self._short.append(max(0.0, ttft_s - self.prefill_s(miss_tokens, prompt_tokens)))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
+from kvproxy.core.eligible import usable
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.policies import PolicyName
 from kvproxy.core.replica import Replica
@@ -57,6 +58,9 @@ class Pools:
         if arms is None:
             return name
         able = [arm for arm in arms if self.takes(arm.model)]
+        if not able:
+            # Those that look ill are tried where all do, as for a model's own name.
+            able = [arm for arm in arms if usable(self._there(), arm.model, frozenset())]
         drawn = [arm for arm in able if arm.weight > 0] or able
         if len(drawn) == 1:
             return drawn[0].model

@@ -138,6 +138,12 @@ class Replica:
         self.process_began = process_began
         return another
 
+    def lost_all(self) -> None:
+        """It found nothing of what it should hold, in whatever tier is its own."""
+        self.hbm.clear()
+        if self.dram is not None and not self.dram_shared:
+            self.dram.clear()
+
     def _emptied(self, now: float) -> None:
         self.hbm.clear()
         self.emptied_at = now

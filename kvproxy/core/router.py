@@ -285,8 +285,9 @@ class Router:
             unsaid(placement, placing.prompt_tokens, now, streamed=streamed)
             self._settle(placement, None, now)
             holdings.finished(placing.request_id, replica, 0)
-            known = streamed and self._by_id.get(replica.id) is replica
-            return holdings.uncounted(replica) if known else None
+            if streamed and holdings.uncounted(replica.id):
+                return Outcome(uncounted=True)
+            return None
         if usage.cached_tokens is None:
             unsaid(placement, usage.prompt_tokens, now, streamed=streamed)
         learn(self.ruler, holdings.echo_rate, placement, usage, self.teach)

@@ -5,6 +5,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Protocol
 
+# Of runs that are held no more, to which nothing is added.
+_NO_HASHES, _NO_ENDS = array("Q"), array("I")
+
 
 class Later(Protocol):
     """Where the blocks of a chain end behind the first `held`, for when somebody asks: most runs
@@ -81,7 +84,7 @@ class Run:
 
     def empty(self) -> None:
         """It is held no more."""
-        self.hashes, self.ends = array("Q"), array("I")
+        self.hashes, self.ends = _NO_HASHES, _NO_ENDS
 
     def put_off(self, later: Later) -> None:
         """It tells where the blocks end that were added last, and those of which that is not known

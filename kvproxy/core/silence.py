@@ -5,7 +5,7 @@ _UNHEARD_MAX = 50
 # Older engines leave the figure out when it is 0, so one answer without it proves nothing.
 _UNREPORTED_MAX = 20
 # Streams tell nothing at all unless somebody wants it: some clients do not.
-_UNCOUNTED_MAX = 20
+_UNCOUNTED_MAX = 50
 
 
 class Silence:

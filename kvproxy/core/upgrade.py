@@ -24,12 +24,14 @@ def asks_for_websocket(
 
 
 def model_asked_for(target: str) -> str:
-    """The model in the query of a target, where realtime clients name it; "" for none."""
+    """The model in the query of a target, where realtime clients name it; "" for none, and for
+    several, of which nobody knows which an engine takes."""
     query = target.partition("?")[2]
     try:
-        return parse_qs(query, max_num_fields=64).get("model", [""])[0]
+        named = set(parse_qs(query, max_num_fields=64).get("model", ()))
     except ValueError:
         return ""
+    return named.pop() if len(named) == 1 else ""
 
 
 def asking_for(target: str, model: str) -> str:

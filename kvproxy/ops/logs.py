@@ -14,6 +14,9 @@ from kvproxy.proxy import Record
 access = logging.getLogger("kvproxy.access")
 knowledge = logging.getLogger("kvproxy.knowledge")
 
+# Of what a client may write as long as a head.
+_PATH_MAX = 256
+
 
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
@@ -73,7 +76,7 @@ def log_access(record: Record) -> None:
     fields = {
         "request_id": exchange.request_id,
         "method": exchange.method,
-        "path": exchange.path,
+        "path": exchange.path[:_PATH_MAX],
         "status": record.status,
         "outcome": record.outcome,
         "key": record.caller.key.name if record.caller.key else None,

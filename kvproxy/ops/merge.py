@@ -1,6 +1,7 @@
 """Counters of several processes as those of one, which never go down when one of them ends."""
 
 import contextlib
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -9,6 +10,8 @@ from pathlib import Path
 import msgspec
 
 from kvproxy.ops.tally import Rows, Spread, Tally
+
+log = logging.getLogger("kvproxy.metrics")
 
 # What is sent and kept: the same with lists, since MessagePack's maps have no tuples for keys.
 Plain = dict[str, list[tuple[list[str], list[float]]]]
@@ -62,10 +65,13 @@ class WorkerFigures:
         return _sum(list(self._said.values()))
 
     def save(self) -> None:
-        """Whole or not at all."""
+        """Whole or not at all: on a disk that is full they only do not outlive this process."""
         aside = self._path.with_suffix(".new")
-        aside.write_bytes(msgspec.msgpack.encode(dict(self._said)))
-        os.replace(aside, self._path)
+        try:
+            aside.write_bytes(msgspec.msgpack.encode(dict(self._said)))
+            os.replace(aside, self._path)
+        except OSError as error:
+            log.error("counters of workers are not kept in %s: %s", self._path, error)
 
 
 def _sum(several: list[Plain]) -> dict[str, Rows]:

@@ -32,6 +32,10 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 _NO_FAILURE = CLIENTS_OWN | {"ok", "client_gone"}
 # Replicas that are gone and still shown: with discovery there are new names every day.
 _GONE_MAX = 256
+_OUTCOMES = (
+    "Requests by replica and outcome (ok, client_gone, refused by the engine with a 4xx, "
+    "upstream_error for its 5xx, or an error code)"
+)
 _TOKENS = (0, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
 
 
@@ -110,7 +114,7 @@ class Metrics:
             registry.register(read)
         self._requests = Tally(
             "kvproxy_requests",
-            "Requests by replica and outcome (ok, client_gone or an error code)",
+            _OUTCOMES,
             ("replica", "outcome"),
             self._came,
         )
@@ -122,7 +126,7 @@ class Metrics:
         )
         self._ttft = Spread(
             "kvproxy_ttft_seconds",
-            "From the request's head to the first token",
+            "From the request's head to the first token, of answers that stream",
             _SECONDS,
             ("replica",),
         )
@@ -249,7 +253,7 @@ class Metrics:
             of = self._of[replica] = _OfReplica(self, replica)
         self._total.put(of.total, record.total_s)
         self._waited.put(self._waits, record.waited_s)
-        if record.ttft_s is not None:
+        if record.ttft_s is not None and record.turn.stream:
             self._ttft.put(of.ttft, record.ttft_s)
         if record.identity is not None:
             self._evidence.add((record.identity.evidence,))

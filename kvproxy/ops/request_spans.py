@@ -17,6 +17,8 @@ from kvproxy.core.trace import Event, Kind, Leg, Span, Trace, Value, Wait
 from kvproxy.proxy import Record
 
 _PATH_MAX = 256
+# Outcomes that say no more than the status does.
+_WELL = ("ok", "refused")
 # By path: the operation, and whose API it is.
 _OPERATIONS = {
     "/v1/chat/completions": ("chat", "openai"),
@@ -54,7 +56,7 @@ def spans_of(
         )
         spans.append(span)
 
-    error = "" if record.outcome == "ok" else record.outcome
+    error = "" if record.outcome in _WELL else record.outcome
     waits, accepted = trace.waits, trace.accepted
     if accepted is None and waits:
         accepted = waits[0].began
@@ -81,7 +83,7 @@ def spans_of(
 def _whole(record: Record, trace: Trace, over: float, digest: Callable[[str], str]) -> Span:
     exchange, status = record.exchange, record.status
     known = dialect_of(exchange.method, exchange.path) is not None
-    error = record.outcome if record.outcome not in ("ok", "client_gone") else ""
+    error = record.outcome if record.outcome not in (*_WELL, "client_gone") else ""
     if not error and status >= 400:
         error = str(status)
     attributes: Attributes = {

@@ -19,8 +19,8 @@ class ScoreSettings(BaseModel):
     prefill_tok_s: Count = Field(
         default=10_000,
         ge=1,
-        description="Prompt tokens a replica computes per second, until measured. Set it near "
-        "the truth when the first minute after a start matters.",
+        description="Prompt tokens a replica computes per second, until one that serves its model "
+        "is measured. Set it near the truth when the first requests after a start matter.",
     )
     attn_s_per_tok2: Number = Field(
         default=0.0,
@@ -36,7 +36,8 @@ class ScoreSettings(BaseModel):
     base_s: Seconds = Field(
         default=0.02,
         ge=0,
-        description="Time to first token of a prompt that is wholly cached, until measured.",
+        description="Time to first token of a prompt that is wholly cached, until measured: here "
+        "or at another replica of the model.",
     )
     move_margin_s: Seconds = Field(
         default=2.0,

@@ -9,6 +9,9 @@ from kvproxy.settings.header_names import CLIENT_SECRETS, REPLICA_SECRETS, Allow
 from kvproxy.settings.kinds import FROM_LIST, Count, Seconds, Secret, Switch
 from kvproxy.settings.workers import WorkerKeys
 
+# As browsers write it: without a slash at its end, and in lower case.
+Origin = Annotated[str, Field(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[^/\sA-Z]+)$")]
+
 
 class ServerSettings(WorkerKeys, BaseModel):
     """Where clients connect, and what they may send."""
@@ -52,6 +55,13 @@ class ServerSettings(WorkerKeys, BaseModel):
         description="Time for running answers to end after SIGTERM. Keep it below the "
         "supervisor's own limit (Kubernetes: terminationGracePeriodSeconds).",
     )
+    drain_delay_s: Seconds = Field(
+        default=0.0,
+        ge=0,
+        description="Time after SIGTERM in which clients are still served as ever while /readyz "
+        "says 503. Raise it to 5 where load balancers take a while to look elsewhere (Kubernetes), "
+        "or they meet refused connections. A second SIGTERM cuts it short.",
+    )
     max_connections: Count = Field(
         default=10_000,
         ge=1,
@@ -65,7 +75,7 @@ class ServerSettings(WorkerKeys, BaseModel):
         description="Networks of the proxies in front, such as 10.0.0.0/8: the X-Forwarded and "
         "Forwarded headers of others are not passed on. Set it where replicas log them.",
     )
-    cors_origins: Annotated[tuple[str, ...], FROM_LIST] = Field(
+    cors_origins: Annotated[tuple[Origin, ...], FROM_LIST] = Field(
         default=(),
         max_length=256,
         description="Origins of web pages that may send requests, such as https://chat.example; * "
@@ -90,6 +100,11 @@ class ServerSettings(WorkerKeys, BaseModel):
         description="PEM file of CAs: clients must show a certificate that one of them signed. Set "
         "it where the network does not tell who connects.",
     )
+
+    @property
+    def ends_in_s(self) -> float:
+        """Longest time from SIGTERM to the last answer."""
+        return self.drain_delay_s + self.grace_s
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -47,7 +47,7 @@ def serve(settings: Settings, folder: Path, load: Load | None, life: socket.sock
 
 def _run(make: Callable[[], App], life: socket.socket, settings: Settings) -> int:
     try:
-        return uvloop.run(_live(make, life, settings.server.grace_s))
+        return uvloop.run(_live(make, life, settings.server.ends_in_s))
     except (SourceSetupError, TlsError, ListenError) as error:
         sys.stderr.write(f"{error}\n")
     except SystemExit as error:

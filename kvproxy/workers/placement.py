@@ -15,6 +15,7 @@ from kvproxy.adapters.prompt_watch import Request
 from kvproxy.admin.commands import AdminCommands
 from kvproxy.app import App
 from kvproxy.core import hop
+from kvproxy.core.access import path_of
 from kvproxy.core.claims import Ears, Told
 from kvproxy.core.desk import Desk
 from kvproxy.core.diagnosis import Diagnosis
@@ -99,7 +100,7 @@ class PlacementApp(App):
 
     async def stop(self) -> None:
         """Workers that still drain are waited for."""
-        await self.hop.deserted(self.settings.server.grace_s + _MARGIN_S)
+        await self.hop.deserted(self.settings.server.ends_in_s + _MARGIN_S)
         await self.close()
 
     async def close(self) -> None:
@@ -151,9 +152,11 @@ class PlacementApp(App):
 
     async def _show(self, asked: hop.Show) -> HopPage:
         """One of kvproxy's own pages, for all processes, or a command."""
-        path, _, query = asked.target.partition("?")
+        path, query = path_of(asked.target), asked.target.partition("?")[2]
         route = (self._pages() | self._operated()).get(path)
-        if route is not None and asked.method in ("GET", "HEAD"):
+        if path == "/v1/models":
+            page = self._models_of(asked.header.get(OPERATOR, ""))
+        elif route is not None and asked.method in ("GET", "HEAD"):
             page = await route(query)
         else:
             page = await self._command(cast(Exchange, _Asked(asked)))
@@ -216,7 +219,7 @@ class _Asked:
 
     def __init__(self, asked: hop.Show) -> None:
         self.method, self.target, self.header = asked.method, asked.target, asked.header
-        self.path = asked.target.partition("?")[0]
+        self.path = path_of(asked.target)
         self._body = asked.body
 
     async def accept(self) -> bytes:

@@ -23,6 +23,7 @@ from pathlib import Path
 from kvproxy.ops.logs import set_up
 from kvproxy.ops.systemd import notify
 from kvproxy.reload import Load
+from kvproxy.settings.cautions import cautions
 from kvproxy.settings.diff import taken_over
 from kvproxy.settings.errors import SettingsError
 from kvproxy.settings.model import Settings
@@ -57,7 +58,7 @@ class Child:
 
 @dataclass(slots=True)
 class Supervisor:
-    """run() returns the exit status. `grace_s` is what answers under way are given at the end."""
+    """run() returns the exit status. `grace_s` is what workers are given at the end."""
 
     children: list[Child]
     grace_s: float
@@ -105,12 +106,22 @@ class Supervisor:
                 self._start(child)
 
     def _start(self, child: Child) -> None:
-        ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
         # A signal to the child that finds our handlers there would be told to us.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        pid = os.fork()
+        ends: tuple[socket.socket, ...] = ()
+        try:
+            ours, theirs = ends = socket.socketpair()
+            pid = os.fork()
+        except OSError as error:
+            # Others run on: it comes when the system has room for it.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            for end in ends:
+                end.close()
+            child.failures += 1
+            log.error("no %s: %s; again in %.2f s", child.name, error.strerror, _put_off(child))
+            return
         if pid == 0:
             status = 1
             try:
@@ -190,12 +201,11 @@ class Supervisor:
                 log.error("%s ended with %d before it was ready", child.name, code)
                 self._failed = True
                 return
-            now = time.monotonic()
-            settled = now - child.began_at > _SETTLED_S
+            settled = time.monotonic() - child.began_at > _SETTLED_S
             child.failures = 0 if settled else child.failures + 1
-            delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**child.failures)
-            child.due_at = now + delay_s
-            log.error("%s ended with %d; it starts again in %.2f s", child.name, code, delay_s)
+            log.error(
+                "%s ended with %d; it starts again in %.2f s", child.name, code, _put_off(child)
+            )
 
     def _reload(self) -> None:
         """Each process reads its settings itself; children to come begin with what is read here."""
@@ -248,6 +258,14 @@ class Supervisor:
             write.close()
 
 
+def _put_off(child: Child) -> float:
+    """Seconds until it starts again, longer after each failure."""
+    # No power that grows for hours: it would be no float some day.
+    delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(child.failures, 16))
+    child.due_at = time.monotonic() + delay_s
+    return delay_s
+
+
 def reserve(host: str, port: int) -> tuple[list[socket.socket], int]:
     """Sockets that keep the port for workers to share, and its number. Raises OSError where
     somebody listens already, even one who would share."""
@@ -280,6 +298,8 @@ def run(settings: Settings, load: Load | None = None) -> int:
     """`kvproxy serve` with workers: returns when told to stop and drained. SIGHUP has `load` read
     again."""
     set_up(settings.log.level, settings.log.format)
+    for caution in cautions(settings):
+        log.warning(caution)
     server = settings.server
     try:
         holders, port = reserve(server.host, server.port)
@@ -318,7 +338,7 @@ def run(settings: Settings, load: Load | None = None) -> int:
         ]
         # What is imported is shared with the children as long as nobody writes to it.
         gc.freeze()
-        status = Supervisor(children, server.grace_s, ready, reload).run()
+        status = Supervisor(children, server.ends_in_s, ready, reload).run()
     for holder in holders:
         holder.close()
     return status

@@ -48,6 +48,7 @@ class WorkerApp(App):
     def __init__(self, settings: Settings, folder: Path, load: Load | None = None) -> None:
         self._claims = Claims(settings.canonical.representatives_max_bytes)
         self._limited = set(_limited(settings))
+        self._limited_read: Sequence[str] = ()
         self._said_at = 0.0
         self._agree: Agree | None = self._spelled_before
         self._hop_seconds, self._hop_alone = hop_seconds(), hop_alone()
@@ -144,9 +145,9 @@ class WorkerApp(App):
 
     def _loads(self, load: Load) -> Load:
         def read() -> Settings:
+            # In a thread, and perhaps refused: whom it limits counts once it is taken over.
             read = load()
-            self._limited.clear()
-            self._limited.update(_limited(read))
+            self._limited_read = _limited(read)
             return _without_rates(read)
 
         return read
@@ -157,6 +158,8 @@ class WorkerApp(App):
         take_over = self._certificates.read_again(running)
         name_pools(running, self.router.pools)
         self.access.replace(keys_of(running), commands_open=running.access.engine_commands)
+        self._limited.clear()
+        self._limited.update(self._limited_read)
         traced = self.tracing is not None
         self._upstream.headers = request_headers(running, self.access.closed, traced=traced)
         self.server.edge = edge_of(running)
@@ -181,6 +184,8 @@ class WorkerApp(App):
         for state in states:
             if state.api_key is not None:
                 self.api_keys[state.id] = state.api_key
+            else:
+                self.api_keys.pop(state.id, None)
             if state.id not in known:
                 self.router.add(self.maker.make(ReplicaSettings(url=state.url, id=state.id)))
 
@@ -231,6 +236,10 @@ class WorkerApp(App):
             return await self._shown(exchange.method, exchange.target, header, body)
 
         return command
+
+    async def _models(self, exchange: Exchange) -> Page:
+        asks = {OPERATOR: self.access.name_of(exchange.header)}
+        return await self._shown("GET", "/v1/models", asks, b"")
 
     def _elsewhere(self, path: str) -> Route:
         async def show(query: str) -> Page:

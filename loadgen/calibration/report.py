@@ -10,6 +10,7 @@ from loadgen.calibration.records import Measured
 from loadgen.calibration.result import (
     Laws,
     as_prefixes,
+    fitted_from,
     returning_tokens,
     store_slowdown,
     tiers_pay,
@@ -71,7 +72,7 @@ def _prefill(shape: ModelShape, measured: Measured, laws: Laws) -> list[str]:
         (
             f"law: {1e3 * law.base_s:.2f} ms + new x ({1e6 * law.s_per_tok:.2f} us + "
             f"{1e12 * law.s_per_tok2:.2f} ps x mean context), {_off(laws.prefill_residuals)} "
-            "from 512 new tokens on"
+            f"from {fitted_from(measured)} new tokens on"
         ),
     ]
     for prompt, off in zip(measured.prompts, laws.prompt_residuals.each, strict=True):

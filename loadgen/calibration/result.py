@@ -46,8 +46,9 @@ class Laws:
 
 def laws_of(measured: Measured) -> Laws:
     points = [(row.new, row.context, row.time.median_s) for row in measured.prefill]
-    prefill = fit_prefill([point for point in points if point[0] >= _FIT_NEW_MIN] or points)
-    fitted = [(prefill.step_s(n, c), s) for n, c, s in points if n >= _FIT_NEW_MIN]
+    least = fitted_from(measured)
+    prefill = fit_prefill([point for point in points if point[0] >= least])
+    fitted = [(prefill.step_s(n, c), s) for n, c, s in points if n >= least]
     each = residuals([(prefill.step_s(n, c), s) for n, c, s in points]).each
     broken = [
         (n, c, off) for (n, c, _), off in zip(points, each, strict=True) if abs(off) > _BROKEN
@@ -59,13 +60,19 @@ def laws_of(measured: Measured) -> Laws:
     ]
     return Laws(
         prefill=prefill,
-        prefill_residuals=residuals(fitted or [(1.0, 1.0)]),
+        prefill_residuals=residuals(fitted),
         prompt_residuals=residuals(prompts),
         broken=tuple(broken),
         decode=decode,
         decode_residuals=residuals([(decode.seconds(b, c), s) for b, c, s in steps]),
         loads=_load_laws(measured),
     )
+
+
+def fitted_from(measured: Measured) -> int:
+    """New tokens of the smallest step that the prefill law is of."""
+    news = [row.new for row in measured.prefill]
+    return min([new for new in news if new >= _FIT_NEW_MIN] or news)
 
 
 def _load_laws(measured: Measured) -> dict[tuple[str, int], tuple[LoadLaw, Residuals]]:

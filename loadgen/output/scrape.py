@@ -59,6 +59,19 @@ def read_page(page: str, replica: str, t: float) -> Scraped:
     return found
 
 
+def unread(found: Sequence[Scraped]) -> list[str]:
+    """For a person, replicas whose pages could not all be read, and why."""
+    said = []
+    for name in dict.fromkeys(one.replica for one in found):
+        pages = [one for one in found if one.replica == name]
+        failed = [one.error for one in pages if one.error]
+        if failed:
+            said.append(
+                f"{len(failed)} of {len(pages)} pages of {name} were not read: {failed[-1]}"
+            )
+    return said
+
+
 class Scraper:
     """Asks every replica every INTERVAL_S on connections of its own."""
 

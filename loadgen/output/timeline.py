@@ -11,7 +11,7 @@ from math import ceil, inf
 
 from kvproxy.core.working_set import WINDOWS_S, WorkingSet
 from loadgen.sample import Sample
-from loadgen.stats import quantile
+from loadgen.stats import bound_of, quantile
 
 _CONVERSATIONS_MAX = 1_000_000
 
@@ -34,7 +34,7 @@ class Period:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     predicted_tokens: int = 0
-    bound_tokens: int = 0
+    bound_tokens: float = 0.0
     output_tokens: int = 0
     by_replica: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     working_set: dict[float, int] = field(default_factory=dict)
@@ -94,7 +94,7 @@ def _count(sample: Sample, at: Callable[[float], Period]) -> None:
         first.prompt_tokens += sample.prompt_tokens or 0
         first.cached_tokens += sample.cached_tokens or 0
         first.predicted_tokens += sample.predicted_cached_tokens or 0
-        first.bound_tokens += sample.bound_tokens
+        first.bound_tokens += bound_of(sample)
         first.by_replica[sample.replica] += 1
 
 

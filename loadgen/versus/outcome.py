@@ -13,6 +13,7 @@ from loadgen.simulate.bounds import Bounds
 from loadgen.simulate.run import jain
 from loadgen.stats import arm, quantile, summarise
 from loadgen.versus.pairs import (
+    CONVERSATIONS_MIN,
     Difference,
     by_conversation,
     difference,
@@ -125,6 +126,10 @@ def table(found: Sequence[Found]) -> Table:
         shown.add_row(name, *map(Text, cells))
     first = found[0].name
     shown.caption = f"\\[95 % interval of the difference from {first}, paired]; ? = may be chance"
+    if any(
+        d and d.conversations < CONVERSATIONS_MIN for f in found for d in f.differences.values()
+    ):
+        shown.caption += f", as with fewer than {CONVERSATIONS_MIN} conversations all may"
     return shown
 
 

@@ -14,6 +14,8 @@ from loadgen.sample import Sample
 from loadgen.stats import quantile
 
 RESAMPLES = 1000
+# Fewer conversations than this agree by chance one time in twenty, whatever is drawn from them.
+CONVERSATIONS_MIN = 6
 
 Pair = tuple[float, float]
 Key = tuple[str, str, int]
@@ -21,17 +23,20 @@ Key = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Of a figure, arm less base; `low` to `high` is a 95 % interval."""
+    """Of a figure, arm less base; `low` to `high` is a 95 % interval, drawn from so many
+    `conversations`."""
 
     base: float
     arm: float
     low: float
     high: float
+    conversations: int
 
     @property
     def sure(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves out zero, and is of conversations enough to say so."""
+        enough = self.conversations >= CONVERSATIONS_MIN
+        return enough and (self.low > 0 or self.high < 0)
 
 
 def by_conversation(
@@ -59,7 +64,7 @@ def difference(
         _apart(random.choices(clusters, k=len(clusters)), figure) for _ in range(RESAMPLES)
     )
     base, arm = _figures(clusters, figure)
-    return Difference(base, arm, quantile(drawn, 0.025), quantile(drawn, 0.975))
+    return Difference(base, arm, quantile(drawn, 0.025), quantile(drawn, 0.975), len(clusters))
 
 
 def p95(values: Sequence[float]) -> float:

@@ -84,7 +84,9 @@ LONG = "vllm-qwen3-coder-480b-{n:02d}-x2x9z.inference-production.svc.cluster.loc
 
 
 async def test_long_names_are_told_apart_and_who_is_not_well_comes_first() -> None:
-    async with busy_proxy(8, LONG, admin={"listen": "127.0.0.1:0"}) as running, browsing() as visit:
+    # What is said of a replica here no probe contradicts.
+    settings = {"admin": {"listen": "127.0.0.1:0"}, "probe": {"interval_s": 600}}
+    async with busy_proxy(8, LONG, **settings) as running, browsing() as visit:
         app, page = running.app, visit.page
         assert app.admin_server is not None
         # As people type it.

@@ -14,6 +14,7 @@ from tests.support.recording import RecordingReplica, answer, recording
 from tests.support.wire import ask, request
 
 CHAT = b'{"model":"a","messages":[{"role":"user","content":"hello"}]}'
+CHATS = "/v1/chat/completions"
 JSON = ("content-type", "application/json")
 KEYS: list[dict[str, Any]] = [
     {"name": "alice", "models": ["a"]},
@@ -130,8 +131,8 @@ async def test_every_page_of_our_own(who: str, method: str) -> None:
             for target in (path, f"{path}?a=b", f"http://elsewhere{path}"):
                 got = await ask(url, request(method, target, HEADERS[who]))
                 wanted = expected(who, kind)
-                # Some want to be told about what.
-                wanted |= {400, 404} if 200 in wanted else set()
+                # Some want to be told about what, and one leads to another.
+                wanted |= {308, 400, 404} if 200 in wanted else set()
                 assert got.status in wanted, (who, target, got.status)
         await settled(app)
     assert not replica.received
@@ -159,16 +160,107 @@ async def test_refused_requests_reach_no_replica_and_say_why() -> None:
         await settled(app)
 
 
-@pytest.mark.parametrize("member", [b"kv_transfer_params", b"kv\\u005ftransfer_params"])
-async def test_engines_are_not_told_where_to_fetch_kv_from(member: bytes) -> None:
-    body = b'{"model":"a","messages":[],"%b":{"do_remote_prefill":true}}' % member
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/%63hat/completions", "/v1/new"])
+@pytest.mark.parametrize(
+    "member",
+    [
+        b'"kv_transfer_params":{}',
+        b'"kv\\u005ftransfer_params":{}',
+        b'"vllm_xargs":{"kv_transfer_params":"x"}',
+    ],
+)
+async def test_engines_are_not_told_where_to_fetch_kv_from(member: bytes, path: str) -> None:
+    body = b'{"model":"a","messages":[],%b}' % member
     key = [("x-api-key", "key-of-alice"), JSON]
     async with guarded() as ((app, url), replica):
-        got = await ask(url, request("POST", "/v1/chat/completions", key, body))
+        got = await ask(url, request("POST", path, key, body))
         assert got.status == 403
         assert orjson.loads(got.body)["error"]["param"] == "kv_transfer_params"
         assert not replica.received
         await settled(app)
+
+
+WITHIN = b'{"model":"a","messages":[],"vllm_xargs":{"kv_transfer_params":"x"}}'
+GENERATE = b'{"token_ids":[1],"sampling_params":{"extra_args":{"kv_transfer_params":{}}}}'
+TAKING = b'{"model":"a","messages":[],"kv_transfer_params":{"do_remote_prefill":true}}'
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "body", "status"),
+    [
+        ("/v1/chat/%63ompletions", JSON, TAKING, 403),
+        ("/v1%2Fchat/completions", JSON, TAKING, 403),
+        ("/v1/chat/completions", ("content-encoding", "identity"), TAKING, 403),
+        ("/v1/chat/completions", ("content-encoding", "gzip"), TAKING, 403),
+        (
+            "/v1/chat/completions",
+            ("content-encoding", "gzip"),
+            TAKING.decode().encode("utf-16"),
+            400,
+        ),
+        ("/v1/embeddings", JSON, TAKING, 403),
+        ("/invocations", JSON, TAKING, 403),
+        ("/v1/chat/completions", JSON, WITHIN, 403),
+        ("/inference/v1/generate", JSON, GENERATE, 403),
+        ("/v1/embeddings", JSON, b"\xef\xbb\xbf" + TAKING, 403),
+        ("/v1/embeddings", JSON, TAKING.replace(b"[]", b"NaN"), 403),
+        ("/v1/embeddings", JSON, TAKING.decode().encode("utf-32-le"), 403),
+        ("/v1/embeddings", JSON, b"\xef\xbb\xbf" + TAKING + b" " * 2**20, 400),
+        ("/v1/chat/%63ompletions", ("content-type", "text/plain"), TAKING, 400),
+    ],
+)
+async def test_nothing_that_an_engine_reads_is_unread_here(
+    path: str, said: tuple[str, str], body: bytes, status: int
+) -> None:
+    """However it is written, and wherever it stands."""
+    key = [("x-api-key", "key-of-bob"), said] + [JSON] * (said[0] == "content-encoding")
+    async with guarded() as ((app, url), replica):
+        got = await ask(url, request("POST", path, key, body))
+        assert (got.status, replica.received) == (status, [])
+        await settled(app)
+
+
+async def test_a_key_pays_for_what_it_hides() -> None:
+    """What says that it is encoded and is not is read as an engine reads it."""
+    headers = [("x-api-key", "key-of-root"), JSON]
+    async with guarded() as ((app, url), replica):
+        for path, more in (("/v1/chat/%63ompletions", []), (CHATS, [("content-encoding", "gzip")])):
+            got = await ask(url, request("POST", path, [*headers, *more], CHAT))
+            assert got.status == 200
+        await ask(
+            url, request("POST", CHATS, [*headers, ("content-encoding", "gzip")], b"\x1f\x8b")
+        )
+        await settled(app)
+        metrics = (await ask(url, request("GET", "/metrics", headers))).body
+    assert [one.target for one in replica.received] == ["/v1/chat/%63ompletions", CHATS, CHATS]
+    assert replica.received[2].body == b"\x1f\x8b"
+    assert b"kvproxy_request_seconds_count{" in metrics
+    [counted] = [line for line in metrics.split(b"\n") if b"request_seconds_count" in line]
+    assert counted.endswith(b" 2.0")
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        b'Content-Disposition: form-data; name="model"',
+        b'content-disposition: form-data; name="model"; filename="x"',
+        b"Content-Type: text/plain\r\nContent-Disposition: form-data; name=model; a=b",
+        b"Content-Disposition: form-data; name*=utf-8''%6dodel",
+    ],
+)
+async def test_a_form_names_no_model_behind_another(second: bytes) -> None:
+    """Engines take the last."""
+    one = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\na\r\n'
+    file = b'--b\r\nContent-Disposition: form-data; name="file"; filename="model"\r\n\r\nb\r\n'
+    other = b"--b\r\n" + second + b"\r\n\r\nb\r\n"
+    headers = [*HEADERS["alice"], ("content-type", 'multipart/form-data; boundary="b"')]
+    async with guarded() as ((app, url), replica):
+        for parts, status in (([one, file], 200), ([one, other], 404), ([other, one], 404)):
+            body = b"".join([*parts, b"--b--\r\n"])
+            got = await ask(url, request("POST", "/v1/audio/transcriptions", headers, body))
+            assert got.status == status, parts
+        await settled(app)
+    assert len(replica.received) == 1
 
 
 async def test_a_rate_is_said_and_kept() -> None:

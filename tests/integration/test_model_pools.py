@@ -139,6 +139,12 @@ async def test_keys_are_for_the_names_that_clients_send() -> None:
         for name, status in (("alias", 200), ("org/a", 404), ("split", 404)):
             got = await ask(url, post(chat(name, "hello"), authorization="Bearer secret"))
             assert got.status == status
+        for method in ("GET", "HEAD"):
+            listed = await ask(url, request(method, "/v1/%6dodels?x", [("x-api-key", "secret")]))
+            assert listed.status == 200
+            assert listed.header(b"content-type") == b"application/json"
+            if method == "GET":
+                assert [card["id"] for card in json.loads(listed.body)["data"]] == ["alias"]
 
 
 async def test_what_passes_is_renamed_and_adapters_have_names_too() -> None:

@@ -9,11 +9,14 @@ from typing import get_args
 
 import click
 import pytest
+import yaml
 
 from kvproxy.cli.commands import main
 from kvproxy.cli.metrics import catalogue
 from kvproxy.core.errors import CLIENTS_OWN, ERRORS
 from kvproxy.core.life_cycle import Health
+from kvproxy.settings.cautions import cautions
+from kvproxy.settings.load import load
 from kvproxy.settings.model import Settings
 from kvproxy.settings.pools import PolicyName
 from kvproxy.settings.source import env_name
@@ -194,6 +197,15 @@ def test_figures_of_the_comparison_are_those_measured() -> None:
         figures = row.split(" | ")
         columns = r"\s.*\|\s".join(re.escape(figure) for figure in figures)
         assert re.search(rf"\| {columns}\s", measured), row
+
+
+def test_the_example_of_a_fleet_is_one_that_serves(tmp_path: Path) -> None:
+    values = yaml.safe_load(TEXT["deploy/helm/fleet.yaml"])
+    file = tmp_path / "kvproxy.yaml"
+    file.write_text(yaml.safe_dump(values["config"]))
+    settings = load(file, {"ENGINE_KEY": "a", "VALKEY_PASSWORD": "b"}).settings
+    assert list(cautions(settings)) == []
+    assert values["terminationGracePeriodSeconds"] > settings.server.grace_s
 
 
 def test_first_steps_are_few() -> None:

@@ -96,7 +96,7 @@ async def test_when_grace_is_over_a_stream_is_cut_with_an_error_event() -> None:
     assert orjson.loads(error.removeprefix(b"data: "))["error"]["code"] == 503
     assert done == b"data: [DONE]"
     assert got.complete
-    assert unstarted.status == 503
+    assert (unstarted.status, unstarted.header(b"retry-after")) == (503, b"1")
     assert orjson.loads(unstarted.body)["error"]["type"] == "ServiceUnavailableError"
     await waiting.gone.wait()
 
@@ -176,3 +176,22 @@ async def test_bad_settings_end_with_2_and_say_what_is_wrong(flags: list[str], w
     told = [line for line in err.decode().splitlines() if line.startswith("Error: ")]
     assert len(told) == 1
     assert word in told[0]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_clients_are_served_until_load_balancers_look_elsewhere(workers: str) -> None:
+    flags = ("--server-drain-delay-s", "2", "--workers", workers)
+    async with recording() as [replica], served("--replica", replica.url, *flags) as (process, url):
+        assert (await ask(url, request("GET", "/readyz"))).status == 200
+        process.send_signal(signal.SIGTERM)
+
+        async def unready() -> bool:
+            return (await ask(url, request("GET", "/readyz"))).status == 503
+
+        await eventually(unready)
+        got = await ask(url, request("GET", "/readyz"))
+        assert (got.status, orjson.loads(got.body)["draining"]) == (503, True)
+        assert (await ask(url, post(CHAT))).status == 200
+        assert (await ask(url, request("GET", "/healthz"))).status == 200
+        assert await asyncio.wait_for(process.wait(), 20.0) == 0
+        assert await refused(url)

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,6 +147,21 @@ async def test_hints_and_rules_are_those_of_one_process(tmp_path: Path) -> None:
         ((_, home),) = world.placement.router.affinity.latest()
         assert home.retention_s == 3600.0
         assert (await ask(world.urls[1], post(orjson.dumps(moved)))).status == 403
+
+
+async def test_models_are_listed_for_those_who_may_use_them(tmp_path: Path) -> None:
+    keys = [
+        {"name": name, "sha256": sha256(name.encode()).hexdigest(), "models": models}
+        for name, models in (("all", []), ("one", ["n"]))
+    ]
+    async with (
+        recording(models=("m", "n")) as [replica],
+        several(tmp_path, [replica.url], access={"keys": keys}) as world,
+    ):
+        for key, status, models in (("all", 200, ["m", "n"]), ("one", 200, ["n"]), ("no", 401, [])):
+            got = await ask(world.urls[0], request("GET", "/v1/models", [("x-api-key", key)]))
+            assert got.status == status
+            assert [card["id"] for card in json.loads(got.body).get("data", [])] == models
 
 
 async def test_the_live_view_is_of_all_workers(tmp_path: Path) -> None:

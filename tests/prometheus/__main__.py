@@ -2,7 +2,7 @@
 
 With the files of deploy/: every recording rule gives values, every query of every dashboard draws
 something, no alert fires on a healthy fleet (eviction aside: its cache is small on purpose), and
-every alert fires on a fault made for it.
+every alert fires on a fault made for it (but the one that only a bug makes fire).
 Durations in the rules are divided by 100 (`server.SPEED`), so that 30 minutes are 18 seconds.
 """
 
@@ -29,6 +29,9 @@ SKIP = 75
 OUT = Path("out/test-prometheus")
 # Shared with `make lint-deploy`.
 TOOLS = Path("out/deploy-tools")
+# Only an error of ours makes it fire, and none is known to be made from outside; its expression is
+# held to by promtool (deploy/prometheus/tests).
+BUGS_ALONE = {"KvproxyBackgroundFails"}
 ALERTS_S, DRAWN_S = 100.0, 30.0
 # `KvproxyHitRateFell` compares with what was an hour and more ago: this much of a good past, one
 # hour in the rules' own time and some more, however fast the machine replays.
@@ -172,7 +175,7 @@ async def watched(program: Path, exporter: Path) -> list[str]:
                 await healthy.listeners[0].crash(abrupt=True)
                 planted.start(faults.cold(numbers), main, 0.1)
                 wanted = {r["name"] for r in await faulty.rules() if r["type"] == "alerting"}
-                wrong += await unfired(faulty, wanted)
+                wrong += await unfired(faulty, wanted - BUGS_ALONE)
         wrong += await planted.stop()
     return wrong
 

@@ -41,7 +41,8 @@ async def _turn(session: aiohttp.ClientSession, url: str, name: int, turn: int) 
     messages = [{"role": "user", "content": text}]
     for _ in range(turn - 1):
         messages += [{"role": "assistant", "content": "Yes."}, {"role": "user", "content": "And?"}]
-    body = {"model": "emu", "messages": messages, "max_tokens": 4}
+    stream = {"stream": True, "stream_options": {"include_usage": True}}
+    body = {"model": "emu", "messages": messages, "max_tokens": 4, **stream}
     headers = {"x-session-id": f"secret-session-{name}"}
     target = f"{url}/v1/chat/completions"
     async with session.post(target, json=body, headers=headers) as answer:

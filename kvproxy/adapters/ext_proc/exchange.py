@@ -6,7 +6,6 @@ to, and that the answer is heard, not relayed.
 
 import asyncio
 import os
-import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from enum import Enum
@@ -20,17 +19,17 @@ from envoy.service.ext_proc.v3.external_processor_pb2 import (
 
 from kvproxy.adapters.ext_proc import messages
 from kvproxy.adapters.ext_proc.addresses import Addresses
+from kvproxy.core.access import path_of
 from kvproxy.core.answer import AnswerWatch
-from kvproxy.core.dialects import errors_of
+from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
-from kvproxy.core.headers import text
+from kvproxy.core.headers import request_id_of, text
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
 from kvproxy.proxy import Exchange, Headers
 from kvproxy.relaying import Feed
 
-_REQUEST_ID = re.compile(r"[!-~]{1,256}")
 # Envoy gives up on a processor that says nothing for 200 ms unless it is asked to wait.
 _PATIENCE_AFTER_S = 0.05
 _PATIENCE_S = 600.0
@@ -65,12 +64,11 @@ class EnvoyExchange:
         header = {name: text(value) for name, value in pairs}
         self.method = header.get(":method", "")
         self.target = header.get(":path", "")
-        self.path = self.target.partition("?")[0]
+        self.path = path_of(self.target)
         self.raw_headers: Headers = ()
         self.header: Mapping[str, str] = _told(header, objectives, divides)
         self.barred = addresses.unfit(messages.subset_of(request))
-        given = header.get("x-request-id", "")
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        self.request_id = request_id_of(header.get("x-request-id", "")) or os.urandom(16).hex()
         self.press: Callable[[bool], None] | None = None
         self.congested = False
         # What the two sides speak is Envoy's affair.
@@ -78,6 +76,9 @@ class EnvoyExchange:
         self.held = False
         config = request.protocol_config
         self._bodies = _bodies(request)
+        ends = request.request_headers.end_of_stream
+        if self._bodies is Bodies.NONE and not ends and dialect_of(self.method, self.path):
+            raise _unfit("NONE")
         self._echo = config.response_body_mode == ProcessingMode.FULL_DUPLEX_STREAMED
         self._hears = config.response_body_mode != ProcessingMode.NONE or not config.ByteSize()
         self._parts: list[bytes] = []
@@ -185,7 +186,7 @@ class EnvoyExchange:
 
     def refuse(self, error: ProxyError) -> None:
         self._stop_timer()
-        self._say(refusal(self.path, error))
+        self._say(refusal(self.path, error, self.request_id))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -245,6 +246,8 @@ class EnvoyUpstream:
             headers.append(("x-session-id", placing.request_id.encode()))
         if placing.match.rank is not None:
             headers.append(("x-data-parallel-rank", b"%d" % placing.match.rank))
+        if exchange.header.get("x-request-id") != exchange.request_id:
+            headers.append(("x-request-id", exchange.request_id.encode()))
         key = self._api_keys.get(replica.id)
         if key is not None:
             headers.append(("authorization", b"Bearer " + key.encode()))
@@ -257,12 +260,16 @@ class EnvoyUpstream:
         """Envoy has timeouts of its own."""
 
 
-def refusal(path: str, error: ProxyError) -> ProcessingResponse:
+def refusal(path: str, error: ProxyError, request_id: str = "") -> ProcessingResponse:
     """What Envoy answers in the replica's place."""
     headers = [
         ("content-type", b"application/json"),
         ("x-kvproxy-error-code", error.code.encode()),
     ]
+    if request_id:
+        headers.append(("x-request-id", request_id.encode()))
+    if error.code == "unauthorized":
+        headers.append(("www-authenticate", b"Bearer"))
     if error.retry_after_s is not None:
         headers.append(("retry-after", b"%d" % max(1, round(error.retry_after_s))))
     return messages.refused(error.status, errors_of(path).error_body(error), headers)
@@ -276,12 +283,15 @@ def _bodies(request: ProcessingRequest) -> Bodies:
     try:
         return Bodies(mode)
     except ValueError:
-        name = ProcessingMode.BodySendMode.Name(mode)
-        raise ProxyError(
-            "bad_request",
-            f"Envoy's ext_proc filter has request_body_mode {name}: set FULL_DUPLEX_STREAMED or "
-            "BUFFERED.",
-        ) from None
+        raise _unfit(ProcessingMode.BodySendMode.Name(mode)) from None
+
+
+def _unfit(mode: str) -> ProxyError:
+    return ProxyError(
+        "bad_request",
+        f"Envoy's ext_proc filter has request_body_mode {mode}: set FULL_DUPLEX_STREAMED or "
+        "BUFFERED.",
+    )
 
 
 def _told(header: dict[str, str], objectives: Mapping[str, int], divides: bool) -> dict[str, str]:

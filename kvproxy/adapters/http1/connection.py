@@ -34,6 +34,7 @@ class Serving(Protocol):
     draining: bool
     edge: Edge
     turns: Turns
+    turned_away: Callable[[str], None]
 
     def joined(self, connection: "ClientConnection") -> None: ...
 
@@ -230,6 +231,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse_head(self, error: ProxyError) -> None:
         """There is no request to speak of yet."""
+        self._server.turned_away(error.code)
         ClientExchange(self._incoming, self).refuse(error)
         self._end()
 

@@ -99,7 +99,8 @@ class ClientExchange:
     async def accept(self) -> bytes:
         incoming = self._incoming
         if not incoming.whole and incoming.refusal is None:
-            if self.header.get("expect", "").lower() == "100-continue":
+            expects = self.header.get("expect", "").lower() == "100-continue"
+            if expects and not self._head.http10:
                 self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._body = asyncio.get_running_loop().create_future()
             await self._body
@@ -197,7 +198,9 @@ class ClientExchange:
 
     def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """A whole answer of our own."""
-        self._start(status, block([*headers, (b"content-length", b"%d" % len(body))]), [])
+        # RFC 9110 §8.6: an answer that has no body by its status states no length.
+        sized = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
+        self._start(status, block([*headers, *sized]), [])
         if self.method != "HEAD":
             self._wire.write(body)
         self.ended = True

@@ -17,13 +17,15 @@ from kvproxy.adapters.http1.known import (
     Head,
     KnownHeads,
 )
+from kvproxy.core.access import path_of
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.headers import LOWERED, by_name
+from kvproxy.core.headers import LOWERED, by_name, request_id_of
 from kvproxy.core.upgrade import asks_for_websocket
 
-# A request id is repeated to replicas, clients and logs: anything else would be a way in.
-_REQUEST_ID = re.compile(r"[!-~]{1,256}")
 _EMPTY_LINE = b"\r\n\r\n"
+# So many parts of a body may lie loose: each has its own object, which for a chunk of two bytes is
+# more than twenty times as large.
+_LOOSE_MAX = 1024
 # As many as vLLM takes (h11_max_header_count).
 _HEADERS_MAX = 256
 
@@ -53,8 +55,11 @@ class Incoming:
     # What is still to come of a body of stated length; -1 where none is stated.
     _left = -1
     _size = 0
-    # Bytes fed since the last one of a body: heads, chunk extensions and trailers are bounded.
-    _overhead = 0
+    # Bytes fed, in all and since the last one of a body: heads, chunk extensions and trailers are
+    # bounded, and how small chunks may be.
+    _fed = _overhead = 0
+    # Parts in front that are joined already.
+    _joined = 0
     _seam = b""
 
     def __init__(self, limits: Limits, known: KnownHeads) -> None:
@@ -143,6 +148,7 @@ class Incoming:
     def _parse(self, data: bytes, at: int, end: int) -> None:
         assert self._parser is not None
         self._overhead += end - at
+        self._fed += end - at
         try:
             self._parser.feed_data(data if end - at == len(data) else memoryview(data)[at:end])
         except httptools.HttpParserUpgrade:
@@ -156,6 +162,9 @@ class Incoming:
         if self._overhead > self._limits.max_header_bytes:
             limit = f"{self._limits.max_header_bytes} bytes (server.max_header_bytes)"
             raise ProxyError("head_too_large", f"The request's head is larger than {limit}.")
+        most = 2 * self._size + self._limits.max_header_bytes
+        if self._fed > most and self.refusal is None:
+            raise _bad("There is more framing than body: send larger chunks")
 
     # What llhttp calls.
 
@@ -187,14 +196,13 @@ class Incoming:
         header.pop("content-length", None)
         headers = [pair for pair in self._headers if LOWERED[pair[0]] != b"content-length"]
         target = _origin_form(self._target.decode("latin-1"))
-        given = header.get("x-request-id", "")
         return Head(
             method,
             target,
-            target.partition("?")[0],
+            path_of(target),
             tuple(headers) if self._lasting else headers,
             header,
-            given if _REQUEST_ID.fullmatch(given) else "",
+            request_id_of(header.get("x-request-id", "")),
             keep_alive=parser.should_keep_alive(),
             http10=http10,
             claims=not FORWARDED.isdisjoint(header),
@@ -204,7 +212,11 @@ class Incoming:
     def on_body(self, part: bytes) -> None:
         self._overhead = 0
         self._size += len(part)
-        self.parts.append(part)
+        parts = self.parts
+        parts.append(part)
+        if len(parts) - self._joined > _LOOSE_MAX:
+            parts[self._joined :] = [b"".join(parts[self._joined :])]
+            self._joined += 1
         if self._size > self._limits.max_body_bytes:
             self.refusal = self._too_large()
 

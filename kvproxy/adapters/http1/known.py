@@ -21,8 +21,9 @@ LASTING_BYTES_MAX, LASTING_HEADERS_MAX = 8192, 48
 @dataclass(frozen=True, slots=True)
 class Head:
     """`headers` are a tuple if they may come again; `header` has lower-case names, the last value
-    wins. Content-Length, which is the body's, is in neither. `target` is path and query, `claims`
-    that it says where the request came from, `request_id` one that may be repeated, else empty."""
+    wins. Content-Length, which is the body's, is in neither. `target` is path and query, `path` is
+    as engines read it, `claims` that it says where the request came from, `request_id` one that may
+    be repeated, else empty."""
 
     method: str
     target: str

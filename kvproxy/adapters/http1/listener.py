@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import inspect
 import logging
+import math
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _FLUSH_S = 1.0
 # What shakes hands is no connection yet that is counted.
 _HANDSHAKE_MAX_S = 10.0
 _UNBEGUN = inspect.CORO_CREATED
+# That clients are turned away is said once in so long.
+_SAY_AGAIN_S = 60.0
 # Looking for connections that can give way looks at all of them, so it is done for many at once.
 _GIVE_WAY_SHARE = 0.01
 
@@ -47,7 +50,7 @@ class Page:
 
 # kvproxy's own pages, by path, given the query; everything else belongs to the replicas.
 Route = Callable[[str], Awaitable[Page]]
-# What else stands under _COMMANDS, and requests that are no GET there.
+# Those that depend on who asks; what else stands under _COMMANDS, and requests that are no GET.
 Command = Callable[[Exchange], Awaitable[Page]]
 # Raises ProxyError when whoever sent these headers may not see that page.
 Guard = Callable[[str, Mapping[str, str]], None]
@@ -73,7 +76,7 @@ class _TooMany(asyncio.Protocol):
 
 
 class HttpServer:
-    """Serves `routes` itself and gives every other request to `handler`."""
+    """Serves `routes` and what is `personal` itself, and gives every other request to `handler`."""
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class HttpServer:
         guard: Guard,
         command: Command | None = None,
         *,
+        personal: Mapping[str, Command] | None = None,
         tls: ssl.SSLContext | None = None,
         edge: Edge = NOBODY,
     ) -> None:
@@ -91,7 +95,8 @@ class HttpServer:
         self._handler = handler
         self._command = command
         self._guard = guard
-        self._routes = routes
+        own = {path: _by_query(route) for path, route in routes.items()}
+        self._routes: Mapping[str, Command] = own | dict(personal or {})
         self.limits = limits
         self.heads = KnownHeads()
         self.turns = Turns()
@@ -103,6 +108,9 @@ class HttpServer:
         self._running: dict[ClientExchange, asyncio.Task[None]] = {}
         self._cut: ProxyError | None = None
         self._alone: asyncio.Future[None] | None = None
+        self._said_at = -math.inf
+        # Told why somebody was not heard: requests are counted by whoever handles them.
+        self.turned_away: Callable[[str], None] = lambda why: None
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> str:
         """Listen; returns the URL, with the port the system chose for port 0. `reuse_port`: others
@@ -113,7 +121,7 @@ class HttpServer:
 
         def accept() -> asyncio.Protocol:
             full = len(self.connections) >= self.limits.max_connections
-            return ClientConnection(self) if not full or self._make_room() else _TooMany()
+            return ClientConnection(self) if not full or self._make_room() else self._refuse()
 
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
@@ -133,6 +141,18 @@ class HttpServer:
         self.url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
         return self.url
 
+    def _refuse(self) -> asyncio.Protocol:
+        self.turned_away("overloaded")
+        now = asyncio.get_running_loop().time()
+        if now >= self._said_at + _SAY_AGAIN_S:
+            self._said_at = now
+            log.error(
+                "connections are refused: on each of %d a request is under way "
+                "(server.max_connections)",
+                self.limits.max_connections,
+            )
+        return _TooMany()
+
     def _make_room(self) -> bool:
         """Whether connections without a whole request gave way, the longest idle first: else
         nobody could be served as long as somebody keeps enough of them open."""
@@ -140,6 +160,7 @@ class HttpServer:
         count = max(1, int(self.limits.max_connections * _GIVE_WAY_SHARE))
         for each in heapq.nsmallest(count, idle, key=lambda connection: connection.deadline):
             each.give_way()
+            self.turned_away("gave_way")
         return bool(idle)
 
     @property
@@ -180,7 +201,7 @@ class HttpServer:
             elif route is not None:
                 self._guard(exchange.path, exchange.header)
                 await exchange.accept()
-                page = await route(exchange.target.partition("?")[2])
+                page = await route(exchange)
                 exchange.answer(page.status, page.body, _kind(page))
             elif self._command is not None and exchange.path.startswith(_COMMANDS):
                 self._guard(exchange.path, exchange.header)
@@ -208,9 +229,14 @@ class HttpServer:
         self.draining = True
         for connection in list(self.connections):
             connection.hurry()
-        if self._running:
-            await asyncio.wait(list(self._running.values()), timeout=grace_s)
-        self._cut = ProxyError("draining", "kvproxy is shutting down; send the request again.")
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace_s
+        # Those whose head was on its way begin meanwhile.
+        while self._running and (left_s := until - loop.time()) > 0:
+            await asyncio.wait(list(self._running.values()), timeout=left_s)
+        self._cut = ProxyError(
+            "draining", "kvproxy is shutting down; send the request again.", retry_after_s=1.0
+        )
         cut = list(self._running.values())
         for task in cut:
             task.cancel()
@@ -234,6 +260,13 @@ async def listen(server: HttpServer, host: str, port: int, *, reuse_port: bool =
         return await server.start(host, port, reuse_port=reuse_port)
     except OSError as error:
         raise ListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _by_query(route: Route) -> Command:
+    async def page(exchange: Exchange) -> Page:
+        return await route(exchange.target.partition("?")[2])
+
+    return page
 
 
 def _kind(page: Page) -> list[tuple[bytes, bytes]]:

@@ -5,6 +5,7 @@ close on the wire. So an idle connection is dropped before that.
 """
 
 import asyncio
+import errno
 import ssl
 from collections import deque
 from urllib.parse import urlsplit
@@ -13,6 +14,9 @@ from kvproxy.adapters.http1.deadlines import Deadlines
 from kvproxy.adapters.http1.link import Link
 from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.errors import ProxyError
+
+# Too many open files, or no memory for a socket.
+_NO_ROOM_HERE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Origin:
@@ -83,7 +87,8 @@ class Pool:
             link.close()
 
     async def connect(self) -> Link:
-        """Raises ProxyError upstream_unreachable."""
+        """Raises ProxyError upstream_unreachable, or overloaded for what is no fault of the
+        replica's."""
         loop, origin = asyncio.get_running_loop(), self.origin
         try:
             async with asyncio.timeout(self._connect_timeout_s):
@@ -94,6 +99,9 @@ class Pool:
                     ssl=origin.tls,
                 )
         except (OSError, TimeoutError) as error:
+            if error.errno in _NO_ROOM_HERE:
+                ours = f"kvproxy has no room for another connection ({error.strerror})."
+                raise ProxyError("overloaded", ours, retry_after_s=1.0) from error
             kind = type(error).__name__
             raise ProxyError(
                 "upstream_unreachable",

@@ -58,7 +58,17 @@ def refresh(context: ssl.SSLContext, files: TlsFiles) -> None:
     if files.ca:
         _load(lambda: context.load_verify_locations(files.ca), files.ca)
     if files.cert:
-        _load(lambda: context.load_cert_chain(files.cert, files.key or None), files.cert, files.key)
+        key = files.key or files.cert
+
+        def passphrase() -> str:
+            # By itself OpenSSL asks at the terminal, and waits.
+            raise TlsError(f"{key}: the key is encrypted, and nobody is asked for a passphrase")
+
+        _load(
+            lambda: context.load_cert_chain(files.cert, key, password=passphrase),
+            files.cert,
+            files.key,
+        )
 
 
 def _server_context(files: TlsFiles) -> ssl.SSLContext:

@@ -45,6 +45,8 @@ _START_S = 2.0
 # Spellings live this long in the store, and are told again well before.
 _SPELLING_S = 86_400.0
 _RETELL_S = _SPELLING_S / 4
+# What is told again in one go.
+_AT_ONCE = 256
 _SPELLING_BYTES_MAX = 256 * 2**10
 _MARKS_A_SESSION = 8
 _ACQUIRE = sha(ACQUIRE)
@@ -97,6 +99,7 @@ class SharedStore:
         )
         self.writer = Writer(self.link, terms, self.bindings, self._own_loads, self._told)
         self.writer.room_for(limits.sessions_max)
+        self._came_back = asyncio.Event()
         self.questions: Counter[str] = Counter()
         self.respelled = 0
         self._tasks: list[asyncio.Task[None]] = []
@@ -194,21 +197,26 @@ class SharedStore:
             self.writer.put_spelling(first)
 
     def _link_changed(self, up: bool) -> None:
-        """A store that comes back may have lost everything: it is told again."""
-        if not up:
-            return
-        for key, owed in self.bindings.retold():
-            self.writer.put_binding(key, owed)
-        self._retell()
-
-    def _retell(self) -> None:
-        for first in self._representatives or ():
-            self._spell(first)
+        if up:
+            self._came_back.set()
 
     async def _retelling(self) -> None:
+        """A store that comes back may have lost everything, and forgets spellings by and by: it is
+        told again, a few at a time, for requests go between them."""
         while True:
-            await asyncio.sleep(_RETELL_S)
-            self._retell()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RETELL_S):
+                    await self._came_back.wait()
+            if self._came_back.is_set():
+                self._came_back.clear()
+                for number, (key, owed) in enumerate(self.bindings.retold(), 1):
+                    self.writer.put_binding(key, owed)
+                    if number % _AT_ONCE == 0:
+                        await asyncio.sleep(0)
+            for number, first in enumerate(list(self._representatives or ()), 1):
+                self._spell(first)
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     async def _ageing(self) -> None:
         """What peers had under way counts no longer once they, or the store, have gone silent."""

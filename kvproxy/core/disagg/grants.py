@@ -15,10 +15,12 @@ _MAX = 1024
 
 
 class Grant(NamedTuple):
-    """Members that the decode leg carries, and when they were given."""
+    """Members that the decode leg carries, when they were given, and for which prompt (its chain's
+    end): clients choose request ids, and one may come with another prompt."""
 
     fields: Fields
     at: float
+    prompt: int
 
 
 class Grants:
@@ -36,6 +38,7 @@ class Grants:
     def waiting(self, request_id: str) -> bool:
         return request_id in self._grants
 
-    def take(self, request_id: str, now: float) -> Grant | None:
+    def take(self, request_id: str, prompt: int, now: float) -> Grant | None:
         grant = self._grants.pop(request_id, None)
-        return grant if grant is not None and now - grant.at < _GOOD_FOR_S else None
+        good = grant is not None and grant.prompt == prompt and now - grant.at < _GOOD_FOR_S
+        return grant if good else None

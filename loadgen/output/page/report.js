@@ -51,6 +51,7 @@ function top() {
   if (summary.silent.beyond_p95) say.push(`${summary.silent.beyond_p95} requests waited longer than TTFT p95 for a `
     + `first token that never came, up to ${seconds(summary.silent.max_s)}: no quantile has them.`);
   if (summary.last_error) say.push(`The last request that failed: ${summary.last_error}.`);
+  for (const said of record.unread || []) say.push(`${said}.`);
   if (summary.hit_rate_beyond_bound) say.push("Engines hit more than this run could have left them: they had its text "
     + "from before (another --seed, or empty caches).");
   if (summary.warm_up) say.push(`${summary.warm_up.requests} requests of the first ${clock(summary.warm_up.s)} are in no figure.`);

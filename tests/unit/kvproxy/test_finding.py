@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kvproxy import finding
 from loadgen.emulator import EmulatorSettings, emulated
 from tests.support.proxies import eventually, proxied
 
@@ -27,6 +28,18 @@ async def test_replicas_come_and_go_with_the_file_and_wrong_entries_are_left_out
             await eventually(lambda: app.router.replicas[0].up)
 
 
+async def test_more_than_can_be_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "_REPLICAS_MAX", 2)
+    path = tmp_path / "replicas.yaml"
+    async with emulated(EmulatorSettings(), n=3) as urls:
+        path.write_text("".join(f"- {url}\n" for url in urls))
+        async with proxied([], discovery={"file": str(path)}) as (app, _):
+            assert len(app.router.replicas) == 2
+    assert "3 replicas are too many; the first 2 are used" in caplog.text
+
+
 async def test_replicas_of_settings_are_not_a_sources_to_remove(tmp_path: Path) -> None:
     path = tmp_path / "replicas.yaml"
     path.write_text("[]")
@@ -37,3 +50,15 @@ async def test_replicas_of_settings_are_not_a_sources_to_remove(tmp_path: Path) 
             path.write_text(f"- {urls[0]}\n")
             await eventually(lambda: app.finding.found["file"] == 1)
             assert len(app.router.replicas) == 1
+
+
+async def test_one_that_another_source_has_leaves_the_others_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "replicas.yaml"
+    async with emulated(EmulatorSettings(), n=3) as urls:
+        path.write_text(f"- {{url: '{urls[0]}', id: mine}}\n- {urls[1]}\n- {urls[2]}\n")
+        asked = {"file": str(path), "interval_s": 0.02}
+        async with proxied(urls[:1], discovery=asked) as (app, _):
+            assert [replica.url for replica in app.router.replicas] == urls
+            assert f"{urls[0]} is replica" in caplog.text

@@ -15,7 +15,16 @@ async def command(exchange: Exchange) -> Page:
 def made(listen_on: str = "") -> tuple[HttpServer, HttpServer | None]:
     settings = Settings.model_validate({"replicas": ["http://a:1"], "admin": {"listen": listen_on}})
     pages, operated = {"/own": page}, {"/metrics": page}
-    return servers(settings, echo, pages, operated, guard=guard, command=command, tls=None)
+    return servers(
+        settings,
+        echo,
+        pages,
+        operated,
+        personal={"/mine": command},
+        guard=guard,
+        command=command,
+        tls=None,
+    )
 
 
 async def test_one_listener_serves_everybody_unless_operators_have_their_own() -> None:
@@ -35,13 +44,14 @@ async def test_two_listeners_share_nothing_but_pages() -> None:
         [(await ask(at, raw)).status for at in (url, theirs)]
         for raw in (
             request("GET", "/own"),
+            request("GET", "/mine"),
             request("GET", "/metrics"),
             post(b"{}", "/admin/x"),
             post(b"{}"),
         )
     ]
     # What is no page of that listener goes on to a replica, for clients alone.
-    assert statuses == [[200, 200], [200, 200], [404, 200], [200, 404]]
+    assert statuses == [[200, 200], [200, 200], [200, 200], [404, 200], [200, 404]]
     for each in (server, operators):
         await each.drain(0.0)
 

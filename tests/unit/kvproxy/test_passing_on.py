@@ -37,3 +37,15 @@ def test_keys_are_for_the_name_that_was_sent() -> None:
     assert pass_on(pools(), HEADER_RULES, exchange, allowed, body)[1] == b'{"model":"org/x"}'
     with pytest.raises(ProxyError, match="may not use"):
         pass_on(pools(), HEADER_RULES, exchange, allowed, b'{"model":"org/x"}')
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"kv_transfer_params":{}}', b'{"sampling_params":{"extra_args":{"bootstrap_room":1}}}'],
+)
+def test_what_is_passed_unread_commands_no_engine_either(body: bytes) -> None:
+    """/inference/v1/generate, or a path of ours that is spelt with escapes."""
+    exchange = FakeExchange(Steps(), b"", header={"content-type": "application/json"})
+    assert pass_on(pools(), HEADER_RULES, exchange, Caller(), body)[1] == body
+    with pytest.raises(ProxyError, match="for engines among themselves"):
+        pass_on(pools(), HEADER_RULES, exchange, Caller(Key("k", "", "t"), commands=False), body)

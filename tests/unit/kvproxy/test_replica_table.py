@@ -165,6 +165,24 @@ async def test_another_engine_under_an_old_name_takes_over_at_once() -> None:
         await settled(app)
 
 
+async def test_a_role_or_another_port_for_its_kv_changes_in_place() -> None:
+    moving = {"connector": "nixl"}
+    async with (
+        recording(2) as (one, two),
+        proxied([one.url, two.url], probe=PROBE, disagg=moving) as (app, _),
+    ):
+        before, other = app.router.replicas
+        assert before.peer is not None
+        before.peer = before.peer._replace(engine_id="asked")
+        wanted = at(one, role="prefill", weight=2.0)
+        app.table.settle([wanted, at(two)], None)
+        assert (before.role, before.weight, before.peer.engine_id) == ("prefill", 2.0, "asked")
+        app.table.settle([at(one, kv_port=7), at(two)], None)
+        assert (before.role, before.peer.port) == ("both", 7)
+        assert app.router.replicas == [before, other]
+        await settled(app)
+
+
 async def test_who_takes_over_a_name_is_listened_to_where_settings_say() -> None:
     def named(replica: RecordingReplica, port: int) -> dict[str, str]:
         endpoint = f"tcp://127.0.0.1:{port}"

@@ -194,6 +194,21 @@ async def test_what_is_computed_waits_for_the_next_attempt() -> None:
     assert it.legs.outcomes == {"remote": 1, "reused": 1}
 
 
+async def test_another_prompt_under_the_same_request_id_is_its_own() -> None:
+    """Clients choose them, and some send the same with every request."""
+    it = scene(Connector.NIXL, {"p": [(200, SAID)], "d": [UNREACHABLE, (200, b"hello")]})
+    exchange = FakeExchange(Steps(), BODY)
+    with pytest.raises(ProxyError, match="not there"):
+        async with it.legs.open(it.placement, exchange, BODY):
+            pass
+    placing = replace(it.placement.placing, chain=make_chain("y" * 6400), remote=None)
+    other = replace(it.placement, placing=placing, prefill=None)
+    async with it.legs.open(other, exchange, BODY):
+        pass
+    assert it.wire.asked[-1][2] == orjson.loads(BODY)
+    assert it.legs.outcomes == {"remote": 1}
+
+
 @pytest.mark.parametrize("error", [LOST, UNREACHABLE])
 async def test_the_answering_replicas_failure_is_its_own(error: ProxyError) -> None:
     it = scene(Connector.MOONCAKE, {"p": [(200, b"{}")], "d": [error]})

@@ -126,3 +126,11 @@ def test_more_hits_than_a_run_can_have_left_are_told() -> None:
         "hit_rate_beyond_bound"
     ]
     assert not hit_rates([sample(prompt_tokens=1000, bound_tokens=0)], 16)["hit_rate_beyond_bound"]
+
+
+def test_the_bound_is_in_the_engines_tokens() -> None:
+    """A tokeniser that is not known makes a fifth more of every prompt."""
+    other = sample(prompt_tokens=1200, planned_tokens=1000, bound_tokens=900, cached_tokens=1060)
+    rates = hit_rates([other], 16)
+    assert rates["hit_rate_bound"] == pytest.approx(0.9)
+    assert not rates["hit_rate_beyond_bound"]

@@ -1,9 +1,11 @@
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import trustme
 from aiohttp import web
 
 from kvproxy.adapters.engine_fields import EngineFields, declaring
@@ -43,6 +45,25 @@ async def asking(page: Page) -> AsyncIterator[tuple[EngineFields, Replica]]:
     finally:
         await fields.close()
         await runner.cleanup()
+
+
+async def test_a_replica_is_asked_over_tls_as_for_all_else() -> None:
+    ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("127.0.0.1").configure_cert(context)
+    trusting = ssl.create_default_context()
+    ca.configure_trust(trusting)
+    runner = web.ServerRunner(web.Server(Page().answer))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    replica = make_replica("r", url=f"https://127.0.0.1:{runner.addresses[0][1]}")
+    for tls, knows in ((None, False), (trusting, True)):
+        fields = EngineFields(
+            [replica], FIELD, PATHS, interval_s=5.0, timeout_s=5.0, api_keys={}, tls=tls
+        )
+        await fields.start()
+        assert fields.knows(replica, PATHS[0]) is knows
+        await fields.close()
+    await runner.cleanup()
 
 
 async def test_a_replica_is_asked_once() -> None:

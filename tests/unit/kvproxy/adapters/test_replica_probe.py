@@ -1,5 +1,6 @@
 """Probes against a replica that comes, goes and lies."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -64,13 +65,14 @@ async def probing(
     fixed: frozenset[str] = frozenset(),
     keys: dict[str, str] | None = None,
     interval_s: float = 0.002,
+    timeout_s: float = 5.0,
 ) -> AsyncIterator[ReplicaProbe]:
     for replica in replicas:
         replica.life.limits = LifeLimits(unhealthy_after)
     probe = ReplicaProbe(
         replicas,
         interval_s=interval_s,
-        timeout_s=5.0,
+        timeout_s=timeout_s,
         stall_s=stall_s,
         clock=time.monotonic,
         changed=lambda replica: None,
@@ -98,6 +100,23 @@ async def test_after_the_start_everything_is_known() -> None:
             assert (replica.running, replica.waiting) == (3, 2)
             assert replica.models == ("m", "lora")
             assert probe.model_cards["r0"][0] == {"id": "m", "owned_by": "x"}
+
+
+async def test_those_that_hang_keep_nobody_waiting() -> None:
+    async def never(request: web.BaseRequest) -> web.Response:
+        await asyncio.sleep(30.0)
+        raise AssertionError
+
+    runner = web.ServerRunner(web.Server(never), shutdown_timeout=0.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    hanging = [make_replica(f"h{n}", url=url, health=Health.STARTING) for n in range(120)]
+    async with engine() as made:
+        well = starting(made)
+        async with probing(*hanging, well, timeout_s=1.0, interval_s=60.0):
+            assert well.health is Health.READY
+    await runner.cleanup()
 
 
 async def test_down_and_up_again_without_its_cache() -> None:

@@ -21,3 +21,6 @@ def test_names_have_the_card_of_what_they_stand_for() -> None:
         {"id": "m", "max_model_len": 7},
         {"id": "alias", "max_model_len": 7},
     ]
+    for allowed, shown in ((["alias"], ["alias"]), (["m", "gone"], ["m"]), (["none"], [])):
+        page = json.loads(model_list(replicas, told, pools, allowed).body)
+        assert [card["id"] for card in page["data"]] == shown

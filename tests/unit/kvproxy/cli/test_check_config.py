@@ -12,6 +12,13 @@ def test_good_file(tmp_path: Path) -> None:
     assert (result.exit_code, result.output) == (0, f"{file}: ok, 1 replica, policy seconds\n")
 
 
+def test_what_may_not_be_meant_is_noted(tmp_path: Path) -> None:
+    file = tmp_path / "k.yaml"
+    file.write_text("replicas: [http://a:1]\nserver: {host: 0.0.0.0}\n")
+    result = CliRunner().invoke(check_config, [str(file)])
+    assert (result.exit_code, "note: no access.keys" in result.stderr) == (0, True)
+
+
 def test_certificates_that_serve_could_not_read(tmp_path: Path) -> None:
     file = tmp_path / "k.yaml"
     file.write_text("replicas: [http://a:1]\nserver: {tls_cert: /no/such.pem}\n")

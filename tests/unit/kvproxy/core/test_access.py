@@ -2,7 +2,7 @@ from hashlib import sha256
 
 import pytest
 
-from kvproxy.core.access import Access, Key, Realm, realm_of
+from kvproxy.core.access import Access, Key, Realm, path_of, realm_of
 from kvproxy.core.errors import ProxyError
 
 
@@ -108,10 +108,32 @@ def test_tokens_are_counted_when_they_are_known() -> None:
         ("/", Realm.COMMAND),
         ("", Realm.COMMAND),
         ("/v1/load_lora_adapter#x", Realm.COMMAND),
+        ("/v1//load_lora_adapter", Realm.COMMAND),
+        ("//v1///unload_lora_adapter//", Realm.COMMAND),
+        ("/v1/%2fload_lora_adapter", Realm.COMMAND),
+        ("/v1/./load_lora_adapter", Realm.COMMAND),
+        ("/v1/models/.", Realm.COMMAND),
+        ("/v1//chat/completions", Realm.USE),
+        ("/v1/files/.hidden", Realm.USE),
     ],
 )
 def test_what_a_path_is_there_for(path: str, realm: Realm) -> None:
     assert realm_of(path) is realm
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/v1/models", "/v1/models"),
+        ("/v1/models?a=%20", "/v1/models"),
+        ("/v1/%6dodels?a", "/v1/models"),
+        ("/v1%2Fmodels", "/v1/models"),
+        *[(target, target) for target in ("/a%0ab", "/a%20b", "/a%3fb", "/a%23b", "/%2573leep")],
+        *[(target, target) for target in ("/%", "/%zz", "/%c3%a9", "/%1b[31m", "/%22")],
+    ],
+)
+def test_a_path_is_what_an_engine_takes_it_for(target: str, path: str) -> None:
+    assert path_of(target) == path
 
 
 def test_keys_are_replaced_and_what_was_used_stays_used() -> None:
@@ -152,6 +174,13 @@ def test_clients_do_not_say_where_engines_fetch_kv_from(member: str) -> None:
 def test_whose_key_it_is(header: dict[str, str], name: str) -> None:
     assert ACCESS.name_of(header) == name
     assert Access().name_of(header) == ""
+
+
+def test_which_models_a_key_is_for() -> None:
+    access = Access([made("alice", models=frozenset({"m"})), made("bob")])
+    found = [access.models_of(name) for name in ("alice", "bob", "none", "")]
+    assert found == [{"m"}, set(), {""}, {""}]
+    assert Access().models_of("") == set()
 
 
 def test_as_many_keys_as_there_may_be_are_replaced_in_one_pass(

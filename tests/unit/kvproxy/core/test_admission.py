@@ -1,3 +1,4 @@
+from math import inf
 from random import Random
 
 import pytest
@@ -101,14 +102,15 @@ def test_waiting_makes_a_miss_count_less() -> None:
     assert sessions(admission.poll(30.0)) == ["long"]
 
 
-def test_a_full_queue_sheds() -> None:
-    admission = Admission(make_router(1), AdmissionLimits(FREE, queue_max=2))
+@pytest.mark.parametrize("backlog_s", [1.0, inf])
+def test_a_full_queue_sheds(backlog_s: float) -> None:
+    admission = Admission(make_router(1), AdmissionLimits(FREE, backlog_s, queue_max=2))
     enter(admission, "a", 1)
     enter(admission, "b", 1)
     with pytest.raises(ProxyError) as raised:
         enter(admission, "c", 1)
     assert (raised.value.code, raised.value.status) == ("overloaded", 429)
-    assert raised.value.retry_after_s is not None
+    assert 1.0 <= (raised.value.retry_after_s or 0.0) <= 60.0
     assert admission.length == 2
 
 

@@ -55,7 +55,7 @@ def test_a_turn_placed_while_the_one_before_is_decided_follows_it() -> None:
     known.placed(b"k", first, 0.0)
     known.placed(b"k", second, 1.0)
     assert hear(known, known.decided(b"k", first, 1, None), 1.1) == [False]
-    assert known.retold() == [(b"k", Owed(second, 1.0, 1, "me"))]
+    assert list(known.retold()) == [(b"k", Owed(second, 1.0, 1, "me"))]
     assert hear(known, known.decided(b"k", second, 2, None), 1.2) == [False]
 
 
@@ -72,7 +72,7 @@ def test_after_deafness_everything_is_asked_again_once() -> None:
     assert known.told(b"k", 1, bound("other", "r1"), 0.1)
     assert known.knows(b"k", 0.1)
     # What was only asked for never ran anywhere.
-    assert known.retold() == [(b"own", Owed(bound("me"), 0.0, 0, ""))]
+    assert list(known.retold()) == [(b"own", Owed(bound("me"), 0.0, 0, ""))]
 
 
 def test_what_is_told_again_was_placed_when_it_was() -> None:
@@ -80,7 +80,7 @@ def test_what_is_told_again_was_placed_when_it_was() -> None:
     known.placed(b"k", bound("me"), 1.0)
     hear(known, known.decided(b"k", bound("me"), 1, None), 5.0)
     assert not known.told(b"k", 1, bound("me"), 6.0)
-    assert known.retold() == [(b"k", Owed(bound("me"), 1.0, 1, "me"))]
+    assert list(known.retold()) == [(b"k", Owed(bound("me"), 1.0, 1, "me"))]
 
 
 def test_bounded_in_number_and_age() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from kvproxy.core.declined import WAIT_MAX_S, said
+from kvproxy.core.declined import WAIT_MAX_S, outcome_of, said
 from kvproxy.core.life_cycle import Evidence
 
 
@@ -24,3 +24,9 @@ from kvproxy.core.life_cycle import Evidence
 def test_what_answers_say(status: int, after: bytes, told: tuple[Evidence, float]) -> None:
     assert said(status, [(b"Content-Length", b"0"), (b"Retry-After", after)]) == told
     assert said(status, [])[1] == 0.0
+
+
+def test_what_answers_are_called() -> None:
+    named = {200: "ok", 304: "ok", 400: "refused", 404: "refused", 429: "upstream_declined"}
+    named |= dict.fromkeys((500, 503, 599), "upstream_error")
+    assert {status: outcome_of(status) for status in named} == named

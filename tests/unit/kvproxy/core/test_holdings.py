@@ -1,5 +1,6 @@
 from array import array
 
+import pytest
 from msgspec.structs import replace
 
 from kvproxy.core.event_source import names_of
@@ -7,6 +8,7 @@ from kvproxy.core.holdings import Holdings
 from kvproxy.core.kv_events import Cleared
 from kvproxy.core.loadable import Loadable, Told
 from kvproxy.core.prefix_index import PrefixIndex
+from kvproxy.core.prefix_tree import PrefixTree
 from kvproxy.core.replica import Replica
 from kvproxy.core.ruler import Ruler
 from kvproxy.core.score import Match
@@ -136,13 +138,18 @@ def test_answers_that_come_back_as_generated_are_learned() -> None:
     assert world.match(longer).tokens == 12 * SIZE
 
 
-def test_a_restart_clears_history() -> None:
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_restart_clears_history(shared: bool) -> None:
     world = World()
     world.replica.kv_events = False
+    dram = world.replica.dram = PrefixTree(1000)
+    world.replica.dram_shared = shared
+    dram.keep(1, 10)
     long = Match(1, 5000, by_history=5000)
     outcomes = [world.holdings.answered(world.replica, "m", long, CHAIN, 0) for _ in range(3)]
     assert [outcome.restarted for outcome in outcomes] == [False, False, True]
     assert world.replica.hbm.size == 0
+    assert dram.size == (10 if shared else 0), "nothing of it was found either"
 
 
 def test_silence_and_missing_figures_are_said_once() -> None:

@@ -19,6 +19,12 @@ def test_what_is_not_clean_teaches_nothing(miss: int, ttft_s: float, alone: bool
     assert rate.s_per_tok == 1e-4
 
 
+def test_a_figure_of_more_cached_than_there_is_teaches_nothing() -> None:
+    rate = PrefillRate(10_000, 0.1)
+    rate.observe(-5000, 1.0, True, 1000)
+    assert (rate.base_s, rate.based, rate.news) == (0.1, False, False)
+
+
 def test_the_median_of_recent_figures_shrugs_at_outliers() -> None:
     rate = PrefillRate(10_000, 0.1)
     for _ in range(5):

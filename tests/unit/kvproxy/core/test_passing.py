@@ -1,6 +1,6 @@
 import pytest
 
-from kvproxy.core.passing import model_of, names_of
+from kvproxy.core.passing import model_of, models_in_form
 
 JSON = "application/json; charset=utf-8"
 FORM = "multipart/form-data; boundary=b"
@@ -40,6 +40,8 @@ def test_headers_behind_the_name_are_skipped() -> None:
     assert model_of(head + b"\r\nwhisper\r\n--b--\r\n", FORM) == "whisper"
 
 
-def test_names_of_members_that_cannot_be_followed() -> None:
-    body = b'{"model":"m","kv\\u005ftransfer_params":{},"a":1,"a":2}'
-    assert set(names_of(body)) == {"model", "kv_transfer_params", "a"}
+def test_every_field_of_a_form_that_names_a_model() -> None:
+    body = form(("model", b"a"), ("file", b"--b is no end\r\n-b"), ("model", b"b\r\nc"))
+    assert list(models_in_form(body, FORM)) == ["a", "b\r\nc"]
+    assert list(models_in_form(body, "multipart/form-data")) == []
+    assert list(models_in_form(body, "application/json")) == []

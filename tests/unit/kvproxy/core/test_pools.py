@@ -5,7 +5,7 @@ import pytest
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
 from kvproxy.core.pools import Arm, Pools, draw
-from tests.support.makers import make_replica
+from tests.support.makers import make_replica, make_router
 
 ARMS = [Arm("stable", 95), Arm("canary", 5)]
 STABLE = make_replica("s", models=("stable",))
@@ -60,6 +60,12 @@ def test_at_weight_zero_a_model_stands_in() -> None:
         assert made.serve("chat") == "canary"
     finally:
         STABLE.life.health = Health.READY
+
+
+def test_where_all_look_ill_they_are_tried_as_under_their_own_name() -> None:
+    replica = make_replica("s", models=("stable",), health=Health.EJECTED)
+    assert pools(replica).serve("chat", lambda: b"s") == "stable"
+    assert make_router([replica]).usable("stable") == [replica]
 
 
 @pytest.mark.parametrize(

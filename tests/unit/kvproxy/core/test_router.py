@@ -364,7 +364,7 @@ def test_siblings_spread() -> None:
 def test_streams_without_figures_are_noticed_and_errors_are_none() -> None:
     router, chain = make_router(1), make_chain("x" * 400)
     told = []
-    for number in range(60):
+    for number in range(150):
         placement = router.place(Identity("t", "m", "s"), chain, float(number))
         told.append(router.finish(placement, None, number + 0.5, streamed=number % 2 == 0))
     assert [outcome.uncounted for outcome in told if outcome is not None] == [True]

@@ -23,8 +23,8 @@ def test_figures_that_are_missing_count_apart() -> None:
 def test_streams_without_any_figures_count_until_one_has_some() -> None:
     silence = Silence()
     for figures in (silence.reported, silence.unreported):
-        assert not any(silence.uncounted("r") for _ in range(19))
+        assert not any(silence.uncounted("r") for _ in range(49))
         figures("r")
-    assert [silence.uncounted("r") for _ in range(40)].count(True) == 1
+    assert [silence.uncounted("r") for _ in range(90)].count(True) == 1
     silence.forget("r")
-    assert [silence.uncounted("r") for _ in range(20)].index(True) == 19
+    assert [silence.uncounted("r") for _ in range(50)].index(True) == 49

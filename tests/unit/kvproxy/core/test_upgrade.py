@@ -47,6 +47,8 @@ def test_nothing_doubtful_is_a_tunnel(more: tuple[bytes, bytes]) -> None:
         ("/v1/realtime?model=a%20b&x=1", "a b"),
         ("/v1/realtime?x=model", ""),
         ("/v1/realtime", ""),
+        ("/v1/realtime?model=a&model=a", "a"),
+        ("/v1/realtime?model=a&x=1&model=b", ""),
         ("/v1/realtime?" + "a=1&" * 100, ""),
     ],
 )

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from kvproxy.ops.merge import WorkerFigures, hop_alone, hop_seconds, plain
 from kvproxy.ops.tally import Spread, Tally
 
@@ -55,3 +57,13 @@ def test_what_is_loaded_is_shown() -> None:
     shown.load(seconds.rows())
     shown.load({(): [1.0]})
     assert shown.rows() == seconds.rows()
+
+
+def test_a_disk_that_is_full_keeps_nobody_from_counting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    merged = WorkerFigures(tmp_path / "gone" / "figures")
+    merged.heard("a", figures(2))
+    merged.save()
+    assert "are not kept" in caplog.text
+    assert merged.total()["requests"] == {("r0",): [2]}

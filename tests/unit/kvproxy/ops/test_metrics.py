@@ -34,9 +34,9 @@ def metrics_of(world: World) -> Metrics:
     return Metrics(world.router, admission, world.clock)
 
 
-def body(text: str = "x" * 4000, tools: str = "") -> bytes:
+def body(text: str = "x" * 4000, more: str = "") -> bytes:
     messages = json.dumps([{"role": "user", "content": text}])
-    return f'{{"model":"m",{tools}"messages":{messages}}}'.encode()
+    return f'{{"model":"m",{more}"messages":{messages}}}'.encode()
 
 
 async def observed(world: World, raw: bytes, **header: str) -> Samples:
@@ -74,7 +74,7 @@ def test_gauges_are_read_at_the_scrape() -> None:
 
 async def test_a_request_moves_the_counters() -> None:
     world = World(stream("a", usage=USAGE), replicas=1)
-    samples = await observed(world, body(), session_id="s1")
+    samples = await observed(world, body(more='"stream":true,'), session_id="s1")
     replica = ("replica", "r0")
     assert samples["kvproxy_requests_total", (("outcome", "ok"), replica)] == 1
     assert samples["kvproxy_prompt_tokens_total", (replica,)] == 900
@@ -89,6 +89,27 @@ async def test_a_request_moves_the_counters() -> None:
     assert samples["kvproxy_replica_sessions", (replica,)] == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "more", "outcome", "ttfts"),
+    [
+        (200, '"stream":true,', "ok", 1),
+        (200, "", "ok", 0),
+        (400, '"stream":true,', "refused", 0),
+        (500, '"stream":true,', "upstream_error", 0),
+    ],
+)
+async def test_a_first_token_is_one_of_a_stream(
+    status: int, more: str, outcome: str, ttfts: int
+) -> None:
+    """The first byte of a whole answer is its last token, and errors have none."""
+    world = World([b'{"error":{}}'], replicas=1, status=status)
+    samples = await observed(world, body(more=more))
+    replica = ("replica", "r0")
+    assert samples["kvproxy_requests_total", (("outcome", outcome), replica)] == 1
+    assert samples.get(("kvproxy_ttft_seconds_count", (replica,)), 0) == ttfts
+    assert samples["kvproxy_request_seconds_count", (replica,)] == 1
+
+
 async def test_retries_and_failures_are_counted() -> None:
     world = World([], replicas=2, unreachable=frozenset({"r0", "r1"}))
     samples = await observed(world, body())
@@ -99,8 +120,8 @@ async def test_retries_and_failures_are_counted() -> None:
 
 async def test_splices_are_counted_by_kind() -> None:
     world = World(stream("a", usage=USAGE), replicas=1)
-    await world.proxy.handle(world.exchange(body(tools='"tools":[{"a":1,"b":2}],')))
-    samples = await observed(world, body(tools='"tools":[{"b":2,"a":1}],'))
+    await world.proxy.handle(world.exchange(body(more='"tools":[{"a":1,"b":2}],')))
+    samples = await observed(world, body(more='"tools":[{"b":2,"a":1}],'))
     assert samples["kvproxy_splices_total", (("kind", "schema_order"), ("mode", "applied"))] == 1
 
 

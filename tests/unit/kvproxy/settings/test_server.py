@@ -14,3 +14,12 @@ def test_keys_and_cas_need_a_certificate() -> None:
 def test_replicas_are_checked_unless_told_otherwise() -> None:
     assert UpstreamSettings().tls_verify
     assert not UpstreamSettings().continue_streams
+
+
+def test_origins_are_as_browsers_write_them() -> None:
+    """Any other would match nothing, and nobody would be told."""
+    good = ["*", "null", "https://chat.example", "http://localhost:3000", "vscode-webview://abc"]
+    assert ServerSettings.model_validate({"cors_origins": good}).cors_origins == tuple(good)
+    for bad in ("chat.example", "https://chat.example/", "https://Chat.example", "https://"):
+        with pytest.raises(ValidationError):
+            ServerSettings.model_validate({"cors_origins": [bad]})

@@ -1,5 +1,6 @@
 """The supervisor with children that do as they are told."""
 
+import errno
 import os
 import signal
 import socket
@@ -148,3 +149,25 @@ def test_failures_in_a_row_wait_longer() -> None:
         delays.append(child.due_at - time.monotonic())
     assert delays == sorted(delays)
     assert delays[-1] > 4 * delays[0]
+    # One that dies for hours.
+    child.failures = 5000
+    child.pid = os.spawnlp(os.P_NOWAIT, "false", "false")
+    child.began_at = time.monotonic()
+    until(lambda: (supervisor._reap(), child.pid == 0)[1])
+    assert 9.0 < child.due_at - time.monotonic() <= supervise._LONGEST_DELAY_S
+
+
+def test_a_process_that_the_system_has_no_room_for_comes_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none() -> int:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    child = Child("w", lambda life: 0)
+    supervisor = Supervisor([child], 1.0, lambda url: None)
+    monkeypatch.setattr(os, "fork", none)
+    supervisor._start(child)
+    assert (child.pid, child.life) == (0, None)
+    assert 0.0 < child.due_at - time.monotonic() < 1.0
+    assert "no w: Resource temporarily unavailable" in caplog.text
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

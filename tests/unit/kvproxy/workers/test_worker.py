@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Health
 from kvproxy.settings.model import Settings
+from kvproxy.settings.replica import ReplicaSettings
 from kvproxy.workers import worker as module
 from kvproxy.workers.placement import PlacementApp
 from kvproxy.workers.worker import WorkerApp
@@ -68,7 +70,7 @@ async def test_requests_and_pages_are_those_of_one_process(tmp_path: Path) -> No
         assert missing.status == 404
         live = json.loads((await ask(world.url, request("GET", "/admin/live"))).body)
         assert live["totals"]["requests"] == 1
-        await ask(world.url, post(BODY, x_request_id="seen"))
+        await ask(world.url, post(BODY[:-1] + b',"stream":true}', x_request_id="seen"))
         live = json.loads((await ask(world.url, request("GET", "/admin/live"))).body)
         assert [seen["request_id"] for seen in live["decisions"]] == ["seen"]
         assert live["ttft"]["count"] == 1
@@ -167,6 +169,27 @@ async def test_a_worker_does_not_wait_for_ever(
     await worker.stop()
 
 
+async def test_whom_rates_limit_counts_once_it_is_taken_over(tmp_path: Path) -> None:
+    def key(rate: int | None) -> dict[str, Any]:
+        return {"name": "k", "sha256": sha256(b"k").hexdigest(), "requests_per_min": rate}
+
+    async with recording(1) as [replica]:
+        tree = {"replicas": [replica.url], "access": {"keys": [key(5)]}}
+        limited = Settings.model_validate(tree)
+        tree["access"] = {"keys": [key(None)]}
+        worker = WorkerApp(limited, tmp_path, lambda: Settings.model_validate(tree))
+
+        def refuse(*_: object) -> list[str]:
+            raise ProxyError("conflict", "no")
+
+        applies, worker.reloader._apply = worker.reloader._apply, refuse
+        assert (await worker.reloader.reload()).refused
+        assert worker._limited == {"k"}
+        worker.reloader._apply = applies
+        assert not (await worker.reloader.reload()).refused
+        assert worker._limited == set()
+
+
 async def test_shuffled_schemas_are_spelled_alike_by_all_workers(tmp_path: Path) -> None:
     def body(names: list[str]) -> bytes:
         properties = {name: {"type": "string"} for name in names}
@@ -183,3 +206,13 @@ async def test_shuffled_schemas_are_spelled_alike_by_all_workers(tmp_path: Path)
         got = [received.body for received in replica.received]
         assert got == [body(["a", "b"])] * 2
         await other.stop()
+
+
+async def test_a_replicas_key_that_was_taken_away_is_sent_no_more(tmp_path: Path) -> None:
+    async with recording(1) as [replica]:
+        keyed: Any = {"url": replica.url, "id": "r", "api_key": "secret"}
+        async with joined(tmp_path, [keyed]) as world:
+            await eventually(lambda: world.worker.api_keys == {"r": "secret"})
+            plain = ReplicaSettings(url=replica.url, id="r")
+            world.placement.table.settle([plain], None)
+            await eventually(lambda: world.worker.api_keys == {})

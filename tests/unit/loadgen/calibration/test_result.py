@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -58,3 +59,13 @@ def test_the_file_is_read_back() -> None:
 
 def test_prefix_lengths_end_with_the_longest() -> None:
     assert result.prefix_lengths(1000) == [256, 512, 1000]
+
+
+def test_a_law_of_small_steps_is_held_against_those_it_is_of() -> None:
+    found = measured()
+    found.prefill = [row for row in found.prefill if row.new < 512]
+    bent = found.prefill[0]
+    found.prefill[0] = replace(bent, time=replace(bent.time, median_s=2 * bent.time.median_s))
+    laws = result.laws_of(found)
+    assert result.fitted_from(found) == 16
+    assert laws.prefill_residuals.max_abs > 0.05

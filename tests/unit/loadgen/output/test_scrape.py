@@ -5,7 +5,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from loadgen.output.scrape import Scraped, Scraper, read_page
+from loadgen.output.scrape import Scraped, Scraper, read_page, unread
 
 PAGE = """\
 # HELP vllm:num_requests_running Running.
@@ -59,3 +59,10 @@ async def test_every_replica_is_asked_and_a_dead_one_said_to_be(
     assert (alive[0].running, alive[0].error) == (3, "")
     assert alive[1].error == "status 503"
     assert all(one.error for one in dead)
+
+
+def test_pages_that_were_not_read_are_told() -> None:
+    lost = Scraped(4.0, "b:1", error="connection refused")
+    found = [Scraped(0.0, "a:1"), Scraped(0.0, "b:1"), lost, lost]
+    assert unread(found) == ["2 of 3 pages of b:1 were not read: connection refused"]
+    assert unread([]) == []

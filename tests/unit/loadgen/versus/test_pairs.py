@@ -60,3 +60,11 @@ def test_stretch_is_against_the_best_arm_of_each_conversation() -> None:
     assert stretches(arms) == {"a": [1.0, 2.0], "b": [2.0, 1.0]}
     arms["b"].append(sample(conversation="d", turn=1, error="timeout"))
     assert stretches(arms) == {"a": [1.0], "b": [2.0]}
+
+
+def test_a_few_conversations_are_sure_of_nothing() -> None:
+    for count, sure in ((1, False), (5, False), (6, True)):
+        pairs = {f"t{n}": [(1.0, 3.0), (1.0, 3.5)] for n in range(count)}
+        found = difference(pairs, mean)
+        assert found is not None
+        assert (found.conversations, found.sure) == (count, sure)

@@ -63,6 +63,20 @@ async def test_a_buffering_envoy_is_told_to_go_on() -> None:
 async def test_a_mode_that_cannot_work_says_which_can() -> None:
     with pytest.raises(ProxyError, match="FULL_DUPLEX_STREAMED"):
         exchange(ProcessingMode.STREAMED, [])
+    prompt = {":path": "/v1/messages"}
+    with pytest.raises(ProxyError, match="has request_body_mode NONE"):
+        exchange(ProcessingMode.NONE, [], **prompt)
+    assert await exchange(ProcessingMode.NONE, []).accept() == b""
+
+
+async def test_a_refusal_says_whose_it_is_and_what_was_missing() -> None:
+    said: list[ProcessingResponse] = []
+    each = exchange(ProcessingMode.FULL_DUPLEX_STREAMED, said, x_request_id="mine")
+    each.refuse(ProxyError("unauthorized", "no"))
+    [refused] = said
+    headers = refused.immediate_response.headers.set_headers
+    named = {each.header.key: each.header.raw_value for each in headers}
+    assert (named["x-request-id"], named["www-authenticate"]) == (b"mine", b"Bearer")
 
 
 async def test_the_gateways_word_on_priority_and_fairness_counts() -> None:

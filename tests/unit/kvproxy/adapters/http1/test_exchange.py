@@ -95,7 +95,7 @@ def test_an_old_client_sees_the_end_of_the_connection() -> None:
 @pytest.mark.parametrize(
     ("target", "path"),
     [
-        ("/v1/x%2Fy?a=b?", "/v1/x%2Fy"),
+        ("/v1/x?a=%2F?", "/v1/x"),
         ("http://other.test:1/v1?x", "/v1"),
         ("http://other.test", "/"),
         ("http://other.test?x", "/"),
@@ -106,6 +106,11 @@ def test_targets_lead_to_a_path_here(target: str, path: str) -> None:
     found, _ = exchange(asked(path=target))
     assert found.path == path
     assert found.target.startswith(path)
+
+
+def test_a_path_is_as_an_engine_reads_it_and_goes_on_as_it_was_sent() -> None:
+    found, _ = exchange(asked(path="/v1/x%2F%79?a=%79"))
+    assert (found.path, found.target) == ("/v1/x/y", "/v1/x%2F%79?a=%79")
 
 
 async def test_a_body_is_joined_once_and_asked_for_if_that_is_wanted() -> None:
@@ -265,3 +270,26 @@ async def test_requests_begin_one_after_the_other(
         await asyncio.sleep(0)
         went.append(sum(task.done() for task in begun))
     assert went == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_body_that_comes_later_takes_its_turn_then(gone: bool) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n"
+    found, paper = exchange(head)
+    accepting = asyncio.create_task(found.accept())
+    await asyncio.sleep(0)
+    # Another one goes on in this turn of the loop.
+    await paper.turns.turn()
+    found._incoming.feed(b"ab")
+    found.body_settled()
+    await asyncio.sleep(0)
+    assert not accepting.done()
+    if gone:
+        accepting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await accepting
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.wait_for(paper.turns.turn(), 1.0)
+    else:
+        assert await asyncio.wait_for(accepting, 1.0) == b"ab"

@@ -1,6 +1,7 @@
 """Requests out of bytes, cut anywhere; and what must never pass a proxy."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from kvproxy.adapters.http1.known import Head, KnownHeads
 from kvproxy.core.errors import ProxyError
 
 LIMITS = Limits(1000, 2000, 1.0, 1.0, 1)
+LARGE = replace(LIMITS, max_body_bytes=2**20, max_header_bytes=2**16)
 HEAD = b"POST /v1/x?y HTTP/1.1\r\nHost: a\r\nX-Odd: \xe9\r\n"
 PLAIN = HEAD + b"Content-Length: 5\r\n\r\nhe\r\n\r"
 EMPTY = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -291,3 +293,27 @@ def test_a_known_head_is_bound_by_the_limits_too() -> None:
     size = GOOD.find(b"\r\n\r\n") + 4
     with pytest.raises(ProxyError, match="max_header_bytes"):
         read([GOOD.replace(b" 5", b" 0005")], Limits(1000, size, 1.0, 1.0, 1), known)
+
+
+def test_a_body_in_small_chunks_takes_little_more_room_than_it_has() -> None:
+    incoming, body = Incoming(LARGE, KnownHeads()), b""
+    incoming.feed(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for number in range(300):
+        chunk = b"%08d" % number
+        incoming.feed((b"8\r\n" + chunk + b"\r\n") * 100)
+        body += chunk * 100
+    assert len(incoming.parts) < 1100
+    assert incoming.feed(b"0\r\n\r\nnext") == b"next"
+    assert incoming.body() == body
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_chunks_that_are_hardly_more_than_framing_are_refused(size: int) -> None:
+    """They take the time of thousands."""
+    incoming = Incoming(LARGE, KnownHeads())
+    incoming.feed(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunk = b"%x\r\n%b\r\n" % (size, b"x" * size)
+    # What a client sends so now and then is none of that.
+    incoming.feed(chunk * 1000)
+    with pytest.raises(ProxyError, match="larger chunks"):
+        incoming.feed(chunk * 40_000)

@@ -52,7 +52,8 @@ async def test_a_request_without_an_id_gets_one() -> None:
 
 async def test_ids_that_could_do_harm_are_replaced() -> None:
     async with listening(echo) as (_, url):
-        for bad in ("two words", "x" * 257, "é"):
+        told = "x___prefill_addr_1.2.3.4:1___decode_addr_5.6.7.8:2_y"
+        for bad in ("two words", "x" * 257, "é", told):
             answer = await ask(url, post(b"", x_request_id=bad))
             assert answer.header(b"x-request-id") not in (bad.encode(), None)
 
@@ -101,6 +102,15 @@ async def test_a_body_is_asked_for_when_the_client_waits_for_that() -> None:
         assert (answer.status, answer.body) == (200, b"hello")
 
 
+async def test_a_client_of_http_1_0_knows_no_interim_answer() -> None:
+    raw = post(b"", expect="100-continue", content_length="5").replace(b"HTTP/1.1", b"HTTP/1.0")
+    async with listening(echo) as (_, url), connected(url) as (reader, writer):
+        writer.write(raw)
+        await asyncio.sleep(0.02)
+        writer.write(b"hello")
+        assert (await read_answer(reader)).status == 200
+
+
 async def test_a_body_that_is_too_large_is_never_asked_for() -> None:
     async with listening(echo, max_body=4) as (_, url), connected(url) as (reader, writer):
         writer.write(post(b"", expect="100-continue", content_length="5"))
@@ -122,8 +132,10 @@ async def test_connections_are_used_again() -> None:
             assert (await read_answer(reader)).body == body
 
 
-async def test_connections_beyond_the_limit_are_told_so() -> None:
+async def test_connections_beyond_the_limit_are_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    turned_away: list[str] = []
     async with listening(echo, max_connections=1) as (server, url):
+        server.turned_away = turned_away.append
         async with connected(url) as (reader, writer):
             writer.write(post(b"one"))
             assert (await read_answer(reader)).status == 200
@@ -136,8 +148,11 @@ async def test_connections_beyond_the_limit_are_told_so() -> None:
                 assert await refused.read() == b""
             writer.write(raw[-1:])
             assert (await read_answer(reader)).body == b"two"
-        await eventually(lambda: not server.connections)
-        assert (await ask(url, post(b"three"))).body == b"three"
+            assert (await ask(url, post(b"three"))).body == b"three"
+        await ask(url, b"BREW / HTTP/1.1\r\n\r\n")
+    first, *others, last = turned_away
+    assert (first, set(others), last) == ("overloaded", {"gave_way"}, "bad_request")
+    assert caplog.text.count("connections are refused") == 1
 
 
 @pytest.mark.parametrize("begun", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost:"])
@@ -254,6 +269,36 @@ async def test_draining_lets_answers_end() -> None:
         await drain
         with pytest.raises(ConnectionRefusedError):
             await ask(url, post(b""))
+
+
+async def test_draining_lets_those_end_whose_head_was_on_its_way() -> None:
+    ends, begun = asyncio.Event(), asyncio.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        await exchange.accept()
+        if exchange.path == "/second":
+            begun.set()
+            await ends.wait()
+        exchange.start(200, JSON, placement())
+        exchange.end()
+
+    raw = post(b"{}", "/second")
+    async with listening(slow) as (server, url):
+        async with connected(url) as (reader, writer), connected(url) as (first, begins):
+            writer.write(raw[:9])
+            begins.write(post(b"{}")[:-1])
+            await eventually(lambda: server.in_flight == 1 and len(server.connections) == 2)
+            await eventually(lambda: State.HEAD in {c.state for c in server.connections})
+            drain = asyncio.create_task(server.drain(30.0))
+            await asyncio.sleep(0)
+            writer.write(raw[9:])
+            await begun.wait()
+            begins.write(b"}")
+            assert (await read_answer(first)).status == 200
+            await asyncio.sleep(0.05)
+            ends.set()
+            assert (await read_answer(reader)).status == 200
+        await drain
 
 
 async def test_draining_cuts_what_does_not_end() -> None:

@@ -1,3 +1,5 @@
+import asyncio
+import errno
 from collections.abc import AsyncIterator
 
 import pytest
@@ -120,3 +122,15 @@ async def test_connections_that_ended_are_not_kept_below_newer_ones(
         pool.give_back(newest)
         assert len(pool._idle) == 1
         assert await take(pool) is newest
+
+
+async def test_what_this_process_lacks_is_not_the_replicas_fault(
+    replica: RecordingReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none(*given: object, **named: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", none)
+    with pytest.raises(ProxyError, match="Too many open files") as raised:
+        await pool_of(replica.url).connect()
+    assert raised.value.code == "overloaded"

@@ -4,6 +4,12 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from kvproxy.adapters.http1.tls import ServerTls, TlsError, TlsFiles, client_context, refresh
 from tests.support.certificates import write, write_ca
@@ -22,6 +28,15 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
             ServerTls(files)
     with pytest.raises(TlsError, match="junk"):
         client_context(TlsFiles(ca=str(tmp_path / "junk.pem")), verify=True)
+
+
+def test_nobody_is_asked_for_a_passphrase(tmp_path: Path) -> None:
+    cert, key = write(trustme.CA().issue_cert("a"), tmp_path, "a")
+    plain = load_pem_private_key(Path(key).read_bytes(), None)
+    how = (Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    Path(key).write_bytes(plain.private_bytes(*how))
+    with pytest.raises(TlsError, match=r"a\.key: the key is encrypted"):
+        ServerTls(TlsFiles(cert, key))
 
 
 def test_without_verification_nobody_is_asked_for_a_certificate() -> None:

@@ -1,5 +1,6 @@
 """Parts that need no server; tests/integration/test_shared_store.py has the rest."""
 
+import asyncio
 import time
 
 import pytest
@@ -112,3 +113,23 @@ async def test_what_peers_had_under_way_is_forgotten_without_a_server_too(
         await eventually(lambda: (load.decoding, load.queue_s(0.0)) == (0, 0.0))
     finally:
         await store.close()
+
+
+async def test_a_store_that_comes_back_is_told_again_bit_by_bit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", 2)
+    store, keys = alone(), [bytes([n]) * 16 for n in range(9)]
+    for key in keys:
+        store.bindings.placed(key, Bound("me", "r0", 100, ()), 1.0)
+    task = asyncio.create_task(store._retelling())
+    store._link_changed(True)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert 0 < store.writer.waiting < len(keys)
+    store.writer.put_binding(keys[8], store.bindings.placed(keys[8], Bound("me", "r1", 1, ()), 2.0))
+    await eventually(lambda: store.writer.waiting == len(keys))
+    told = dict(store.writer._bound.take(len(keys)))
+    assert told[keys[8]].bound.replica == "r1", "what was placed meanwhile is newer"
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
