@@ -16,7 +16,7 @@ from kvproxy.core.access import UNASKED, Access, Caller, realm_of
 from kvproxy.core.afterwards import remember, used_tokens
 from kvproxy.core.answer import AnswerWatch
 from kvproxy.core.continuation import MARK, Continuation, continuation_of
-from kvproxy.core.declined import outcome_of, said
+from kvproxy.core.declined import DECLINES, outcome_of, said
 from kvproxy.core.diagnosis import NOTHING, Stake, Verdict
 from kvproxy.core.dialects import dialect_of
 from kvproxy.core.dialects.base import Dialect
@@ -26,6 +26,7 @@ from kvproxy.core.holdings import Outcome
 from kvproxy.core.identify import HeaderRule, identify, tenant_of
 from kvproxy.core.life_cycle import Evidence
 from kvproxy.core.members import continued
+from kvproxy.core.pieces import Body, spliced, whole
 from kvproxy.core.pools import Pools
 from kvproxy.core.replica import Replica
 from kvproxy.core.response_homes import id_asked_for
@@ -33,7 +34,7 @@ from kvproxy.core.router import Placement
 from kvproxy.core.threads import Step
 from kvproxy.core.token_ids import TokenIds, asking
 from kvproxy.core.transfers import members_of
-from kvproxy.core.turn import Turn, apply
+from kvproxy.core.turn import Turn
 from kvproxy.core.types import Identity, Usage
 from kvproxy.passing_on import pass_on
 from kvproxy.patience import Patience, patience_with
@@ -45,8 +46,6 @@ Agree = Callable[[], Awaitable[bool]]
 
 # No byte of an answer came, so the client has seen nothing and another replica may be asked.
 _NO_ANSWER = frozenset({"upstream_unreachable", "upstream_lost"})
-# Statuses that another replica may not answer with.
-_DECLINES = frozenset({429, 500, 502, 503, 504})
 _LOST_MAX = 2
 _CODED = "content-encoding"
 
@@ -75,7 +74,7 @@ class Exchange(Protocol):
     @property
     def congested(self) -> bool: ...
 
-    async def accept(self) -> bytes:
+    async def accept(self) -> Body:
         """The whole body, bounded; raises ProxyError body_too_large, request_timeout, …"""
 
     @property
@@ -107,7 +106,7 @@ class Answer(Protocol):
 
 class Upstream(Protocol):
     def open(
-        self, placement: Placement, exchange: Exchange, body: bytes
+        self, placement: Placement, exchange: Exchange, body: Body
     ) -> AbstractAsyncContextManager[Answer]:
         """Raises ProxyError upstream_unreachable when the request was not sent, upstream_lost when
         it was and no byte of an answer came."""
@@ -164,7 +163,7 @@ class Record(Struct):
     claim: int = 0
     waited_s: float = 0.0
     learned: Outcome | None = None
-    body: bytes = b""
+    body: Body = b""
     token_ids: TokenIds | None = None
     tenant: str = ""
     previous: str = ""
@@ -199,10 +198,10 @@ class Proxy:
             record.tenant = record.caller.tenant or tenant_of(exchange.header)
             body = await exchange.accept()
             dialect = dialect_of(exchange.method, exchange.path)
-            if dialect is not None and (_CODED not in exchange.header or members_of(body)):
+            if dialect is not None and (_CODED not in exchange.header or members_of(whole(body))):
                 body = await self._read(record, dialect, body)
             elif exchange.tunnels or body:
-                named, body = pass_on(self.pools, self.rules, exchange, record.caller, body)
+                named, body = pass_on(self.pools, self.rules, exchange, record.caller, whole(body))
                 record.passing_model = named.model
             if dialect is None:
                 record.previous = id_asked_for(exchange.path)
@@ -224,7 +223,7 @@ class Proxy:
             record.total_s = self.clock() - record.began
             self.observe(record)
 
-    async def _read(self, record: Record, dialect: Dialect, body: bytes) -> bytes:
+    async def _read(self, record: Record, dialect: Dialect, body: Body) -> Body:
         """Identify, canonicalise and hash: all that can be said before a replica is looked at."""
         headers, tenant = record.exchange.header, record.tenant
         if not headers.get("content-type", "").lower().startswith("application/json"):
@@ -234,17 +233,17 @@ class Proxy:
         turn = self.reader.read(dialect, tenant, body, named.session)
         if self.agree is not None and await self.agree():
             turn = self.reader.read(dialect, tenant, body, named.session, anew=True)
-        record.caller.may_use(turn.sent, turn.members or members_of(body))
+        record.caller.may_use(turn.sent, turn.members or members_of(whole(body)))
         record.turn = turn
         hint = turn.marks.retention_s if self.cache_hints else 0.0
         if not named.session:
             named = identify(tenant, turn.model, headers, turn.members, self.rules)
         record.identity = replace(named, model=turn.model, retention_s=hint)
         record.previous = continued(dialect, turn.members)
-        record.body = apply(body, turn.splices)
+        record.body = spliced(body, turn.splices)
         return record.body
 
-    async def _place_and_forward(self, record: Record, body: bytes, patience: Patience) -> None:
+    async def _place_and_forward(self, record: Record, body: Body, patience: Patience) -> None:
         """Try replicas until one answers; nothing is tried twice, and nothing after its start."""
         tried: frozenset[str] = frozenset()
         while True:
@@ -280,7 +279,7 @@ class Proxy:
             record.exchange.send(closing)
             record.exchange.end()
             return b""
-        again = flow.resume(error, record.body)
+        again = flow.resume(error, whole(record.body))
         if again is None or not await self._may_retry(record, tried):
             raise error.anew()
         record.exchange.send(MARK)
@@ -306,7 +305,7 @@ class Proxy:
         self,
         record: Record,
         placement: Placement,
-        body: bytes,
+        body: Body,
         tried: frozenset[str],
         patience: Patience,
     ) -> None:
@@ -316,7 +315,7 @@ class Proxy:
         watch = AnswerWatch(preamble, tap)
         wanted = not record.continued and self.ask_ids(record)
         ids = record.token_ids = TokenIds() if wanted else None
-        body = body if ids is None else asking(body)
+        body = body if ids is None else asking(whole(body))
 
         def first_token() -> None:
             if record.ttft_s is None and record.status == 200:
@@ -327,7 +326,7 @@ class Proxy:
             async with self.upstream.open(placement, exchange, body) as answer:
                 self.placer.seen(placement, *said(answer.status, answer.headers))
                 record.lost += answer.status == 500
-                if answer.status in _DECLINES and await self._may_retry(record, tried):
+                if answer.status in DECLINES and await self._may_retry(record, tried):
                     declined = f"Replica {placement.replica.id} answered {answer.status}."
                     raise ProxyError("upstream_declined", declined)
                 patience.stop()

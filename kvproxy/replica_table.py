@@ -68,7 +68,8 @@ class ReplicaTable:
         self._default_key = settings.upstream.api_key
         self._clock = clock
         self._settings = {replica.id: replica for replica in settings.replicas}
-        self._origin = dict.fromkeys(self._settings, FROM_SETTINGS)
+        # Who wants each: one that settings name may be found by a source, too.
+        self._origins = {name: {FROM_SETTINGS} for name in self._settings}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._forgetting: set[asyncio.Task[None]] = set()
 
@@ -76,7 +77,7 @@ class ReplicaTable:
         """The same one again changes nothing but takes back a drain or removal."""
         known = self._settings.get(wanted.id)
         if known is None:
-            self._check_url(wanted)
+            self.check(wanted, origin="")
             return self._join(wanted, origin)
         replica = self.get(wanted.id)
         if any(getattr(known, name) != getattr(wanted, name) for name in _IDENTITY):
@@ -85,7 +86,7 @@ class ReplicaTable:
                 f"Replica {wanted.id} is there already, as {known.url}: remove it first.",
             )
         self._stay(wanted.id)
-        self._origin[wanted.id] = origin
+        self._origins[wanted.id] = {origin}
         self._update(replica, wanted)
         self._see(replica, Evidence.UNDRAIN)
         return replica
@@ -134,45 +135,63 @@ class ReplicaTable:
         """Makes the replicas of `origin` those that are wanted; returns what was done, in words.
 
         One that is another now under its old name takes over at once: requests on the old one end
-        there. Raises ProxyError conflict before anything was done.
+        there. One that others want as well stays, and is what settings say if they name it.
+        Raises ProxyError conflict before anything was done.
         """
         names = {replica.id: replica for replica in wanted}
         for replica in names.values():
             self.check(replica, origin)
         self._default_key = default_key
         done = []
-        for known in [name for name, by in self._origin.items() if by == origin]:
-            if known not in names and known not in self._leaving:
+        for known, by in list(self._origins.items()):
+            if origin not in by or known in names:
+                continue
+            if len(by) > 1:
+                by.remove(origin)
+            elif known not in self._leaving:
                 self.remove(known)
                 done.append(f"replica {known} leaves")
-        for name, replica in names.items():
-            was = self._settings.get(name)
-            if was is None:
-                self._join(replica, origin)
-                done.append(f"replica {name} joins")
-            elif any(getattr(was, field) != getattr(replica, field) for field in _IDENTITY):
-                self._stay(name)
-                pins = self._to.router.pins
-                pinned = pins.of(name)
-                self._drop(self.get(name))
-                self._join(replica, origin)
-                for what in pinned:
-                    pins.pin(what, name)
-                done.append(f"replica {name} is {replica.url} now")
-            else:
-                if name in self._leaving:
-                    self.undrain(name)
-                    done.append(f"replica {name} stays")
-                elif was != replica:
-                    done.append(f"replica {name} changes")
-                self._origin[name] = origin
-                self._update(self.get(name), replica)
-        return done
+        done += [self._want(name, replica, origin) for name, replica in names.items()]
+        return [what for what in done if what]
+
+    def _want(self, name: str, wanted: ReplicaSettings, origin: str) -> str:
+        """It is there afterwards; what was done for that, if anything was."""
+        was, by = self._settings.get(name), self._origins.get(name, set[str]())
+        if was is None:
+            self._join(wanted, origin)
+            return f"replica {name} joins"
+        if FROM_SETTINGS in by and origin != FROM_SETTINGS:
+            by.add(origin)
+            return ""
+        by.discard(FROM_ADMIN)
+        by.add(origin)
+        if any(getattr(was, field) != getattr(wanted, field) for field in _IDENTITY):
+            self._stay(name)
+            pins = self._to.router.pins
+            pinned = pins.of(name)
+            self._drop(self.get(name))
+            self._join(wanted, origin)
+            self._origins[name] = by
+            for what in pinned:
+                pins.pin(what, name)
+            return f"replica {name} is {wanted.url} now"
+        stays = name in self._leaving
+        if stays:
+            self.undrain(name)
+        self._update(self.get(name), wanted)
+        if stays:
+            return f"replica {name} stays"
+        return f"replica {name} changes" if was != wanted else ""
 
     def check(self, wanted: ReplicaSettings, origin: str) -> None:
-        """Raises ProxyError conflict for what settle() cannot take from `origin`."""
-        if wanted.id not in self._settings:
-            self._check_url(wanted, but=[n for n, by in self._origin.items() if by == origin])
+        """Raises ProxyError conflict for what settle() cannot take from `origin`: its address is
+        that of one that others want."""
+        if wanted.id in self._settings:
+            return
+        for replica in self._to.router.replicas:
+            if replica.url == wanted.url and self._origins[replica.id] != {origin}:
+                taken = f"{wanted.url} is replica {replica.id} already."
+                raise ProxyError("conflict", taken)
 
     def listing(self) -> list[dict[str, object]]:
         """For operators: what is known of each, without secrets."""
@@ -185,7 +204,7 @@ class ReplicaTable:
                 "since_s": round(now - replica.life.since, 3),
                 "trouble": self._to.probe.trouble.get(replica.id, ""),
                 "leaving": replica.id in self._leaving,
-                "origin": self._origin.get(replica.id, ""),
+                "origin": ", ".join(sorted(self._origins.get(replica.id, ()))),
                 "weight": replica.weight,
                 "models": replica.models,
                 "in_flight": replica.load.in_flight,
@@ -208,7 +227,7 @@ class ReplicaTable:
     def _join(self, wanted: ReplicaSettings, origin: str) -> Replica:
         to, replica = self._to, self._maker.make(wanted)
         replica.life.since = replica.emptied_at = self._clock()
-        self._origin[wanted.id] = origin
+        self._origins[wanted.id] = {origin}
         self._update(replica, wanted)
         to.router.add(replica)
         to.probe.add(replica, fixed_hbm=wanted.hbm_tokens is not None)
@@ -229,7 +248,7 @@ class ReplicaTable:
 
     def _drop(self, replica: Replica) -> None:
         to = self._to
-        self._origin.pop(replica.id)
+        self._origins.pop(replica.id)
         self._settings.pop(replica.id)
         self._api_keys.pop(replica.id, None)
         replica.see(Evidence.REMOVE, self._clock())
@@ -264,9 +283,3 @@ class ReplicaTable:
             if replica.health is Health.STARTING:
                 self._to.probe.ask_soon(replica)
             self._to.gate.changed()
-
-    def _check_url(self, wanted: ReplicaSettings, but: Iterable[str] = ()) -> None:
-        for replica in self._to.router.replicas:
-            if replica.url == wanted.url and replica.id not in but:
-                taken = f"{wanted.url} is replica {replica.id} already."
-                raise ProxyError("conflict", taken)

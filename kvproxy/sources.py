@@ -18,6 +18,7 @@ from kvproxy.adapters.prompt_watch import Prompt, PromptWatch, Request, Tokenise
 from kvproxy.adapters.template_watch import TemplateWatch
 from kvproxy.adapters.tokenise import Tokenise
 from kvproxy.core.kv_sources import KvSource, of_ranks
+from kvproxy.core.pieces import whole
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placing, Router
 from kvproxy.core.token_ids import FIELD, PATHS, can_ask
@@ -152,7 +153,7 @@ class Sources:
             return
         told = None if ids is None else ids.prompt
         if told is not None or self.prompts.wants(placement.replica):
-            request = Request(record.exchange.path, record.body, turn.model)
+            request = Request(record.exchange.path, whole(record.body), turn.model)
             self.told(placement.placing, salt_of(turn), usage.prompt_tokens, request, told)
 
     def told(

@@ -30,6 +30,7 @@ from kvproxy.core.disagg.grants import Grant, Grants
 from kvproxy.core.disagg.legs import prefill_body, with_fields
 from kvproxy.core.disagg.plan import Disagg
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.pieces import Body, whole
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Router
 from kvproxy.proxy import Answer, Exchange, Headers, Upstream
@@ -118,11 +119,11 @@ class TwoLegs:
     outcomes: Counter[str] = field(default_factory=Counter)
 
     def open(
-        self, placement: Placement, exchange: Exchange, body: bytes
+        self, placement: Placement, exchange: Exchange, body: Body
     ) -> AbstractAsyncContextManager[Answer]:
         if placement.placing.remote is None and not self.grants.waiting(exchange.request_id):
             return self.upstream.open(placement, exchange, body)
-        return self._open(placement, exchange, body)
+        return self._open(placement, exchange, whole(body))
 
     def abandon(self, replica: Replica) -> None:
         self.upstream.abandon(replica)

@@ -16,6 +16,7 @@ from kvproxy.adapters.http1.listener import Page
 from kvproxy.admin.conversations import session_label
 from kvproxy.core.access import Access
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.pieces import whole
 from kvproxy.core.pins import Pinned
 from kvproxy.core.pools import Pools
 from kvproxy.core.replica import Replica
@@ -217,7 +218,7 @@ def _not_taken(exchange: Exchange) -> ProxyError:
 
 
 async def _body(exchange: Exchange) -> dict[str, Any]:
-    raw = await exchange.accept()
+    raw = whole(await exchange.accept())
     if len(raw) > _BODY_BYTES_MAX:
         raise ProxyError("body_too_large", f"More than {_BODY_BYTES_MAX} bytes.")
     if not raw:

@@ -15,6 +15,8 @@ _ILL = frozenset({500, 502, 503, 504})
 _BUSY = frozenset({429, 503})
 # Whoever says more is believed that much: a mistake there must not take a replica out for a day.
 WAIT_MAX_S = 60.0
+# Statuses that another replica may not answer with.
+DECLINES = frozenset({429, 500, 502, 503, 504})
 
 
 def said(status: int, headers: Sequence[tuple[bytes, bytes]]) -> tuple[Evidence, float]:

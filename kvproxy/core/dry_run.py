@@ -7,12 +7,13 @@ from msgspec.structs import replace
 
 from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.echo import Tap
+from kvproxy.core.pieces import Body
 from kvproxy.core.turn import Turn, TurnReader
 
 
 class Reader(Protocol):
     def read(
-        self, dialect: Dialect, tenant: str, body: bytes, session: str = "", *, anew: bool = False
+        self, dialect: Dialect, tenant: str, body: Body, session: str = "", *, anew: bool = False
     ) -> Turn: ...
 
     def tap(self, turn: Turn) -> Tap | None: ...
@@ -30,7 +31,7 @@ class DryReader:
         self._acting = acting
 
     def read(
-        self, dialect: Dialect, tenant: str, body: bytes, session: str = "", *, anew: bool = False
+        self, dialect: Dialect, tenant: str, body: Body, session: str = "", *, anew: bool = False
     ) -> Turn:
         turn = self._plain.read(dialect, tenant, body, session)
         assert all(splice.kind == "model" for splice in turn.splices), "it preserves everything"

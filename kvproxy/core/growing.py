@@ -13,6 +13,7 @@ from kvproxy.core.dialects.base import Dialect
 from kvproxy.core.heads import Fixed
 from kvproxy.core.marks import Marks
 from kvproxy.core.parted import Elements, Parted, Stretch
+from kvproxy.core.pieces import Body
 from kvproxy.core.resume import Begun, Point, ResumePoints, hash_first, hash_on, near
 from kvproxy.core.spans import Span
 from kvproxy.core.types import Chain, Splice
@@ -26,13 +27,14 @@ _START = attrgetter("start")
 
 class Reading(Struct, frozen=True):
     """One body being read. `scope` keeps dialects and tenants apart. `fixed`: its head as it counts
-    now, where that was not known any more."""
+    now, where that was not known any more. `anew`: nothing is gone on from."""
 
     dialect: Dialect
     whose: Whose
-    body: bytes
+    body: Body
     scope: str
     fixed: Fixed | None = None
+    anew: bool = False
 
 
 class Grown(Struct, frozen=True):
@@ -67,9 +69,12 @@ class Growing:
         return self._settle(reading, start, None, (parts.opening, parts.middle), parts.last)
 
     def grow(
-        self, reading: Reading, start: Point, begun: Begun | None, elements: Sequence[Span]
+        self, reading: Reading, start: Point, begun: Begun | None, elements: Elements
     ) -> Grown:
-        """What is known at `start` goes on; files the point that the next turn resumes at."""
+        """What is known at `start` goes on; files the point that the next turn resumes at. A
+        stretch has few elements, and begun is ahead."""
+        if isinstance(elements, Stretch):
+            return self._settle(reading, start, begun, (), elements)
         settled = max(len(elements) - REREAD_ELEMENTS, min(len(elements), 1))
         if begun is not None and begun.filed is not start and len(elements) <= REREAD_ELEMENTS:
             # What was filed stays so, and this is farther ahead of it.
@@ -83,7 +88,7 @@ class Growing:
         start: Point,
         begun: Begun | None,
         known: Sequence[Elements],
-        rest: Sequence[Span],
+        rest: Elements,
     ) -> Grown:
         """`known` is not read again next turn, the `rest` is."""
         grown, edits = start.chain.until(start.blocks), self._canon.edits(reading.whose)

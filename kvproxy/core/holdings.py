@@ -133,8 +133,10 @@ class Holdings:
     def opened(self, request_id: str, replica: Replica, chain: Chain, model: str) -> None:
         """The request goes to `replica` with its id as session."""
         if replica.kv_events and request_id and len(chain):
-            self.chains.opened(request_id, replica.id, chain)
-            self._prompts.opened(request_id, chain, model)
+            if self.chains.opened(request_id, replica.id, chain):
+                self._prompts.opened(request_id, chain, model)
+            else:
+                self._prompts.finished(request_id, 0, 1)
 
     def finished(self, request_id: str, replica: Replica, prompt_tokens: int) -> None:
         """It ended; its answer told how long the prompt was, or nothing did: 0."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import orjson
 
 from kvproxy.core.dialects.base import Dialect
+from kvproxy.core.pieces import Body, whole
 from kvproxy.core.spans import array_spans, object_spans
 from kvproxy.core.turn import Turn
 from kvproxy.core.types import Chain
@@ -56,7 +57,7 @@ class HotPrefixes:
         self._heats: OrderedDict[int, _Heat] = OrderedDict()
         self.bytes = 0
 
-    def used(self, turn: Turn, path: str, body: bytes, now: float, session: str = "") -> None:
+    def used(self, turn: Turn, path: str, body: Body, now: float, session: str = "") -> None:
         """A prompt was answered; `body` is what was forwarded. It is looked at once, when a second
         session begins so: what only one has is where that one goes."""
         chain = turn.chain
@@ -75,7 +76,7 @@ class HotPrefixes:
             self._heats.move_to_end(key)
             if not heat.looked and not session == heat.session != "":
                 heat.looked = True
-                self._keep(heat, turn, path, body, blocks)
+                self._keep(heat, turn, path, whole(body), blocks)
         while self.bytes > self._max_bytes or len(self._heats) > _KNOWN_MAX:
             _, oldest = self._heats.popitem(last=False)
             self.bytes -= len(oldest.prefix.body) if oldest.prefix is not None else 0

@@ -7,9 +7,6 @@ import msgspec
 from kvproxy.core.dialects.base import Dialect, Members
 from kvproxy.core.spans import Span, array_spans
 
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_KEY = msgspec.json.Encoder().encode
-
 
 def present(dialect: Dialect, members: Members, lead: Span | None) -> list[tuple[str, Span]]:
     """Members of the head; `lead` stands for the growing list among them."""
@@ -35,13 +32,6 @@ def elements_of(growing: Span | None) -> list[Span]:
         return []
     elements = array_spans(growing.raw, growing.start)
     return [growing] if elements is None else elements
-
-
-def written_plainly(body: bytes) -> bytes:
-    """An object whose keys are escaped or repeated, as engines read it: the last of each counts.
-    Raises as object_spans()."""
-    members = _OBJECT.decode(body)
-    return b"{%b}" % b",".join(b"%b:%b" % (_KEY(key), raw) for key, raw in members.items())
 
 
 def continued(dialect: Dialect, members: Members) -> str:

@@ -80,10 +80,10 @@ class Parked:
 
     def was_removed(self, tier: Tier, engine: int) -> bool:
         """Whether one removal of this block came before its announcement could be placed."""
-        if not self._removed.get((tier, engine)):
-            return False
-        self._removed[tier, engine] -= 1
-        return True
+        count = self._removed.pop((tier, engine), 0)
+        if count > 1:
+            self._removed[tier, engine] = count - 1
+        return count > 0
 
     def drop(self, tier: Tier) -> None:
         """The tier was emptied."""

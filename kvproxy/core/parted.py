@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from kvproxy.core.pieces import Body, between
 from kvproxy.core.spans import Located, Span, array_spans, list_begins, object_spans, rest_spans
 
 _SPACE = b" \t\r\n"
@@ -22,7 +23,7 @@ class Stretch:
     """Elements of a list that follow each other: [start, end) of `body`. Where each of them lies is
     found out once somebody asks."""
 
-    def __init__(self, body: bytes, start: int, end: int) -> None:
+    def __init__(self, body: Body, start: int, end: int) -> None:
         self._body = body
         self._spans: list[Span] | None = None
         self._values: list[Any] | None = None
@@ -51,7 +52,7 @@ class Stretch:
     @property
     def text(self) -> bytes:
         """They alone as a list."""
-        return b"".join((b"[", memoryview(self._body)[self.start : self.end], b"]"))
+        return b"".join((b"[", *between(self._body, self.start, self.end), b"]"))
 
 
 class _Later(Struct, frozen=True, gc=False):
@@ -142,6 +143,24 @@ def parted(body: bytes, growing: str, begins: bytes, last_elements: int) -> Part
     del before[growing]
     end, middle = others.pop(growing).end, Stretch(body, third, ended)
     return Parted(before | others, start, end, opening, middle, elements[1:])
+
+
+def going_on(
+    body: Body, at: int, decoder: "msgspec.json.Decoder[list[T]]"
+) -> tuple[Stretch, int] | None:
+    """What stands behind an element of a list that ends `at`, and how many those are, where the
+    list and with it the body ends behind them, as it does in most. None anywhere else."""
+    rest = body[at:]
+    if not rest.startswith(b",") or not rest.endswith(b"}]}"):
+        return None
+    try:
+        # A comma with nothing behind it is no JSON, though a list of nothing is.
+        values = decoder.decode(b"[" + rest[1:-1])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    stretch = Stretch(body, at + 1, at + len(rest) - 2)
+    stretch.keep(values)
+    return stretch, len(values)
 
 
 def _before_comma(body: bytes, at: int) -> int:

@@ -14,8 +14,11 @@ from typing import NamedTuple
 from msgspec import Struct
 from xxhash import xxh3_64_intdigest, xxh3_128
 
+from kvproxy.core.before import Before
 from kvproxy.core.heads import Fixed
 from kvproxy.core.marks import NO_MARKS, Marks
+from kvproxy.core.pieces import Body, between
+from kvproxy.core.pieces import hashed as hash_until
 from kvproxy.core.types import Chain, Splice
 
 _SMALLEST_LOG2 = 9
@@ -26,6 +29,7 @@ _POINTS_PER_KEY = 64
 _NEAR_BYTES = 8 * 2**10
 # So many elements ahead, some are read again, to be known for good.
 _AHEAD_MAX = 16
+_Key = tuple[str, int, int]
 _OFFSET = attrgetter("offset")
 
 
@@ -34,8 +38,7 @@ class Point(Struct, frozen=True):
     whose first element is `lead` if that belongs to the head; the first `blocks` of `chain` and
     `splices` cover the body up to `offset`, which is `elements` elements in.
 
-    Members are kept as places alone: tools are as large as a conversation, and the next body has
-    them at the same place. `splices` and `marks` are those of list elements only: the head's are
+    `splices` and `marks` are those of list elements only: the head's are
     found anew with the head, or in `fixed`. What lies in `skip` may differ: text of the head that
     changes by itself, which is read anew with it. `near` is a digest of the bytes right before the
     offset: comparing it first makes a wrong candidate cost next to nothing. `key` tells the
@@ -49,7 +52,7 @@ class Point(Struct, frozen=True):
     digest: bytes
     skip: tuple[int, int]
     near: int
-    members: dict[str, tuple[int, int]]
+    members: Before
     lead: tuple[int, int] | None
     head: bytes
     chain: Chain
@@ -78,91 +81,122 @@ class ResumePoints:
         self._smallest_log2 = max(_SMALLEST_LOG2, worth_bytes.bit_length() - 1)
         self.smallest = 1 << self._smallest_log2
         self._max_points = max_points
-        self._filed: OrderedDict[tuple[str, int, int], list[Point]] = OrderedDict()
+        self._filed: OrderedDict[_Key, list[Point]] = OrderedDict()
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def find(self, scope: str, body: bytes) -> Begun | None:
+    def find(self, scope: str, body: Body) -> Begun | None:
         """The longest filed point that `body` begins with; `scope` keeps tenants apart."""
         if not self._filed:
             return None
-        for size_log2 in range(len(body).bit_length() - 1, self._smallest_log2 - 1, -1):
+        size = len(body)
+        for size_log2 in range(size.bit_length() - 1, self._smallest_log2 - 1, -1):
             key = _key(scope, body, size_log2)
             points = self._filed.get(key)
             if points is None:
                 continue
-            for point in sorted(points, key=_OFFSET, reverse=True):
-                begun = _begun(body, point)
-                if begun is not None:
-                    self._filed.move_to_end(key)
-                    return begun
+            begun = _begun(body, size, sorted(points, key=_OFFSET, reverse=True))
+            if begun is not None:
+                self._filed.move_to_end(key)
+                return begun
         return None
 
-    def file(self, scope: str, body: bytes, point: Point, instead_of: Point | None) -> None:
+    def file(self, scope: str, body: Body, point: Point, instead_of: Point | None) -> None:
         """Keep `point`, which was read from `body`, in place of the one it continued."""
-        if instead_of is not None:
-            self._drop(scope, body, instead_of)
-        if point.offset < self.smallest:
+        key = _key_of(scope, body, point) if point.offset >= self.smallest else None
+        if instead_of is not None and instead_of.offset >= self.smallest:
+            close = instead_of.offset.bit_length() == point.offset.bit_length()
+            before = key if close else None
+            self._drop(before or _key_of(scope, body, instead_of), instead_of)
+        if key is None:
             return
-        key = _key(scope, body, point.offset.bit_length() - 1)
-        points = self._filed.setdefault(key, [])
-        self._filed.move_to_end(key)
+        points = self._filed.get(key)
+        if points is None:
+            points = self._filed[key] = []
+        else:
+            self._filed.move_to_end(key)
         points.insert(0, point)
         self._count += 1
-        self._count -= len(points[_POINTS_PER_KEY:])
-        del points[_POINTS_PER_KEY:]
+        if len(points) > _POINTS_PER_KEY:
+            self._count -= 1
+            del points[-1]
         while self._count > self._max_points:
             _, dropped = self._filed.popitem(last=False)
             self._count -= len(dropped)
 
-    def _drop(self, scope: str, body: bytes, point: Point) -> None:
-        if point.offset < self.smallest:
-            return
-        key = _key(scope, body, point.offset.bit_length() - 1)
+    def _drop(self, key: _Key, point: Point) -> None:
         points = self._filed.get(key, [])
         for index, filed in enumerate(points):
             if filed is point:
                 del points[index]
                 self._count -= 1
+                break
         if not points:
             self._filed.pop(key, None)
 
 
-def hash_on(body: bytes, offset: int, begun: Begun) -> xxh3_128:
+def hash_on(body: Body, offset: int, begun: Begun) -> xxh3_128:
     """The hash state of the first `offset` bytes, from where `begun` left off."""
-    hashed = begun.hashed.copy()
-    hashed.update(memoryview(body)[begun.point.offset : offset])
+    hashed, start = begun.hashed.copy(), begun.point.offset
+    if isinstance(body, bytes):
+        hashed.update(memoryview(body)[start:offset])
+        return hashed
+    for view in body.between(start, offset):
+        hashed.update(view)
     return hashed
 
 
-def hash_first(body: bytes, offset: int, skip: tuple[int, int]) -> xxh3_128:
+def hash_first(body: Body, offset: int, skip: tuple[int, int]) -> xxh3_128:
     """The hash state of the first `offset` bytes without those in `skip`."""
-    view = memoryview(body)
-    hashed = xxh3_128(view[: min(skip[0], offset)])
-    hashed.update(view[min(skip[1], offset) : offset])
-    return hashed
+    if skip[0] >= min(skip[1], offset):
+        return hash_until(body, offset)
+    state = hash_until(body, skip[0])
+    for view in between(body, skip[1], offset):
+        state.update(view)
+    return state
 
 
-def near(body: bytes, offset: int, skip: tuple[int, int]) -> int:
+def near(body: Body, offset: int, skip: tuple[int, int]) -> int:
     """A digest of the last bytes before `offset`, none of them from before the end of `skip`."""
     return xxh3_64_intdigest(body[max(offset - _NEAR_BYTES, min(skip[1], offset), 0) : offset])
 
 
-def _begun(body: bytes, point: Point) -> Begun | None:
-    if len(body) < point.offset or point.near != near(body, point.offset, point.skip):
-        return None
-    begun = Begun(point, hash_first(body, point.offset, point.skip), point)
-    if begun.hashed.digest() != point.digest:
-        return None
+def _begun(body: Body, size: int, points: Sequence[Point]) -> Begun | None:
+    """The first of `points` that it begins with. Those of conversations that differ early alone
+    end at the same place and alike: it is looked at once for all of them."""
+    last, end = None, 0
+    state: xxh3_128 | None = None
+    for point in points:
+        if size < point.offset:
+            continue
+        at = (point.offset, point.skip)
+        if at != last:
+            last, end, state = at, near(body, *at), None
+        if point.near != end:
+            continue
+        if state is None:
+            state = hash_first(body, *at)
+        if state.digest() == point.digest:
+            return _ahead(body, size, Begun(point, state, point))
+    return None
+
+
+def _ahead(body: Body, size: int, begun: Begun) -> Begun:
+    """Farther on, where all of the turn before is in the body."""
+    point = begun.point
     ahead = point.ahead
-    if ahead is None or len(body) < ahead.offset or ahead.elements - point.elements > _AHEAD_MAX:
+    if ahead is None or size < ahead.offset or ahead.elements - point.elements > _AHEAD_MAX:
         return begun
     hashed = hash_on(body, ahead.offset, begun)
     return Begun(ahead, hashed, point) if hashed.digest() == ahead.digest else begun
 
 
-def _key(scope: str, body: bytes, size_log2: int) -> tuple[str, int, int]:
+def _key(scope: str, body: Body, size_log2: int) -> _Key:
     end = 1 << size_log2
     return (scope, size_log2, xxh3_64_intdigest(body[max(0, end - _KEY_BYTES) : end]))
+
+
+def _key_of(scope: str, body: Body, point: Point) -> _Key:
+    return _key(scope, body, point.offset.bit_length() - 1)

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from kvproxy.core.pieces import Body
+
 _OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -200,14 +202,15 @@ def _body_spans(
     return members, elements
 
 
-def rest_spans(body: bytes, at: int, growing: str) -> tuple[dict[str, Span], list[Span]] | None:
+def rest_spans(body: Body, at: int, growing: str) -> tuple[dict[str, Span], list[Span]] | None:
     """As body_spans() of a body in whose list an element ends `at`: a 0, which is the first of the
     elements, stands for all before that."""
     # Written with spaces where the body has them: what is written evenly is found fastest.
-    begun = b'{"%b": [0' if body[at : at + 2] == b", " else b'{"%b":[0'
+    rest = body[at:]
+    begun = b'{"%b": [0' if rest.startswith(b", ") else b'{"%b":[0'
     opening = begun % growing.encode()
     size = len(opening)
-    return _body_spans(opening + body[at:], growing, at - size, size - len(b"[0"), first=True)
+    return _body_spans(opening + rest, growing, at - size, size - len(b"[0"), first=True)
 
 
 @cache

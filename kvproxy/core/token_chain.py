@@ -61,6 +61,8 @@ class TokenChains:
         self._anchors: OrderedDict[int, Anchor] = OrderedDict()
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
+        # How many requests of one id are under way, where they are more than one.
+        self._several: dict[str, int] = {}
         self._unheard: Counter[str] = Counter()
         self.made = 0
         self.missed = 0
@@ -88,13 +90,22 @@ class TokenChains:
         what it takes is still to be told."""
         return replica in self._unheard
 
-    def opened(self, request_id: str, replica: str, chain: Chain) -> None:
-        """A request was sent with its id as session."""
+    def opened(self, request_id: str, replica: str, chain: Chain) -> bool:
+        """A request was sent with its id as session. False where others of that id, which clients
+        choose, are under way: which of them made a block cannot be told."""
+        before = self._open.get(request_id)
+        if request_id in self._several or (before is not None and not before.prompt_tokens):
+            self._close(request_id)
+            self._several[request_id] = self._several.pop(request_id, 1) + 1
+            if len(self._several) > _OPEN_MAX:
+                del self._several[next(iter(self._several))]
+            return False
         self._close(request_id)
         self._open[request_id] = _Open(replica, chain, 0)
         self._unheard[replica] += 1
         if len(self._open) > _OPEN_MAX:
             self._close(next(iter(self._open), ""))
+        return True
 
     def grown(self, replica: str, grown: Grown, block_size: int, path: PathOf) -> None:
         """A request made blocks."""
@@ -119,6 +130,10 @@ class TokenChains:
         """The answer's usage tells how long the prompt was; 0 when there is none."""
         request = self._open.get(request_id)
         if request is None:
+            if request_id in self._several:
+                self._several[request_id] -= 1
+                if not self._several[request_id]:
+                    del self._several[request_id]
             return
         self._hear(request)
         if not prompt_tokens:

@@ -6,11 +6,11 @@ and do work in proportion to what is new (core/resume).
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 
 import msgspec
 from msgspec.structs import replace
 
+from kvproxy.core.before import before, span_at
 from kvproxy.core.canonical import ARGUMENTS, TEXT, Canonicaliser, Whose
 from kvproxy.core.continued import Continued
 from kvproxy.core.dialects.base import Dialect, Members, UnknownShapeError
@@ -21,9 +21,11 @@ from kvproxy.core.growing import REREAD_ELEMENTS, Growing, Grown, Reading
 from kvproxy.core.heads import READING_MEMORY, Fixed, Head, Heads, ReadingMemory
 from kvproxy.core.layout import NOWHERE, Layout
 from kvproxy.core.marks import NO_MARKS, Marks, of_members
-from kvproxy.core.members import continued, elements_of, present, ranks, written_plainly
+from kvproxy.core.members import continued, elements_of, present, ranks
 from kvproxy.core.naming import Named, Naming
-from kvproxy.core.parted import Parted, parted
+from kvproxy.core.odd_layouts import members_read, written_plainly
+from kvproxy.core.parted import Elements, Parted, going_on, parted
+from kvproxy.core.pieces import Body, spliced, whole
 from kvproxy.core.pools import Pools
 from kvproxy.core.resume import Begun, Point, ResumePoints
 from kvproxy.core.spans import Span, body_spans, object_spans, rest_spans
@@ -37,6 +39,7 @@ _PARTED_BYTES = 16 * 2**10
 _NOT_UNDERSTOOD = (UnknownShapeError, msgspec.ValidationError)
 # A head whose splices are larger is not kept with every conversation, but found anew.
 _FIXED_BYTES = 4 * 2**10
+_TEXT = msgspec.json.Decoder(str)
 
 
 class Turn(msgspec.Struct):
@@ -81,20 +84,18 @@ class TurnReader:
         self._heads = Heads(canon, block_bytes, memory.heads_bytes)
 
     def read(
-        self, dialect: Dialect, tenant: str, body: bytes, session: str = "", *, anew: bool = False
+        self, dialect: Dialect, tenant: str, body: Body, session: str = "", *, anew: bool = False
     ) -> Turn:
         """Raises ProxyError invalid_json / invalid_body for what no engine would take either.
 
         `anew`: all of it, and what it teaches takes the place of what was known.
         """
         whose = Whose(tenant, session)
-        reading = Reading(dialect, whose, body, self._canon.scope(dialect.name, whose))
+        reading = Reading(dialect, whose, body, self._canon.scope(dialect.name, whose), anew=anew)
         try:
             if anew:
                 self._heads.clear()
-            resumes = bool(dialect.growing) and not anew
-            begun = self._points.find(reading.scope, body) if resumes else None
-            turn = self._resume(reading, begun) if begun is not None else None
+            turn = self._go_on(reading)
             return turn if turn is not None else self._read_all(reading)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProxyError("invalid_json", f"The body is not valid JSON: {error}") from error
@@ -130,7 +131,7 @@ class TurnReader:
 
     def _read_all(self, reading: Reading) -> Turn:
         # A dialect in which nothing grows has no name for it, and "" may be a member's.
-        name, body = reading.dialect.growing, reading.body
+        name, body = reading.dialect.growing, whole(reading.body)
         listing = reading.dialect.listing
         if listing is not None and len(body) > _PARTED_BYTES and not reading.dialect.continues:
             parts = parted(body, name, reading.dialect.begins, REREAD_ELEMENTS)
@@ -175,17 +176,11 @@ class TurnReader:
                 led = lead is not None
                 grown = self._growing.append(reading, chain, elements, led=led)
                 return _turn(reading, members, named, head, grown, lead_at=lead_at)
-            before = _places(
-                *[
-                    (name, span.start, span.end)
-                    for name, span in members.items()
-                    if span.start < place.start
-                ]
-            )
+            held = before(members, place.start, head.skip)
             led_by = (lead.start, lead.end) if lead is not None else None
             blocks = len(chain)
             start = Point(
-                *(0, 0, b"", head.skip, 0, before, led_by, head.meaning, chain, blocks, ()),
+                *(0, 0, b"", head.skip, 0, held, led_by, head.meaning, chain, blocks, ()),
                 key=named.key,
                 fixed=self._fixed(model, head, listed, place.end),
             )
@@ -222,36 +217,61 @@ class TurnReader:
 
     def _unread(self, reading: Reading) -> Turn:
         """JSON whose layout has no spans: it is looked at, and forwarded as it is."""
-        value = msgspec.json.decode(reading.body)
-        if not isinstance(value, dict):
+        members = members_read(whole(reading.body))
+        if members is None:
             raise ProxyError("invalid_body", "The body must be a JSON object.")
-        model = value.get("model")
-        named = self._naming.unread(model if isinstance(model, str) else "")
-        stream = value.get("stream") is True
-        chain = self._plain_chain(reading, named.model)
+        model = members.get("model", b"")
+        named = self._naming.unread(_TEXT.decode(model) if model.startswith(b'"') else "")
+        stream = members.get("stream") == b"true"
+        chain = self._plain_chain(reading, written_plainly(members), named.model)
         return Turn(reading.dialect, named.model, stream, {}, chain, [], 0, sent=named.sent)
 
-    def _plain_chain(self, reading: Reading, model: str) -> Chain:
-        """Of the same members, written plainly; empty where that would be forwarded otherwise."""
-        plain = written_plainly(reading.body)
-        if object_spans(plain) is None:
-            return Chain()
-        turn = self._read_all(replace(reading, body=plain))
+    def _plain_chain(self, reading: Reading, plain: bytes, model: str) -> Chain:
+        """Of the same members, written plainly; empty where that would be forwarded otherwise. It
+        goes on from turn to turn as any body does."""
+        reading = replace(reading, body=plain)
+        turn = self._go_on(reading)
+        if turn is None:
+            if object_spans(plain) is None:
+                return Chain()
+            turn = self._read_all(reading)
         return turn.chain if turn.model == model and not turn.splices else Chain()
+
+    def _go_on(self, reading: Reading) -> Turn | None:
+        """From what is known of it; None where that is nothing."""
+        small = len(reading.body) < self._points.smallest
+        if small or reading.anew or not reading.dialect.growing:
+            return None
+        begun = self._points.find(reading.scope, reading.body)
+        return self._resume(reading, begun) if begun is not None else None
+
+    def _new(self, reading: Reading, begun: Begun) -> tuple[dict[str, Span] | None, Elements]:
+        """Members behind the list, and its elements behind the point. None if that is no more than
+        what was read before."""
+        point, dialect = begun.point, reading.dialect
+        if dialect.listing is not None and begun.filed is not point:
+            more = going_on(reading.body, point.offset, dialect.listing)
+            if more is not None and more[1] <= REREAD_ELEMENTS:
+                return {}, more[0]
+        found = rest_spans(reading.body, point.offset, dialect.growing)
+        if found is None or dialect.continues in found[0]:
+            return None, ()
+        tail, elements = found
+        del tail[dialect.growing]
+        assert elements, "the opening is an element"
+        return tail, elements[1:]
 
     def _resume(self, reading: Reading, begun: Begun) -> Turn | None:
         """None where the point does not carry over after all: then everything is read."""
         point, body = begun.point, reading.body
-        found = rest_spans(body, point.offset, reading.dialect.growing)
-        if found is None:
+        tail, elements = self._new(reading, begun)
+        if tail is None:
             return None
-        tail, elements = found
-        if not tail.keys().isdisjoint(point.members) or reading.dialect.continues in tail:
-            return None
-        del tail[reading.dialect.growing]
-        members = {
-            name: Span(body[start:end], start, end) for name, (start, end) in point.members.items()
-        } | tail
+        members = point.members.in_body(body)
+        if tail:
+            if not tail.keys().isdisjoint(members):
+                return None
+            members |= tail
         named = self._naming.resumed(reading.whose, members, point.key)
         if named is None:
             return None
@@ -260,7 +280,7 @@ class TurnReader:
             there = ranks(reading.dialect.head_members)
             same = model == named.model and era == self._heads.era
             if head is None or not same or not there.keys().isdisjoint(tail):
-                lead = _span(body, point.lead) if point.lead is not None else None
+                lead = span_at(body, point.lead) if point.lead is not None else None
                 listed = present(reading.dialect, members, lead)
                 head = self._heads.head(reading.dialect, reading.whose, named.model, listed)
                 if era != self._heads.era:
@@ -268,8 +288,7 @@ class TurnReader:
                     reading = replace(reading, fixed=fixed)
             if head.meaning != point.head:
                 return None
-            assert elements, "the opening is an element"
-            grown = self._growing.grow(reading, point, begun, elements[1:])
+            grown = self._growing.grow(reading, point, begun, elements)
         except _NOT_UNDERSTOOD:
             return None
         lead_at = point.lead[0] if point.lead is not None else 0
@@ -278,26 +297,7 @@ class TurnReader:
 
 def apply(body: bytes, splices: list[Splice]) -> bytes:
     """The bytes to forward: the client's own, each splice's range replaced."""
-    if not splices:
-        return body
-    view = memoryview(body)
-    parts: list[bytes | memoryview] = []
-    at = 0
-    for splice in sorted(splices, key=lambda splice: splice.start):
-        assert at <= splice.start <= splice.end <= len(body), "splices overlap"
-        parts += [view[at : splice.start], splice.new]
-        at = splice.end
-    return b"".join([*parts, view[at:]])
-
-
-@lru_cache(256)
-def _places(*members: tuple[str, int, int]) -> dict[str, tuple[int, int]]:
-    """By name. Bodies that begin alike share one: it is most of a point."""
-    return {name: (start, end) for name, start, end in members}
-
-
-def _span(body: bytes, place: tuple[int, int]) -> Span:
-    return Span(body[place[0] : place[1]], *place)
+    return whole(spliced(body, splices))
 
 
 def _turn(

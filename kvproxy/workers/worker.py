@@ -20,6 +20,7 @@ from kvproxy.build import build_reader, keys_of, name_pools, request_headers
 from kvproxy.core import hop
 from kvproxy.core.dry_run import Reader
 from kvproxy.core.life_cycle import Health
+from kvproxy.core.pieces import whole
 from kvproxy.core.replica import Replica
 from kvproxy.core.spellings import Claims, SharedFrozen, SharedRepresentatives
 from kvproxy.listeners import edge_of
@@ -232,7 +233,7 @@ class WorkerApp(App):
         async def command(exchange: Exchange) -> Page:
             header = {n: v for n, v in exchange.header.items() if n in ("host", "origin")}
             header[OPERATOR] = self.access.name_of(exchange.header)
-            body = await exchange.accept()
+            body = whole(await exchange.accept())
             return await self._shown(exchange.method, exchange.target, header, body)
 
         return command

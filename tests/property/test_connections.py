@@ -13,6 +13,7 @@ from kvproxy.adapters.http1.connection import ClientConnection
 from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.listener import HttpServer, Page
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.pieces import whole
 from kvproxy.proxy import Exchange
 from tests.support.listeners import guard, page, placement
 from tests.support.pipe import HIGH, Pipe
@@ -104,7 +105,7 @@ class World:
         await self.pause()
         if "x-banned" in exchange.header:
             raise ProxyError("unauthorized", "no")
-        body = await exchange.accept()
+        body = whole(await exchange.accept())
         if random.random() < 0.2:
             exchange.hold()
         await self.pause()

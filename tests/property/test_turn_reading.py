@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from kvproxy.core.canonical import Canonicaliser, Order
 from kvproxy.core.dialects.chat import Chat
+from kvproxy.core.pieces import Body, Hashing, Pieces
 from kvproxy.core.representatives import Representatives
 from kvproxy.core.turn import Turn, TurnReader, apply
 from tests.support.chat_bodies import (
@@ -39,6 +41,18 @@ def with_shuffles(conversation: Conversation, random: Random) -> bytes:
     )
 
 
+def in_pieces(body: bytes, random: Random) -> Body:
+    """As a client's connection may leave it."""
+    if random.random() < 0.5:
+        return body
+    cuts = sorted(random.randrange(len(body) + 1) for _ in range(random.randrange(4)))
+    pieces = [body[start:end] for start, end in pairwise([0, *cuts, len(body)])]
+    hashing = Hashing(256)
+    for piece in pieces:
+        hashing.add(piece)
+    return Pieces(pieces, random.choice([hashing, None]))
+
+
 def turns(random: Random, count: int) -> Iterator[tuple[str, bytes]]:
     """(tenant, body) of a few conversations that go on in turn, two tenants sending some alike."""
     conversations = [("a", Conversation.start(random)), ("b", Conversation.start(random))]
@@ -59,7 +73,7 @@ def test_resumed_reading_equals_reading_everything(
     canonicaliser = Canonicaliser(order, Representatives(2**20))
     resuming = TurnReader(canonicaliser, 64, max_points)
     for tenant, body in turns(random, 12):
-        resumed = resuming.read(CHAT, tenant, body)
+        resumed = resuming.read(CHAT, tenant, in_pieces(body, random))
         whole = TurnReader(canonicaliser, 64, 0).read(CHAT, tenant, body)
         assert whole.resumed_at == 0
         assert facts(resumed) == facts(whole)

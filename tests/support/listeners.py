@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from kvproxy.adapters.http1.incoming import Limits
 from kvproxy.adapters.http1.listener import Handler, HttpServer, Page
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.pieces import whole
 from kvproxy.core.router import Placement
 from kvproxy.proxy import Exchange
 from tests.support.makers import make_router
@@ -45,7 +46,7 @@ async def listening(
 
 
 async def echo(exchange: Exchange) -> None:
-    body = await exchange.accept()
+    body = whole(await exchange.accept())
     exchange.start(200, JSON, placement())
     exchange.send(body)
     exchange.end()

@@ -25,6 +25,7 @@ from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
 from kvproxy.core.headers import request_id_of, text
+from kvproxy.core.pieces import Body, whole
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
 from kvproxy.proxy import Exchange, Headers
@@ -233,7 +234,7 @@ class EnvoyUpstream:
 
     @asynccontextmanager
     async def open(
-        self, placement: Placement, exchange: Exchange, body: bytes
+        self, placement: Placement, exchange: Exchange, body: Body
     ) -> AsyncIterator[EnvoyAnswer]:
         assert isinstance(exchange, EnvoyExchange)
         replica, placing = placement.replica, placement.placing
@@ -253,7 +254,7 @@ class EnvoyUpstream:
             headers.append(("authorization", b"Bearer " + key.encode()))
         # None came as bytes: these were put there for the replica.
         headers += [(name.decode(), value) for name, value in exchange.raw_headers]
-        exchange.go(endpoints, headers, body)
+        exchange.go(endpoints, headers, whole(body))
         yield await exchange.head
 
     def abandon(self, replica: Replica) -> None:

@@ -20,6 +20,7 @@ from kvproxy.core.breaks import Break, Cause
 from kvproxy.core.diagnosis import Stake, verdict
 from kvproxy.core.headers import priority_of
 from kvproxy.core.life_cycle import Evidence, Health
+from kvproxy.core.pieces import whole
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement, Placing, Router
 from kvproxy.core.runs import Run
@@ -128,7 +129,7 @@ class HopPlacer:
             )
             fits = len(record.body) <= hop.PROMPT_BYTES_MAX and not self.link.full
             if claim.tell and fits and record.turn is not None:
-                prompt = (salt_of(record.turn), record.exchange.path, record.body)
+                prompt = (salt_of(record.turn), record.exchange.path, whole(record.body))
         response = (record.tenant, record.response) if record.response else None
         streamed = record.status == 200 and record.turn is not None and record.turn.stream
         done = hop.Done(claim.n, claim.well, figures, prompt, response, streamed)

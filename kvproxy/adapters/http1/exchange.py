@@ -14,6 +14,7 @@ from kvproxy.core.dialects import dialect_of, errors_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.explain import describe
 from kvproxy.core.headers import end_to_end
+from kvproxy.core.pieces import Body
 from kvproxy.core.router import Placement
 from kvproxy.core.upgrade import WEBSOCKET
 from kvproxy.proxy import Headers
@@ -96,7 +97,7 @@ class ClientExchange:
     def hold_back(self, full: bool) -> None:
         self._wire.hold_back(full)
 
-    async def accept(self) -> bytes:
+    async def accept(self) -> Body:
         incoming = self._incoming
         if not incoming.whole and incoming.refusal is None:
             expects = self.header.get("expect", "").lower() == "100-continue"

@@ -20,6 +20,7 @@ from kvproxy.adapters.http1.known import (
 from kvproxy.core.access import path_of
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import LOWERED, by_name, request_id_of
+from kvproxy.core.pieces import BYTES_MIN, Body, Hashing, received
 from kvproxy.core.upgrade import asks_for_websocket
 
 _EMPTY_LINE = b"\r\n\r\n"
@@ -54,6 +55,8 @@ class Incoming:
     _lasting = False
     # What is still to come of a body of stated length; -1 where none is stated.
     _left = -1
+    # Of a large one.
+    _hashing: Hashing | None = None
     _size = 0
     # Bytes fed, in all and since the last one of a body: heads, chunk extensions and trailers are
     # bounded, and how small chunks may be.
@@ -83,8 +86,13 @@ class Incoming:
                 self._read(data, at, end)
             else:
                 end = min(at + self._left, size)
-                # What is cut out of a part is copied when the body is joined, not before.
-                self.parts.append(data if end - at == size else memoryview(data)[at:end])
+                # What is cut out of a part is not copied before the body is joined, if ever.
+                part = data if end - at == size else memoryview(data)[at:end]
+                self.parts.append(part)
+                if self._left >= BYTES_MIN and self._hashing is None:
+                    self._hashing = Hashing()
+                if self._hashing is not None:
+                    self._hashing.add(part)
                 self._left -= end - at
                 self.whole = not self._left
             at = end
@@ -92,13 +100,13 @@ class Incoming:
             self._parser = None
         return data[at:]
 
-    def body(self) -> bytes:
-        """Of a whole request, once. It is joined here and nowhere else, and not copied where it
-        came alone; the parts are let go."""
+    def body(self) -> Body:
+        """Of a whole request, once. It is not copied where it came alone or is large."""
         parts, self.parts = self.parts, []
         if len(parts) == 1 and isinstance(parts[0], bytes):
             return parts[0]
-        return b"".join(parts)
+        hashing = self._hashing
+        return received(parts, hashing) if hashing is not None else b"".join(parts)
 
     def begun(self) -> Head:
         """What is known of a request whose head will not be read."""

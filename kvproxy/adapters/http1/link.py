@@ -13,6 +13,7 @@ from kvproxy.adapters.http1.passage import Passage
 from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.headers import LOWERED
+from kvproxy.core.pieces import Body
 from kvproxy.proxy import Exchange, Headers
 from kvproxy.relaying import Feed
 
@@ -63,7 +64,7 @@ class Link(Passage):
         # llhttp adds to the parts without a call of ours.
         self.on_body = self._parts.append
 
-    def ask(self, method: str, head: bytes, body: bytes, *, tunnels: bool = False) -> None:
+    def ask(self, method: str, head: bytes, body: Body, *, tunnels: bool = False) -> None:
         """`tunnels`: it asks for a WebSocket, and an answer of 101 makes it one."""
         assert self.phase is _IDLE
         self.phase = _ASKED
@@ -73,7 +74,8 @@ class Link(Passage):
         self._method = method
         self._tunnels = tunnels
         self._received = []
-        self._transport.writelines((head, body) if body else (head,))
+        parts = (body,) if isinstance(body, bytes) else body.views
+        self._transport.writelines((head, *parts) if body else (head,))
         self.deadline = self._loop.time() + self._idle_timeout_s
 
     async def answered(self) -> None:

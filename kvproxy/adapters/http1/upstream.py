@@ -13,6 +13,7 @@ from kvproxy.adapters.http1.pool import Origin, Pool
 from kvproxy.adapters.http1.turns import Turns
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.header_rules import ALL_PASS, HeaderRules
+from kvproxy.core.pieces import Body
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
 from kvproxy.core.upgrade import WEBSOCKET
@@ -35,7 +36,7 @@ class _Opened:
 
     __slots__ = ("_body", "_exchange", "_head", "_link", "_pool")
 
-    def __init__(self, pool: Pool, exchange: Exchange, head: bytes, body: bytes) -> None:
+    def __init__(self, pool: Pool, exchange: Exchange, head: bytes, body: Body) -> None:
         self._pool = pool
         self._exchange = exchange
         self._head = head
@@ -110,7 +111,7 @@ class Http1Upstream:
             if link.replica == replica.id:
                 link.give_up()
 
-    def open(self, placement: Placement, exchange: Exchange, body: bytes) -> "_Opened":
+    def open(self, placement: Placement, exchange: Exchange, body: Body) -> "_Opened":
         """Leaving the block before the answer's end closes the connection, so the engine stops."""
         pool = self._pool(placement.replica)
         head = self._head(placement, exchange, body, pool.origin)
@@ -134,10 +135,11 @@ class Http1Upstream:
             )
         return pool
 
-    def _head(self, placement: Placement, exchange: Exchange, body: bytes, origin: Origin) -> bytes:
+    def _head(self, placement: Placement, exchange: Exchange, body: Body, origin: Origin) -> bytes:
         own = b"x-request-id: %b\r\n" % exchange.request_id.encode()
-        if body or exchange.method not in _NO_BODY:
-            own += b"content-length: %d\r\n" % len(body)
+        size = len(body)
+        if size or exchange.method not in _NO_BODY:
+            own += b"content-length: %d\r\n" % size
         more: list[tuple[bytes, bytes]] = []
         placing = placement.placing
         if placement.replica.kv_events and placing.request_id:

@@ -17,6 +17,7 @@ from kvproxy.core.dry_run import Reader
 from kvproxy.core.echo import Tap
 from kvproxy.core.errors import ProxyError
 from kvproxy.core.life_cycle import Evidence
+from kvproxy.core.pieces import Body
 from kvproxy.core.replica import Replica
 from kvproxy.core.router import Placement
 from kvproxy.core.trace import LEGS_MAX, Leg, Trace, Wait
@@ -37,7 +38,7 @@ class TracedReader:
     clock: Clock
 
     def read(
-        self, dialect: Dialect, tenant: str, body: bytes, session: str = "", *, anew: bool = False
+        self, dialect: Dialect, tenant: str, body: Body, session: str = "", *, anew: bool = False
     ) -> Turn:
         trace = RUNNING.get()
         if trace is None:
@@ -109,7 +110,7 @@ class TracedUpstream:
     clock: Clock
 
     def open(
-        self, placement: Placement, exchange: Exchange, body: bytes
+        self, placement: Placement, exchange: Exchange, body: Body
     ) -> AbstractAsyncContextManager[Answer]:
         trace = RUNNING.get()
         if trace is None:

@@ -49,7 +49,11 @@ async def test_replicas_of_settings_are_not_a_sources_to_remove(tmp_path: Path) 
             assert [replica.url for replica in app.router.replicas] == urls
             path.write_text(f"- {urls[0]}\n")
             await eventually(lambda: app.finding.found["file"] == 1)
-            assert len(app.router.replicas) == 1
+            assert app.table.listing()[0]["origin"] == "file, settings"
+            path.write_text("[]")
+            await eventually(lambda: app.finding.found["file"] == 0)
+            assert [row["leaving"] for row in app.table.listing()] == [False]
+            assert app.table.listing()[0]["origin"] == "settings"
 
 
 async def test_one_that_another_source_has_leaves_the_others_in(

@@ -146,6 +146,19 @@ async def test_settings_move_only_the_replicas_that_settings_named() -> None:
         assert origins == [FROM_SETTINGS, "discovery", FROM_SETTINGS]
 
 
+async def test_who_is_wanted_by_several_stays_until_nobody_wants_it() -> None:
+    async with recording(2) as (one, two), proxied([one.url]) as (app, _):
+        settle, listing = app.table.settle, app.table.listing
+        first = app.router.replicas[0]
+        assert settle([at(one, weight=9.0), at(two, id="b")], None, "dns") == ["replica b joins"]
+        assert settle([at(two, id="b")], None, "file") == []
+        assert (first.weight, listing()[1]["origin"]) == (1.0, "dns, file"), "as settings say"
+        assert settle([], None, "dns") == []
+        assert [row["origin"] for row in listing()] == [FROM_SETTINGS, "file"]
+        assert settle([], None, "file") == ["replica b leaves"]
+        await eventually(lambda: app.router.replicas == [first])
+
+
 async def test_another_engine_under_an_old_name_takes_over_at_once() -> None:
     async with (
         recording(2) as (one, two),

@@ -239,7 +239,8 @@ async def test_what_is_amiss_is_said_once(
     holdings = Holdings(Ruler(10), PrefixIndex(2**26), TokenChains(2**20))
     feed = KvEventFeed(holdings, FeedLimits(idle_s=0.01, replay_timeout_s=0.01))
     feed.follow(KvSource("r", 0, endpoint, replay, ""), make_replica("r"))
-    await asyncio.sleep(0.3)
+    await eventually(lambda: bool(caplog.records))
+    await asyncio.sleep(0.2)
     await feed.close()
     assert [amiss in record.message for record in caplog.records] == [True]
 

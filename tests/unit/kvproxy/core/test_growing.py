@@ -3,6 +3,7 @@ import json
 import pytest
 from msgspec.structs import replace
 
+from kvproxy.core.before import NONE
 from kvproxy.core.canonical import Canonicaliser, Order, Whose
 from kvproxy.core.dialects.chat import Chat
 from kvproxy.core.growing import REREAD_ELEMENTS, Growing, Grown, Reading
@@ -15,7 +16,7 @@ from tests.support.makers import make_reader
 from tests.support.memory import taken
 
 BLOCK_BYTES = 64
-NOTHING = Point(0, 0, b"", (0, 0), 0, {}, None, b"", Chain(), 0, [])
+NOTHING = Point(0, 0, b"", (0, 0), 0, NONE, None, b"", Chain(), 0, [])
 
 
 def body(count: int) -> bytes:

@@ -37,11 +37,14 @@ def test_placeholders_are_bounded_too() -> None:
 def test_removals_of_what_waits_are_remembered() -> None:
     parked = Parked()
     parked.wait(stored([2, 3], 1))
-    parked.removed(Tier.HBM, 3)
+    for _ in range(2):
+        parked.removed(Tier.HBM, 3)
     assert parked.any_removed
     assert not parked.was_removed(Tier.HBM, 2)
     assert parked.was_removed(Tier.HBM, 3)
+    assert parked.was_removed(Tier.HBM, 3)
     assert not parked.was_removed(Tier.HBM, 3)
+    assert not parked.any_removed, "so many are remembered, and no more that were dealt with"
     parked.expect(Tier.DRAM, 7)
     parked.removed(Tier.DRAM, 7)
     assert parked.expected(7) == []

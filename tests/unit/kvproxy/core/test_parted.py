@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 from kvproxy.core import turn
 from kvproxy.core.dialects.chat import Chat
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.parted import Parted, Stretch, decoded, parted
+from kvproxy.core.parted import Parted, Stretch, decoded, going_on, parted
+from kvproxy.core.pieces import Pieces
 from kvproxy.core.spans import Span, array_spans, object_spans
 from tests.support.json_layouts import TEXTS, json_values
 from tests.support.makers import make_reader
 
 BEGINS = b'{"role"'
 ANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+ANY_LIST: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[Any])
 LAYOUTS = st.sampled_from([{}, {"separators": (",", ":")}, {"indent": 1}, {"ensure_ascii": False}])
 ELEMENTS = st.fixed_dictionaries({"role": TEXTS, "content": json_values(3)})
 # Also ones that begin otherwise, or have the beginning of another inside.
@@ -163,3 +165,36 @@ def test_a_middle_of_another_shape_passes_untouched() -> None:
     body = long_body("{}").replace(b'"content": "11 words', b'"content": 11, "x": "11 words', 1)
     read = make_reader().read(Chat(), "", body)
     assert (len(read.chain), read.splices, read.model) == (0, [], "m")
+
+
+@given(st.lists(ELEMENTS | ODD, min_size=2, max_size=6), OTHERS, OTHERS, LAYOUTS, st.booleans())
+def test_what_goes_on_behind_an_element_is_the_rest_of_the_list(
+    said: list[Any], before: dict[str, Any], behind: dict[str, Any], layout: Any, cut: bool
+) -> None:
+    body = json.dumps(before | {"messages": said} | behind, **layout).encode()
+    members = object_spans(body)
+    assert members is not None
+    elements = array_spans(members["messages"].raw, members["messages"].start)
+    assert elements is not None
+    in_pieces = Pieces([body[: len(body) // 2], body[len(body) // 2 :]]) if cut else body
+    for index, element in enumerate(elements):
+        more = going_on(in_pieces, element.end, ANY_LIST)
+        if more is None:
+            last = index == len(elements) - 1
+            assert last or not body.endswith(b"}]}") or list(members)[-1] != "messages"
+            continue
+        stretch, count = more
+        assert [span.raw for span in stretch] == [each.raw for each in elements[index + 1 :]]
+        assert list(stretch) == elements[index + 1 :]
+        assert count == len(said) - index - 1 > 0
+        assert stretch.end == elements[-1].end
+
+
+@pytest.mark.parametrize(
+    "rest", ["]}", ",]}", ',{"a":1}', ',{"a":1}]', ',{"a":1},]}', ',{"a":1]}]}', ',{"b":[{"a":1}]}']
+)
+def test_what_is_no_rest_of_a_list_does_not_go_on(rest: str) -> None:
+    body = f'{{"messages":[{{"a":0}}{rest}'.encode()
+    assert going_on(body, body.index(b"}") + 1, ANY_LIST) is None
+    tools = b'{"messages":[{"a":0},{"b":1}],"tools":[{"c":2}]}'
+    assert going_on(tools, tools.index(b"}") + 1, ANY_LIST) is None

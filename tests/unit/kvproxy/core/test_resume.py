@@ -1,11 +1,16 @@
+from collections.abc import Callable
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from kvproxy.core import resume
+from kvproxy.core.before import NONE
 from kvproxy.core.resume import Begun, Point, ResumePoints, hash_first, hash_on, near
 from kvproxy.core.types import Chain
 
-NOTHING = Point(0, 0, b"", (0, 0), 0, {}, None, b"", Chain(), 0, [])
+NOTHING = Point(0, 0, b"", (0, 0), 0, NONE, None, b"", Chain(), 0, [])
 
 
 def body_of(seed: int, length: int) -> bytes:
@@ -122,3 +127,23 @@ def test_hashing_goes_on_where_it_left_off(body: bytes, first: int, second: int)
     begun = Begun(replace(NOTHING, offset=first), hash_first(body, first, (0, 0)), NOTHING)
     on = [hash_on(body, second, begun).digest() for _ in range(2)]
     assert on == [hash_first(body, second, (0, 0)).digest()] * 2
+
+
+def test_conversations_that_differ_early_alone_are_told_apart_at_one_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    points, bodies = ResumePoints(100), [b"%03d" % number + b"x" * 20_000 for number in range(20)]
+    filed = [point_of(body, 15_000) for body in bodies]
+    for body, point in zip(bodies, filed, strict=True):
+        points.file("t", body, point, NOTHING)
+    looked: list[str] = []
+    for name in ("near", "hash_first"):
+        real = getattr(resume, name)
+
+        def noted(*args: object, name: str = name, real: Callable[..., object] = real) -> object:
+            looked.append(name)
+            return real(*args)
+
+        monkeypatch.setattr(resume, name, noted)
+    assert found_in(points, "t", bodies[0]) is filed[0]
+    assert looked == ["near", "hash_first"]

@@ -75,6 +75,27 @@ def test_what_cannot_be_tied_is_not() -> None:
     assert len(chains) == 0
 
 
+def test_requests_of_one_id_under_way_at_once_are_not_taken_for_each_other() -> None:
+    """A service may pass the id of what it was asked on with all that it asks for that."""
+    chains, one, other = TokenChains(2**20), make_chain("one"), make_chain("other")
+    assert chains.opened("a", "r", one)
+    assert not chains.opened("a", "r", other)
+    grow(chains, "a", root(SIZE), 1, 2)
+    assert not chains.opened("a", "r", make_chain("third"))
+    for _ in range(2):
+        chains.finished("a", 2 * SIZE)
+    assert chains.anchor(one) is chains.anchor(other) is None
+    assert not chains.awaits("r")
+    assert not chains.opened("a", "r", other), "the third is still under way"
+    for _ in range(2):
+        chains.finished("a", 0)
+    assert chains.opened("a", "r", one)
+    grow(chains, "a", root(SIZE), 1, 2)
+    chains.finished("a", 2 * SIZE)
+    assert chains.anchor(one) is not None
+    assert chains.opened("a", "r", other), "one after the other may have one id"
+
+
 def test_an_aborted_request_leaves_nothing() -> None:
     chains = TokenChains(2**20)
     chains.opened("a", "r", make_chain("one"))
@@ -160,5 +181,6 @@ def test_a_request_is_awaited_until_it_is_announced_or_ends() -> None:
     chains.finished("c", 0)
     assert not chains.awaits("r")
     assert not chains.awaits("s")
+    chains.finished("a", SIZE)
     chains.opened("a", "r", chain)
     assert chains.awaits("r")

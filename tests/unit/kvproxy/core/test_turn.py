@@ -190,7 +190,7 @@ def test_conversations_with_one_large_set_of_tools_all_resume() -> None:
             assert len(read.chain) > 20
     points = [point for filed in reader._points._filed.values() for point in filed]
     assert len(points) == 20
-    assert all(raw[slice(*point.members["tools"])] == tools for point in points)
+    assert all(raw[slice(*point.members.large["tools"])] == tools for point in points)
 
 
 def test_a_name_that_stands_for_another_model_now_is_read_anew() -> None:

@@ -1,15 +1,18 @@
 """Requests out of bytes, cut anywhere; and what must never pass a proxy."""
 
 import itertools
+import random
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_128
 
 from kvproxy.adapters.http1.incoming import Incoming, Limits
 from kvproxy.adapters.http1.known import Head, KnownHeads
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.pieces import Pieces
 
 LIMITS = Limits(1000, 2000, 1.0, 1.0, 1)
 LARGE = replace(LIMITS, max_body_bytes=2**20, max_header_bytes=2**16)
@@ -97,16 +100,31 @@ def test_who_wants_the_connection_kept(head: bytes, keeps: bool) -> None:
     assert said(request).http10 is (b"1.0" in head)
 
 
-def test_a_body_of_stated_length_is_not_copied() -> None:
+def test_a_large_body_of_stated_length_is_not_copied() -> None:
     incoming = Incoming(Limits(2**20, 2000, 1.0, 1.0, 1), KnownHeads())
     incoming.feed(HEAD + b"content-length: 200000\r\n\r\n")
-    parts = [bytes(100_000), bytes(100_000)]
+    parts = [b"x" * 100_000, b"y" * 100_000]
     for part in parts:
         incoming.feed(part)
     assert incoming.whole
-    assert [id(part) for part in incoming.parts] == [id(part) for part in parts]
-    assert incoming.body() == bytes(200_000)
+    body = incoming.body()
+    assert isinstance(body, Pieces)
+    assert [id(view.obj) for view in body.views] == [id(part) for part in parts]
+    assert body.whole() == b"".join(parts)
     assert incoming.parts == []
+
+
+def test_a_large_body_is_hashed_as_it_comes() -> None:
+    incoming = Incoming(Limits(2**20, 2000, 1.0, 1.0, 1), KnownHeads())
+    sent = random.Random(1).randbytes(200_000)
+    incoming.feed(HEAD + b"content-length: 200000\r\n\r\n" + sent[:70_000])
+    for at in range(70_000, 200_000, 65_000):
+        incoming.feed(sent[at : at + 65_000])
+    body = incoming.body()
+    assert isinstance(body, Pieces)
+    # Nothing before the last known hash is looked at again.
+    body.views[0] = memoryview(bytes(70_000))
+    assert body.hashed(150_000).digest() == xxh3_128(sent[:150_000]).digest()
 
 
 @pytest.mark.parametrize("pieces", [[b"hello"], [b"he", b"llo"], []])
