@@ -97,6 +97,8 @@ _NAMES = ", ".join(PolicyName)
 @click.option("--think-cap", default="600s", type=DURATION, show_default=True)
 @click.option("--oracle", is_flag=True,
               help="Let the router see what engines really hold.")  # fmt: skip
+@click.option("--unnamed", is_flag=True,
+              help="Clients name no conversation; prompts alone tell them apart.")  # fmt: skip
 @click.option("--grid", "whole_grid", is_flag=True,
               help="Run 32 and 128 conversations on 2, 4 and 8 replicas of 250k to 2M tokens, or "
               "those of --conversations, --replicas, --hbm-tokens; without --policy all of "
@@ -339,4 +341,5 @@ def _setup(duration: float | None, options: dict[str, object]) -> Setup:
         warm_prefix_pct=given["warm_prefix_pct"],
         seed=int(given["seed"]),
         oracle=bool(given["oracle"]),
+        unnamed=bool(given["unnamed"]),
     )

@@ -55,7 +55,8 @@ class Split:
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What all arms of a comparison share. `duration_s` None: until every trace was played; it
-    must be given with a `ramp`, which adds users instead of starting all of them."""
+    must be given with a `ramp`, which adds users instead of starting all of them. `unnamed`:
+    clients name no conversation."""
 
     conversations: int
     replicas: int
@@ -68,6 +69,7 @@ class Setup:
     output_tokens_max: int | None = None
     seed: int = 1
     oracle: bool = False
+    unnamed: bool = False
     ramp: RampRule | None = None
     disagg: Split | None = None
 
@@ -146,7 +148,7 @@ def world_of(setup: Setup, arm: Arm) -> World:
     engines = [_engine(setup) for _ in range(setup.replicas)]
     router = _router(setup, arm, engines)
     limits = arm.admission if arm.holds_back else replace(arm.admission, backlog_s=inf)
-    return World(router, Admission(router, limits), engines)
+    return World(router, Admission(router, limits), engines, unnamed=setup.unnamed)
 
 
 def _router(setup: Setup, arm: Arm, engines: Sequence[Engine | FluidEngine]) -> Router:

@@ -70,10 +70,16 @@ class _Leg:
 
 
 class World:
-    """`engines[i]` stands behind `router.replicas[i]`."""
+    """`engines[i]` stands behind `router.replicas[i]`. `unnamed`: requests come without what names
+    their conversation."""
 
     def __init__(
-        self, router: Router, admission: Admission, engines: Sequence[Engine | FluidEngine]
+        self,
+        router: Router,
+        admission: Admission,
+        engines: Sequence[Engine | FluidEngine],
+        *,
+        unnamed: bool = False,
     ) -> None:
         assert len(engines) == len(router.replicas)
         self.now = 0.0
@@ -81,6 +87,7 @@ class World:
         self._router = router
         self._admission = admission
         self._engines = engines
+        self._unnamed = unnamed
         self._index = {replica.id: i for i, replica in enumerate(router.replicas)}
         self._measures = Measures(engines[0].limits.block_size)
         self._ids = count()
@@ -116,8 +123,10 @@ class World:
     ) -> None:
         """Send a turn now; `done` is called when its answer has ended."""
         chain = Chain(0, prompt.hashes, self._measures.of(len(prompt.hashes)))
-        ticket = Ticket(identity, chain, self.now)
         name = f"{identity.session}/{identity.agent}" if identity.agent else identity.session
+        if self._unnamed:
+            identity = Identity(identity.tenant, identity.model, "")
+        ticket = Ticket(identity, chain, self.now)
         sample = Sample(name, prompt, output_tokens, self.now)
         self._asking[id(ticket)] = (sample, done)
         self._admission.enter(ticket, self.now)

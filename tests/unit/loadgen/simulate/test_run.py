@@ -44,6 +44,21 @@ def test_stickiness_hits_all_that_an_unlimited_cache_would() -> None:
     assert sticky.within_one_block == 1.0
 
 
+def test_prompts_alone_tell_conversations_apart() -> None:
+    unnamed = replace(SETUP, unnamed=True)
+    named, alike = (
+        summarise(simulate(TRACES, setup, Arm.named("seconds")), setup)
+        for setup in (SETUP, unnamed)
+    )
+    assert alike.hit_rate_reported >= named.hit_rate_reported - 0.02
+    # Who is told apart by names alone has none here, and places everything alike.
+    sticky = Arm.named("sticky_least_loaded")
+    lost = summarise(simulate(TRACES, unnamed, sticky), unnamed)
+    assert (
+        lost.hit_rate_reported < summarise(simulate(TRACES, SETUP, sticky), SETUP).hit_rate_reported
+    )
+
+
 def test_names_say_whether_an_arm_holds_back() -> None:
     assert Arm.named("seconds").holds_back
     assert not Arm.named("seconds-queue").holds_back
