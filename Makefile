@@ -52,7 +52,7 @@ test-browser: setup  ## the pages in a real Chromium; its first run installs it 
 test-newcomer:  ## types README's first steps in a fresh clone and times them (minutes)
 	@python3 -m tests.newcomer
 
-test-agents: setup  ## real coding agents, without a network; its first run gets them (minutes)
+test-agents: setup  ## real coding agents, without a network; its first run gets them; AGENTS=--latest
 	@mkdir -p out && rm -f out/test-agents.status
 	@status=0; $(BIN)/python -m tests.agents $(AGENTS) || status=$$?; \
 	echo $$status > out/test-agents.status; exit $$status

@@ -178,8 +178,9 @@ def _replay(options: dict[str, object]) -> None:
     if isinstance(json_file, Path):
         arms = {"arms": [arm(policy_of(result), result.summary)]}
         json_file.write_bytes(orjson.dumps(arms, option=orjson.OPT_INDENT_2) + b"\n")
-    if result.summary["requests"] and not result.summary["ok"]:
-        said = result.summary["last_error"]
+    asked = result.summary["requests"] or result.summary["cancelled"]
+    if asked and not result.summary["ok"]:
+        said = result.summary["last_error"] or "all of them still waited when the run ended"
         raise click.ClickException(f"no request was answered, the last failure: {said}")
     if not result.valid:
         raise SystemExit(EXIT_INVALID)

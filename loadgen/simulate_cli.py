@@ -44,7 +44,7 @@ from loadgen.simulate.presets import (
 from loadgen.simulate.prompts import IDS_END
 from loadgen.simulate.replay import compare_replayed
 from loadgen.simulate.run import Arm, Setup, TooShortError
-from loadgen.traces.model import Trace
+from loadgen.traces.model import Trace, Turn
 from loadgen.traces_cli import NO_TRACES, load_or_explain, loaded
 
 _TRACES = click.Path(exists=True, path_type=Path)
@@ -180,11 +180,15 @@ def _explained() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
 
 
+def _turns(traces: Sequence[Trace]) -> list[Turn]:
+    """Those of sub-agents too."""
+    inner = [turn for trace in traces for agent in trace.sub_agents for turn in agent.turns]
+    return [*inner, *(turn for trace in traces for turn in trace.turns)]
+
+
 def _largest(traces: Sequence[Trace]) -> int:
     """Tokens of the largest request with its answer."""
-    inner = [turn for trace in traces for agent in trace.sub_agents for turn in agent.turns]
-    turns = [*inner, *(turn for trace in traces for turn in trace.turns)]
-    return max(turn.input_tokens + max(1, turn.output_tokens) for turn in turns)
+    return max(turn.input_tokens + max(1, turn.output_tokens) for turn in _turns(traces))
 
 
 def _blocks_of(traces: Sequence[Trace], setup: Setup) -> Setup:
@@ -192,8 +196,8 @@ def _blocks_of(traces: Sequence[Trace], setup: Setup) -> Setup:
     sizes = sorted({trace.block_size for trace in traces})
     if len(sizes) > 1:
         raise click.UsageError(f"traces with blocks of several sizes: {sizes}")
-    turns = [turn for trace in traces for turn in trace.turns]
-    ends = [(first, first + length) for turn in turns for first, length in turn.blocks.runs]
+    runs = [run for turn in _turns(traces) for run in turn.blocks.runs]
+    ends = [(first, first + length) for first, length in runs]
     if any(first < 0 or end > IDS_END for first, end in ends):
         raise click.UsageError(f"block ids must be from 0 to {IDS_END - 1} to be simulated")
     try:

@@ -86,7 +86,7 @@ class _Conversation:
             self._position += 1
             if isinstance(step, SubAgent):
                 self._joining += step.waits
-                child = _Child(self._stage, self._play, step, self._name)
+                child = _Child(self._stage, self._play, step, self._name, self._trace.shared_ids)
                 child.begin(now, self._joined if step.waits else None)
                 continue
             self._due = step
@@ -116,7 +116,10 @@ class _Conversation:
 class _Child:
     """A sub-agent: a session of its own beside its parent, which may wait for its end."""
 
-    def __init__(self, stage: Stage, play: Play, agent: SubAgent, parent: str) -> None:
+    def __init__(
+        self, stage: Stage, play: Play, agent: SubAgent, parent: str, shared_ids: bool
+    ) -> None:
+        self._shared_ids = shared_ids
         self._stage = stage
         self._play = play
         self._agent = agent
@@ -130,6 +133,8 @@ class _Child:
     def _ask(self, index: int) -> None:
         turn = self._agent.turns[index]
         prompt = self._play.prompt(turn, self._agent.fixed_tokens, sub_agent=True)
+        if self._shared_ids:
+            prompt = self._stage.commons.of(prompt, self._identity.key)
         self._stage.world.ask(
             self._identity,
             prompt,

@@ -27,10 +27,10 @@ def folder() -> Path:
     return Path(os.environ.get(FOLDER) or Path(cache) / "kvproxy-agents")
 
 
-def installed(where: Path, packages: list[str]) -> bool:
+def installed(where: Path, packages: list[str], anew: bool) -> bool:
     """Whether they could be had; their install scripts, which would fetch more, are not run."""
     stamp = where / "packages"
-    if stamp.is_file() and stamp.read_text().split() == packages:
+    if not anew and stamp.is_file() and stamp.read_text().split() == packages:
         return True
     if shutil.which("npm") is None:
         return False
@@ -71,7 +71,7 @@ def main() -> int:
     versions = [("latest" if known.latest else program.version) for program in PROGRAMS]
     packages = [f"{p.package}@{v}" for p, v in zip(PROGRAMS, versions, strict=True)]
     where = folder()
-    if not installed(where, packages):
+    if not installed(where, packages, known.latest):
         print("agents: they cannot be had here", file=sys.stderr)
         return TEMPORARY_FAILURE
     if subprocess.run(isolated(["true"]), check=False, capture_output=True).returncode:

@@ -172,6 +172,16 @@ def test_a_run_without_one_answer_fails_and_says_why(traces: Path) -> None:
     assert "`nobody` does not exist" in done.output
 
 
+def test_a_run_whose_endpoint_hangs_fails_too(traces: Path) -> None:
+    with emulated(EmulatorSettings(prefill_tok_s=0.001)) as url:
+        done = run(
+            "--traces", traces, "--url", url, "--users", 1, "--start-spread", "0",
+            "--duration", "1s", "--grace", "0.5s", "--max-client-lag", "10s",
+        )  # fmt: skip
+    assert done.exit_code == 1, done.output
+    assert "all of them still waited" in done.output
+
+
 def test_a_ramp_that_certifies_too_few_crosses_its_threshold(traces: Path, endpoint: str) -> None:
     done = run(
         "--traces", traces, "--url", endpoint, "--users", 1, "--max-users", 1, "--duration", "1s",

@@ -77,3 +77,4 @@ async def test_the_pulse_goes_on_and_slows_down(monkeypatch: pytest.MonkeyPatch)
         await asyncio.wait_for(pulse.beat(), 0.2)
     assert len(pulse.lags_s) == 1
     assert pulse.lags_s[0] >= 0
+    assert pulse._pulse_s > 0.001
