@@ -86,7 +86,7 @@ class ReplicaTable:
                 f"Replica {wanted.id} is there already, as {known.url}: remove it first.",
             )
         self._stay(wanted.id)
-        self._origins[wanted.id] = {origin}
+        self._origins[wanted.id].add(origin)
         self._update(replica, wanted)
         self._see(replica, Evidence.UNDRAIN)
         return replica
@@ -160,7 +160,10 @@ class ReplicaTable:
         if was is None:
             self._join(wanted, origin)
             return f"replica {name} joins"
-        if FROM_SETTINGS in by and origin != FROM_SETTINGS:
+        if name in self._leaving:
+            # Those who wanted it do no more.
+            by.clear()
+        elif FROM_SETTINGS in by and origin != FROM_SETTINGS:
             by.add(origin)
             return ""
         by.discard(FROM_ADMIN)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from kvproxy.core.errors import ProxyError
+from kvproxy.core.passing import fields
 from kvproxy.core.spans import Span
 
 _TRANSFERS = frozenset(
@@ -23,9 +24,7 @@ _TRANSFERS = frozenset(
 _HANDED_ON, _INSIDE = frozenset({"vllm_xargs", "sampling_params"}), "extra_args"
 _WATCHED = _TRANSFERS | _HANDED_ON
 # Of a form, where it is JSON in a text.
-_FIELD = re.compile(
-    rb'name="?vllm_xargs"?[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n(.*?)\r?\n--', re.DOTALL
-)
+_FIELD = re.compile(rb'name="?vllm_xargs')
 _OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 # What is JSON for an engine and not for us is read as slowly as it does, up to here.
@@ -39,13 +38,21 @@ def members_of(body: bytes) -> Values:
     """Of a body that is passed on unread: a JSON object as an engine reads it, or a form, of which
     only that is looked at which is handed on; none of what says nothing to an engine. Raises
     ProxyError invalid_json for a large object that is not as RFC 8259 has it."""
+    found = _object(body)
+    if found is not None:
+        return found
+    return _in_form(body) if b"vllm_xargs" in body else {}
+
+
+def _object(body: bytes) -> Values | None:
+    """None for what an engine does not read as an object, either."""
     try:
         return _OBJECT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         coding = json.detect_encoding(body)
     if body[:_BEGINNING_BYTES].decode(coding, "replace").lstrip("\ufeff \t\r\n")[:1] in ("{", ""):
         return _read_oddly(body)
-    return _in_form(body) if b"vllm_xargs" in body else {}
+    return None
 
 
 def _read_oddly(body: bytes) -> Values:
@@ -63,8 +70,8 @@ def _read_oddly(body: bytes) -> Values:
 
 def _in_form(body: bytes) -> Values:
     """Where it is there twice, the one that commands."""
-    fields = [{"vllm_xargs": msgspec.Raw(found[1])} for found in _FIELD.finditer(body)]
-    return next(filter(transfers, fields), {})
+    found = ({"vllm_xargs": msgspec.Raw(body[a:b])} for a, b in fields(body, _FIELD))
+    return next(filter(transfers, found), {})
 
 
 def transfers(members: Values) -> Collection[str]:
@@ -81,4 +88,4 @@ def transfers(members: Values) -> Collection[str]:
 
 
 def _inside(value: Span | msgspec.Raw) -> Values:
-    return members_of(value.raw if isinstance(value, Span) else bytes(value))
+    return _object(value.raw if isinstance(value, Span) else bytes(value)) or {}

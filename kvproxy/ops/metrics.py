@@ -34,7 +34,7 @@ _NO_FAILURE = CLIENTS_OWN | {"ok", "client_gone"}
 _GONE_MAX = 256
 _OUTCOMES = (
     "Requests by replica and outcome (ok, client_gone, refused by the engine with a 4xx, "
-    "upstream_error for its 5xx, or an error code)"
+    "upstream_declined for its 429, upstream_error for its 5xx, or an error code)"
 )
 _TOKENS = (0, 16, 64, 256, 1024, 4096, 16384, 65536, 262144)
 

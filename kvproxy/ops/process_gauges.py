@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 _STATM = Path("/proc/self/statm")
-# With workers all other figures are of all processes, these of the one that places.
+# With workers nearly all other figures are of all processes, these of the one that places.
 _WHOSE = "of this process (with workers: of the one that places)"
 
 

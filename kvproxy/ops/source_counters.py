@@ -21,7 +21,10 @@ class Counted(NamedTuple):
 
 def failed_work() -> Iterable[Counted]:
     """What went wrong in the background of this process."""
-    text = "Times that work in the background failed and was begun again; the log says of what"
+    text = (
+        "Times that work in the background failed and was begun again; the log says of what "
+        "(with workers: of the process that places)"
+    )
     for what, count in sorted(failures.items()):
         yield Counted("kvproxy_background_failures", text, {"task": what}, count)
 

@@ -60,7 +60,7 @@ class ServerSettings(WorkerKeys, BaseModel):
         ge=0,
         description="Time after SIGTERM in which clients are still served as ever while /readyz "
         "says 503. Raise it to 5 where load balancers take a while to look elsewhere (Kubernetes), "
-        "or they meet refused connections. A second SIGTERM cuts it short.",
+        "or they meet refused connections. A second SIGTERM ends all at once, answers too.",
     )
     max_connections: Count = Field(
         default=10_000,

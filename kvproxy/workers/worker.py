@@ -14,6 +14,7 @@ import orjson
 from kvproxy.adapters.hop.link import HopLink, LostError
 from kvproxy.adapters.hop.placer import Ears, HopPlacer
 from kvproxy.adapters.http1.listener import Command, HttpServer, Page, Route, listen
+from kvproxy.admin.page_files import page_routes
 from kvproxy.app import App
 from kvproxy.background import keep
 from kvproxy.build import build_reader, keys_of, name_pools, request_headers
@@ -227,7 +228,8 @@ class WorkerApp(App):
         return elsewhere | {"/healthz": self._healthz, "/readyz": ready, "/health": ready}
 
     def _operated(self) -> dict[str, Route]:
-        return {path: self._elsewhere(path) for path in super()._operated()}
+        # Files are the same everywhere.
+        return {path: self._elsewhere(path) for path in super()._operated()} | page_routes()
 
     def _commands(self, *, trusted: bool) -> Command:
         async def command(exchange: Exchange) -> Page:

@@ -159,6 +159,30 @@ async def test_who_is_wanted_by_several_stays_until_nobody_wants_it() -> None:
         await eventually(lambda: app.router.replicas == [first])
 
 
+async def test_one_that_leaves_settings_and_is_found_meanwhile_stays() -> None:
+    async with recording(2) as (one, two), proxied([one.url, two.url]) as (app, url):
+        go, name = slow(one), at(one).id
+        app.table.drain(at(two).id)
+        stream = asyncio.create_task(ask(url, post(CHAT)))
+        await eventually(lambda: bool(one.received))
+        app.table.settle([at(two)], None)
+        assert app.table.settle([at(one)], None, "file") == [f"replica {name} stays"]
+        go.set()
+        assert (await stream).complete
+        await settled(app)
+        await asyncio.sleep(0.05)
+        assert name in [replica.id for replica in app.router.replicas]
+        assert app.table.settle([], None, "file") == [f"replica {name} leaves"]
+
+
+async def test_what_an_operator_adds_again_is_still_what_others_want() -> None:
+    async with recording(1) as [one], proxied([one.url]) as (app, _):
+        app.table.settle([at(one)], None, "dns")
+        app.table.add(at(one))
+        assert app.table.settle([], None, "dns") == []
+        assert [row["origin"] for row in app.table.listing()] == [f"admin, {FROM_SETTINGS}"]
+
+
 async def test_another_engine_under_an_old_name_takes_over_at_once() -> None:
     async with (
         recording(2) as (one, two),

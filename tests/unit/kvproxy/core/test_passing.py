@@ -1,5 +1,6 @@
 import pytest
 
+from kvproxy.core.errors import ProxyError
 from kvproxy.core.passing import model_of, models_in_form
 
 JSON = "application/json; charset=utf-8"
@@ -45,3 +46,16 @@ def test_every_field_of_a_form_that_names_a_model() -> None:
     assert list(models_in_form(body, FORM)) == ["a", "b\r\nc"]
     assert list(models_in_form(body, "multipart/form-data")) == []
     assert list(models_in_form(body, "application/json")) == []
+
+
+@pytest.mark.timeout(20)
+def test_a_form_of_nothing_but_names_is_looked_at_once() -> None:
+    assert model_of(b"name=model\n" * 2**20, FORM) == ""
+    with pytest.raises(ProxyError, match="More than 64 fields"):
+        model_of(b"name=model\n\n\n--" * 2**20, FORM)
+
+
+def test_more_than_anybody_looks_at_names_nothing() -> None:
+    assert "" in list(models_in_form(form(*[("a", b"b")] * 2000), FORM))
+    above = b"--b\r\n" + b"x: y\r\n" * 4096 + b"\r\nvalue\r\n--b--\r\n"
+    assert list(models_in_form(above, FORM)) == [""]

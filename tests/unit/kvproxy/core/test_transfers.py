@@ -1,6 +1,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from kvproxy.core.errors import ProxyError
@@ -78,3 +79,17 @@ def test_a_form_may_have_them_too(values: list[bytes], found: set[str]) -> None:
     parts = [head % (b"model", b"whisper"), head % (b"file", b"\0kv_transfer_params")]
     parts += [head % (b"vllm_xargs", value) for value in values]
     assert transfers(members_of(b"".join(parts) + b"--b--\r\n")) == found
+
+
+@pytest.mark.parametrize(
+    "line", [b"name=vllm_xargs\n", b'name="vllm_xargs"\r\n\r\n', b"name=vllm_xargs\n\nx\n-- "]
+)
+@pytest.mark.timeout(20)
+def test_a_body_of_nothing_but_names_is_looked_at_once(line: bytes) -> None:
+    body = line * (2**20 // len(line))
+    if body.endswith(b"-- "):
+        with pytest.raises(ProxyError, match="More than 64 fields"):
+            members_of(body)
+    else:
+        assert not transfers(members_of(body))
+    assert not transfers({"vllm_xargs": msgspec.Raw(json.dumps([line.decode()] * 2**16).encode())})

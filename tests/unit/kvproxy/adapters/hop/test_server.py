@@ -111,22 +111,6 @@ async def test_frames_that_piled_up_are_answered_in_one(tmp_path: Path) -> None:
         assert sum(isinstance(m, hop.Handled) for m in said) == 1
 
 
-async def test_a_prompt_is_placed_though_recalling_it_fails(tmp_path: Path) -> None:
-    """Its worker would wait for ever."""
-
-    async def recall(_: hop.Place) -> None:
-        raise KeyError("nobody foresaw it")
-
-    async with linked(tmp_path) as (place, link):
-        place.server._recall = recall
-        place.server._aside[hop.Place] = place.server._begins_to_recall
-        record = make_record(BODY)
-        assert record.turn is not None
-        identity = ("t", "m", "s", "", "", "none", 0.0)
-        link.say(hop.Place(1, identity, hop.pack(record.turn.chain), [], 0, "id", "", 0, "", ""))
-        await eventually(lambda: any(isinstance(m, hop.Placed) for m in listens(link).said))
-
-
 async def test_it_beats(tmp_path: Path) -> None:
     async with linked(tmp_path) as (_, link):
         await eventually(lambda: any(isinstance(m, hop.Beat) for m in listens(link).said))
