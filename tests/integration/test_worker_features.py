@@ -174,7 +174,7 @@ async def test_the_live_view_is_of_all_workers(tmp_path: Path) -> None:
         assert state["totals"]["requests"] == 2
         assert (await ask(world.urls[0], request("GET", "/admin/"))).status == 200
         typed = await ask(world.urls[0], request("GET", "/admin"))
-        assert (typed.status, typed.header("location")) == (308, "admin/")
+        assert (typed.status, typed.header(b"location")) == (308, b"admin/")
 
 
 async def test_other_proxies_know_what_workers_placed(tmp_path: Path) -> None:
