@@ -64,7 +64,7 @@ class Holdings:
         self.echo_rate = EchoRate()
         self._silence = Silence()
         # By its id: see core/silence.
-        self.uncounted = self._silence.uncounted
+        self.counted, self.uncounted = self._silence.counted, self._silence.uncounted
         self._prompts = OpenPrompts()
 
     def prompt(self, model: str, chain: Chain) -> Prompt:

@@ -64,15 +64,17 @@ class PrefillRate:
     def observe(
         self, miss_tokens: float, ttft_s: float, alone: bool, prompt_tokens: float = 0.0
     ) -> None:
-        if not alone or ttft_s <= 0 or miss_tokens < 1:
+        if not alone or ttft_s <= 0 or miss_tokens < 0:
             return
+        # What others take for any prefill must not keep a faster one from being measured.
+        base_s = self.base_s if self.based or ttft_s > self.base_s else self._prior[2]
         if miss_tokens < _MISS_TOKENS_MIN:
             self._short.append(max(0.0, ttft_s - self.prefill_s(miss_tokens, prompt_tokens)))
             self.base_s, self.based = _median(self._short), True
             self._saw()
-        elif ttft_s > self.base_s:
+        elif ttft_s > base_s:
             context = max(miss_tokens, prompt_tokens) - miss_tokens / 2
-            s_per_tok = (ttft_s - self.base_s) / miss_tokens
+            s_per_tok = (ttft_s - base_s) / miss_tokens
             self._long.append((context, max(_S_PER_TOK_MIN, s_per_tok)))
             self._fit()
             self.measured = True

@@ -285,7 +285,8 @@ class Router:
             unsaid(placement, placing.prompt_tokens, now, streamed=streamed)
             self._settle(placement, None, now)
             holdings.finished(placing.request_id, replica, 0)
-            if streamed and holdings.uncounted(replica.id):
+            known = self._by_id.get(replica.id) is replica
+            if streamed and known and holdings.uncounted(replica.id):
                 return Outcome(uncounted=True)
             return None
         if usage.cached_tokens is None:
@@ -295,6 +296,7 @@ class Router:
             replica.hbm.correct(placement.end, whole(usage.prompt_tokens, replica.block_size))
         self._settle(placement, usage, now)
         holdings.finished(placing.request_id, replica, usage.prompt_tokens)
+        holdings.counted(replica.id)
         if placing.remote is not None or self._by_id.get(replica.id) is not replica:
             # What was fetched is reported as cached too: it says nothing of what was held. And of
             # a replica that was removed meanwhile nothing is kept.

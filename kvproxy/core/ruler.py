@@ -113,15 +113,17 @@ class Ruler:
         `position`, at least `held`; and where the last of these does. Work is proportional to what
         is beyond it."""
         anchors, known, tokens = self._anchors, 0.0, float(end)
+        limit, slopes = position + 1.0, self._slopes_of(model)
         if anchors:
-            beyond, last, at = chain.hashes[held : blocks - 1][::-1], blocks - 1, 0
+            # What is known far before the place says no more about it.
+            near = slopes.reach(chain, held, blocks, tokens + 0.5, limit)[0] - _LONG_BLOCKS
+            beyond, last, at = chain.hashes[max(held, near) : blocks - 1][::-1], blocks - 1, 0
             for key in filter(anchors.__contains__, beyond):
                 at = beyond.index(key, at)
                 if anchors[key] + 0.5 < position + 1:
                     held, known = last - at, anchors[key] + 0.5
                     break
                 blocks, tokens = last - at, anchors[key]
-        limit, slopes = position + 1.0, self._slopes_of(model)
         found, tokens = slopes.reach(chain, held, blocks, tokens + 0.5, limit)
         return found, int(known if found == held else max(known, tokens))
 

@@ -26,13 +26,15 @@ class Silence:
 
     def reported(self, replica: str) -> None:
         self._unreported.pop(replica, None)
-        self._uncounted.pop(replica, None)
 
     def unreported(self, replica: str) -> bool:
         """An answer told nothing of what should have been cached; whether that is enough to say."""
-        self._uncounted.pop(replica, None)
         count = self._unreported[replica] = self._unreported.get(replica, 0) + 1
         return count == _UNREPORTED_MAX
+
+    def counted(self, replica: str) -> None:
+        """An answer told its tokens, whatever it said of what was cached."""
+        self._uncounted.pop(replica, None)
 
     def uncounted(self, replica: str) -> bool:
         """A good stream ended that told no tokens; whether that is enough to say."""
@@ -42,3 +44,4 @@ class Silence:
     def forget(self, replica: str) -> None:
         self.announced(replica)
         self.reported(replica)
+        self.counted(replica)

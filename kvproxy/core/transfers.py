@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from kvproxy.core.errors import ProxyError
-from kvproxy.core.passing import fields
 from kvproxy.core.spans import Span
 
 _TRANSFERS = frozenset(
@@ -23,8 +22,8 @@ _TRANSFERS = frozenset(
 # Objects that have them inside, and one that the second of them may have in turn.
 _HANDED_ON, _INSIDE = frozenset({"vllm_xargs", "sampling_params"}), "extra_args"
 _WATCHED = _TRANSFERS | _HANDED_ON
-# Of a form, where it is JSON in a text.
-_FIELD = re.compile(rb'name="?vllm_xargs')
+# Of a form, where it is JSON in a text: a part whose head says so anywhere, and where that ends.
+_FIELD, _HEAD_END, _FIELDS_MAX = b"vllm_xargs", re.compile(rb"\r?\n\r?\n"), 64
 _OBJECT: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 # What is JSON for an engine and not for us is read as slowly as it does, up to here.
@@ -41,7 +40,7 @@ def members_of(body: bytes) -> Values:
     found = _object(body)
     if found is not None:
         return found
-    return _in_form(body) if b"vllm_xargs" in body else {}
+    return _in_form(body)
 
 
 def _object(body: bytes) -> Values | None:
@@ -69,9 +68,20 @@ def _read_oddly(body: bytes) -> Values:
 
 
 def _in_form(body: bytes) -> Values:
-    """Where it is there twice, the one that commands."""
-    found = ({"vllm_xargs": msgspec.Raw(body[a:b])} for a, b in fields(body, _FIELD))
-    return next(filter(transfers, found), {})
+    """Where it is there twice, the one that commands. Every part is looked at once: a pattern over
+    all of them takes the square of their number. Raises ProxyError bad_request for more of them
+    than anybody means."""
+    at = body.find(_FIELD)
+    for _ in range(_FIELDS_MAX):
+        head = _HEAD_END.search(body, at) if at >= 0 else None
+        end = body.find(b"\n--", head.end()) if head else -1
+        if head is None or end < 0:
+            return {}
+        found = {"vllm_xargs": msgspec.Raw(body[head.end() : end])}
+        if transfers(found):
+            return found
+        at = body.find(_FIELD, end)
+    raise ProxyError("bad_request", f"More than {_FIELDS_MAX} parts of a form are `vllm_xargs`.")
 
 
 def transfers(members: Values) -> Collection[str]:

@@ -6,7 +6,8 @@ import random
 import msgspec
 
 from loadgen.chat_template import ChatTemplate
-from loadgen.emulator.requests import chat_call, read_object
+from loadgen.emulator.fields import read_object
+from loadgen.emulator.requests import chat_call
 from loadgen.engine_model import (
     Admitted,
     ChainHasher,

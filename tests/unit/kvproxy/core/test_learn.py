@@ -25,6 +25,15 @@ def test_a_figure_of_more_cached_than_there_is_teaches_nothing() -> None:
     assert (rate.base_s, rate.based, rate.news) == (0.1, False, False)
 
 
+def test_a_base_taken_from_others_keeps_no_faster_one_from_being_measured() -> None:
+    rate = PrefillRate(10_000, 0.02)
+    rate.presume((0.0, 1e-4, 0.0), 0.59)
+    for _ in range(5):
+        rate.observe(4000, 0.3, True)
+    assert rate.measured
+    assert rate.prefill_s(4000) == pytest.approx(0.28)
+
+
 def test_the_median_of_recent_figures_shrugs_at_outliers() -> None:
     rate = PrefillRate(10_000, 0.1)
     for _ in range(5):

@@ -22,7 +22,7 @@ def test_figures_that_are_missing_count_apart() -> None:
 
 def test_streams_without_any_figures_count_until_one_has_some() -> None:
     silence = Silence()
-    for figures in (silence.reported, silence.unreported):
+    for figures in (silence.counted, silence.counted):
         assert not any(silence.uncounted("r") for _ in range(49))
         figures("r")
     assert [silence.uncounted("r") for _ in range(90)].count(True) == 1

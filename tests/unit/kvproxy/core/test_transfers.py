@@ -76,8 +76,11 @@ def test_members_that_are_repeated_or_escaped_are_found() -> None:
 )
 def test_a_form_may_have_them_too(values: list[bytes], found: set[str]) -> None:
     head = b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+    odd = b'--b\r\nContent-Disposition: form-data; NAME = "%b"\r\nx: y\r\n\r\n%b\r\n'
     parts = [head % (b"model", b"whisper"), head % (b"file", b"\0kv_transfer_params")]
     parts += [head % (b"vllm_xargs", value) for value in values]
+    assert transfers(members_of(b"".join(parts) + b"--b--\r\n")) == found
+    parts = [odd % (b"vllm_xargs", value) for value in values]
     assert transfers(members_of(b"".join(parts) + b"--b--\r\n")) == found
 
 
@@ -88,7 +91,7 @@ def test_a_form_may_have_them_too(values: list[bytes], found: set[str]) -> None:
 def test_a_body_of_nothing_but_names_is_looked_at_once(line: bytes) -> None:
     body = line * (2**20 // len(line))
     if body.endswith(b"-- "):
-        with pytest.raises(ProxyError, match="More than 64 fields"):
+        with pytest.raises(ProxyError, match="More than 64 parts"):
             members_of(body)
     else:
         assert not transfers(members_of(body))
