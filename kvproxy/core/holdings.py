@@ -65,6 +65,7 @@ class Holdings:
         self._silence = Silence()
         # By its id: see core/silence.
         self.counted, self.uncounted = self._silence.counted, self._silence.uncounted
+        self.uncounted_streams = self._silence.streams
         self._prompts = OpenPrompts()
 
     def prompt(self, model: str, chain: Chain) -> Prompt:

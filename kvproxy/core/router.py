@@ -296,7 +296,8 @@ class Router:
             replica.hbm.correct(placement.end, whole(usage.prompt_tokens, replica.block_size))
         self._settle(placement, usage, now)
         holdings.finished(placing.request_id, replica, usage.prompt_tokens)
-        holdings.counted(replica.id)
+        if holdings.uncounted_streams:
+            holdings.counted(replica.id)
         if placing.remote is not None or self._by_id.get(replica.id) is not replica:
             # What was fetched is reported as cached too: it says nothing of what was held. And of
             # a replica that was removed meanwhile nothing is kept.

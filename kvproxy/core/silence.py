@@ -9,12 +9,13 @@ _UNCOUNTED_MAX = 50
 
 
 class Silence:
-    """Answers in a row without the one or the other, or without any figure, by replica."""
+    """Answers in a row without the one or the other, by replica; `streams`: those without any
+    figure."""
 
     def __init__(self) -> None:
         self._unheard: dict[str, int] = {}
         self._unreported: dict[str, int] = {}
-        self._uncounted: dict[str, int] = {}
+        self.streams: dict[str, int] = {}
 
     def announced(self, replica: str) -> None:
         self._unheard.pop(replica, None)
@@ -34,11 +35,11 @@ class Silence:
 
     def counted(self, replica: str) -> None:
         """An answer told its tokens, whatever it said of what was cached."""
-        self._uncounted.pop(replica, None)
+        self.streams.pop(replica, None)
 
     def uncounted(self, replica: str) -> bool:
         """A good stream ended that told no tokens; whether that is enough to say."""
-        count = self._uncounted[replica] = self._uncounted.get(replica, 0) + 1
+        count = self.streams[replica] = self.streams.get(replica, 0) + 1
         return count == _UNCOUNTED_MAX
 
     def forget(self, replica: str) -> None:

@@ -53,6 +53,8 @@ def busy(publisher: KvPublisher) -> Iterator[None]:
 async def test_the_name_is_heard_among_others() -> None:
     hashes: dict[int, str] = {}
     async with published() as publisher, Ear(events(publisher, replay=False), BLOCK) as ear:
+        # Shaken hands; that we listen to everything comes behind that.
+        await asyncio.sleep(0.1)
         publisher.publish(stored(1, OTHER))
         publisher.publish(stored(0xABC, BLOCK))
         await ear.listen(-1, hashes)
