@@ -158,3 +158,21 @@ async def test_answers_go_before_requests(play: type[Play]) -> None:
     many = play(0, 1, 1000, 2, 1001)
     await many.play()
     assert many.in_order == [0, 1000, 1001, 1, 2]
+
+
+async def test_where_nothing_streams_for_long_nobody_waits(play: type[Play]) -> None:
+    many = play(*range(300))
+    await many.play()
+    assert sorted(many.in_order) == list(range(300))
+    # Those beyond the 256th went on in one turn of the loop.
+    assert max(many.at_once) >= 44
+    waiter = asyncio.get_running_loop().create_future()
+    many.turns.wake(waiter, answer=True)
+    assert waiter.done()
+    many.turns.streams = 1
+    await many.turns.turn()
+    first, second = (asyncio.get_running_loop().create_future() for _ in range(2))
+    many.turns.wake(first, answer=True)
+    assert not first.done(), "somebody went on in this turn of the loop"
+    many.turns.wake(second, answer=True)
+    await asyncio.wait_for(asyncio.gather(first, second), 1.0)
