@@ -72,7 +72,8 @@ def test_how_far_so_many_tokens_reach_along_a_chain(
     end = data.draw(st.integers(start, len(chain)))
     along = [30.0, *slopes.along(chain, start, end, 30.0)]
     for limit in (0.0, 31.0, *[tokens + off for tokens in along for off in (-0.01, 0.01)]):
-        if limit <= along[-1]:
+        # Forwards and backwards the same place differs in its last digit.
+        if limit <= along[-1] and all(abs(limit - tokens) > 1e-6 for tokens in along):
             reached = max(1, bisect_left(along, limit)) - 1
             expected = start + reached, pytest.approx(along[reached])
             assert slopes.reach(chain, start, end, along[-1], limit) == expected
