@@ -61,6 +61,8 @@ class Turns:
 
     def wake(self, waiter: asyncio.Future[None], *, answer: bool) -> None:
         """Whoever waits on `waiter` goes on, in its turn."""
+        if self.streams:
+            self._without = 0
         if self._without > _QUIET_REQUESTS:
             waiter.set_result(None)
         elif self._taken:
