@@ -1,9 +1,12 @@
 """Requests that begin together: chunks and first tokens go between them."""
 
 import asyncio
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
+import pytest
+
+from kvproxy.adapters.http1 import turns
 from tests.benchmark.count import small
 from tests.support.unplugged import STREAM_HEAD, Unplugged, answer, chunk, eventually, request
 
@@ -42,8 +45,13 @@ async def test_chunks_go_between_requests_that_begin_together() -> None:
     assert proxy.app._upstream.turns.streams == 0
 
 
-async def test_first_tokens_go_between_requests_that_begin_together() -> None:
+async def test_first_tokens_go_between_requests_that_begin_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """On a proxy that was idle: an engine's answer does not wait until all requests are read."""
+    # Steps are sized by CPU time, which says what the machine is: here each takes half a step.
+    ticks = count()
+    monkeypatch.setattr(turns, "thread_time", lambda: next(ticks) * turns._STEP_S / 2)
     proxy = Unplugged()
     clients = [proxy.new_client() for _ in range(REQUESTS)]
     wires: list[Any] = [client._transport for client in clients]
